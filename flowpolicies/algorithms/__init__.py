@@ -1,0 +1,15 @@
+"""Algorithms. An import line here is the registry line."""
+
+from flowpolicies.algorithms.base import ALGORITHMS as ALGORITHMS
+from flowpolicies.algorithms.base import OfflineAlgorithm as OfflineAlgorithm
+from flowpolicies.algorithms.base import get_algorithm as get_algorithm
+from flowpolicies.algorithms.bc import BC as BC
+from flowpolicies.algorithms.bc import BCConfig as BCConfig
+from flowpolicies.algorithms.fql import FQL as FQL
+from flowpolicies.algorithms.fql import FQLConfig as FQLConfig
+from flowpolicies.algorithms.ifql import IFQL as IFQL
+from flowpolicies.algorithms.ifql import IFQLConfig as IFQLConfig
+from flowpolicies.algorithms.qflow import QFlow as QFlow
+from flowpolicies.algorithms.qflow import QFlowConfig as QFlowConfig
+from flowpolicies.algorithms.qfql import QFQL as QFQL
+from flowpolicies.algorithms.qfql import QFQLConfig as QFQLConfig

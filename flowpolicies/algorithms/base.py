@@ -1,0 +1,494 @@
+"""The one shell around the functional core: Stable-Baselines3's algorithm class."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+from abc import abstractmethod
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Self
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.base_class import maybe_make_env
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.vec_env import VecEnv
+
+from flowpolicies.algorithms.offline import OfflineLoop, SpacesOnlyVecEnv
+from flowpolicies.algorithms.state import Generators, MetricMeans
+from flowpolicies.core import Batch, Learner, LossTerm, Network, Step
+from flowpolicies.core.adam import Moments, initial_moments
+from flowpolicies.core.learner import LearnerState
+from flowpolicies.data import TransitionDataset, load_dataset
+from flowpolicies.data.buffer import TransitionBuffer
+from flowpolicies.data.layout import check_action_space
+from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
+from flowpolicies.samplers import Sampler
+
+ALGORITHMS: dict[str, type[OfflineAlgorithm]] = {}
+"""Name -> class, entered when a class is declared."""
+
+
+def get_algorithm(name: str) -> type[OfflineAlgorithm]:
+    """The class of a name, from this package or from the entry points `flowpolicies.algorithms`.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest one.
+    """
+    key = name.lower()
+    if key not in ALGORITHMS:
+        for entry in entry_points(group="flowpolicies.algorithms", name=key):
+            entry.load()
+    if key not in ALGORITHMS:
+        raise ValueError(f"unknown algorithm {name!r} (known: {', '.join(ALGORITHMS)}).{_nearest(key, ALGORITHMS)}")
+    return ALGORITHMS[key]
+
+
+def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+class OfflineAlgorithm(OffPolicyAlgorithm):
+    """Abstract. A subclass is final and declares `Config`, `losses`, `networks` and `sampler`.
+
+    Args:
+        policy: "FlowPolicy"; Stable-Baselines3's names are aliases of it.
+        env: environment, its id, or a VecEnv; None: train offline only, until `set_env`.
+        learning_rate: of the one Adam; a number, or a schedule of the remaining progress from 1 to 0.
+        buffer_size: room for online transitions; the dataset is kept beside it.
+        learning_starts: environment steps before online updates begin. A model that was never trained acts at random
+            until then, a trained one with its policy.
+        batch_size, tau, gamma, train_freq, gradient_steps, action_noise: as in Stable-Baselines3.
+        n_steps: length of n-step returns without chunks (for chunks see the hyperparameter `horizon`).
+        dataset: offline data, or its address ("ogbench:..."); with `env=None` the spaces come from it.
+        compile_backend: a `torch.compile` backend such as "inductor" for the whole update; None: eager.
+        **hyperparameters: fields of the algorithm's `Config`.
+
+    Raises:
+        ValueError: without environment and dataset, for spaces that do not match, or unsupported action spaces.
+        TypeError: for an unknown hyperparameter.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "FlowPolicy": FlowPolicy,
+        "MlpPolicy": FlowPolicy,
+        "CnnPolicy": FlowPolicy,
+        "MultiInputPolicy": FlowPolicy,
+    }
+    name: ClassVar[str]
+    Config: ClassVar[type]
+    losses: ClassVar[tuple[LossTerm, ...]]
+    act_with: ClassVar[tuple[str, ...]] = ()
+
+    policy: FlowPolicy
+    action_space: spaces.Box
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.name = cls.__dict__.get("name", cls.__name__.lower())
+        missing = [part for part in ("Config", "losses", "networks", "sampler") if part not in cls.__dict__]
+        if missing:
+            raise TypeError(f"{cls.__name__} must declare {', '.join(missing)}; see CONTRIBUTING.md, 'Adding an algorithm'")
+        ALGORITHMS[cls.name] = cls
+
+    @staticmethod
+    @abstractmethod
+    def networks(cfg: Any, tau: float) -> dict[str, Network]:
+        """The named networks; `tau` is the algorithm's Polyak rate."""
+
+    @staticmethod
+    @abstractmethod
+    def sampler(cfg: Any) -> Sampler:
+        """How the policy acts."""
+
+    @classmethod
+    def schedule(cls, step: int, cfg: Any) -> Step:
+        """Every term, together, at every step. Override for delayed, sequential or phased updates."""
+        return Step((tuple(term.name for term in cls.losses),))
+
+    def __init__(
+        self,
+        policy: str | type[BasePolicy] = "FlowPolicy",
+        env: GymEnv | str | None = None,
+        learning_rate: float | Schedule = 3e-4,
+        buffer_size: int = 1_000_000,
+        learning_starts: int = 100,
+        batch_size: int = 256,
+        tau: float = 0.005,
+        gamma: float = 0.99,
+        train_freq: int | tuple[int, str] = 1,
+        gradient_steps: int = 1,
+        action_noise: ActionNoise | None = None,
+        replay_buffer_class: type[ReplayBuffer] | None = None,
+        replay_buffer_kwargs: dict[str, Any] | None = None,
+        optimize_memory_usage: bool = False,
+        n_steps: int = 1,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+        *,
+        dataset: TransitionDataset | str | None = None,
+        compile_backend: str | None = None,
+        **hyperparameters: Any,
+    ) -> None:
+        self.cfg = self._configure(hyperparameters)
+        if env is not None:
+            env = maybe_make_env(env, verbose)
+            check_action_space(env.action_space, type(self).__name__)
+        super().__init__(
+            policy,
+            env,  # type: ignore[arg-type]  # None is what BaseAlgorithm takes for "no environment".
+            learning_rate,
+            buffer_size,
+            learning_starts,
+            batch_size,
+            tau,
+            gamma,
+            train_freq,
+            gradient_steps,
+            action_noise,
+            replay_buffer_class,
+            replay_buffer_kwargs,
+            optimize_memory_usage,
+            n_steps,
+            policy_kwargs,
+            stats_window_size,
+            tensorboard_log,
+            verbose,
+            device,
+            seed=seed,
+            sde_support=False,
+            supported_action_spaces=(spaces.Box,),
+            support_multi_env=True,
+        )
+        self.compile_backend = compile_backend
+        self.offline_steps = 0
+        self._chunk_state: tuple[np.ndarray, ...] | None = None
+        if _init_setup_model:
+            self._choose_spaces(dataset := self._load(dataset))
+            self._setup_model()
+            if dataset is not None:
+                self.set_dataset(dataset)
+
+    @classmethod
+    def from_config(cls, config: Any, env: GymEnv | str | None = None, **knobs: Any) -> Self:
+        """Type-checked construction: `FQL.from_config(FQLConfig(alpha=3.0), env)`."""
+        return cls("FlowPolicy", env, **knobs, **{f.name: getattr(config, f.name) for f in dataclasses.fields(config)})
+
+    @classmethod
+    def _configure(cls, hyperparameters: Mapping[str, Any]) -> Any:
+        known = [field.name for field in dataclasses.fields(cls.Config)]
+        for name in hyperparameters:
+            if name not in known:
+                knobs = list(inspect.signature(OfflineAlgorithm.__init__).parameters)[1:-1]
+                hint = _nearest(name, dict.fromkeys([*known, *knobs]))
+                raise TypeError(f"{cls.__name__} has no hyperparameter {name!r}; it has {', '.join(known)}.{hint}")
+        return cls.Config(**hyperparameters)
+
+    # ------------------------------------------------------------------ set-up
+
+    @staticmethod
+    def _load(dataset: TransitionDataset | str | None) -> TransitionDataset | None:
+        return load_dataset(dataset) if isinstance(dataset, str) else dataset
+
+    def _choose_spaces(self, dataset: TransitionDataset | None) -> None:
+        """The environment's spaces, else the dataset's."""
+        if self.env is not None:
+            return
+        if dataset is None:
+            raise ValueError(
+                f"{type(self).__name__} needs an environment or a dataset to know its spaces. Pass env=, or "
+                'dataset= (for example dataset="ogbench:cube-single-play-singletask-task1-v0").'
+            )
+        self.observation_space = dataset.observation_space
+        self.action_space = check_action_space(dataset.action_space, type(self).__name__)
+        self.n_envs = 1
+
+    def _setup_model(self) -> None:
+        if self.env is None:
+            self.env, self.n_envs = SpacesOnlyVecEnv(self.observation_space, self.action_space), 1
+        noise_seed, buffer_seed, act_seed, explore_seed = _spawn(self.seed, 4)
+        if self.replay_buffer is None:
+            self.replay_buffer = self._make_buffer(buffer_seed)
+        self._setup_policy(act_seed)
+        self.generators = Generators(self.device, {"noise": noise_seed}, owners=(self.replay_buffer, self.policy))
+        self._explore = np.random.default_rng(explore_seed)
+        self.optimizer = torch.optim.Adam(self.policy.networks.parameters(), lr=self.lr_schedule(1.0))
+        self._means = MetricMeans()
+        self._setup_learner()
+
+    def _make_buffer(self, seed: int) -> ReplayBuffer:
+        buffer_class = self.replay_buffer_class or TransitionBuffer
+        if not issubclass(buffer_class, TransitionBuffer):
+            raise ValueError(
+                f"replay_buffer_class must be TransitionBuffer, got {buffer_class.__name__}: losses need its batches"
+            )
+        self.replay_buffer_class = buffer_class
+        return buffer_class(
+            self.buffer_size,
+            self.observation_space,
+            self.action_space,
+            self.device,
+            self.n_envs,
+            self.optimize_memory_usage,
+            horizon=self.cfg.horizon,
+            n_steps=self.n_steps,
+            gamma=self.gamma,
+            seed=seed,
+            **self.replay_buffer_kwargs,
+        )
+
+    def _setup_policy(self, seed: int) -> None:
+        """Lets the parent build it, with arguments that follow from the config and are not the user's to save."""
+        mine, n_steps = self.policy_kwargs, self.n_steps
+        self.policy_kwargs = {
+            "networks": self.networks(self.cfg, self.tau),
+            "sampler": self.sampler(self.cfg),
+            "act_with": self.act_with,
+            "horizon": self.cfg.horizon,
+            "execute": self.cfg.execute,
+            "encoder": self.cfg.encoder,
+            "seed": seed,
+        } | mine
+        self.n_steps = 1  # The parent warns of n-step returns with a buffer that is not its own.
+        super()._setup_model()
+        self.policy_kwargs, self.n_steps = mine, n_steps
+
+    def _setup_learner(self) -> None:
+        params = {name: dict(module.named_parameters()) for name, module in self.policy.networks.items()}
+        targets = {name: dict(module.named_parameters()) for name, module in self.policy.targets.items()}
+        moments = initial_moments(params)
+        for name, tree in params.items():
+            for key, parameter in tree.items():
+                self.optimizer.state[parameter] = {part: getattr(moments, part)[name][key] for part in Moments._fields}
+        self._state = LearnerState(params, targets, moments)
+        self.optimizer.register_load_state_dict_post_hook(lambda _: self._adopt_moments())
+        self._learner = Learner(
+            self.policy.networks,
+            self.policy.specs,
+            self.losses,
+            self.cfg,
+            action_dim=self.policy.chunk_dim,
+            clip_grad_norm=self.cfg.clip_grad_norm,
+            compile_backend=self.compile_backend,
+        )
+
+    def _adopt_moments(self) -> None:
+        """After the optimiser was loaded, which replaces its tensors."""
+        state = self.optimizer.state
+        moments = (
+            {name: {key: state[p][part] for key, p in tree.items()} for name, tree in self._state.params.items()}
+            for part in Moments._fields
+        )
+        self._state = self._state._replace(moments=Moments(*moments))
+
+    def set_dataset(self, dataset: TransitionDataset | str) -> None:
+        """Makes a dataset the offline part of the replay buffer.
+
+        Raises:
+            ValueError: if its spaces are not the model's.
+        """
+        loaded = self._load(dataset)
+        assert loaded is not None
+        for part in ("observation_space", "action_space"):
+            own, theirs = getattr(self, part), getattr(loaded, part)
+            if not _fits(own, theirs):
+                raise ValueError(
+                    f"the dataset's {part} does not match the model's: dataset {theirs}, model {own}. "
+                    "Use data of this environment, or wrap the environment so that both agree."
+                )
+        assert isinstance(self.replay_buffer, TransitionBuffer)
+        self.replay_buffer.attach(loaded)
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """Attaches an environment (or a VecEnv of any size) for online training and evaluation."""
+        wrapped = self._wrap_env(env, self.verbose)
+        if wrapped.num_envs != self.n_envs:
+            assert isinstance(self.replay_buffer, TransitionBuffer)
+            self.replay_buffer.set_n_envs(wrapped.num_envs)
+            self.n_envs = wrapped.num_envs
+        super().set_env(wrapped, force_reset)
+
+    # ------------------------------------------------------------------ training
+
+    def train(self, gradient_steps: int, batch_size: int) -> None:
+        """Updates on batches of the buffer; none while an online buffer holds no window yet."""
+        assert isinstance(self.replay_buffer, TransitionBuffer)
+        if self.replay_buffer.num_windows() == 0 and self.replay_buffer.offline is None and self.num_timesteps > 0:
+            return
+        self.policy.set_training_mode(True)
+        learning_rate = self.lr_schedule(self._current_progress_remaining)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        rate = torch.tensor(learning_rate, device=self.device)
+        for _ in range(gradient_steps):
+            batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
+            self._means.add(self._update(batch, rate))
+            self._n_updates += 1
+
+    def _update(self, batch: Batch, learning_rate: torch.Tensor) -> dict[str, torch.Tensor]:
+        step = self.schedule(self._n_updates, self.cfg)
+        draws = self._learner.draws(self._state, batch, step, [self.generators["noise"]])
+        return self._learner.update(self._state, batch, draws, step, learning_rate)
+
+    def learn_offline(
+        self,
+        gradient_steps: int,
+        dataset: TransitionDataset | str | None = None,
+        callback: MaybeCallback = None,
+        log_interval: int = 1000,
+        tb_log_name: str = "offline",
+        progress_bar: bool = False,
+    ) -> Self:
+        """Trains on the dataset, without any environment.
+
+        Callbacks see one step per gradient step, with `num_timesteps` the number of offline gradient steps so far;
+        afterwards `num_timesteps` is again the number of environment steps, and `offline_steps` keeps the other.
+
+        Args:
+            gradient_steps: how many updates.
+            dataset: replaces the attached one.
+            callback: any Stable-Baselines3 callback; one that returns False stops.
+            log_interval: gradient steps between two dumps of the log; each reports means over the interval.
+
+        Raises:
+            ValueError: if there is no dataset.
+        """
+        if dataset is not None:
+            self.set_dataset(dataset)
+        assert isinstance(self.replay_buffer, TransitionBuffer)
+        if self.replay_buffer.offline is None:
+            raise ValueError(
+                f"{type(self).__name__} has no dataset (a loaded model does not bring it along). "
+                "Call learn_offline(steps, dataset=...) or set_dataset(...)."
+            )
+        OfflineLoop(self, gradient_steps, log_interval).run(callback, tb_log_name, progress_bar)
+        return self
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str = "run",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Trains online, from scratch or after `learn_offline`, on the union of the dataset and what it collects."""
+        if self.env is None or isinstance(self.env, SpacesOnlyVecEnv):
+            raise ValueError(
+                f"{type(self).__name__} has no environment to collect from. Call set_env(env) first, or train with "
+                "learn_offline(gradient_steps)."
+            )
+        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if self._n_updates == 0 and self.num_timesteps < learning_starts:
+            scaled = self._explore.uniform(-1, 1, (n_envs, *self.action_space.shape)).astype(np.float32)
+            return self.policy.unscale_action(scaled), scaled
+        assert self._last_obs is not None
+        actions, self._chunk_state = self.policy.predict(
+            self._last_obs, self._chunk_state, self._last_episode_starts, deterministic=False, explore=True
+        )
+        scaled = self.policy.scale_action(actions)
+        if action_noise is not None:
+            scaled = np.clip(scaled + action_noise(), -1, 1)
+            actions = self.policy.unscale_action(scaled)
+        return actions, scaled
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: np.ndarray,
+        new_obs: np.ndarray | dict[str, np.ndarray],
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+        self._last_episode_starts = dones
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        if self._last_obs is None or kwargs.get("reset_num_timesteps", True):
+            self._chunk_state = None
+        return super()._setup_learn(*args, **kwargs)
+
+    def dump_logs(self) -> None:
+        """Adds the means of the losses since the last dump."""
+        self.record_training()
+        super().dump_logs()
+
+    def record_training(self) -> None:
+        """Records learning rate, number of updates, and means of the losses."""
+        for key, mean in self._means.pop().items():
+            self.logger.record(f"train/{key}", mean)
+        self.logger.record("train/learning_rate", self.lr_schedule(self._current_progress_remaining))
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    # ------------------------------------------------------------------ evaluation and persistence
+
+    def evaluate(
+        self,
+        env: gym.Env[Any, Any] | VecEnv | None = None,
+        episodes: int = 50,
+        *,
+        deterministic: bool = False,
+        seed: int | None = None,
+    ) -> Evaluation:
+        """Rolls the policy out, in the model's environment unless another is given; see `flowpolicies.evaluate`."""
+        env = self.env if env is None else env
+        if env is None or isinstance(env, SpacesOnlyVecEnv):
+            raise ValueError(f"{type(self).__name__} has no environment to evaluate in. Pass env=, or call set_env(env).")
+        found = evaluate(self.policy, env, episodes, deterministic=deterministic, seed=seed)
+        if env is self.env:
+            self._last_obs = None  # The training environment was moved; collection starts with a reset.
+        return found
+
+    def predict(  # type: ignore[override]
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """See `FlowPolicy.predict`."""
+        return self.policy.predict(observation, state, episode_start, deterministic)
+
+    def _excluded_save_params(self) -> list[str]:
+        mine = ["_learner", "_state", "_means", "optimizer", "generators"]
+        return [*super()._excluded_save_params(), *mine]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "optimizer", "generators"], []
+
+
+def _spawn(seed: int | None, n: int) -> list[int]:
+    """Independent seeds from one."""
+    return [int(child.generate_state(1)[0]) for child in np.random.SeedSequence(seed).spawn(n)]
+
+
+def _fits(own: spaces.Space[Any], theirs: spaces.Space[Any]) -> bool:
+    """Whether data of one space can be used in the other; bounds of observations do not matter, those of actions do."""
+    if isinstance(own, spaces.Dict) and isinstance(theirs, spaces.Dict):
+        keys = own.spaces.keys()
+        return keys == theirs.spaces.keys() and all(_fits(own[key], theirs[key]) for key in keys)
+    if not (isinstance(own, spaces.Box) and isinstance(theirs, spaces.Box)) or own.shape != theirs.shape:
+        return False
+    if np.isfinite(own.low).all() and np.isfinite(theirs.low).all():
+        return np.allclose(own.low, theirs.low) and np.allclose(own.high, theirs.high)
+    return True

@@ -1,0 +1,68 @@
+"""Flow Q-learning.
+
+Park, Li, Levine, "Flow Q-Learning", https://arxiv.org/abs/2502.02538
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from flowpolicies.algorithms.base import OfflineAlgorithm
+from flowpolicies.algorithms.config import CriticConfig, critic, velocity
+from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
+from flowpolicies.losses import distillation, flow_matching_loss, maximise_q, td_loss
+from flowpolicies.samplers import OneStep, Sampler, best_of
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class FQLConfig(CriticConfig):
+    """Hyperparameters of FQL."""
+
+    alpha: float = 10.0
+    """Weight of the distillation; the one number to tune (the authors use 3 to 1000 on OGBench)."""
+    flow_steps: int = 10
+    """Euler steps of the behaviour flow."""
+    normalize_q_loss: bool = False
+    """Divide the Q term by mean |Q|; the authors advise it for new tasks, with alpha in 0.03..10."""
+    best_of_n: int = 1
+    """Candidates per action, ranked by the mean critic."""
+
+
+def _sampler(cfg: FQLConfig) -> Sampler:
+    return best_of(OneStep("actor_onestep"), cfg.best_of_n)
+
+
+@loss_term(trains="critic")
+def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FQLConfig) -> Loss:
+    """(Q(s, a) - r - gamma Qbar(s', mu(s', z)))^2."""
+    next_actions = _sampler(cfg)(nets.frozen, batch.next_observations, noise)
+    return td_loss(nets, batch, next_actions, cfg.q_agg, cfg.rho)
+
+
+@loss_term(trains="actor_onestep")
+def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FQLConfig) -> Loss:
+    """alpha |mu(s, z) - Psi(s, z)|^2 - Q(s, mu(s, z)), Psi the behaviour flow from z."""
+    distill, student = distillation(nets, batch, noise, cfg.flow_steps, teacher="actor_flow")
+    q_loss = maximise_q(nets, batch, student, cfg.normalize_q_loss)
+    return cfg.alpha * distill + q_loss, {"distill": distill, "q_loss": q_loss}
+
+
+@final
+class FQL(OfflineAlgorithm):
+    """Flow Q-learning: distil the behaviour flow into a one-step actor that also climbs Q."""
+
+    Config, losses = FQLConfig, (critic_loss, flow_matching_loss, actor_loss)
+
+    @staticmethod
+    def networks(cfg: FQLConfig, tau: float) -> dict[str, Network]:
+        return {
+            "critic": critic(cfg, target_rate=tau),
+            "actor_flow": velocity(cfg),
+            "actor_onestep": velocity(cfg, time_embedding="none"),
+        }
+
+    @staticmethod
+    def sampler(cfg: FQLConfig) -> Sampler:
+        return _sampler(cfg)

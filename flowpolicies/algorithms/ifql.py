@@ -1,0 +1,61 @@
+"""Implicit flow Q-learning: the flow variant of IDQL.
+
+Hansen-Estruch et al., "IDQL", https://arxiv.org/abs/2304.10573, with the flow policy of
+Park, Li, Levine, "Flow Q-Learning", https://arxiv.org/abs/2502.02538
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from flowpolicies.algorithms.base import OfflineAlgorithm
+from flowpolicies.algorithms.config import CriticConfig, critic, value, velocity
+from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
+from flowpolicies.losses import QAggregation, flow_matching_loss, iql_critic_loss, iql_value_loss
+from flowpolicies.samplers import Integrate, Sampler, best_of
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class IFQLConfig(CriticConfig):
+    """Hyperparameters of IFQL."""
+
+    q_agg: QAggregation = "min"
+    """How the target critics become the value's target: their minimum (FQL's code), or mean - rho * std (QAM's)."""
+    expectile: float = 0.9
+    """Level kappa of the expectile regression of V."""
+    critic_weight: float = 2.0
+    """Weight of the critic loss. FQL's code sums over its two critics, which is twice the mean; QAM's code has 1."""
+    flow_steps: int = 10
+    """Euler steps of the behaviour flow."""
+    num_samples: int = 32
+    """Candidates N per action, ranked by the minimum over the critics."""
+
+
+@loss_term(trains="value")
+def value_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IFQLConfig) -> Loss:
+    """L_kappa(agg Qbar(s, a) - V(s))."""
+    return iql_value_loss(nets, batch, cfg.expectile, cfg.q_agg, cfg.rho)
+
+
+@loss_term(trains="critic")
+def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IFQLConfig) -> Loss:
+    """(Q(s, a) - r - gamma V(s'))^2."""
+    loss, metrics = iql_critic_loss(nets, batch)
+    return cfg.critic_weight * loss, metrics
+
+
+@final
+class IFQL(OfflineAlgorithm):
+    """Implicit flow Q-learning: the best of N samples of the behaviour flow."""
+
+    Config, losses = IFQLConfig, (value_loss, critic_loss, flow_matching_loss)
+
+    @staticmethod
+    def networks(cfg: IFQLConfig, tau: float) -> dict[str, Network]:
+        return {"critic": critic(cfg, target_rate=tau), "value": value(cfg), "actor_flow": velocity(cfg)}
+
+    @staticmethod
+    def sampler(cfg: IFQLConfig) -> Sampler:
+        return best_of(Integrate(steps=cfg.flow_steps), cfg.num_samples, score="min")

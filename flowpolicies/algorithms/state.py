@@ -1,0 +1,68 @@
+"""Small pieces of training state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, final
+
+import torch
+
+from flowpolicies.core import Metrics
+
+
+class OwnsGenerator(Protocol):
+    """Something that draws from a generator of its own."""
+
+    generator: torch.Generator
+
+
+@final
+class Generators:
+    """The generators that training draws from, as one object with a state dict; what makes a resumed run exact.
+
+    Args:
+        seeds: name -> seed of generators that live here.
+        owners: objects whose generators are saved with them.
+    """
+
+    def __init__(self, device: torch.device, seeds: Mapping[str, int], owners: tuple[Any, ...] = ()) -> None:
+        self._own = {name: torch.Generator(device=device).manual_seed(seed) for name, seed in seeds.items()}
+        self._owners = {type(owner).__name__: owner for owner in owners}
+
+    def __getitem__(self, name: str) -> torch.Generator:
+        return self._own[name]
+
+    def _all(self) -> dict[str, torch.Generator]:
+        return self._own | {name: owner.generator for name, owner in self._owners.items()}
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Name -> state."""
+        return {name: generator.get_state() for name, generator in self._all().items()}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor], strict: bool = True) -> None:
+        """Restores what `state_dict` returned; a state of another kind of device is left out, as it cannot be used."""
+        for name, generator in self._all().items():
+            saved = state[name].cpu()
+            if saved.shape == generator.get_state().shape:
+                generator.set_state(saved)
+
+
+@final
+class MetricMeans:
+    """Means of metrics between two dumps of the log. Values stay tensors until then."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, torch.Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, metrics: Metrics) -> None:
+        """Adds one update's scalars."""
+        for key, value in metrics.items():
+            self._sums[key] = self._sums[key] + value if key in self._sums else value
+            self._counts[key] = self._counts.get(key, 0) + 1
+
+    def pop(self) -> dict[str, float]:
+        """The means, and starts over."""
+        means = {key: float(total) / self._counts[key] for key, total in self._sums.items()}
+        self._sums, self._counts = {}, {}
+        return means

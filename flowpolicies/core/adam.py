@@ -1,0 +1,68 @@
+"""Adam as a function of named trees.
+
+`torch.optim.Optimizer.step` contains deliberate graph breaks, so the update calls torch's functional Adam on state that
+a `torch.optim.Adam` owns and saves (docs/adr/0004).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim.adam import adam
+
+from flowpolicies.core.types import Tree
+
+
+class Moments(NamedTuple):
+    """Adam's state, one tensor per parameter."""
+
+    step: Tree
+    exp_avg: Tree
+    exp_avg_sq: Tree
+
+
+def flatten(tree: Tree, names: Sequence[str]) -> list[Tensor]:
+    """The tensors of the networks `names`, in order."""
+    return [tensor for name in names for tensor in tree[name].values()]
+
+
+def initial_moments(params: Tree) -> Moments:
+    """Zero moments, beside the parameters that they belong to."""
+    zeros = {name: {key: torch.zeros_like(p) for key, p in tree.items()} for name, tree in params.items()}
+    again = {name: {key: torch.zeros_like(p) for key, p in tree.items()} for name, tree in params.items()}
+    step = {name: {key: torch.zeros((), device=p.device) for key, p in tree.items()} for name, tree in params.items()}
+    return Moments(step, zeros, again)
+
+
+def adam_step(
+    params: Tree, grads: Tree, moments: Moments, learning_rate: Tensor, names: Sequence[str], eps: float = 1e-8
+) -> None:
+    """Moves `params` in place by one Adam step; a network outside `names` keeps its weights and its moments.
+
+    Args:
+        learning_rate: scalar tensor `[]`; a Python float would recompile at every tick of a schedule.
+        eps: added outside the square root, as torch and optax do.
+    """
+    adam(
+        flatten(params, names),
+        flatten(grads, names),
+        flatten(moments.exp_avg, names),
+        flatten(moments.exp_avg_sq, names),
+        [],
+        flatten(moments.step, names),
+        foreach=False,
+        capturable=False,
+        differentiable=False,
+        fused=not torch.compiler.is_compiling(),
+        has_complex=False,
+        amsgrad=False,
+        beta1=0.9,
+        beta2=0.999,
+        lr=learning_rate,
+        weight_decay=0.0,
+        eps=eps,
+        maximize=False,
+    )

@@ -1,0 +1,184 @@
+"""Loss terms in, one update out.
+
+The update is a function of weights, moments, a batch and draws: eager by default, one graph when compiled, and
+vectorised over a leading seed axis without the losses knowing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+from torch.func import grad, vmap
+
+from flowpolicies.core.adam import Moments, adam_step, flatten
+from flowpolicies.core.noise import Draw, RecordingNoise, ReplayedNoise, ZeroNoise
+from flowpolicies.core.terms import LossTerm, Step
+from flowpolicies.core.types import Batch, Metrics, Tree
+from flowpolicies.core.views import Config, Network, Networks, View
+
+Draws = list[list[Tensor]]
+"""The draws of one update, per stage, in the order in which the loss terms ask for them."""
+
+
+class LearnerState(NamedTuple):
+    """What an update changes, in place. With seeds, every tensor but Adam's step count has a leading seed axis."""
+
+    params: Tree
+    targets: Tree
+    moments: Moments
+
+
+@final
+class Learner:
+    """Turns loss terms into one update.
+
+    Args:
+        networks: modules by name; only their structure is used, the weights come with the state.
+        specs: the declaration of each network.
+        terms: the loss terms of the algorithm, in the order in which they draw.
+        cfg: the algorithm's configuration, handed to each term.
+        action_dim: width of an action (chunk).
+        clip_grad_norm: clip the joint gradient of a stage, over the union of all parameters that it trains, to this
+            norm; None: no clipping.
+        compile_backend: a `torch.compile` backend, or None for eager execution.
+        n_seeds: number of vectorised seeds, or None for a single run without a seed axis.
+    """
+
+    def __init__(
+        self,
+        networks: Mapping[str, nn.Module],
+        specs: Mapping[str, Network],
+        terms: Sequence[LossTerm],
+        cfg: Config,
+        *,
+        action_dim: int,
+        clip_grad_norm: float | None = None,
+        compile_backend: str | None = None,
+        n_seeds: int | None = None,
+    ) -> None:
+        self.networks, self.specs, self.cfg = dict(networks), dict(specs), cfg
+        self.terms = {term.name: term for term in terms}
+        if len(self.terms) < len(terms):
+            raise ValueError(f"two loss terms share a name: {[term.name for term in terms]}")
+        self.action_dim, self.clip_grad_norm = action_dim, clip_grad_norm
+        self.compile_backend, self.n_seeds = compile_backend, n_seeds
+        self._updates: dict[Step, Callable[..., Metrics]] = {}
+        self._draws: dict[tuple[Step, int], list[list[Draw]]] = {}
+
+    # ------------------------------------------------------------------ draws
+
+    def draws(self, state: LearnerState, batch: Batch, step: Step, generators: Sequence[torch.Generator]) -> Draws:
+        """The draws of the next update, one owned generator per seed."""
+        key = (step, batch.rewards.shape[-1])
+        if key not in self._draws:
+            self._draws[key] = [self._record(state, batch, stage) for stage in step.stages]
+        if self.n_seeds is None:
+            return [[draw.sample(generators[0]) for draw in stage] for stage in self._draws[key]]
+        return [
+            [torch.stack([draw.sample(generator) for generator in generators]) for draw in stage]
+            for stage in self._draws[key]
+        ]
+
+    def _record(self, state: LearnerState, batch: Batch, stage: Sequence[str]) -> list[Draw]:
+        params, targets = state.params, state.targets
+        if self.n_seeds is not None:
+            params, targets, batch = _first(params), _first(targets), Batch(*(column[0] for column in batch))
+        noise = RecordingNoise(ZeroNoise(self.action_dim, batch.rewards.device))
+        with torch.no_grad():
+            self._losses(self._views(params, params, targets), batch, noise, stage)
+        return noise.draws
+
+    # ------------------------------------------------------------------ update
+
+    def update(self, state: LearnerState, batch: Batch, draws: Draws, step: Step, learning_rate: Tensor) -> Metrics:
+        """One update in place: per stage gradients, target copies moved with the weights before the step, then Adam.
+
+        Returns:
+            Metrics named `term/quantity`, detached scalars (`[S]` with seeds).
+        """
+        if step not in self._updates:
+            run = partial(self._update, step)
+            if self.compile_backend is not None:
+                run = torch.compile(run, backend=self.compile_backend, fullgraph=True, dynamic=False)
+            self._updates[step] = run
+        return self._updates[step](state, batch, draws, learning_rate)
+
+    def _update(self, step: Step, state: LearnerState, batch: Batch, draws: Draws, learning_rate: Tensor) -> Metrics:
+        metrics: Metrics = {}
+        idle = [name for name in state.targets if not any(name in self.trained(stage) for stage in step.stages)]
+        for number, stage in enumerate(step.stages):
+            names = self.trained(stage)
+            grads, info = self.gradients(state, batch, draws[number], stage)
+            metrics |= info
+            with torch.no_grad():
+                if step.polyak:
+                    self._move_targets(state, [*names, *(idle if number == len(step.stages) - 1 else ())])
+                self._apply(state, grads, names, learning_rate)
+        return metrics
+
+    def gradients(
+        self, state: LearnerState, batch: Batch, draws: list[Tensor], stage: Sequence[str]
+    ) -> tuple[Tree, Metrics]:
+        """Gradient of the summed losses of a stage with respect to what they train (clipped, if asked), and metrics."""
+
+        def differentiate(params: Tree, targets: Tree, batch: Batch, draws: list[Tensor]) -> tuple[Tree, Metrics]:
+            def total(trained: Tree) -> tuple[Tensor, Metrics]:
+                nets = self._views(trained, params, targets)
+                return self._losses(nets, batch, ReplayedNoise(self.action_dim, draws), stage)
+
+            grads, metrics = grad(total, has_aux=True)({name: params[name] for name in self.trained(stage)})
+            if self.clip_grad_norm is not None:
+                grads, norm = clip_by_global_norm(grads, self.clip_grad_norm)
+                metrics["grad/norm"] = norm
+            return grads, metrics
+
+        run = differentiate if self.n_seeds is None else vmap(differentiate)
+        return run(state.params, state.targets, batch, draws)
+
+    def trained(self, stage: Sequence[str]) -> tuple[str, ...]:
+        """The networks that the terms of a stage train, each once, in order."""
+        return tuple(dict.fromkeys(name for term in stage for name in self.terms[term].trains))
+
+    def _views(self, trained: Tree, params: Tree, targets: Tree) -> Networks:
+        return Networks(*(View.of(self.networks, weights) for weights in (trained, params, targets)))
+
+    def _losses(
+        self, nets: Networks, batch: Batch, noise: RecordingNoise | ReplayedNoise, stage: Sequence[str]
+    ) -> tuple[Tensor, Metrics]:
+        total, metrics = torch.zeros((), device=batch.rewards.device), {}
+        for name in stage:
+            loss, info = self.terms[name](nets, batch, noise, self.cfg)
+            total = total + loss
+            metrics[f"{name}/loss"] = loss.detach()
+            metrics |= {f"{name}/{quantity}": value.detach() for quantity, value in info.items()}
+        return total, metrics
+
+    def _move_targets(self, state: LearnerState, names: Sequence[str]) -> None:
+        for name in names:
+            rate = self.specs[name].target_rate
+            if rate is not None:
+                torch._foreach_lerp_(list(state.targets[name].values()), list(state.params[name].values()), rate)
+
+    def _apply(self, state: LearnerState, grads: Tree, names: Sequence[str], learning_rate: Tensor) -> None:
+        common = [name for name in names if self.specs[name].learning_rate is None]
+        if common:
+            adam_step(state.params, grads, state.moments, learning_rate, common)
+        for name in names:
+            own = self.specs[name].learning_rate
+            if own is not None:
+                adam_step(state.params, grads, state.moments, torch.full_like(learning_rate, own), [name])
+
+
+def clip_by_global_norm(grads: Tree, max_norm: float) -> tuple[Tree, Tensor]:
+    """Scales gradients to at most `max_norm` over all of them together, and returns their norm before; optax's rule."""
+    norm = torch.stack([g.square().sum() for g in flatten(grads, list(grads))]).sum().sqrt()
+    scale = (max_norm / norm).clamp(max=1.0)
+    return {name: {key: g * scale for key, g in tree.items()} for name, tree in grads.items()}, norm
+
+
+def _first(tree: Tree) -> Tree:
+    return {name: {key: tensor[0] for key, tensor in weights.items()} for name, weights in tree.items()}

@@ -1,0 +1,118 @@
+"""The only randomness of losses and samplers.
+
+A loss or a sampler asks its `noise` for draws. Because draws are data, the same code runs eagerly, compiled,
+vectorised over seeds, and on the recorded draws of another implementation.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple, final
+
+import torch
+from torch import Tensor
+
+Kind = Literal["normal", "uniform"]
+
+
+class Draw(NamedTuple):
+    """What a draw is, without its values."""
+
+    kind: Kind
+    shape: tuple[int, ...]
+
+    def sample(self, generator: torch.Generator, leading: tuple[int, ...] = ()) -> Tensor:
+        """Values from `generator`, on its device, `[*leading, *shape]`."""
+        make = torch.randn if self.kind == "normal" else torch.rand
+        return make((*leading, *self.shape), generator=generator, device=generator.device)
+
+
+class Noise(ABC):
+    """Source of draws for actions of width `action_dim`."""
+
+    def __init__(self, action_dim: int) -> None:
+        self.action_dim = action_dim
+
+    @abstractmethod
+    def draw(self, kind: Kind, shape: tuple[int, ...]) -> Tensor:
+        """The next draw, `[*shape]`."""
+
+    def actions(self, batch_shape: Sequence[int]) -> Tensor:
+        """Standard normal, `[*batch_shape, A]`: x_0, where a flow starts."""
+        return self.draw("normal", (*batch_shape, self.action_dim))
+
+    def times(self, batch_shape: Sequence[int]) -> Tensor:
+        """Uniform flow times in [0, 1), `[*batch_shape, 1]`."""
+        return self.draw("uniform", (*batch_shape, 1))
+
+
+@final
+class GeneratorNoise(Noise):
+    """Draws from an owned generator, whose state can be saved and restored."""
+
+    def __init__(self, action_dim: int, generator: torch.Generator) -> None:
+        super().__init__(action_dim)
+        self.generator = generator
+
+    def draw(self, kind: Kind, shape: tuple[int, ...]) -> Tensor:
+        return Draw(kind, shape).sample(self.generator)
+
+
+@final
+class ZeroNoise(Noise):
+    """Every draw is the centre of its distribution: 0 for normal, 1/2 for uniform. Makes any sampler deterministic."""
+
+    def __init__(self, action_dim: int, device: torch.device | str = "cpu") -> None:
+        super().__init__(action_dim)
+        self.device = torch.device(device)
+
+    def draw(self, kind: Kind, shape: tuple[int, ...]) -> Tensor:
+        return torch.full(shape, 0.0 if kind == "normal" else 0.5, device=self.device)
+
+
+@final
+class RecordingNoise(Noise):
+    """Passes draws through and notes which ones were made."""
+
+    def __init__(self, source: Noise) -> None:
+        super().__init__(source.action_dim)
+        self.source = source
+        self.draws: list[Draw] = []
+
+    def draw(self, kind: Kind, shape: tuple[int, ...]) -> Tensor:
+        self.draws.append(Draw(kind, tuple(shape)))
+        return self.source.draw(kind, shape)
+
+
+@final
+class ReplayedNoise(Noise):
+    """Hands out given draws in order: what a compiled update receives, and how another implementation is replayed.
+
+    Args:
+        action_dim: width of an action (chunk).
+        values: the draws, in the order in which they will be asked for. A draw may differ from what is asked for by
+            axes of size one, which carry no numbers.
+
+    Raises:
+        ValueError: when more draws are asked for than were given, or one of another shape.
+    """
+
+    def __init__(self, action_dim: int, values: Iterable[Tensor]) -> None:
+        super().__init__(action_dim)
+        self.values = list(values)
+        self.used = 0
+
+    def draw(self, kind: Kind, shape: tuple[int, ...]) -> Tensor:
+        if self.used == len(self.values):
+            raise ValueError(f"draw {self.used} ({kind} {list(shape)}) was asked for, but only {self.used} were recorded")
+        value = self.values[self.used]
+        self.used += 1
+        if tuple(value.shape) == tuple(shape):
+            return value
+        if [n for n in value.shape if n != 1] == [n for n in shape if n != 1]:
+            return value.reshape(shape)
+        raise ValueError(
+            f"draw {self.used - 1} was recorded with shape {list(value.shape)}, asked for with {list(shape)} ({kind}): "
+            "the order or the size of the draws differs from the recording"
+        )

@@ -1,0 +1,46 @@
+"""Loss terms: an equation, and the names of the networks that it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+from flowpolicies.core.noise import Noise
+from flowpolicies.core.types import Batch, Loss
+from flowpolicies.core.views import Config, Networks
+
+LossFn = Callable[[Networks, Batch, Noise, Config], Loss]
+
+
+@final
+@dataclass(frozen=True)
+class LossTerm:
+    """A loss whose `nets.online` holds only what it trains, so that a leak is refused at the first call."""
+
+    fn: LossFn
+    trains: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The function's name without `_loss`; the prefix of its metrics."""
+        return self.fn.__name__.removesuffix("_loss")
+
+    def __call__(self, nets: Networks, batch: Batch, noise: Noise, cfg: Config) -> Loss:
+        hint = f"{self.fn.__name__} trains only {self.trains}; use frozen.<name> to stop gradients."
+        return self.fn(nets.restricted(self.trains, hint), batch, noise, cfg)
+
+
+def loss_term(*, trains: str | Sequence[str]) -> Callable[[LossFn], LossTerm]:
+    """Declares a function as a loss term that trains the named networks."""
+    names = (trains,) if isinstance(trains, str) else tuple(trains)
+    return lambda fn: LossTerm(fn, names)
+
+
+class Step(NamedTuple):
+    """What one update does. Static: each distinct value compiles once."""
+
+    stages: tuple[tuple[str, ...], ...]
+    """Names of loss terms. Those of one stage are summed and differentiated together; stages run in order."""
+    polyak: bool = True
+    """Whether the target copies move."""

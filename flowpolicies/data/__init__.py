@@ -1,0 +1,11 @@
+"""Offline data: validated transitions, where they come from, and how they reach the learner."""
+
+from flowpolicies.data.dataset import TransitionDataset as TransitionDataset
+from flowpolicies.data.npz import read_npz as read_npz
+from flowpolicies.data.npz import write_npz as write_npz
+from flowpolicies.data.sources import generate_dataset as generate_dataset
+from flowpolicies.data.sources import list_sources as list_sources
+from flowpolicies.data.sources import load_dataset as load_dataset
+from flowpolicies.data.sources import make_env as make_env
+from flowpolicies.data.spaces import space_from_json as space_from_json
+from flowpolicies.data.spaces import space_to_json as space_to_json

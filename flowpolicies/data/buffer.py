@@ -1,0 +1,287 @@
+"""One buffer for offline data and for what is collected online, serving single steps, n steps or action chunks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, final
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
+from stable_baselines3.common.vec_env import VecNormalize
+from torch import Tensor
+
+from flowpolicies.core import Batch
+from flowpolicies.data.dataset import TransitionDataset
+from flowpolicies.data.layout import flat_dtype, flatten_arrays, observation_dim, scale_actions, unflatten
+
+
+class Windows(NamedTuple):
+    """What windows of H steps come to (flow_family 2.4)."""
+
+    rewards: Tensor
+    """[B], discounted sum up to the end of the episode."""
+    masks: Tensor
+    """[B], 0 if the episode terminated inside the window."""
+    last: Tensor
+    """[B], row of the last step that belongs to the episode."""
+    valid: Tensor
+    """[B], 1 if all H steps belong to one episode; an end exactly at the last step counts as inside."""
+
+
+@final
+class Store:
+    """Rows of transitions of `n_envs` interleaved streams: row `time * n_envs + env`; a ring once it is full."""
+
+    def __init__(self, capacity: int, n_envs: int, columns: dict[str, Tensor]) -> None:
+        self.capacity, self.n_envs, self.columns = capacity, n_envs, columns
+        self.head, self.size = 0, 0
+        self.cached: Windows | None = None
+
+    @classmethod
+    def empty(cls, capacity: int, n_envs: int, widths: dict[str, tuple[int, torch.dtype]]) -> Store:
+        """Zeroed columns; numpy's zeros are committed by the operating system only when written."""
+        dtypes = {torch.uint8: np.uint8, torch.float32: np.float32}
+        rows = capacity * n_envs
+        shape = {name: (rows, width) if width else (rows,) for name, (width, _) in widths.items()}
+        columns = {name: torch.from_numpy(np.zeros(shape[name], dtypes[dtype])) for name, (_, dtype) in widths.items()}
+        return cls(capacity, n_envs, columns)
+
+    def append(self, step: dict[str, Tensor]) -> None:
+        """One step of every environment, `[n_envs, ...]` each."""
+        first = self.head * self.n_envs
+        for name, value in step.items():
+            self.columns[name][first : first + self.n_envs] = value
+        self.head = (self.head + 1) % self.capacity
+        self.size = min(self.size + 1, self.capacity)
+
+    def starts(self, length: int) -> int:
+        """How many windows of `length` steps there are."""
+        return max(self.size - length + 1, 0) * self.n_envs
+
+    def rows(self, starts: Tensor, offsets: Tensor) -> Tensor:
+        """Rows of the steps `offsets` `[H]` after each of `starts` `[B]`, in the order of time: `[B, H]`."""
+        if self.n_envs == 1 and self.size < self.capacity or self.cached is not None:
+            return starts.unsqueeze(-1) + offsets
+        env, time = starts % self.n_envs, starts // self.n_envs
+        oldest = self.head if self.size == self.capacity else 0
+        return (oldest + time.unsqueeze(-1) + offsets) % self.capacity * self.n_envs + env.unsqueeze(-1)
+
+    def windows(self, rows: Tensor, powers: Tensor, rewards: Tensor | None = None) -> Windows:
+        """Sums over the windows `rows` `[B, H]`; `powers` is gamma^j; `rewards` `[B, H]` replaces the stored ones."""
+        ends = self.columns["terminals"][rows]
+        inside = torch.ones_like(ends)
+        inside[:, 1:] = 1 - ends[:, :-1].cummax(-1).values
+        total = ((self.columns["rewards"][rows] if rewards is None else rewards) * powers * inside).sum(-1)
+        masks = torch.where(inside > 0, self.columns["masks"][rows], 1.0).amin(-1)
+        last = rows.gather(1, inside.sum(-1, keepdim=True).long() - 1).squeeze(1)
+        return Windows(total, masks, last, inside[:, -1])
+
+    def cache_windows(self, powers: Tensor) -> None:
+        """Computes every window once, for data that no longer change."""
+        offsets = torch.arange(len(powers))
+        starts = torch.arange(self.starts(len(powers)))
+        self.cached = None
+        blocks = [self.windows(block.unsqueeze(-1) + offsets, powers) for block in starts.split(65536)]
+        self.cached = Windows(*(torch.cat(column) for column in zip(*blocks, strict=True)))
+
+
+@final
+class TransitionBuffer(ReplayBuffer):
+    """Replay buffer whose samples are `Batch`es: uniform over an offline dataset and the online transitions together.
+
+    The dataset is held by reference and never overwritten; `buffer_size` is the room for online transitions, a ring.
+    Windows start uniformly and may cross the end of an episode (`valid`), as in the authors' code. Indices come from a
+    generator of its own, never from numpy's global state.
+
+    Args:
+        horizon: length of an action chunk; the batch's actions are `horizon` actions, flattened time-major.
+        n_steps: length of n-step returns without chunks; only one of the two may exceed 1.
+        gamma: discount per environment step.
+        seed: seed of the index generator; None: from the operating system.
+    """
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        device: torch.device | str = "auto",
+        n_envs: int = 1,
+        optimize_memory_usage: bool = False,
+        *,
+        horizon: int = 1,
+        n_steps: int = 1,
+        gamma: float = 0.99,
+        seed: int | None = None,
+    ) -> None:
+        BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs=n_envs)
+        if optimize_memory_usage:
+            raise ValueError("optimize_memory_usage=True is not supported: next observations are stored on their own.")
+        if horizon > 1 and n_steps > 1:
+            raise ValueError(
+                f"horizon={horizon} (action chunks) and n_steps={n_steps} exclude each other; set one to 1."
+            )
+        self.horizon, self.gamma = horizon, gamma
+        self.length = max(horizon, n_steps)
+        self.generator = torch.Generator()
+        if seed is None:
+            self.generator.seed()
+        else:
+            self.generator.manual_seed(seed)
+        self.offline: Store | None = None
+        self.online: Store | None = None
+
+    # ------------------------------------------------------------------ filling
+
+    def attach(self, dataset: TransitionDataset) -> None:
+        """Makes `dataset` the offline part.
+
+        Raises:
+            ValueError: if it holds fewer transitions than a window is long.
+        """
+        if len(dataset) < self.length:
+            raise ValueError(
+                f"the dataset has {len(dataset)} transitions, fewer than one window of {self.length} steps "
+                "(horizon or n_steps). Give more data or a smaller horizon."
+            )
+        assert isinstance(self.action_space, spaces.Box)
+        columns = {
+            "observations": flatten_arrays(self.observation_space, dataset.observations),
+            "next_observations": flatten_arrays(self.observation_space, dataset.next_observations),
+            "actions": torch.from_numpy(np.ascontiguousarray(scale_actions(self.action_space, dataset.actions))),
+            "rewards": torch.from_numpy(dataset.rewards),
+            "masks": torch.from_numpy(dataset.masks),
+            "terminals": torch.from_numpy(dataset.terminals),
+        }
+        store = Store(len(dataset), 1, columns)
+        store.size = len(dataset)
+        store.cache_windows(self._powers())
+        self.offline = store
+
+    def add(
+        self,
+        obs: np.ndarray | dict[str, np.ndarray],
+        next_obs: np.ndarray | dict[str, np.ndarray],
+        action: np.ndarray,
+        reward: np.ndarray,
+        done: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """One step of every environment; `action` in [-1, 1]. A time limit ends the episode but not the return."""
+        if self.online is None:
+            self.online = Store.empty(max(self.buffer_size // self.n_envs, self.length), self.n_envs, self._widths())
+        timeout = np.array([info.get("TimeLimit.truncated", False) for info in infos])
+        step = {
+            "observations": flatten_arrays(self.observation_space, obs),
+            "next_observations": flatten_arrays(self.observation_space, next_obs),
+            "actions": torch.as_tensor(np.asarray(action, np.float32).reshape(self.n_envs, -1)),
+            "rewards": torch.as_tensor(np.asarray(reward, np.float32)),
+            "masks": torch.as_tensor(1.0 - (done & ~timeout).astype(np.float32)),
+            "terminals": torch.as_tensor(np.asarray(done, np.float32)),
+        }
+        self.online.append(step)
+        self.pos, self.full = self.online.head, self.online.size == self.online.capacity
+
+    def _widths(self) -> dict[str, tuple[int, torch.dtype]]:
+        observation = (observation_dim(self.observation_space), flat_dtype(self.observation_space))
+        action = (math.prod(self.action_space.shape or ()), torch.float32)
+        scalar = (0, torch.float32)
+        return {
+            "observations": observation,
+            "next_observations": observation,
+            "actions": action,
+            "rewards": scalar,
+            "masks": scalar,
+            "terminals": scalar,
+        }
+
+    def set_n_envs(self, n_envs: int) -> None:
+        """Prepares for another number of environments; online transitions of the old number are dropped."""
+        if n_envs != self.n_envs:
+            self.n_envs, self.online, self.pos, self.full = n_envs, None, 0, False
+
+    def size(self) -> int:
+        """Number of transitions, offline and online."""
+        return sum(store.size * store.n_envs for store in self._stores())
+
+    def num_windows(self) -> int:
+        """Number of windows that can be drawn; 0: `sample` would raise."""
+        return sum(store.starts(self.length) for store in self._stores())
+
+    def _stores(self) -> list[Store]:
+        return [store for store in (self.offline, self.online) if store is not None]
+
+    # ------------------------------------------------------------------ sampling
+
+    def sample(self, batch_size: int, env: VecNormalize | None = None) -> Batch:  # type: ignore[override]
+        """`batch_size` windows, uniform over both parts, with replacement.
+
+        Args:
+            env: normalises observations and rewards, if given.
+
+        Raises:
+            ValueError: if there is no window yet.
+        """
+        stores = self._stores()
+        counts = [store.starts(self.length) for store in stores]
+        total = sum(counts)
+        if total == 0:
+            raise ValueError(
+                f"the buffer holds {self.size()} transitions and no window of {self.length} steps. "
+                "Attach a dataset, or collect more before training (learning_starts)."
+            )
+        drawn = torch.randint(total, (batch_size,), generator=self.generator)
+        if len(stores) == 1:
+            return self._batch(stores[0], drawn, env)
+        online = drawn >= counts[0]
+        parts = [self._batch(stores[0], drawn[~online], env), self._batch(stores[1], drawn[online] - counts[0], env)]
+        return Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def _batch(self, store: Store, starts: Tensor, env: VecNormalize | None) -> Batch:
+        offsets, powers = torch.arange(self.length), self._powers()
+        rows = store.rows(starts, offsets)
+        if store.cached is not None and env is None:
+            windows = Windows(*(column[starts] for column in store.cached))
+        else:
+            windows = store.windows(rows, powers, self._normalized_rewards(store, rows, env))
+        columns = store.columns
+        following = (starts // store.n_envs + self.length).clamp(max=store.size - self.horizon)
+        ahead = store.rows(following * store.n_envs + starts % store.n_envs, offsets[: self.horizon])
+        actions = columns["actions"][rows[:, : self.horizon]].flatten(1)
+        batch = Batch(
+            observations=self._observations(columns["observations"][rows[:, 0]], env),
+            actions=actions,
+            next_observations=self._observations(columns["next_observations"][windows.last], env),
+            next_actions=columns["actions"][ahead].flatten(1),
+            rewards=windows.rewards,
+            discounts=self.gamma**self.length * windows.masks,
+            valid=windows.valid,
+            action_mask=torch.ones_like(actions),
+        )
+        return batch if self.device.type == "cpu" else Batch(*(column.to(self.device) for column in batch))
+
+    def _powers(self) -> Tensor:
+        return torch.tensor([self.gamma**j for j in range(self.length)])
+
+    def _observations(self, flat: Tensor, env: VecNormalize | None) -> Tensor:
+        if env is None:
+            return flat
+        return flatten_arrays(self.observation_space, env.normalize_obs(unflatten(self.observation_space, flat)))
+
+    def _normalized_rewards(self, store: Store, rows: Tensor, env: VecNormalize | None) -> Tensor | None:
+        if env is None:
+            return None
+        return torch.as_tensor(env.normalize_reward(store.columns["rewards"][rows].numpy()), dtype=torch.float32)
+
+    # ------------------------------------------------------------------ persistence
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Online transitions and the generator; the dataset is not copied into a pickle."""
+        return {**self.__dict__, "offline": None, "generator": self.generator.get_state()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.generator = torch.Generator()
+        self.generator.set_state(state["generator"])

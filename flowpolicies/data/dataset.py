@@ -1,0 +1,306 @@
+"""Offline transitions as validated arrays, with their spaces and where they came from."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast, final
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium.spaces import Box, Dict, Space
+
+from flowpolicies.data import checks
+from flowpolicies.data.npz import read_npz, write_npz
+from flowpolicies.data.spaces import space_from_json, space_to_json
+
+Array = npt.NDArray[Any]
+Observations = Array | dict[str, Array]
+
+_DESCRIPTION = "flowpolicies_dataset"  # The array of a saved file that holds the spaces and the provenance as JSON.
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class TransitionDataset:
+    """N transitions, trajectory after trajectory, each trajectory in the order in which it happened.
+
+    Build one with `from_arrays`, which converts types and infers spaces; the constructor only checks.
+
+    Raises:
+        ValueError: if something is wrong with the data; it names the dataset, the field, and the next move.
+    """
+
+    observations: Observations
+    """`[N, *shape]` float32 or uint8, or a dict of such arrays for a Dict space."""
+
+    actions: Array
+    """`[N, *A]` float32 in the units of `action_space`, not scaled to [-1, 1]."""
+
+    rewards: Array
+    """`[N]` float32."""
+
+    next_observations: Observations
+    """Like `observations`: the state that the action led to, on the last row of a trajectory too."""
+
+    masks: Array
+    """`[N]` float32, 1 - termination: 0 where bootstrapping stops."""
+
+    terminals: Array
+    """`[N]` float32, 1 on the last row of a trajectory, whether it terminated or was cut by a time limit."""
+
+    observation_space: Box | Dict
+    """A Dict must be flat: its values are Boxes."""
+
+    action_space: Box
+    """Has finite bounds."""
+
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Where the data came from, as JSON data: `name`, `source`, versions. No part of the fingerprint."""
+
+    def __post_init__(self) -> None:
+        name, arrays = self.name, self._arrays()
+        checks.check_lengths(name, arrays)
+        checks.check_observations(name, "observations", self.observations, self.observation_space)
+        checks.check_observations(name, "next_observations", self.next_observations, self.observation_space)
+        checks.check_action_space(name, self.action_space)
+        for key in ("rewards", "masks", "terminals"):
+            checks.check_scalars(name, key, arrays[key])
+        for key, array in arrays.items():
+            checks.check_finite(name, key, array)
+        checks.check_actions(name, self.actions, self.action_space)
+        checks.check_flags(name, "masks", self.masks)
+        checks.check_flags(name, "terminals", self.terminals)
+        checks.check_last_terminal(name, self.terminals)
+        checks.check_provenance(name, self.provenance)
+
+    @staticmethod
+    def from_arrays(
+        observations: Any,
+        actions: Any,
+        rewards: Any,
+        next_observations: Any,
+        *,
+        terminations: Any = None,
+        truncations: Any = None,
+        masks: Any = None,
+        terminals: Any = None,
+        observation_space: Space[Any] | None = None,
+        action_space: Space[Any] | None = None,
+        name: str = "arrays",
+        provenance: Mapping[str, Any] | None = None,
+    ) -> "TransitionDataset":
+        """A dataset from anything that NumPy reads as numbers; all but uint8 observations become float32.
+
+        Where trajectories end is said in one of two ways: Gymnasium's `terminations` (and `truncations`), or OGBench's
+        `masks` and `terminals`. The last row always ends a trajectory. Without `observation_space` it is unbounded
+        (uint8: 0 to 255); without `action_space` it is [-1, 1], provided that the actions lie in it.
+
+        Raises:
+            ValueError: if something is wrong with the data, see the class.
+        """
+        observations, actions = _to_observations(observations), np.asarray(actions, np.float32)
+        flags = {"terminations": terminations, "truncations": truncations, "masks": masks, "terminals": terminals}
+        given = {key: np.asarray(flag, np.float32) for key, flag in flags.items() if flag is not None}
+        masks, terminals = _masks_and_terminals(name, given)
+        if observation_space is None:
+            observation_space = _infer_observation_space(observations)
+        if action_space is None:
+            action_space = _infer_action_space(name, actions)
+        return TransitionDataset(
+            observations=observations,
+            actions=actions,
+            rewards=np.asarray(rewards, np.float32),
+            next_observations=_to_observations(next_observations),
+            masks=masks,
+            terminals=terminals,
+            observation_space=cast(Box | Dict, observation_space),  # Checked by the constructor.
+            action_space=cast(Box, action_space),
+            provenance={"name": name, **(provenance or {})},
+        )
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+    @property
+    def name(self) -> str:
+        """`provenance["name"]`: what messages call this dataset."""
+        return str(self.provenance.get("name", "unnamed"))
+
+    @property
+    def num_episodes(self) -> int:
+        """Number of trajectories."""
+        return len(self.episode_ends)
+
+    @cached_property
+    def episode_ends(self) -> npt.NDArray[np.intp]:
+        """Row of the last transition of every trajectory, ascending."""
+        return np.flatnonzero(self.terminals)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of names, shapes, types and bytes of the arrays, as 64 hexadecimal digits."""
+        digest = hashlib.sha256()
+        for key, array in self._arrays().items():
+            digest.update(f"{key} {array.shape} {array.dtype.str}\n".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def summary(self) -> str:
+        """What to look at before training, one fact per line."""
+        low, high = self.action_space.low, self.action_space.high
+        saturated = np.mean(np.abs(self.actions - (low + high) / 2) >= 0.999 * (high - low) / 2)
+        facts = {
+            "transitions": f"{len(self):,}",
+            "episodes": f"{self.num_episodes:,}",
+            "episode length": _spread(np.diff(self.episode_ends, prepend=-1)),
+            "reward": _spread(self.rewards),
+            "mask is 0": f"in {np.mean(self.masks == 0):.3%} of transitions",
+        }
+        for key, array in self._arrays().items():
+            if key.startswith(("observations", "actions")):
+                facts[key] = f"shape {array.shape[1:]}, {array.dtype}"
+        facts["actions"] += f", {saturated:.3%} of components at a bound"
+        facts["fingerprint"] = self.fingerprint[:12]
+        return "\n".join([self.name, *(f"  {key:<15} {fact}" for key, fact in facts.items())])
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write everything to exactly `path` (an .npz file without pickles), whole or not at all, and return it."""
+        description = {
+            "format": 1,
+            "observation_space": space_to_json(self.observation_space),
+            "action_space": space_to_json(self.action_space),
+            "provenance": self.provenance,
+        }
+        encoded = np.frombuffer(json.dumps(description).encode(), np.uint8)
+        return write_npz(path, {**self._arrays(), _DESCRIPTION: encoded})
+
+    @staticmethod
+    def load(path: str | os.PathLike[str], **options: Any) -> "TransitionDataset":
+        """The dataset in an .npz file that `save` wrote, or in one that holds the arrays of `from_arrays`.
+
+        Args:
+            path: the file.
+            **options: `name`, `observation_space`, `action_space`, `provenance` for `from_arrays`; a file that `save`
+                wrote has its own, and takes none.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is no .npz file, lacks an array, or something is wrong with the data.
+        """
+        arrays = read_npz(path)
+        description = arrays.pop(_DESCRIPTION, None)
+        fields = _nest(arrays)
+        if description is None:
+            return _from_plain_npz(path, fields, options)
+        if options:
+            raise ValueError(f"'{path}' has its own spaces and provenance: load it without {sorted(options)}.")
+        return TransitionDataset(**fields, **_decode_description(path, description))
+
+    def _arrays(self) -> dict[str, Array]:
+        """The arrays by name; the values of dict observations are called `observations/key`."""
+        arrays: dict[str, Array] = {}
+        for key in _FIELDS:
+            value = getattr(self, key)
+            arrays |= (
+                {f"{key}/{part}": value[part] for part in sorted(value)} if isinstance(value, dict) else {key: value}
+            )
+        return arrays
+
+
+_FIELDS = ("observations", "actions", "rewards", "next_observations", "masks", "terminals")
+_FLAGS = ("terminations", "truncations", "masks", "terminals")
+
+
+def _to_observations(observations: Any) -> Observations:
+    if isinstance(observations, Mapping):
+        return {str(key): _to_numbers(part) for key, part in observations.items()}
+    return _to_numbers(observations)
+
+
+def _to_numbers(values: Any) -> Array:
+    array = np.asarray(values)
+    return array if array.dtype == np.uint8 else array.astype(np.float32, copy=False)
+
+
+def _masks_and_terminals(name: str, flags: Mapping[str, Array]) -> tuple[Array, Array]:
+    if set(flags) not in ({"terminations"}, {"terminations", "truncations"}, {"masks", "terminals"}):
+        raise ValueError(
+            f"dataset '{name}': say where trajectories end by terminations= (and truncations=, if time limits cut "
+            f"episodes), or by masks= and terminals=; given: {', '.join(flags) or 'none of them'}."
+        )
+    checks.check_lengths(name, flags)
+    for key, flag in flags.items():
+        checks.check_scalars(name, key, flag)
+        checks.check_flags(name, key, flag)
+    if "masks" in flags:
+        masks, terminals = flags["masks"], flags["terminals"].copy()
+    else:
+        masks = 1 - flags["terminations"]
+        terminals = np.maximum(flags["terminations"], flags.get("truncations", np.float32(0)))
+    terminals[-1] = 1
+    return masks, terminals
+
+
+def _infer_observation_space(observations: Observations) -> Box | Dict:
+    if isinstance(observations, dict):
+        return Dict({key: _infer_box(part) for key, part in observations.items()})
+    return _infer_box(observations)
+
+
+def _infer_box(array: Array) -> Box:
+    if array.dtype == np.uint8:
+        return Box(0, 255, shape=array.shape[1:], dtype=np.uint8)
+    return Box(-np.inf, np.inf, shape=array.shape[1:], dtype=np.float32)
+
+
+def _infer_action_space(name: str, actions: Array) -> Box:
+    if actions.size and np.abs(actions).max() > 1:  # NaN compares false here and is reported by the checks.
+        raise ValueError(
+            f"dataset '{name}': actions range from {actions.min():.6g} to {actions.max():.6g}, so their bounds cannot "
+            "be guessed. Pass action_space=gymnasium.spaces.Box(low, high, shape)."
+        )
+    return Box(-1.0, 1.0, shape=actions.shape[1:], dtype=np.float32)
+
+
+def _spread(values: Array) -> str:
+    return f"min {values.min():.6g}, mean {values.mean(dtype=np.float64):.6g}, max {values.max():.6g}"
+
+
+def _nest(arrays: Mapping[str, Array]) -> dict[str, Any]:
+    """Put `observations/key` back into dicts."""
+    fields: dict[str, Any] = {}
+    for key, array in arrays.items():
+        field_name, _, part = key.partition("/")
+        if part:
+            fields.setdefault(field_name, {})[part] = array
+        else:
+            fields[field_name] = array
+    return fields
+
+
+def _from_plain_npz(
+    path: str | os.PathLike[str], fields: Mapping[str, Any], options: Mapping[str, Any]
+) -> TransitionDataset:
+    missing = [key for key in _FIELDS[:4] if key not in fields]
+    if missing:
+        raise ValueError(
+            f"'{path}' lacks {missing} (it holds {sorted(fields)}). Needed are {list(_FIELDS[:4])}, and terminations "
+            "(with truncations, if any) or masks and terminals."
+        )
+    known = {key: fields[key] for key in (*_FIELDS[:4], *_FLAGS) if key in fields}
+    return TransitionDataset.from_arrays(**known, **{"name": Path(path).stem, **options})
+
+
+def _decode_description(path: str | os.PathLike[str], encoded: Array) -> dict[str, Any]:
+    description = json.loads(encoded.tobytes())
+    if description["format"] != 1:
+        raise ValueError(f"'{path}' has format {description['format']}, this version reads 1. Update flowpolicies.")
+    return {
+        "observation_space": space_from_json(description["observation_space"]),
+        "action_space": space_from_json(description["action_space"]),
+        "provenance": description["provenance"],
+    }

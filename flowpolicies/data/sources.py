@@ -1,0 +1,121 @@
+"""Datasets and environments by address, such as "ogbench:cube-single-play-singletask-v0".
+
+What stands before the colon is a source: built in, or an entry point of an installed package in one of the groups
+`flowpolicies.datasets` (`load(name, **options) -> TransitionDataset`), `flowpolicies.environments`
+(`make_env(name, **options) -> gymnasium.Env`) and `flowpolicies.generators` (`generate(name, **options) -> Path`).
+A package is imported when one of its addresses is used, not before.
+"""
+
+import difflib
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium
+
+from flowpolicies.data.dataset import TransitionDataset
+
+Kind = Literal["datasets", "environments", "generators"]
+
+_BUILT_IN: dict[str, dict[str, Callable[..., Any]]] = {
+    "datasets": {"npz": TransitionDataset.load},
+    "environments": {},
+    "generators": {},
+}
+_EXAMPLES = {
+    "datasets": "'ogbench:cube-single-play-singletask-v0' or 'npz:path/to/file.npz'",
+    "environments": "'ogbench:cube-single-play-singletask-v0', or a Gymnasium id such as 'Pendulum-v1'",
+    "generators": "'ogbench:pointmaze-medium-navigate-singletask-v0'",
+}
+
+
+def load_dataset(address: str, **options: Any) -> TransitionDataset:
+    """The dataset at "source:name"; "npz:PATH" is always there, see `TransitionDataset.load`.
+
+    Args:
+        address: source and name.
+        **options: passed to the source.
+
+    Raises:
+        ValueError: if there is no such source, or the source has no such dataset.
+        ImportError: if the source needs a package that is not installed.
+    """
+    source, name = _split(address, "datasets")
+    dataset = _find(source, "datasets")(name, **options)
+    if not isinstance(dataset, TransitionDataset):
+        raise TypeError(f"dataset source '{source}' gave a {type(dataset).__name__}; it must give a TransitionDataset.")
+    return dataset
+
+
+def make_env(address: str, **options: Any) -> gymnasium.Env[Any, Any]:
+    """The environment at "source:name", or `gymnasium.make(address, **options)` for an address without a colon.
+
+    Raises:
+        ValueError: if there is no such source, or the source has no such environment.
+        ImportError: if the source needs a package that is not installed.
+    """
+    if ":" not in address:
+        return gymnasium.make(address, **options)
+    source, name = _split(address, "environments")
+    environment: gymnasium.Env[Any, Any] = _find(source, "environments")(name, **options)
+    return environment
+
+
+def generate_dataset(address: str, **options: Any) -> Path:
+    """Let the source make the dataset "source:name" on this machine; the path of the file that it wrote.
+
+    Raises:
+        ValueError: if there is no such source, or the source cannot generate this dataset.
+        ImportError: if the source needs a package that is not installed.
+    """
+    source, name = _split(address, "generators")
+    return Path(_find(source, "generators")(name, **options))
+
+
+def list_sources(kind: Kind = "datasets") -> dict[str, str]:
+    """Every known source of this kind, with the distribution that provides it. Imports none of them."""
+    found = {point.name: _distribution(point) for point in entry_points(group=f"flowpolicies.{kind}")}
+    return dict(sorted((found | dict.fromkeys(_BUILT_IN[kind], "flowpolicies")).items()))
+
+
+def _split(address: str, kind: Kind) -> tuple[str, str]:
+    source, colon, name = address.partition(":")
+    if not (source and colon and name):
+        raise ValueError(f"'{address}' has not the form 'source:name'. Write {_EXAMPLES[kind]}.")
+    return source, name
+
+
+def _find(source: str, kind: Kind) -> Callable[..., Any]:
+    """The callable of a source; built-in names cannot be taken over."""
+    if source in _BUILT_IN[kind]:
+        return _BUILT_IN[kind][source]
+    points = {point.value: point for point in entry_points(group=f"flowpolicies.{kind}", name=source)}
+    if not points:
+        known = list_sources(kind)
+        close = difflib.get_close_matches(source, known, n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        raise ValueError(f"unknown {kind[:-1]} source '{source}' (known: {', '.join(known) or 'none'}).{hint}")
+    if len(points) > 1:
+        givers = ", ".join(sorted(_distribution(point) for point in points.values()))
+        raise ValueError(
+            f"{kind[:-1]} source '{source}' is provided more than once, by {givers}. Uninstall all but one."
+        )
+    return _load(points.popitem()[1], kind)
+
+
+def _load(point: EntryPoint, kind: Kind) -> Callable[..., Any]:
+    distribution = _distribution(point)
+    extra = f"{distribution}[{point.name}]" if distribution == "flowpolicies" else distribution
+    try:
+        loaded: Callable[..., Any] = point.load()
+    except ImportError as error:
+        raise ImportError(
+            f"{kind[:-1]} source '{point.name}' cannot be imported ({error}). "
+            f'Install what it needs: pip install "{extra}"'
+        ) from error
+    return loaded
+
+
+def _distribution(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else "unknown"

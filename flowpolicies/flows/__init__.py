@@ -1,0 +1,14 @@
+"""Pure functions of tensors and velocity callables."""
+
+from flowpolicies.flows.grids import leading_grid as leading_grid
+from flowpolicies.flows.grids import remaining_grid as remaining_grid
+from flowpolicies.flows.grids import uniform_grid as uniform_grid
+from flowpolicies.flows.grids import unit_grid as unit_grid
+from flowpolicies.flows.guidance import action_gradient as action_gradient
+from flowpolicies.flows.paths import interpolate as interpolate
+from flowpolicies.flows.solvers import SOLVERS as SOLVERS
+from flowpolicies.flows.solvers import Method as Method
+from flowpolicies.flows.solvers import euler as euler
+from flowpolicies.flows.solvers import heun as heun
+from flowpolicies.flows.solvers import midpoint as midpoint
+from flowpolicies.flows.solvers import rk4 as rk4

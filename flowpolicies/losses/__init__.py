@@ -1,0 +1,13 @@
+"""Equations that two or more papers share."""
+
+from flowpolicies.losses.distillation import distillation as distillation
+from flowpolicies.losses.implicit import expectile as expectile
+from flowpolicies.losses.implicit import iql_critic_loss as iql_critic_loss
+from flowpolicies.losses.implicit import iql_value_loss as iql_value_loss
+from flowpolicies.losses.matching import flow_matching as flow_matching
+from flowpolicies.losses.matching import flow_matching_loss as flow_matching_loss
+from flowpolicies.losses.policy import maximise_q as maximise_q
+from flowpolicies.losses.td import QAggregation as QAggregation
+from flowpolicies.losses.td import aggregate as aggregate
+from flowpolicies.losses.td import regress_critic as regress_critic
+from flowpolicies.losses.td import td_loss as td_loss

@@ -1,0 +1,27 @@
+"""Implicit Q-learning: values without sampling actions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from flowpolicies.core.types import Batch, Loss
+from flowpolicies.core.views import Networks
+from flowpolicies.losses.td import QAggregation, aggregate, regress_critic
+
+
+def expectile(difference: Tensor, level: float) -> Tensor:
+    """|level - 1(u < 0)| u^2 for u = target - prediction, element by element."""
+    return torch.where(difference < 0, 1 - level, level) * difference.square()
+
+
+def iql_value_loss(nets: Networks, batch: Batch, level: float, q_agg: QAggregation, rho: float) -> Loss:
+    """mean_b L_level(agg_e Qbar_e(s, a) - V(s)). Trains `value`; not weighted by `valid`, as in both references."""
+    q = aggregate(nets.target.critic(batch.observations, batch.actions), q_agg, rho)
+    v = nets.online.value(batch.observations)
+    return expectile(q - v, level).mean(), {"v_mean": v.mean(), "v_max": v.max(), "v_min": v.min()}
+
+
+def iql_critic_loss(nets: Networks, batch: Batch) -> Loss:
+    """`regress_critic` onto y = r + discount * V(s'), with the online value. Trains `critic`."""
+    return regress_critic(nets, batch, batch.rewards + batch.discounts * nets.frozen.value(batch.next_observations))

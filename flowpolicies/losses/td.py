@@ -1,0 +1,45 @@
+"""Temporal-difference learning with an ensemble."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from flowpolicies.core.types import Batch, Loss
+from flowpolicies.core.views import Networks
+
+QAggregation = Literal["mean", "min"]
+"""mean: mean_e Q_e - rho std_e Q_e; min: min_e Q_e."""
+
+
+def aggregate(q: Tensor, q_agg: QAggregation = "mean", rho: float = 0.0) -> Tensor:
+    """One value of an ensemble `[E, *]` -> `[*]`; the standard deviation is the population's (ddof 0)."""
+    if q_agg == "min":
+        return q.amin(0)
+    if rho == 0.0:
+        return q.mean(0)
+    return q.mean(0) - rho * q.std(0, correction=0)
+
+
+def regress_critic(nets: Networks, batch: Batch, target: Tensor) -> Loss:
+    """mean_{e,b} valid_b (Q_e(s_b, a_b) - y_b)^2. Trains `critic`.
+
+    Args:
+        target: y `[B]`, without gradient.
+    """
+    q = nets.online.critic(batch.observations, batch.actions)
+    loss = (batch.valid * (q - target).square()).mean()
+    return loss, {"q_mean": q.mean(), "q_max": q.max(), "q_min": q.min(), "target_mean": target.mean()}
+
+
+def td_loss(
+    nets: Networks, batch: Batch, next_actions: Tensor, q_agg: QAggregation = "mean", rho: float = 0.0
+) -> Loss:
+    """`regress_critic` onto y = r + discount * agg_e Qbar_e(s', a').
+
+    Args:
+        next_actions: a' `[B, A]`, without gradient.
+    """
+    next_q = aggregate(nets.target.critic(batch.next_observations, next_actions), q_agg, rho)
+    return regress_critic(nets, batch, batch.rewards + batch.discounts * next_q)

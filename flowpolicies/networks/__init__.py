@@ -1,0 +1,14 @@
+"""Network modules. Each is built as `Module(observation_dim, action_dim, **options)`."""
+
+from flowpolicies.networks.critic import Critic as Critic
+from flowpolicies.networks.encoders import Encoded as Encoded
+from flowpolicies.networks.encoders import ImpalaVariant as ImpalaVariant
+from flowpolicies.networks.encoders import ObservationEncoder as ObservationEncoder
+from flowpolicies.networks.encoders import Part as Part
+from flowpolicies.networks.gaussian import Gaussian as Gaussian
+from flowpolicies.networks.gaussian import TanhNormal as TanhNormal
+from flowpolicies.networks.mlp import MLP as MLP
+from flowpolicies.networks.time import TimeEmbedding as TimeEmbedding
+from flowpolicies.networks.time import embed_time as embed_time
+from flowpolicies.networks.value import Value as Value
+from flowpolicies.networks.velocity import VelocityField as VelocityField

@@ -1,0 +1,40 @@
+"""Q(s, a), and V(s, x, t) of a noisy action."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from flowpolicies.networks.mlp import MLP
+from flowpolicies.networks.time import TimeEmbedding, embed_time, embedding_dim
+
+
+@final
+class Critic(nn.Module):
+    """An ensemble of action values as one stacked module: (observations `[*, O]`, actions `[*, A]`) -> `[E, *]`.
+
+    With a time embedding it also takes a flow time `[*, 1]`: the value of a noisy action.
+    """
+
+    def __init__(
+        self,
+        observation_dim: int,
+        action_dim: int,
+        *,
+        hidden_dims: Sequence[int] = (512, 512, 512, 512),
+        layer_norm: bool = True,
+        ensemble: int = 2,
+        time_embedding: TimeEmbedding = "none",
+        time_dim: int = 64,
+    ) -> None:
+        super().__init__()
+        self.time_embedding, self.time_dim = time_embedding, time_dim
+        in_dim = observation_dim + action_dim + embedding_dim(time_embedding, time_dim)
+        self.net = MLP(in_dim, hidden_dims, 1, layer_norm=layer_norm, ensemble=ensemble)
+
+    def forward(self, observations: Tensor, actions: Tensor, *times: Tensor) -> Tensor:
+        phi = [embed_time(t, self.time_embedding, self.time_dim) for t in times]
+        return self.net(torch.cat([observations, actions, *phi], -1)).squeeze(-1)  # type: ignore[no-any-return]

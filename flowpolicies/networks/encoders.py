@@ -1,0 +1,121 @@
+"""Encoders of images and of dictionaries that contain images (flow_family 1.6).
+
+Inside the library an observation is one flat vector `[*, O]`, whatever the space: losses and samplers see no images.
+An encoder knows the layout of that vector, cuts it into its parts, and returns features `[*, F]`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from flowpolicies.networks.mlp import Dense, gelu
+
+ImpalaVariant = Literal["impala_small", "impala", "impala_large", "impala_debug"]
+
+_VARIANTS: dict[ImpalaVariant, tuple[tuple[int, ...], int, int]] = {
+    "impala_small": ((16, 32, 32), 1, 512),
+    "impala": ((16, 32, 32), 2, 512),
+    "impala_large": ((64, 128, 128), 2, 1024),
+    "impala_debug": ((4, 4), 1, 512),
+}
+"""Variant -> channels of the stacks, residual blocks per stack, features."""
+
+
+class Part(NamedTuple):
+    """A stretch of the flat observation vector."""
+
+    shape: tuple[int, ...]
+    """(C, H, W) of an image, anything for a vector."""
+    image: bool
+    """Whether it is an image with values in 0..255."""
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+@final
+class _Stack(nn.Module):
+    def __init__(self, in_channels: int, channels: int, blocks: int) -> None:
+        super().__init__()
+        self.entry = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2)) for _ in range(blocks)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        # "SAME" pooling of an even size pads only below and to the right; nn.MaxPool2d(3, 2, 1) is aligned differently.
+        height, width = x.shape[-2:]
+        padding = (width % 2, 1, height % 2, 1)
+        x = F.max_pool2d(F.pad(self.entry(x), padding, value=-math.inf), 3, 2)
+        for first, second in self.blocks:  # type: ignore[misc]
+            x = x + second(F.relu(first(F.relu(x))))
+        return x
+
+
+@final
+class _Impala(nn.Module):
+    """Images `[N, C, H, W]` with values in 0..255 -> features `[N, F]`."""
+
+    def __init__(self, shape: tuple[int, ...], variant: ImpalaVariant) -> None:
+        super().__init__()
+        channels, blocks, self.out_dim = _VARIANTS[variant]
+        widths = (shape[0], *channels)
+        self.stacks = nn.ModuleList(_Stack(i, o, blocks) for i, o in zip(widths[:-1], widths[1:], strict=True))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        height, width = shape[1:]
+        for _ in channels:
+            height, width = math.ceil(height / 2), math.ceil(width / 2)
+        self.output = Dense(channels[-1] * height * width, self.out_dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = images.float() / 255
+        for stack in self.stacks:
+            x = stack(x)
+        # Flattened in (H, W, C) order, as the authors' channels-last networks do.
+        return gelu(self.output(F.relu(x).movedim(-3, -1).flatten(-3)))
+
+
+@final
+class ObservationEncoder(nn.Module):
+    """Flat observations `[*, O]` -> features `[*, F]`: images through IMPALA, vectors as they are, concatenated."""
+
+    def __init__(self, parts: Sequence[Part], variant: ImpalaVariant = "impala_small") -> None:
+        super().__init__()
+        if variant not in _VARIANTS:
+            raise ValueError(f"unknown encoder {variant!r} (known: {', '.join(_VARIANTS)})")
+        self.parts = tuple(Part(*part) for part in parts)
+        self.images = nn.ModuleList(_Impala(part.shape, variant) for part in self.parts if part.image)
+        self.out_dim = sum(_VARIANTS[variant][2] if part.image else part.size for part in self.parts)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        rows = observations.reshape(-1, observations.shape[-1])
+        features, image = [], 0
+        for part, columns in zip(self.parts, rows.split([part.size for part in self.parts], -1), strict=True):
+            if part.image:
+                features.append(self.images[image](columns.reshape(-1, *part.shape)))
+                image += 1
+            else:
+                features.append(columns.float())
+        return torch.cat(features, -1).reshape(*observations.shape[:-1], self.out_dim)
+
+
+@final
+class Encoded(nn.Module):
+    """A network behind an encoder of its own: head(encoder(observations), ...)."""
+
+    def __init__(self, encoder: ObservationEncoder, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    def forward(self, observations: Tensor, *inputs: Tensor) -> Tensor:
+        return self.head(self.encoder(observations), *inputs)  # type: ignore[no-any-return]

@@ -1,0 +1,81 @@
+"""Gaussian heads. They return parameters of a distribution; the noise comes from the caller."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from flowpolicies.networks.mlp import MLP, Dense
+
+
+@final
+class Gaussian(nn.Module):
+    """Diagonal Gaussian (flow_family 1.5, FQL's `Actor`): observations `[*, O]` -> mean and log-std, each `[*, A]`.
+
+    Args:
+        state_dependent_std: whether a head predicts the log-std; otherwise it is 0.
+        tanh_mean: whether the mean is squashed to (-1, 1).
+        head_scale: scale of the heads' initialisation.
+        log_std_bounds: the log-std is clamped to this range.
+    """
+
+    def __init__(
+        self,
+        observation_dim: int,
+        action_dim: int,
+        *,
+        hidden_dims: Sequence[int] = (512, 512, 512, 512),
+        layer_norm: bool = False,
+        state_dependent_std: bool = False,
+        tanh_mean: bool = False,
+        head_scale: float = 0.01,
+        log_std_bounds: tuple[float, float] = (-5.0, 2.0),
+    ) -> None:
+        super().__init__()
+        self.tanh_mean, self.log_std_bounds = tanh_mean, log_std_bounds
+        self.trunk = MLP(observation_dim, hidden_dims, None, layer_norm=layer_norm)
+        self.mean = Dense(hidden_dims[-1], action_dim, scale=head_scale)
+        self.log_std = Dense(hidden_dims[-1], action_dim, scale=head_scale) if state_dependent_std else None
+
+    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.trunk(observations)
+        mean = self.mean(features)
+        mean = mean.tanh() if self.tanh_mean else mean
+        log_std = torch.zeros_like(mean) if self.log_std is None else self.log_std(features)
+        return mean, log_std.clamp(*self.log_std_bounds)
+
+
+@final
+class TanhNormal(nn.Module):
+    """Squashed Gaussian (flow_family 1.5): (inputs `[*, O]`, eps `[*, A]`) -> sample in (-1, 1), log-probability `[*]`.
+
+    The log-probability is computed from the sample before the tanh, so that it stays finite when tanh rounds to 1.
+    """
+
+    def __init__(
+        self,
+        observation_dim: int,
+        action_dim: int,
+        *,
+        hidden_dims: Sequence[int] = (512, 512, 512, 512),
+        layer_norm: bool = False,
+        log_std_bounds: tuple[float, float] = (-20.0, 2.0),
+    ) -> None:
+        super().__init__()
+        self.log_std_bounds = log_std_bounds
+        self.trunk = MLP(observation_dim, hidden_dims, None, layer_norm=layer_norm)
+        self.mean = Dense(hidden_dims[-1], action_dim)
+        self.log_std = Dense(hidden_dims[-1], action_dim)
+
+    def forward(self, inputs: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.trunk(inputs)
+        log_std = self.log_std(features).clamp(*self.log_std_bounds)
+        u = self.mean(features) + log_std.exp() * eps
+        normal = -0.5 * (eps.square() + 2 * log_std + math.log(2 * math.pi))
+        squash = 2 * (math.log(2.0) - u - F.softplus(-2 * u))
+        return u.tanh(), (normal - squash).sum(-1)

@@ -1,0 +1,29 @@
+"""V(s)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+from torch import Tensor, nn
+
+from flowpolicies.networks.mlp import MLP
+
+
+@final
+class Value(nn.Module):
+    """State value: observations `[*, O]` -> `[*]`. `action_dim` is not used."""
+
+    def __init__(
+        self,
+        observation_dim: int,
+        action_dim: int,
+        *,
+        hidden_dims: Sequence[int] = (512, 512, 512, 512),
+        layer_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        self.net = MLP(observation_dim, hidden_dims, 1, layer_norm=layer_norm)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        return self.net(observations).squeeze(-1)  # type: ignore[no-any-return]

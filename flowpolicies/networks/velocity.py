@@ -1,0 +1,39 @@
+"""Velocity fields and one-step flow policies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from flowpolicies.networks.mlp import MLP
+from flowpolicies.networks.time import TimeEmbedding, embed_time, embedding_dim
+
+
+@final
+class VelocityField(nn.Module):
+    """v(s, x, t): (observations `[*, O]`, x `[*, A]`, t `[*, 1]`) -> dx/dt `[*, A]`, unbounded.
+
+    With `time_embedding="none"` it is a one-step policy (observations, noise) -> actions.
+    """
+
+    def __init__(
+        self,
+        observation_dim: int,
+        action_dim: int,
+        *,
+        hidden_dims: Sequence[int] = (512, 512, 512, 512),
+        layer_norm: bool = False,
+        time_embedding: TimeEmbedding = "scalar",
+        time_dim: int = 64,
+    ) -> None:
+        super().__init__()
+        self.time_embedding, self.time_dim = time_embedding, time_dim
+        in_dim = observation_dim + action_dim + embedding_dim(time_embedding, time_dim)
+        self.net = MLP(in_dim, hidden_dims, action_dim, layer_norm=layer_norm)
+
+    def forward(self, observations: Tensor, actions: Tensor, *times: Tensor) -> Tensor:
+        phi = [embed_time(t, self.time_embedding, self.time_dim) for t in times]
+        return self.net(torch.cat([observations, actions, *phi], -1))  # type: ignore[no-any-return]

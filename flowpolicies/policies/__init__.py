@@ -1,0 +1,6 @@
+"""Policies: named networks and a sampler. They act, save and load without any algorithm."""
+
+from flowpolicies.policies.evaluation import Evaluation as Evaluation
+from flowpolicies.policies.evaluation import Interval as Interval
+from flowpolicies.policies.evaluation import evaluate as evaluate
+from flowpolicies.policies.flow_policy import FlowPolicy as FlowPolicy

@@ -1,0 +1,147 @@
+"""Rolling a policy out, and what the episodes say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, final
+
+import gymnasium as gym
+import numpy as np
+from scipy import stats
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+
+class Predicts(Protocol):
+    """Anything with Stable-Baselines3's `predict`."""
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[np.ndarray, Any]: ...
+
+
+class Interval(NamedTuple):
+    """An estimate with its 95 % confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+
+@final
+@dataclass(frozen=True)
+class Evaluation:
+    """The episodes of one evaluation, in the order in which they ended."""
+
+    returns: np.ndarray
+    """Sums of rewards `[n]`."""
+    lengths: np.ndarray
+    """Environment steps `[n]`."""
+    successes: np.ndarray | None
+    """`is_success` (or `success`) at the last step `[n]`; None if the environment does not report it."""
+    deterministic: bool
+    """Whether flows started at zero noise."""
+
+    def __len__(self) -> int:
+        return len(self.returns)
+
+    def success_rate(self) -> Interval:
+        """Share of successful episodes, with Wilson's interval.
+
+        Raises:
+            ValueError: if the environment does not report success.
+        """
+        if self.successes is None:
+            raise ValueError("this environment does not report success (infos have no 'is_success'); use mean_return()")
+        return success_interval(int(self.successes.sum()), len(self))
+
+    def mean_return(self) -> Interval:
+        """Mean return, with a bootstrap interval."""
+        return mean_interval(self.returns)
+
+    def summary(self) -> dict[str, float]:
+        """Scalars to log."""
+        scalars = {"ep_rew_mean": float(self.returns.mean()), "ep_len_mean": float(self.lengths.mean())}
+        if self.successes is not None:
+            scalars["success_rate"] = float(self.successes.mean())
+        return scalars
+
+    def __str__(self) -> str:
+        how = "zero noise" if self.deterministic else "sampled actions"
+        success = "" if self.successes is None else f"success {self.success_rate()}, "
+        return f"{len(self)} episodes ({how}): {success}return {self.mean_return()}, length {self.lengths.mean():.0f}"
+
+
+def success_interval(successes: int, n: int) -> Interval:
+    """Wilson's interval of a share."""
+    interval = stats.binomtest(successes, n).proportion_ci(method="wilson")
+    return Interval(successes / n, float(interval.low), float(interval.high))
+
+
+def mean_interval(values: np.ndarray) -> Interval:
+    """Percentile bootstrap interval of a mean; the bounds are the mean itself for one value or equal values."""
+    mean = float(np.mean(values))
+    if len(values) < 2 or np.ptp(values) == 0:
+        return Interval(mean, mean, mean)
+    found = stats.bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(0), n_resamples=2000)
+    return Interval(mean, float(found.confidence_interval.low), float(found.confidence_interval.high))
+
+
+def evaluate(
+    policy: Predicts, env: gym.Env[Any, Any] | VecEnv, episodes: int = 50, *, deterministic: bool = False, seed: int | None = None
+) -> Evaluation:
+    """Rolls a policy out for a number of episodes.
+
+    Actions are sampled by default, as in the papers' protocol; Stable-Baselines3's `evaluate_policy` passes
+    `deterministic=True` instead. Episodes are divided over the environments beforehand, so that short episodes are
+    not preferred.
+
+    Args:
+        policy: a policy or an algorithm.
+        env: one environment, or a VecEnv.
+        seed: seeds the environments' next reset, and the policy's generator if it has one; None: leave both.
+
+    Raises:
+        ValueError: for fewer than one episode.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes must be at least 1, got {episodes}")
+    vec_env = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
+    n = vec_env.num_envs
+    if seed is not None:
+        vec_env.seed(seed)
+        owner = getattr(policy, "policy", policy)
+        if hasattr(owner, "generator") and hasattr(owner, "seed"):
+            owner.seed(seed)
+    quota = np.array([(episodes + i) // n for i in range(n)])
+    returns, lengths = np.zeros(n), np.zeros(n, int)
+    finished: list[tuple[float, int, float | None]] = []
+    observations, state, starts = vec_env.reset(), None, np.ones(n, bool)
+    while (quota > 0).any():
+        actions, state = policy.predict(observations, state, starts, deterministic)
+        observations, rewards, starts, infos = vec_env.step(actions)
+        returns, lengths = returns + rewards, lengths + 1
+        for i in np.flatnonzero(starts):
+            if quota[i] > 0:
+                quota[i] -= 1
+                finished.append(_episode(returns[i], lengths[i], infos[i]))
+            returns[i], lengths[i] = 0.0, 0
+    columns = list(zip(*finished, strict=True))
+    known = all(success is not None for success in columns[2])
+    return Evaluation(
+        returns=np.array(columns[0]),
+        lengths=np.array(columns[1]),
+        successes=np.array(columns[2], float) if known else None,
+        deterministic=deterministic,
+    )
+
+
+def _episode(total: float, length: int, info: dict[str, Any]) -> tuple[float, int, float | None]:
+    """The Monitor's sums where there is one: wrappers below it may have changed the rewards."""
+    monitored = info.get("episode")
+    if monitored is not None:
+        total, length = monitored["r"], monitored["l"]
+    success = info.get("is_success", info.get("success"))
+    return float(total), int(length), None if success is None else float(success)

@@ -1,0 +1,277 @@
+"""The policy class: everything that acting needs, and nothing of training."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.utils import get_device
+from torch import Tensor, nn
+
+from flowpolicies.core import GeneratorNoise, Network, Noise, View, ZeroNoise
+from flowpolicies.data.layout import check_action_space, flatten_tensors, observation_dim, observation_layout
+from flowpolicies.data.spaces import space_from_json, space_to_json
+from flowpolicies.networks import Encoded, ImpalaVariant, ObservationEncoder, Part
+from flowpolicies.policies.serialization import (
+    network_from_json,
+    network_to_json,
+    sampler_from_json,
+    sampler_to_json,
+)
+from flowpolicies.samplers import Sampler
+
+FORMAT = "flowpolicies.policy"
+VERSION = 1
+
+Observation = np.ndarray | dict[str, np.ndarray]
+State = tuple[np.ndarray, ...]
+
+
+@final
+class FlowPolicy(BasePolicy):
+    """Named networks and a sampler, behind Stable-Baselines3's policy contract.
+
+    `policy.sampler` may be exchanged at any time for any sampler whose networks the policy has:
+    `policy.sampler = BestOfN(Guided(beta=0.3), n=8)`.
+
+    Args:
+        observation_space: a Box, or a Dict of Boxes; images are uint8, channels first.
+        action_space: a Box with finite bounds, symmetric or not.
+        lr_schedule: not used; Stable-Baselines3 passes it.
+        networks: the declaration of each network.
+        sampler: how actions come out of them.
+        act_with: networks whose slow copy acts in `predict`; exploration uses the trained ones.
+        horizon: length of an action chunk; the networks' actions are `horizon` primitive actions, time-major.
+        execute: actions of a chunk that are executed before planning again; None: all.
+        encoder: variant of the image encoder; each network has one of its own.
+        seed: seed of the generator that acting draws from; None: from the operating system.
+    """
+
+    action_space: spaces.Box
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Any = None,
+        *,
+        networks: Mapping[str, Network],
+        sampler: Sampler,
+        act_with: Sequence[str] = (),
+        horizon: int = 1,
+        execute: int | None = None,
+        encoder: ImpalaVariant = "impala_small",
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(observation_space, check_action_space(action_space, "FlowPolicy"), squash_output=True)
+        self.specs, self.sampler, self.act_with = dict(networks), sampler, tuple(act_with)
+        self.horizon, self.execute, self.encoder = horizon, execute or horizon, encoder
+        self.chunk_dim = horizon * int(np.prod(self.action_space.shape))
+        self.networks = nn.ModuleDict({name: self._build(spec) for name, spec in networks.items()})
+        slow = {name: self.networks[name] for name, spec in networks.items() if spec.target_rate is not None}
+        self.targets = nn.ModuleDict({name: copy.deepcopy(module) for name, module in slow.items()})
+        self.requires_grad_(False)
+        self.generator = torch.Generator()
+        self.seed(seed)
+
+    def _build(self, spec: Network) -> nn.Module:
+        layout = observation_layout(self.observation_space)
+        if not any(entry.image for entry in layout):
+            return spec.factory(observation_dim(self.observation_space), self.chunk_dim)
+        encoder = ObservationEncoder([Part(entry.shape, entry.image) for entry in layout], self.encoder)
+        return Encoded(encoder, spec.factory(encoder.out_dim, self.chunk_dim))
+
+    def seed(self, seed: int | None) -> None:
+        """Seeds the generator that acting draws from."""
+        self.generator = torch.Generator(device=self.device)
+        if seed is None:
+            self.generator.seed()
+        else:
+            self.generator.manual_seed(seed)
+
+    # ------------------------------------------------------------------ acting
+
+    def view(self, explore: bool = False) -> View:
+        """The networks as samplers see them: slow copies of `act_with`, unless exploring."""
+        slow = set() if explore else set(self.act_with)
+        return View.of({n: self.targets[n] if n in slow else module for n, module in self.networks.items()})
+
+    def noise(self, deterministic: bool = False) -> Noise:
+        """Where acting draws from; `deterministic` starts flows at zero noise."""
+        if deterministic:
+            return ZeroNoise(self.chunk_dim, self.device)
+        if self.generator.device.type != self.device.type:
+            self.generator = torch.Generator(device=self.device).manual_seed(self.generator.initial_seed())
+        return GeneratorNoise(self.chunk_dim, self.generator)
+
+    def forward(self, observation: Tensor, deterministic: bool = False) -> Tensor:
+        return self._predict(observation, deterministic)
+
+    def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
+        """The first action of a fresh plan, `[N, A]` in [-1, 1]."""
+        return self._plan(observation, deterministic, self.view())[:, 0]
+
+    def _plan(self, observation: Tensor | dict[str, Tensor], deterministic: bool, view: View) -> Tensor:
+        flat = flatten_tensors(self.observation_space, observation)
+        with torch.no_grad():
+            chunks = self.sampler(view, flat, self.noise(deterministic))
+        return chunks.reshape(len(flat), self.horizon, -1)
+
+    def predict(
+        self,
+        observation: Observation,
+        state: State | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        *,
+        explore: bool = False,
+    ) -> tuple[np.ndarray, State | None]:
+        """Actions in the units of the action space.
+
+        With chunks, `state` carries the open-loop queue of each environment: pass what the last call returned, and
+        `episode_start`, as `stable_baselines3.common.evaluation.evaluate_policy` does. Without `state` every call
+        plans afresh and returns the first action.
+
+        Args:
+            observation: one observation, or a batch of N.
+            state: (queue `[N, H, *action_shape]`, position `[N]`), or None.
+            episode_start: `[N]`, where a new episode begins and the queue is dropped.
+            deterministic: start the flow at zero noise. The papers' protocol samples.
+            explore: act with the trained networks where `act_with` names slow copies.
+
+        Returns:
+            Actions `[N, *action_shape]` (no N for one observation), and the new state (None without chunks).
+
+        Raises:
+            ValueError: if gymnasium's (observation, info) is passed, or the shape does not fit the space.
+        """
+        self.set_training_mode(False)
+        if isinstance(observation, tuple):
+            raise ValueError(
+                "predict() takes an observation, got a tuple: gymnasium's env.reset() returns (observation, info). "
+                "Pass the first of the two."
+            )
+        tensor, vectorized = self.obs_to_tensor(observation)
+        n = next(iter(tensor.values())).shape[0] if isinstance(tensor, dict) else tensor.shape[0]
+        queue, position = self._queue(state, n)
+        replan = position >= self.execute
+        if episode_start is not None:
+            replan = replan | np.asarray(episode_start, bool).reshape(-1)
+        if replan.any():
+            rows = torch.as_tensor(replan.nonzero()[0], device=self.device)
+            asked = {k: v[rows] for k, v in tensor.items()} if isinstance(tensor, dict) else tensor[rows]
+            queue[replan] = self._to_space(self._plan(asked, deterministic, self.view(explore)))
+            position[replan] = 0
+        actions = queue[np.arange(n), position]
+        new_state = (queue, position + 1) if self.horizon > 1 else None
+        return (actions if vectorized else actions[0]), new_state
+
+    def _queue(self, state: State | None, n: int) -> tuple[np.ndarray, np.ndarray]:
+        shape = (n, self.horizon, *self.action_space.shape)
+        if state is None or self.horizon == 1:
+            return np.zeros(shape, self.action_space.dtype), np.full(n, self.execute)
+        queue, position = np.array(state[0]), np.array(state[1])
+        if queue.shape != shape:
+            raise ValueError(
+                f"state holds chunks of shape {queue.shape}, but {n} observations of this policy need {shape}. "
+                "Pass the state that predict() returned for the same environments, or None to plan afresh."
+            )
+        return queue, position
+
+    def _to_space(self, chunks: Tensor) -> np.ndarray:
+        scaled = chunks.cpu().numpy().reshape(-1, self.horizon, *self.action_space.shape)
+        low, high = self.action_space.low, self.action_space.high
+        return np.clip(low + 0.5 * (scaled + 1.0) * (high - low), low, high).astype(self.action_space.dtype)
+
+    # ------------------------------------------------------------------ files
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            "observation_space": self.observation_space,
+            "action_space": self.action_space,
+            "networks": self.specs,
+            "sampler": self.sampler,
+            "act_with": self.act_with,
+            "horizon": self.horizon,
+            "execute": self.execute,
+            "encoder": self.encoder,
+        }
+
+    def save(self, path: str | Path) -> None:  # type: ignore[override]
+        """Writes weights and declaration to one safetensors file, atomically; no pickle.
+
+        Raises:
+            TypeError: if a network or the sampler is of a class that the file format does not know.
+        """
+        config = {
+            "format": FORMAT,
+            "version": VERSION,
+            "observation_space": space_to_json(self.observation_space),
+            "action_space": space_to_json(self.action_space),
+            "networks": {name: network_to_json(name, spec) for name, spec in self.specs.items()},
+            "sampler": sampler_to_json(self.sampler),
+            "act_with": list(self.act_with),
+            "horizon": self.horizon,
+            "execute": self.execute,
+            "encoder": self.encoder,
+        }
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        weights = {key: tensor.detach().cpu().contiguous() for key, tensor in self.state_dict().items()}
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        try:
+            save_file(weights, temporary, metadata={"config": json.dumps(config)})
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def load(cls, path: str | Path, device: torch.device | str = "auto") -> FlowPolicy:  # type: ignore[override]
+        """Reads a file of `save`. Nothing in the file is executed.
+
+        Raises:
+            FileNotFoundError, ValueError: if there is no such file, or it is not a policy file.
+        """
+        if isinstance(path, io.IOBase) or not Path(path).is_file():
+            raise FileNotFoundError(f"no policy file {str(path)!r}; FlowPolicy.load reads what FlowPolicy.save wrote")
+        target = get_device(device)
+        try:
+            with safe_open(path, framework="pt", device=str(target)) as file:
+                config = json.loads((file.metadata() or {}).get("config", "{}"))
+                weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(
+                f"{str(path)!r} is not a policy file ({error}). Zips of model.save() are read by the algorithm's load(), "
+                "for example flowpolicies.FQL.load(path).policy."
+            ) from error
+        if config.get("format") != FORMAT or config["version"] > VERSION:
+            raise ValueError(
+                f"{str(path)!r} holds format {config.get('format')!r} version {config.get('version')}, "
+                f"this version of flowpolicies reads {FORMAT!r} up to version {VERSION}"
+            )
+        policy = cls(
+            space_from_json(config["observation_space"]),
+            space_from_json(config["action_space"]),
+            networks={name: network_from_json(entry) for name, entry in config["networks"].items()},
+            sampler=sampler_from_json(config["sampler"]),
+            act_with=config["act_with"],
+            horizon=config["horizon"],
+            execute=config["execute"],
+            encoder=config["encoder"],
+        )
+        policy.load_state_dict(weights)
+        return policy.to(target)

@@ -1,0 +1,78 @@
+"""Samplers that integrate a velocity field."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from flowpolicies.core.noise import Noise
+from flowpolicies.core.views import View
+from flowpolicies.flows import SOLVERS, Method, action_gradient, unit_grid
+
+Schedule = Literal["constant", "linear", "cosine", "late"]
+"""How guidance grows along the flow: 1; t; (1 - cos(pi t)) / 2; 0 before t = 1/2 and 1 from there on."""
+
+
+def guidance_schedule(t: Tensor, schedule: Schedule) -> Tensor:
+    """Weight of the guidance at flow times t `[*, 1]`."""
+    if schedule == "linear":
+        return t
+    if schedule == "cosine":
+        return 0.5 * (1 - torch.cos(math.pi * t))
+    if schedule == "late":
+        return (t >= 0.5).to(t.dtype)
+    return torch.ones_like(t)
+
+
+@final
+@dataclass(frozen=True)
+class Integrate:
+    """x_0 ~ N(0, I), dx/dt = v(s, x, t) from 0 to 1, clipped to [-1, 1] at the end."""
+
+    field: str = "actor_flow"
+    """The velocity field."""
+    steps: int = 10
+    """Solver steps."""
+    method: Method = "euler"
+    """Solver."""
+
+    def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
+        x = noise.actions(observations.shape[:-1])
+        return SOLVERS[self.method](nets[self.field].given(observations), x, unit_grid(x, self.steps)).clamp(-1, 1)
+
+
+@final
+@dataclass(frozen=True)
+class Guided:
+    """QFQL: a^{k+1} = a^k + dt (v(s, a^k, t_k) + beta grad_a Q(s, a^k)), clipped to [-1, 1] at the end.
+
+    The critic never saw noisy actions, so its gradient at small t is out of distribution; `schedule` can delay it.
+    The published rule is `constant`.
+    """
+
+    field: str = "actor_flow"
+    """The velocity field."""
+    critic: str = "critic"
+    """The critic whose ensemble mean guides."""
+    steps: int = 10
+    """Solver steps."""
+    beta: float = 1.0
+    """Guidance strength; 0 is plain integration."""
+    schedule: Schedule = "constant"
+    """How guidance grows along the flow."""
+    method: Method = "euler"
+    """Solver."""
+
+    def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
+        x = noise.actions(observations.shape[:-1])
+        field, critic = nets[self.field].given(observations), nets[self.critic]
+
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            weight = self.beta * guidance_schedule(t, self.schedule)
+            return field(x, t) + weight * action_gradient(critic, observations, x)
+
+        return SOLVERS[self.method](velocity, x, unit_grid(x, self.steps)).clamp(-1, 1)

@@ -1,0 +1,120 @@
+"""How OGBench collects its cube, scene and puzzle data: scripted policies that pursue one random target after another."""
+
+from typing import Any, final
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from ogbench.manipspace.oracles.markov.button_markov import ButtonMarkovOracle
+from ogbench.manipspace.oracles.markov.cube_markov import CubeMarkovOracle
+from ogbench.manipspace.oracles.markov.drawer_markov import DrawerMarkovOracle
+from ogbench.manipspace.oracles.markov.window_markov import WindowMarkovOracle
+from ogbench.manipspace.oracles.plan.button_plan import ButtonPlanOracle
+from ogbench.manipspace.oracles.plan.cube_plan import CubePlanOracle
+from ogbench.manipspace.oracles.plan.drawer_plan import DrawerPlanOracle
+from ogbench.manipspace.oracles.plan.window_plan import WindowPlanOracle
+
+from flowpolicies_ogbench.names import TaskName
+from flowpolicies_ogbench.randomness import global_draws_from
+
+Array = npt.NDArray[Any]
+
+PLAN_NOISE = {"noise": 0.1, "noise_smoothing": 0.5}
+MIN_NORM = 0.4
+MAX_ACTION_NOISE = 0.1
+"""An episode's standard deviation of "noisy" actions is uniform up to this."""
+
+ACTION_NOISE_RATIOS = np.array([1.0, 1.0, 1.0, 3.0, 10.0])
+RANDOM_ACTION_PROBABILITY = {"cube": 0.1, "scene": 0.1, "puzzle": 0.2}
+STACK_PROBABILITIES = {
+    "cube-single": (0.0, 0.0),
+    "cube-double": (0.0, 0.25),
+    "cube-triple": (0.05, 0.35),
+    "cube-quadruple": (0.1, 0.5),
+}
+"""Range of an episode's probability that the target of a cube is on top of another; one half in other scenes."""
+
+
+@final
+class ManipulationCollector:
+    """Collects episodes of one dataset: "play" follows smooth noisy plans, "noisy" reacts, with noise in every action."""
+
+    def __init__(self, task: TaskName, num_steps: int) -> None:
+        made = gymnasium.make(
+            task.collecting_environment, terminate_at_goal=False, mode="data_collection", disable_env_checker=True
+        )
+        self._env: Any = made.unwrapped
+        self._env.reset(seed=0)  # The first reset compiles the model and differs a little from all later ones.
+        self._num_steps = num_steps
+        self._family = task.scene.partition("-")[0]
+        self._is_noisy = task.kind == "noisy"
+        self._stack_probabilities = STACK_PROBABILITIES.get(task.scene, (0.5, 0.5))
+        self._oracles = _make_oracles(self._env, is_noisy=self._is_noisy, is_puzzle=self._family == "puzzle")
+
+    def __call__(self, seed: list[int]) -> list[dict[str, Array]]:
+        """The rows of one episode, a function of `seed` alone."""
+        generator = np.random.default_rng(seed)
+        with global_draws_from(np.random.RandomState(generator.integers(2**32, dtype=np.uint32))):
+            rows = self._episode(generator)
+            while self._family == "scene" and not _cube_stays_visible(rows):
+                rows = self._episode(generator)
+        return rows
+
+    def _episode(self, generator: np.random.Generator) -> list[dict[str, Array]]:
+        env = self._env
+        observation, info = env.reset(seed=int(generator.integers(2**31)))
+        stack_probability = generator.uniform(*self._stack_probabilities)
+        noise_scales = generator.uniform(0, MAX_ACTION_NOISE) * ACTION_NOISE_RATIOS
+        oracle = self._start_oracle(observation, info)
+        rows = []
+        for _ in range(self._num_steps):
+            action = self._choose_action(oracle, observation, info, noise_scales, generator)
+            next_observation, _, _, _, info = env.step(action)
+            row = {"observations": observation, "actions": action, "qpos": info["prev_qpos"], "qvel": info["prev_qvel"]}
+            if "prev_button_states" in info:
+                row["button_states"] = info["prev_button_states"]
+            rows.append(row)
+            observation = next_observation
+            if oracle.done:
+                # As in the published data, the next action is still chosen by the `info` of the step, which names the
+                # old target: only the reset of the oracle sees the new one.
+                oracle = self._start_oracle(*env.set_new_target(p_stack=stack_probability))
+        return rows
+
+    def _start_oracle(self, observation: Array, info: dict[str, Any]) -> Any:
+        oracle = self._oracles[info["privileged/target_task"]]
+        oracle.reset(observation, info)
+        return oracle
+
+    def _choose_action(
+        self, oracle: Any, observation: Array, info: dict[str, Any], noise_scales: Array, generator: np.random.Generator
+    ) -> Array:
+        if self._is_noisy and generator.random() < RANDOM_ACTION_PROBABILITY[self._family]:
+            return generator.uniform(-1, 1, 5).astype(np.float32)
+        action = np.asarray(oracle.select_action(observation, info))
+        if self._is_noisy:
+            action = action + generator.normal(0, noise_scales)
+        return np.clip(action, -1, 1).astype(np.float32)
+
+
+def _make_oracles(env: Any, *, is_noisy: bool, is_puzzle: bool) -> dict[str, Any]:
+    """OGBench's scripted policies by the task that they do; a puzzle keeps its gripper closed."""
+    if is_noisy:
+        return {
+            "cube": CubeMarkovOracle(env=env, min_norm=MIN_NORM),
+            "button": ButtonMarkovOracle(env=env, min_norm=MIN_NORM, gripper_always_closed=is_puzzle),
+            "drawer": DrawerMarkovOracle(env=env, min_norm=MIN_NORM),
+            "window": WindowMarkovOracle(env=env, min_norm=MIN_NORM),
+        }
+    return {
+        "cube": CubePlanOracle(env=env, **PLAN_NOISE),
+        "button": ButtonPlanOracle(env=env, gripper_always_closed=is_puzzle, **PLAN_NOISE),
+        "drawer": DrawerPlanOracle(env=env, **PLAN_NOISE),
+        "window": WindowPlanOracle(env=env, **PLAN_NOISE),
+    }
+
+
+def _cube_stays_visible(rows: list[dict[str, Array]]) -> bool:
+    """Whether the scene's cube never falls off the table and, near the wall, only lies in the drawer."""
+    _, y, z = np.array([row["qpos"][14:17] for row in rows]).T
+    return not np.any((y >= 0.29) | ((y <= -0.3) & ((z < 0.06) | (z > 0.08))))

@@ -1,0 +1,83 @@
+"""How OGBench collects its pointmaze data: noisy walks along shortest paths through the cells of the maze."""
+
+from typing import Any, final
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+
+from flowpolicies_ogbench.names import TaskName
+from flowpolicies_ogbench.randomness import global_draws_from
+
+Array = npt.NDArray[Any]
+Cell = tuple[int, int]
+
+ACTION_NOISE = 0.5
+STITCH_DISTANCE = 4
+"""Cells between the start and the goal of a "stitch" episode, along the shortest path."""
+
+
+@final
+class PointMazeCollector:
+    """Collects episodes of one dataset: "navigate" goes from goal to goal, "stitch" to one goal nearby."""
+
+    def __init__(self, task: TaskName, num_steps: int) -> None:
+        # The wrappers of `gymnasium.make` only check and count steps, at a fifth of the cost of the physics.
+        made = gymnasium.make(task.collecting_environment, terminate_at_goal=False, disable_env_checker=True)
+        self._env: Any = made.unwrapped
+        self._changes_goals = task.kind == "navigate"
+        self._num_steps = num_steps
+        self._free: list[Cell] = [(i, j) for i, j in np.argwhere(self._env.maze_map == 0).tolist()]
+        self._vertices = [cell for cell in self._free if not _is_hallway(self._env.maze_map, cell)]
+        self._subgoals: dict[tuple[Cell, Cell], Array] = {}
+
+    def __call__(self, seed: list[int]) -> list[dict[str, Array]]:
+        """The rows of one episode, a function of `seed` alone."""
+        generator = np.random.default_rng(seed)
+        with global_draws_from(np.random.RandomState(generator.integers(2**32, dtype=np.uint32))):
+            return self._episode(generator)
+
+    def _episode(self, generator: np.random.Generator) -> list[dict[str, Array]]:
+        env = self._env
+        start = self._free[generator.integers(len(self._free))]
+        goal = self._draw_goal(start, generator)
+        places = {"task_info": {"init_ij": start, "goal_ij": goal}}
+        observation, _ = env.reset(seed=int(generator.integers(2**31)), options=places)
+        noise = generator.normal(0, ACTION_NOISE, (self._num_steps, 2))
+        rows = []
+        for step in range(self._num_steps):
+            position = env.get_xy()
+            direction = self._subgoal(env.xy_to_ij(position), goal) - position
+            direction /= np.linalg.norm(direction) + 1e-6
+            action = np.clip(direction + noise[step], -1, 1).astype(np.float32)
+            next_observation, _, _, _, info = env.step(action)
+            rows.append(
+                {"observations": observation, "actions": action, "qpos": info["prev_qpos"], "qvel": info["prev_qvel"]}
+            )
+            observation = next_observation
+            if info["success"] and self._changes_goals:
+                goal = self._draw_goal(start, generator)
+                # Not set_goal(goal_ij=goal): in ogbench 1.2.2 that moves the goal's marker to NaN.
+                env.set_goal(goal_xy=env.add_noise(env.ij_to_xy(goal)))
+        return rows
+
+    def _draw_goal(self, start: Cell, generator: np.random.Generator) -> Cell:
+        cells = self._vertices
+        if not self._changes_goals:
+            _, distances = self._env.get_oracle_subgoal(self._env.ij_to_xy(start), self._env.ij_to_xy(start))
+            cells = [cell for cell in self._free if distances[cell] == STITCH_DISTANCE] or [start]
+        return cells[generator.integers(len(cells))]
+
+    def _subgoal(self, cell: Cell, goal: Cell) -> Array:
+        """Centre of the next cell on the way; OGBench searches the maze for it, here once per pair of cells."""
+        if (cell, goal) not in self._subgoals:
+            position, _ = self._env.get_oracle_subgoal(self._env.ij_to_xy(cell), self._env.ij_to_xy(goal))
+            self._subgoals[cell, goal] = np.asarray(position, np.float64)
+        return self._subgoals[cell, goal]
+
+
+def _is_hallway(maze_map: Array, cell: Cell) -> bool:
+    """Whether one can only go straight: free on two opposite sides, walls on the other two."""
+    i, j = cell
+    north, south, west, east = (maze_map[n] == 0 for n in ((i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1)))
+    return bool(north == south and west == east and north != west)
