@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, final
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -45,15 +46,19 @@ class Network:
 class BoundNetwork:
     """A module with the weights that it is to use; called like the module."""
 
-    __slots__ = ("module", "weights")
+    __slots__ = ("_bound", "module", "weights")
 
     def __init__(self, module: nn.Module, weights: Mapping[str, Tensor] | None = None) -> None:
         self.module, self.weights = module, weights
+        self._bound = module if weights is None else None
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        if self.weights is None:
-            return self.module(*inputs)  # type: ignore[no-any-return]
-        return functional_call(self.module, dict(self.weights), inputs)  # type: ignore[no-any-return]
+        if torch.compiler.is_compiling() and self.weights is not None:
+            return functional_call(self.module, dict(self.weights), inputs)  # type: ignore[no-any-return]
+        if self._bound is None:
+            assert self.weights is not None
+            self._bound = with_weights(self.module, self.weights)
+        return self._bound(*inputs)  # type: ignore[no-any-return]
 
     def given(self, observations: Tensor) -> Callable[..., Tensor]:
         """The network as a function of its other inputs; an image is encoded once, however often it is called.
@@ -71,6 +76,22 @@ class BoundNetwork:
         prefix = f"{name}."
         weights = {key.removeprefix(prefix): value for key, value in self.weights.items() if key.startswith(prefix)}
         return BoundNetwork(module, weights)
+
+
+def with_weights(module: nn.Module, weights: Mapping[str, Tensor], prefix: str = "") -> nn.Module:
+    """A shallow copy of a module that computes with `weights`.
+
+    Made once per update and called many times, where `functional_call` would exchange the weights at every call
+    (about 150 us for a small critic, more than its arithmetic).
+    """
+    clone = object.__new__(type(module))
+    clone.__dict__ = module.__dict__.copy()
+    clone._parameters = {name: weights[prefix + name] for name in module._parameters}  # type: ignore[misc]
+    clone._modules = {
+        name: None if part is None else with_weights(part, weights, f"{prefix}{name}.")
+        for name, part in module._modules.items()
+    }
+    return clone
 
 
 @final

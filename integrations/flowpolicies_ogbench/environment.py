@@ -1,6 +1,5 @@
 """OGBench's single-task environments, ready for Stable-Baselines3 and reproducible by `reset(seed=...)`."""
 
-import functools
 import warnings
 from typing import Any, SupportsFloat, final
 
@@ -74,6 +73,15 @@ class OGBenchEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
         inner.render_mode = render_mode
         inner.metadata = {"render_fps": 20, **inner.metadata, "render_modes": ["rgb_array"]}
 
+    @property
+    def unwrapped(self) -> "OGBenchEnv":
+        """This environment; OGBench's own is `env.env.unwrapped`.
+
+        OGBench's has a method `compute_reward` on which Stable-Baselines3 would take this for a goal-conditioned
+        environment, and it is not to be stepped around this one.
+        """
+        return self
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Start an episode; without `seed`, the next one of the last seed."""
         if seed is not None:
@@ -125,19 +133,15 @@ def _pin_action_space(env: Any) -> Box:
     """Give `env` one action space for good, and return it.
 
     Manipulation environments define `action_space` as a property that builds an unseeded Box at every access, and
-    `reset` samples from it to make the goal observation. An attribute of the instance cannot hide a property, but an
-    attribute of a subclass can; so the instance moves to a subclass of its class in which the property is gone.
+    their `reset` samples from it to make the goal observation. An attribute of the instance cannot hide a property,
+    but an attribute of a subclass can; so the instance moves to a subclass of its class.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # They give float64 bounds for a float32 Box, and Gymnasium says so.
         space = env.action_space
+    pinned = Box(space.low, space.high, dtype=np.float32)
     if isinstance(getattr(type(env), "action_space", None), property):
-        env.__class__ = _without_action_space_property(type(env))
-    env.action_space = Box(space.low, space.high, dtype=np.float32)
-    pinned: Box = env.action_space
+        env.__class__ = type(type(env).__name__, (type(env),), {"action_space": pinned})
+    else:
+        env.action_space = pinned
     return pinned
-
-
-@functools.cache
-def _without_action_space_property(environment_class: type) -> type:
-    return type(environment_class.__name__, (environment_class,), {"action_space": None})

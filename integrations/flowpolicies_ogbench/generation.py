@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from flowpolicies.data import write_npz
 from tqdm import tqdm
 
+from flowpolicies.data import write_npz
 from flowpolicies_ogbench.loading import GENERATED_DATA_DIR, data_file, record_file
 from flowpolicies_ogbench.manipulation import ManipulationCollector
 from flowpolicies_ogbench.names import TaskName, parse_name

@@ -11,12 +11,13 @@ from typing import Any, Literal
 import numpy as np
 import ogbench
 from filelock import FileLock
-from flowpolicies.data import TransitionDataset
 from ogbench.relabel_utils import relabel_dataset
 from ogbench.utils import DEFAULT_DATASET_DIR
 
+from flowpolicies.data import TransitionDataset
 from flowpolicies_ogbench.environment import OGBenchEnv, make_env, sparse_rewards
 from flowpolicies_ogbench.names import TaskName, parse_name
+from flowpolicies_ogbench.randomness import global_draws_from
 
 PUBLISHED_DATA_DIR = Path(DEFAULT_DATASET_DIR)
 """Where OGBench keeps the files that it downloads."""
@@ -93,8 +94,8 @@ def _find_file(name: str, task: TaskName, data_dir: Path, split: str, download: 
         advice = f"A generated file is there: pass data_dir='{GENERATED_DATA_DIR}'."
     else:
         advice = (
-            f"Run `flowpolicies data generate ogbench:{name}` and pass data_dir='{GENERATED_DATA_DIR}', or put OGBench's "
-            f"file into '{path.parent}'."
+            f"Run `flowpolicies data generate ogbench:{name}` and pass data_dir='{GENERATED_DATA_DIR}', "
+            f"or put OGBench's file into '{path.parent}'."
         )
     if not download:
         raise FileNotFoundError(f"no file '{path}' for '{name}', and download=False. {advice}")
@@ -109,13 +110,15 @@ def _find_file(name: str, task: TaskName, data_dir: Path, split: str, download: 
 
 
 def _read(path: Path, task: TaskName, env: OGBenchEnv) -> dict[str, Any]:
-    """OGBench's own reading and relabelling. Relabelling resets `env`, which keeps its random draws to itself."""
+    """OGBench's own reading and relabelling by the goal of `env`, which it resets."""
     try:
         arrays: dict[str, Any] = ogbench.load_dataset(str(path), ob_dtype=env.observation_space.dtype, add_info=True)
-        relabel_dataset(task.environment, env, arrays)
+        with global_draws_from(np.random.RandomState(0)):
+            relabel_dataset(task.environment, env.env, arrays)
     except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"cannot read '{path}' as OGBench data: {error}. If a download was interrupted, delete the file and load again."
+            f"cannot read '{path}' as OGBench data: {error}. "
+            "If a download was interrupted, delete the file and load again."
         ) from error
     return arrays
 

@@ -1,4 +1,4 @@
-"""How OGBench collects its cube, scene and puzzle data: scripted policies that pursue one random target after another."""
+"""How OGBench collects its cube, scene and puzzle data: scripted policies with one random target after another."""
 
 from typing import Any, final
 
@@ -37,7 +37,7 @@ STACK_PROBABILITIES = {
 
 @final
 class ManipulationCollector:
-    """Collects episodes of one dataset: "play" follows smooth noisy plans, "noisy" reacts, with noise in every action."""
+    """Collects episodes of one dataset: "play" follows plans with smooth noise, "noisy" reacts, with noisy actions."""
 
     def __init__(self, task: TaskName, num_steps: int) -> None:
         made = gymnasium.make(
@@ -94,7 +94,8 @@ class ManipulationCollector:
         action = np.asarray(oracle.select_action(observation, info))
         if self._is_noisy:
             action = action + generator.normal(0, noise_scales)
-        return np.clip(action, -1, 1).astype(np.float32)
+        clipped: Array = np.clip(action, -1, 1).astype(np.float32)
+        return clipped
 
 
 def _make_oracles(env: Any, *, is_noisy: bool, is_puzzle: bool) -> dict[str, Any]:

@@ -24,11 +24,12 @@ class PointMazeCollector:
     def __init__(self, task: TaskName, num_steps: int) -> None:
         # The wrappers of `gymnasium.make` only check and count steps, at a fifth of the cost of the physics.
         made = gymnasium.make(task.collecting_environment, terminate_at_goal=False, disable_env_checker=True)
-        self._env: Any = made.unwrapped
+        env: Any = made.unwrapped
+        self._env = env
         self._changes_goals = task.kind == "navigate"
         self._num_steps = num_steps
-        self._free: list[Cell] = [(i, j) for i, j in np.argwhere(self._env.maze_map == 0).tolist()]
-        self._vertices = [cell for cell in self._free if not _is_hallway(self._env.maze_map, cell)]
+        self._free: list[Cell] = [(i, j) for i, j in np.argwhere(env.maze_map == 0).tolist()]
+        self._vertices = [cell for cell in self._free if not _is_hallway(env.maze_map, cell)]
         self._subgoals: dict[tuple[Cell, Cell], Array] = {}
 
     def __call__(self, seed: list[int]) -> list[dict[str, Array]]:

@@ -1,4 +1,5 @@
 """OGBench draws from NumPy's global random state; this confines that."""
+# ruff: noqa: NPY002  # The legacy functions are what there is to confine.
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -2,7 +2,7 @@
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 def map_in_workers(
     setup: Callable[[], Callable[[Argument], Result]], arguments: Sequence[Argument], workers: int
-) -> Iterator[tuple[int, Result]]:
+) -> Generator[tuple[int, Result], None, None]:
     """Position and result for every argument, as they get ready.
 
     Every process calls `setup` once, and then what it returned. One worker means this process. However the iteration

@@ -1,0 +1,140 @@
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+from flowpolicies.data import TransitionDataset, generate_dataset, list_sources, load_dataset, make_env
+
+PLUGIN = """
+import gymnasium, numpy as np
+from pathlib import Path
+from flowpolicies.data import TransitionDataset
+
+def load(name, *, rows=4):
+    zeros = np.zeros((rows, 1))
+    return TransitionDataset.from_arrays(zeros, zeros, zeros[:, 0], zeros, terminations=zeros[:, 0], name=name)
+
+def make_env(name, **options):
+    return gymnasium.make("Pendulum-v1", **options)
+
+def generate(name, *, folder):
+    return str(Path(folder) / name)
+
+def load_wrongly(name):
+    return [name]
+"""
+
+ENTRY_POINTS = """
+[flowpolicies.datasets]
+toy = toy_plugin:load
+npz = toy_plugin:load
+broken = toy_plugin_that_is_not_there:load
+wrong = toy_plugin:load_wrongly
+
+[flowpolicies.environments]
+toy = toy_plugin:make_env
+
+[flowpolicies.generators]
+toy = toy_plugin:generate
+"""
+
+
+@pytest.fixture(autouse=True)
+def _toy_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A distribution called toy-dist, installed."""
+    (tmp_path / "toy_plugin.py").write_text(PLUGIN)
+    add_distribution(tmp_path, "toy-dist", ENTRY_POINTS)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def add_distribution(folder: Path, name: str, entry_points: str) -> None:
+    info = folder / f"{name.replace('-', '_')}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(entry_points)
+
+
+def save_dataset(path: Path) -> TransitionDataset:
+    ones = np.ones((3, 2))
+    dataset = TransitionDataset.from_arrays(ones, ones, ones[:, 0], ones, terminations=[0, 0, 1])
+    dataset.save(path)
+    return dataset
+
+
+def test_npz_is_built_in(tmp_path: Path) -> None:
+    saved = save_dataset(tmp_path / "data.npz")
+    assert load_dataset(f"npz:{tmp_path}/data.npz").fingerprint == saved.fingerprint
+
+
+def test_plugins_are_found_and_given_the_options(tmp_path: Path) -> None:
+    assert len(load_dataset("toy:some-name")) == 4
+    dataset = load_dataset("toy:some:name", rows=2)
+    assert len(dataset) == 2
+    assert dataset.name == "some:name"
+    assert make_env("toy:x", max_episode_steps=7).spec.max_episode_steps == 7  # type: ignore[union-attr]
+    assert generate_dataset("toy:x", folder=tmp_path) == tmp_path / "x"
+
+
+def test_addresses_without_a_colon_are_gymnasium_ids() -> None:
+    env = make_env("Pendulum-v1", render_mode=None)
+    assert isinstance(env, gymnasium.Env)
+    assert env.spec is not None
+    assert env.spec.id == "Pendulum-v1"
+
+
+def test_sources_are_listed_with_their_distribution_and_without_import() -> None:
+    sources = list_sources()
+    assert sources["npz"] == "flowpolicies"  # Not toy-dist, which may not take the name over.
+    assert sources["toy"] == "toy-dist"
+    assert sources["broken"] == "toy-dist"
+    assert list(sources) == sorted(sources)
+    assert list_sources("generators")["toy"] == "toy-dist"
+
+
+def test_unknown_sources_get_a_suggestion() -> None:
+    message = r"unknown dataset source 'toyy' \(known: broken, npz, .*toy, wrong\)\. Did you mean 'toy'\?"
+    with pytest.raises(ValueError, match=message):
+        load_dataset("toyy:name")
+    with pytest.raises(ValueError, match=r"unknown environment source 'minary' \(known: (ogbench, )?toy\)\.$"):
+        make_env("minary:name")
+    with pytest.raises(ValueError, match="unknown generator source 'npz'"):
+        generate_dataset("npz:name")
+
+
+@pytest.mark.parametrize("address", ["cube-single-play", ":name", "npz:", ""])
+def test_other_forms_are_explained(address: str) -> None:
+    message = (
+        rf"'{address}' has not the form 'source:name'\. Write 'ogbench:cube-single-play-singletask-v0' or 'npz:path"
+    )
+    with pytest.raises(ValueError, match=message):
+        load_dataset(address)
+
+
+def test_broken_plugins_say_what_to_install_and_disturb_nobody(tmp_path: Path) -> None:
+    save_dataset(tmp_path / "data.npz")
+    load_dataset(f"npz:{tmp_path}/data.npz")
+    message = (
+        r"dataset source 'broken' cannot be imported \(No module named 'toy_plugin_that_is_not_there'\)\. "
+        r'Install what it needs: pip install "toy-dist"'
+    )
+    with pytest.raises(ImportError, match=message):
+        load_dataset("broken:name")
+
+
+def test_own_sources_name_their_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "other").mkdir()
+    add_distribution(tmp_path / "other", "flowpolicies", "[flowpolicies.datasets]\nminari = toy_plugin_gone:load\n")
+    monkeypatch.syspath_prepend(tmp_path / "other")
+    with pytest.raises(ImportError, match=r'pip install "flowpolicies\[minari\]"'):
+        load_dataset("minari:name")
+
+
+def test_sources_must_give_datasets() -> None:
+    with pytest.raises(TypeError, match="dataset source 'wrong' gave a list; it must give a TransitionDataset"):
+        load_dataset("wrong:name")
+
+
+def test_a_name_with_two_providers_is_refused(tmp_path: Path) -> None:
+    add_distribution(tmp_path, "twin-dist", "[flowpolicies.datasets]\ntoy = toy_plugin:load_wrongly\n")
+    with pytest.raises(ValueError, match="dataset source 'toy' is provided more than once, by toy-dist, twin-dist"):
+        load_dataset("toy:name")

@@ -1,0 +1,174 @@
+"""Reads one recording, and builds our networks, weights and batch from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from flowpolicies.algorithms import OfflineAlgorithm, get_algorithm
+from flowpolicies.core import Batch, Learner, ReplayedNoise, View
+from flowpolicies.core.adam import initial_moments
+from flowpolicies.core.learner import LearnerState
+from ports import PORTS, Port, recorded_name
+
+Tree = dict[str, dict[str, Tensor]]
+
+LAYERS = (
+    (r"Dense_(\d+)/kernel", r"layers.\1.weight"),
+    (r"Dense_(\d+)/bias", r"layers.\1.bias"),
+    (r"LayerNorm_(\d+)/scale", r"norms.\1.weight"),
+    (r"LayerNorm_(\d+)/bias", r"norms.\1.bias"),
+)
+
+
+class Recording:
+    """One `.npz` of golden numbers, seen through our names."""
+
+    def __init__(self, path: Path) -> None:
+        with np.load(path, allow_pickle=False) as file:
+            self.arrays = {key: file[key] for key in file.files}
+        self.config: dict[str, Any] = json.loads(bytes(self.arrays.pop("config")).decode())
+        self.name = recorded_name(path.stem)
+        if self.name not in PORTS:
+            raise LookupError(f"{path.name} was recorded from {self.name!r}, for which there is no algorithm here yet")
+        self.port: Port = PORTS[self.name]
+        self.algorithm: type[OfflineAlgorithm] = get_algorithm(self.port.algorithm)
+        self.cfg = self.algorithm.Config(**self._hyperparameters())
+        self.tau, self.gamma = self.config["tau"], self.config["discount"]
+        self.batch = self._batch()
+        self.action_dim = self.batch.actions.shape[-1]
+        self.specs = self.algorithm.networks(self.cfg, self.tau)
+        observation_dim = self.batch.observations.shape[-1]
+        self.modules: dict[str, nn.Module] = {
+            name: spec.factory(observation_dim, self.action_dim) for name, spec in self.specs.items()
+        }
+
+    # ------------------------------------------------------------------ configuration and batch
+
+    def _hyperparameters(self) -> dict[str, Any]:
+        fields = [field.name for field in dataclasses.fields(self.algorithm.Config)]
+        values = {name: self.config[name] for name in fields if name in self.config}
+        values |= {ours: self.config[theirs] for ours, theirs in self.port.hyperparameters.items() if theirs in self.config}
+        values |= self.port.defaults
+        values |= self.port.derived(self.config)
+        values |= self._hidden_dims()
+        if self.config.get("action_chunking"):
+            values["horizon"] = self.config["horizon_length"]
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in fields}
+
+    def _hidden_dims(self) -> dict[str, tuple[int, ...]]:
+        """The recorded widths, read from the weights: not every config names them."""
+        widths: dict[str, dict[int, int]] = {"value_hidden_dims": {}, "actor_hidden_dims": {}}
+        for key, array in self.arrays.items():
+            found = re.match(r"param/(?!target_)(\w+)/(\w+)/Dense_(\d+)/bias", key)
+            if found:
+                kind = "value_hidden_dims" if found[2] == "value_net" else "actor_hidden_dims"
+                widths[kind][int(found[3])] = array.shape[-1]
+        return {kind: tuple(dims[i] for i in sorted(dims))[:-1] for kind, dims in widths.items() if dims}
+
+    def _batch(self) -> Batch:
+        """A plain batch, or the last element of a chunked one (flow_family 2.4)."""
+        get = {key.removeprefix("batch/"): torch.from_numpy(a) for key, a in self.arrays.items() if key.startswith("batch/")}
+        horizon = 1
+        if get["actions"].ndim == 3:
+            horizon = get["actions"].shape[1]
+            last = ("next_observations", "rewards", "masks", "valid")
+            get |= {key: get[key][:, -1] for key in last}
+            get["actions"] = get["actions"].flatten(1)
+        ones = torch.ones_like(get["rewards"])
+        return Batch(
+            observations=get["observations"],
+            actions=get["actions"],
+            next_observations=get["next_observations"],
+            next_actions=get["next_actions"] if horizon == 1 and "next_actions" in get else torch.zeros_like(get["actions"]),
+            rewards=get["rewards"],
+            discounts=self.gamma**horizon * get["masks"],
+            valid=get.get("valid", ones),
+            action_mask=torch.ones_like(get["actions"]),
+        )
+
+    # ------------------------------------------------------------------ weights
+
+    def tree(self, prefix: str, target: bool = False) -> Tree:
+        """Recorded tensors `prefix/<network>/...` under our names; target copies when `target`, else the trained ones."""
+        trees: Tree = {}
+        for key, array in self.arrays.items():
+            if not key.startswith(f"{prefix}/"):
+                continue
+            network, path = key.removeprefix(f"{prefix}/").split("/", 1)
+            if network.startswith("target_") != target:
+                continue
+            network = network.removeprefix("target_")
+            ours = self.port.networks.get(network, network)
+            trees.setdefault(ours, {})[self._parameter(ours, path)] = torch.from_numpy(array.copy())
+        return trees
+
+    def _parameter(self, network: str, path: str) -> str:
+        name = path.split("/", 1)[1]
+        for pattern, replacement in LAYERS:
+            name = re.sub(pattern, replacement, name)
+        depth = len(self.cfg.value_hidden_dims if network in ("critic", "value", "inner_value") else self.cfg.actor_hidden_dims)
+        return f"net.{name}".replace(f"layers.{depth}.", "output.")
+
+    def weights(self, prefix: str, target: bool = False) -> Tree:
+        """`tree`, reshaped to our modules' parameters and in their order.
+
+        Raises:
+            KeyError: if a parameter of ours was not recorded, or the other way round.
+        """
+        recorded = self.tree(prefix, target)
+        wanted = [name for name, spec in self.specs.items() if not target or spec.target_rate is not None]
+        trees: Tree = {}
+        for name in wanted:
+            shapes = {key: p.shape for key, p in self.modules[name].named_parameters()}
+            if shapes.keys() != recorded[name].keys():
+                raise KeyError(f"{name}: recorded {sorted(recorded[name])}, ours {sorted(shapes)}")
+            trees[name] = {key: recorded[name][key].reshape(shape) for key, shape in shapes.items()}
+        return trees
+
+    def gradients(self) -> Tree:
+        """The recorded gradients; entries that were all zero are left out."""
+        return self.tree("grad")
+
+    # ------------------------------------------------------------------ replay
+
+    def draws(self, prefix: str) -> list[Tensor]:
+        """Recorded draws in order."""
+        keys = sorted(key for key in self.arrays if key.startswith(f"{prefix}/"))
+        return [torch.from_numpy(self.arrays[key].copy()) for key in keys]
+
+    def learner(self) -> Learner:
+        """The public learner with the algorithm's own loss terms."""
+        return Learner(
+            self.modules,
+            self.specs,
+            self.algorithm.losses,
+            self.cfg,
+            action_dim=self.action_dim,
+            clip_grad_norm=self.cfg.clip_grad_norm,
+        )
+
+    def state(self) -> LearnerState:
+        """Weights before the update, with zero moments."""
+        params = self.weights("param")
+        return LearnerState(params, self.weights("param", target=True), initial_moments(params))
+
+    def sampled(self) -> tuple[Tensor, Tensor]:
+        """Our actions at the recorded observations with the recorded draws, and the recorded actions."""
+        view = View.of(self.modules, self.weights("param"))
+        observations = torch.from_numpy(self.arrays["sample/observations"])
+        noise = ReplayedNoise(self.action_dim, self.draws("sample_draw"))
+        actions = self.algorithm.sampler(self.cfg)(view, observations, noise)
+        return actions, torch.from_numpy(self.arrays["sample/actions"]).reshape(actions.shape)
+
+    def losses(self) -> Mapping[str, float]:
+        """Recorded scalars."""
+        return {key.removeprefix("loss/"): float(a) for key, a in self.arrays.items() if key.startswith("loss/")}
