@@ -107,9 +107,10 @@ class View(Mapping[str, BoundNetwork]):
         return self._networks[name]
 
     def __getattr__(self, name: str) -> BoundNetwork:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return self[name]
+        try:
+            return self[name]
+        except KeyError as error:
+            raise AttributeError(error.args[0]) from None
 
     def __contains__(self, name: object) -> bool:
         return name in self._networks

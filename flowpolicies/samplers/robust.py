@@ -26,7 +26,7 @@ class GuidanceMonitor:
 
     alarm: float = 100.0
     """Gradient norm above which guidance is turned down."""
-    memory: float = 0.9
+    memory: float = 0.5
     """Decay of the running mean over calls."""
     scale: float = 1.0
     norm_running: float | None = None

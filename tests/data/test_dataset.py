@@ -5,8 +5,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from flowpolicies.data import TransitionDataset, write_npz
 from gymnasium.spaces import Box, Discrete
+
+from flowpolicies.data import TransitionDataset, write_npz
 
 
 def make_arrays(rows: int = 6, seed: int = 0) -> dict[str, Any]:
@@ -149,8 +150,8 @@ def test_dict_observations() -> None:
         ),
         (
             {"actions": [[0, 0]] * 4 + [[0, 1.5], [-3, 0]], "action_space": Box(-1.0, 1.0, (2,))},
-            r"2 of 6 actions lie outside the bounds of action_space \(actions range from -3 to 1\.5, bounds from -1 to 1; "
-            r"first in row 4\)\. Pass the action_space= that these actions were made for, or clip them\.",
+            r"2 of 6 actions lie outside the bounds of action_space \(actions range from -3 to 1\.5, bounds from -1 to "
+            r"1; first in row 4\)\. Pass the action_space= that these actions were made for, or clip them\.",
         ),
         ({"actions": [[0, np.nan]] * 6}, r"actions hold 6 values that are NaN or infinite"),
         ({"provenance": {"path": Path("x")}}, r"provenance must be JSON data \(.*\)\. Pass strings, numbers"),
@@ -267,5 +268,5 @@ def test_files_of_a_later_version_are_refused(tmp_path: Path) -> None:
         arrays = dict(file)
     text = arrays["flowpolicies_dataset"].tobytes().replace(b'"format": 1', b'"format": 2')
     write_npz(path, {**arrays, "flowpolicies_dataset": np.frombuffer(text, np.uint8)})
-    with pytest.raises(ValueError, match="has format 2, this version reads 1. Update flowpolicies"):
+    with pytest.raises(ValueError, match=r"has format 2, this version reads 1\. Update flowpolicies"):
         TransitionDataset.load(path)

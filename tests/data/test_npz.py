@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from flowpolicies.data import read_npz, write_npz
 
 

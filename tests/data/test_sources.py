@@ -3,6 +3,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+
 from flowpolicies.data import TransitionDataset, generate_dataset, list_sources, load_dataset, make_env
 
 PLUGIN = """

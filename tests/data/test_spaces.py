@@ -3,8 +3,9 @@ import json
 import gymnasium
 import numpy as np
 import pytest
-from flowpolicies.data import space_from_json, space_to_json
 from gymnasium.spaces import Box, Discrete
+
+from flowpolicies.data import space_from_json, space_to_json
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,209 @@
+"""The learner: leaks, clipping, target copies, seeds, compilation."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+import torch
+
+from flowpolicies.core import Batch, Learner, Network, ReplayedNoise, Step, loss_term
+from flowpolicies.core.adam import initial_moments
+from flowpolicies.core.learner import LearnerState, clip_by_global_norm
+from flowpolicies.core.noise import RecordingNoise, ZeroNoise
+from flowpolicies.networks import Critic, VelocityField
+
+
+@dataclass(frozen=True)
+class Cfg:
+    weight: float = 1.0
+
+
+@loss_term(trains="critic")
+def critic_loss(nets, batch, noise, cfg):
+    x = noise.actions(batch.actions.shape[:-1])
+    y = nets.frozen.actor_flow(batch.observations, x, noise.times(x.shape[:-1]))
+    target = nets.target.critic(batch.observations, y).mean(0)
+    return (nets.online.critic(batch.observations, batch.actions) - target).square().mean(), {"target": target.mean()}
+
+
+@loss_term(trains="actor_flow")
+def actor_loss(nets, batch, noise, cfg):
+    x, t = noise.actions(batch.actions.shape[:-1]), noise.times(batch.actions.shape[:-1])
+    velocity = nets.online.actor_flow(batch.observations, x, t)
+    return cfg.weight * (velocity.square().mean() - nets.frozen.critic(batch.observations, velocity).mean()), {}
+
+
+@loss_term(trains="critic")
+def leaky_loss(nets, batch, noise, cfg):
+    return nets.online.actor_flow(batch.observations, batch.actions, noise.times((8,))).mean(), {}
+
+
+SPECS = {
+    "critic": Network(partial(Critic, hidden_dims=(16, 16)), target_rate=0.1),
+    "actor_flow": Network(partial(VelocityField, hidden_dims=(16, 16))),
+}
+EVERY = Step((("critic", "actor"),))
+
+
+def make_batch(seed: int, n: int = 8) -> Batch:
+    g = torch.Generator().manual_seed(seed)
+    rand = partial(torch.randn, generator=g)
+    ones = torch.ones(n)
+    return Batch(rand(n, 3), rand(n, 2).tanh(), rand(n, 3), rand(n, 2).tanh(), rand(n), 0.9 * ones, ones, torch.ones(n, 2))
+
+
+def make(terms=(critic_loss, actor_loss), seed: int = 0, **options) -> tuple[Learner, LearnerState]:
+    torch.manual_seed(seed)
+    modules = {name: spec.factory(3, 2) for name, spec in SPECS.items()}
+    params = {name: {k: p.detach().clone() for k, p in m.named_parameters()} for name, m in modules.items()}
+    targets = {"critic": {k: p + 0.1 for k, p in params["critic"].items()}}
+    learner = Learner(modules, SPECS, terms, Cfg(), action_dim=2, **options)
+    return learner, LearnerState(params, targets, initial_moments(params))
+
+
+def run(learner: Learner, state: LearnerState, steps: int = 3, step: Step = EVERY, seed: int = 0) -> LearnerState:
+    generator = torch.Generator().manual_seed(seed)
+    for i in range(steps):
+        batch = make_batch(100 * seed + i)
+        learner.update(state, batch, learner.draws(state, batch, step, [generator]), step, torch.tensor(1e-2))
+    return state
+
+
+def flat(tree) -> torch.Tensor:
+    return torch.cat([t.flatten() for weights in tree.values() for t in weights.values()])
+
+
+def test_a_term_that_touches_more_than_it_trains_is_refused() -> None:
+    learner, state = make(terms=(leaky_loss,))
+    with pytest.raises(AttributeError, match=r"no network 'actor_flow' in this view \(it has: critic\)\. leaky_loss trains only"):
+        run(learner, state, step=Step((("leaky",),)))
+
+
+def test_each_loss_gives_gradient_to_its_own_network_only() -> None:
+    learner, state = make()
+    draws = [d.sample(torch.Generator().manual_seed(0)) for d in learner._record(state, make_batch(0), EVERY.stages[0])]
+    together, _ = learner.gradients(state, make_batch(0), draws, ("critic", "actor"))
+    alone, _ = learner.gradients(state, make_batch(0), draws[:2], ("critic",))
+    assert set(alone) == {"critic"}
+    torch.testing.assert_close(flat(alone), flat({"critic": together["critic"]}))
+
+
+def test_targets_move_with_the_weights_before_the_step() -> None:
+    learner, state = make()
+    before = {k: p.clone() for k, p in state.params["critic"].items()}
+    expected = {k: 0.9 * t + 0.1 * before[k] for k, t in state.targets["critic"].items()}
+    run(learner, state, steps=1)
+    torch.testing.assert_close(state.targets["critic"], expected)
+    assert not torch.equal(flat({"c": before}), flat({"c": state.params["critic"]}))
+
+
+def test_first_adam_step_is_the_sign_of_the_gradient() -> None:
+    learner, state = make()
+    batch = make_batch(0)
+    draws = learner.draws(state, batch, EVERY, [torch.Generator().manual_seed(0)])
+    grads, _ = learner.gradients(state, batch, draws[0], EVERY.stages[0])
+    before = flat(state.params)
+    learner.update(state, batch, draws, EVERY, torch.tensor(1e-2))
+    torch.testing.assert_close(flat(state.params), before - 1e-2 * flat(grads) / (flat(grads).abs() + 1e-8), atol=1e-6, rtol=0)
+
+
+def test_joint_clipping_lets_one_loss_throttle_another() -> None:
+    learner, state = make(clip_grad_norm=1.0)
+    batch = make_batch(0)
+    draws = learner.draws(state, batch, EVERY, [torch.Generator().manual_seed(0)])[0]
+    mild, info = learner.gradients(state, batch, draws, EVERY.stages[0])
+    learner.cfg = Cfg(weight=1e6)
+    harsh, _ = learner.gradients(state, batch, draws, EVERY.stages[0])
+    assert float(info["grad/norm"]) > 0
+    assert float(flat(harsh).norm()) == pytest.approx(1.0, abs=1e-5)
+    assert float(flat({"c": harsh["critic"]}).norm()) < 1e-3 * float(flat({"c": mild["critic"]}).norm())
+
+
+def test_gradients_below_the_norm_are_left_alone() -> None:
+    grads = {"a": {"w": torch.tensor([0.3, 0.4])}}
+    clipped, norm = clip_by_global_norm(grads, 1.0)
+    assert float(norm) == pytest.approx(0.5)
+    torch.testing.assert_close(clipped, grads)
+    halved, _ = clip_by_global_norm(grads, 0.25)
+    torch.testing.assert_close(halved["a"]["w"], torch.tensor([0.15, 0.2]))
+
+
+def test_an_idle_network_keeps_weights_and_moments() -> None:
+    learner, state = make()
+    actor = flat({"a": state.params["actor_flow"]})
+    run(learner, state, steps=2, step=Step((("critic",),), polyak=False))
+    assert torch.equal(actor, flat({"a": state.params["actor_flow"]}))
+    assert all(float(s) == 0 for s in state.moments.step["actor_flow"].values())
+    assert all(float(s) == 2 for s in state.moments.step["critic"].values())
+
+
+def test_stages_run_one_after_the_other() -> None:
+    together, apart = make(), make()
+    run(*together, steps=1)
+    run(*apart, steps=1, step=Step((("critic",), ("actor",))))
+    assert torch.equal(flat({"c": together[1].params["critic"]}), flat({"c": apart[1].params["critic"]}))
+    assert not torch.equal(flat({"a": together[1].params["actor_flow"]}), flat({"a": apart[1].params["actor_flow"]}))
+
+
+def test_own_learning_rate_of_a_network() -> None:
+    learner, state = make()
+    learner.specs["critic"] = Network(SPECS["critic"].factory, 0.1, learning_rate=0.0)
+    before = flat({"c": state.params["critic"]})
+    run(learner, state, steps=1)
+    assert torch.equal(before, flat({"c": state.params["critic"]}))
+
+
+def test_compiled_update_equals_eager() -> None:
+    eager, compiled = make(), make(compile_backend="aot_eager")
+    a, b = run(*eager), run(*compiled)
+    torch.testing.assert_close(flat(a.params), flat(b.params), atol=1e-5, rtol=0)
+    torch.testing.assert_close(flat(a.targets), flat(b.targets), atol=1e-5, rtol=0)
+
+
+def test_vectorised_seeds_equal_single_runs() -> None:
+    singles = [run(*make(seed=s), seed=s) for s in range(3)]
+    starts = [make(seed=s) for s in range(3)]
+    learner = make(n_seeds=3)[0]
+    stack = lambda trees: {n: {k: torch.stack([t[n][k] for t in trees]) for k in trees[0][n]} for n in trees[0]}  # noqa: E731
+    params, targets = stack([s.params for _, s in starts]), stack([s.targets for _, s in starts])
+    moments = initial_moments(params)
+    state = LearnerState(params, targets, moments)
+    generators = [torch.Generator().manual_seed(s) for s in range(3)]
+    for i in range(3):
+        batch = Batch(*(torch.stack(c) for c in zip(*(make_batch(100 * s + i) for s in range(3)), strict=True)))
+        metrics = learner.update(state, batch, learner.draws(state, batch, EVERY, generators), EVERY, torch.tensor(1e-2))
+    assert metrics["critic/loss"].shape == (3,)
+    for s, single in enumerate(singles):
+        for name, tree in single.params.items():
+            for key, p in tree.items():
+                torch.testing.assert_close(state.params[name][key][s], p, atol=2e-6, rtol=0)
+
+
+def test_draws_are_recorded_once_and_come_from_the_given_generator() -> None:
+    learner, state = make()
+    first = learner.draws(state, make_batch(0), EVERY, [torch.Generator().manual_seed(5)])
+    again = learner.draws(state, make_batch(1), EVERY, [torch.Generator().manual_seed(5)])
+    assert [[tuple(d.shape) for d in stage] for stage in first] == [[(8, 2), (8, 1), (8, 2), (8, 1)]]
+    assert all(torch.equal(a, b) for a, b in zip(first[0], again[0], strict=True))
+
+
+def test_replayed_noise_refuses_other_draws() -> None:
+    noise = ReplayedNoise(2, [torch.zeros(4, 2)])
+    with pytest.raises(ValueError, match=r"recorded with shape \[4, 2\], asked for with \[5, 2\]"):
+        noise.actions((5,))
+    noise = ReplayedNoise(2, [torch.zeros(4, 1, 2)])
+    assert noise.actions((4,)).shape == (4, 2)
+    with pytest.raises(ValueError, match="only 1 were recorded"):
+        noise.times((4,))
+
+
+def test_zero_noise_is_the_centre_and_recording_notes_kind_and_shape() -> None:
+    noise = RecordingNoise(ZeroNoise(2))
+    assert torch.equal(noise.actions((3,)), torch.zeros(3, 2))
+    assert torch.equal(noise.times((3,)), torch.full((3, 1), 0.5))
+    assert [tuple(d) for d in noise.draws] == [("normal", (3, 2)), ("uniform", (3, 1))]
+
+
+def test_two_terms_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="share a name"):
+        make(terms=(critic_loss, critic_loss))

@@ -1,0 +1,157 @@
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import ogbench
+import pytest
+from gymnasium.spaces import Box
+
+from flowpolicies.data import TransitionDataset, read_npz, write_npz
+from flowpolicies_ogbench import loading, make_env, task_names
+from flowpolicies_ogbench.loading import load
+
+POINTMAZE = "pointmaze-medium-navigate-singletask-task1-v0"
+FILE = "pointmaze-medium-navigate-v0.npz"
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_transitions_are_those_of_ogbench(pointmaze_data: Path, split: str) -> None:
+    _, *expected = ogbench.make_env_and_datasets(POINTMAZE, dataset_path=str(pointmaze_data / FILE))
+    arrays = dict(zip(("train", "val"), expected, strict=True))[split]
+    dataset = load(POINTMAZE, data_dir=pointmaze_data, split=split)  # type: ignore[arg-type]
+    limit = np.float32(1 - 1e-5)
+    for key in ("observations", "next_observations", "rewards", "masks", "terminals"):
+        np.testing.assert_array_equal(getattr(dataset, key), arrays[key])
+    np.testing.assert_array_equal(dataset.actions, np.clip(arrays["actions"], -limit, limit))
+    assert dataset.actions.max() == limit
+    assert dataset.observation_space == Box(-np.inf, np.inf, (2,), np.float32)
+    assert dataset.action_space == Box(-1.0, 1.0, (2,), np.float32)
+
+
+def test_rewards_judge_the_state_before_the_step(pointmaze_data: Path) -> None:
+    dataset = load(POINTMAZE, data_dir=pointmaze_data)
+    env = make_env(POINTMAZE, seed=0)
+    env.reset()
+    simulator = env.env.unwrapped
+
+    def is_success(observation: np.ndarray) -> bool:
+        simulator.set_xy(observation)  # type: ignore[attr-defined]
+        return bool(simulator.compute_success())  # type: ignore[attr-defined]
+
+    successes = np.array([is_success(observation) for observation in dataset.observations])  # type: ignore[union-attr]
+    assert 0 < successes.sum() < len(dataset)
+    np.testing.assert_array_equal(dataset.rewards, np.where(successes, 0, -1))
+    np.testing.assert_array_equal(dataset.masks, np.where(successes, 0, 1))
+    assert (dataset.terminals[successes] == 0).any()  # The trajectory goes on after a success.
+    np.testing.assert_array_equal(dataset.episode_ends, [499, 999, 1499])
+
+
+@pytest.mark.usefixtures("global_numpy_state")
+def test_loading_is_deterministic_and_tasks_differ_in_rewards_only(pointmaze_data: Path) -> None:
+    first, second = load(POINTMAZE, data_dir=pointmaze_data), load(POINTMAZE, data_dir=pointmaze_data)
+    assert first.fingerprint == second.fingerprint
+    datasets = [load(name, data_dir=pointmaze_data) for name in task_names(POINTMAZE)]
+    assert len({dataset.fingerprint for dataset in datasets}) == 5
+    for dataset in datasets:
+        np.testing.assert_array_equal(dataset.observations, first.observations)
+    default = load("pointmaze-medium-navigate-singletask-v0", data_dir=pointmaze_data)
+    assert default.fingerprint == datasets[0].fingerprint
+
+
+def test_provenance(pointmaze_data: Path) -> None:
+    provenance = load(POINTMAZE, data_dir=pointmaze_data, split="val").provenance
+    generated = provenance.pop("generated")
+    assert provenance.pop("ogbench") == generated["versions"]["ogbench"]
+    assert provenance == {
+        "name": POINTMAZE,
+        "source": "ogbench",
+        "file": "pointmaze-medium-navigate-v0-val.npz",
+        "split": "val",
+        "reward_timing": "state before the step",
+        "sparse": False,
+        "action_limit": 1 - 1e-5,
+    }
+    assert generated == json.loads((pointmaze_data / "pointmaze-medium-navigate-v0.json").read_text())
+
+
+def test_sparse_rewards_keep_the_masks(tmp_path: Path) -> None:
+    """A puzzle in which four of nine buttons are right, then all of them."""
+    name = "puzzle-3x3-play-singletask-task1-v0"
+    goal = make_env(name).env.unwrapped.task_infos[0]["goal_button_states"]  # type: ignore[attr-defined]
+    states = np.stack([np.where(np.arange(9) < 4, goal, 1 - goal), goal, goal])
+    arrays = {"observations": np.zeros((3, 55)), "actions": np.zeros((3, 5)), "terminals": np.array([0, 0, 1], bool)}
+    write_npz(tmp_path / "puzzle-3x3-play-v0.npz", {**arrays, "qpos": np.zeros((3, 23)), "button_states": states})
+    dense, sparse = load(name, data_dir=tmp_path), load(name, data_dir=tmp_path, sparse=True)
+    np.testing.assert_array_equal(dense.rewards, [-5, 0])
+    np.testing.assert_array_equal(sparse.rewards, [-1, 0])
+    np.testing.assert_array_equal(dense.masks, [1, 0])
+    np.testing.assert_array_equal(sparse.masks, [1, 0])
+    assert sparse.provenance["sparse"] is True
+    assert "generated" not in sparse.provenance
+
+
+def test_a_missing_file_without_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "GENERATED_DATA_DIR", tmp_path / "generated")
+    message = (
+        r"no file '.*pointmaze-medium-navigate-v0\.npz' for 'pointmaze-medium-.*', and download=False\. "
+        r"Run `flowpolicies data generate ogbench:pointmaze-medium-navigate-singletask-task1-v0` and pass data_dir='"
+    )
+    with pytest.raises(FileNotFoundError, match=message):
+        load(POINTMAZE, data_dir=tmp_path, download=False)
+
+
+def test_a_generated_file_elsewhere_is_pointed_at(
+    pointmaze_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "GENERATED_DATA_DIR", pointmaze_data)
+    with pytest.raises(FileNotFoundError, match=rf"A generated file is there: pass data_dir='{pointmaze_data}'\."):
+        load(POINTMAZE, data_dir=tmp_path, download=False)
+
+
+def test_a_failing_download_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise urllib.error.URLError("no network in tests")
+
+    monkeypatch.setattr(urllib.request, "urlopen", fail)
+    monkeypatch.setattr(loading, "GENERATED_DATA_DIR", tmp_path / "generated")
+    message = (
+        r"cannot download 'pointmaze-medium-navigate-v0\.npz' for 'pointmaze-.*': "
+        r"<urlopen error no network in tests>\. Run `flowpolicies data generate ogbench:pointmaze-"
+    )
+    with pytest.raises(ConnectionError, match=message):
+        load(POINTMAZE, data_dir=tmp_path / "new")
+
+
+def test_a_download_goes_where_ogbench_puts_it(
+    pointmaze_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(names: list[str], folder: str) -> None:
+        assert names == ["pointmaze-medium-navigate-v0"]
+        write_npz(Path(folder) / FILE, read_npz(pointmaze_data / FILE))
+
+    monkeypatch.setattr(ogbench, "download_datasets", download)
+    downloaded = load(POINTMAZE, data_dir=tmp_path)
+    assert isinstance(downloaded, TransitionDataset)
+    assert downloaded.fingerprint == load(POINTMAZE, data_dir=pointmaze_data).fingerprint
+
+
+def test_damaged_files_are_explained(pointmaze_data: Path, tmp_path: Path) -> None:
+    path = tmp_path / FILE
+    path.write_bytes((pointmaze_data / FILE).read_bytes()[:-100])
+    message = r"cannot read '.*' as OGBench data: .*\. If a download was interrupted, delete the file and load again\."
+    with pytest.raises(ValueError, match=message):
+        load(POINTMAZE, data_dir=tmp_path)
+    arrays = read_npz(pointmaze_data / FILE)
+    del arrays["qpos"]
+    write_npz(path, arrays)
+    with pytest.raises(ValueError, match=r"cannot read '.*' as OGBench data: 'qpos'"):
+        load(POINTMAZE, data_dir=tmp_path)
+
+
+def test_unknown_splits_and_names(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"unknown split 'test' of 'pointmaze-.*' \(known: train, val\)\."):
+        load(POINTMAZE, data_dir=tmp_path, split="test")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="Goal-conditioned names are not supported"):
+        load("pointmaze-medium-navigate-v0", data_dir=tmp_path)

@@ -1,0 +1,36 @@
+import functools
+import math
+import multiprocessing
+import os
+
+import pytest
+
+from flowpolicies_ogbench.workers import map_in_workers
+
+# Worker processes import by name, and know no test module; so `setup` is made of the standard library.
+double = functools.partial(functools.partial, math.ldexp, 1.0)  # double()(n) == 2 ** n
+die = functools.partial(functools.partial, os._exit)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_argument_is_answered_once(workers: int) -> None:
+    assert sorted(map_in_workers(double, [3, 1, 4, 1, 5], workers)) == [(0, 8), (1, 2), (2, 16), (3, 2), (4, 32)]
+    assert not multiprocessing.active_children()
+
+
+def test_more_workers_than_arguments() -> None:
+    assert list(map_in_workers(double, [3], workers=4)) == [(0, 8)]
+
+
+def test_an_abandoned_iteration_leaves_no_process() -> None:
+    answers = map_in_workers(double, [1] * 20, workers=2)
+    next(answers)
+    assert len(multiprocessing.active_children()) == 2
+    answers.close()
+    assert not multiprocessing.active_children()
+
+
+def test_the_death_of_a_worker_is_reported() -> None:
+    with pytest.raises(RuntimeError, match="a worker process died with exit code 3; its own error stands above"):
+        list(map_in_workers(die, [3, 3, 3], workers=2))
+    assert not multiprocessing.active_children()

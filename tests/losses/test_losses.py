@@ -1,0 +1,78 @@
+"""Shared equations against numbers worked out by hand."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from flowpolicies.core import Batch, Networks, ReplayedNoise, View
+from flowpolicies.losses import aggregate, expectile, flow_matching, iql_value_loss, maximise_q, td_loss
+
+
+class Call:
+    def __init__(self, fn) -> None:
+        self.fn = fn
+
+    def __call__(self, *inputs):
+        return self.fn(*inputs)
+
+    def given(self, observations):
+        return partial(self.fn, observations)
+
+
+def networks(**fns) -> Networks:
+    view = View({name: Call(fn) for name, fn in fns.items()})
+    return Networks(view, view, view)
+
+
+BATCH = Batch(
+    observations=torch.zeros(2, 1),
+    actions=torch.tensor([[1.0], [2.0]]),
+    next_observations=torch.zeros(2, 1),
+    next_actions=torch.zeros(2, 1),
+    rewards=torch.tensor([1.0, -1.0]),
+    discounts=torch.tensor([0.9, 0.0]),
+    valid=torch.tensor([1.0, 0.0]),
+    action_mask=torch.ones(2, 1),
+)
+
+
+def test_aggregation_uses_the_population_deviation() -> None:
+    q = torch.tensor([[1.0], [3.0]])
+    assert float(aggregate(q)) == 2.0
+    assert float(aggregate(q, rho=0.5)) == pytest.approx(2.0 - 0.5 * 1.0)
+    assert float(aggregate(q, "min")) == 1.0
+
+
+def test_td_target_discount_and_valid() -> None:
+    critic = lambda s, a: torch.stack([a[:, 0], 3 * a[:, 0]])  # noqa: E731
+    loss, metrics = td_loss(networks(critic=critic), BATCH, torch.tensor([[2.0], [5.0]]))
+    target = 1 + 0.9 * 4.0
+    assert float(loss) == pytest.approx(((1 - target) ** 2 + (3 - target) ** 2) / 4)
+    assert float(metrics["target_mean"]) == pytest.approx((target - 1) / 2)
+
+
+def test_expectile_weights_positive_differences() -> None:
+    torch.testing.assert_close(expectile(torch.tensor([2.0, -2.0, 0.0]), 0.9), torch.tensor([3.6, 0.4, 0.0]))
+
+
+def test_iql_value_ignores_valid() -> None:
+    nets = networks(critic=lambda s, a: torch.stack([a[:, 0], a[:, 0] + 2]), value=lambda s: torch.zeros(2))
+    loss, _ = iql_value_loss(nets, BATCH, 0.9, "min", 0.0)
+    assert float(loss) == pytest.approx(0.9 * (1 + 4) / 2)
+
+
+def test_flow_matching_divides_by_the_batch_not_by_the_valid_rows() -> None:
+    x_0, t = torch.tensor([[0.5], [0.5]]), torch.tensor([[0.2], [0.2]])
+    loss = flow_matching(lambda s, x, t: torch.zeros_like(x), BATCH, ReplayedNoise(1, [x_0, t]))
+    assert float(loss) == pytest.approx((1.0 - 0.5) ** 2 / 2)
+
+
+def test_q_term_gives_no_gradient_where_actions_saturate() -> None:
+    actions = torch.tensor([[0.5], [1.5]], requires_grad=True)
+    nets = networks(critic=lambda s, a: torch.stack([a[:, 0], 3 * a[:, 0]]))
+    loss = maximise_q(nets, BATCH, actions)
+    assert float(loss) == pytest.approx(-(2 * 0.5 + 2 * 1.0) / 2)
+    loss.backward()
+    torch.testing.assert_close(actions.grad, torch.tensor([[-1.0], [0.0]]))
+    assert float(maximise_q(nets, BATCH, actions, normalize=True)) == pytest.approx(-1.0)
