@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent / "parity"))
+for folder in ("parity", "support"):
+    sys.path.insert(0, str(Path(__file__).parent / folder))
 torch.set_num_threads(1)
 
 

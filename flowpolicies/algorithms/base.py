@@ -287,13 +287,13 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         )
 
     def _adopt_moments(self) -> None:
-        """After the optimiser was loaded, which replaces its tensors."""
-        state = self.optimizer.state
-        moments = (
-            {name: {key: state[p][part] for key, p in tree.items()} for name, tree in self._state.params.items()}
-            for part in Moments._fields
-        )
-        self._state = self._state._replace(moments=Moments(*moments))
+        """After the optimiser was loaded, which replaces its tensors: takes over their values, and owns them again."""
+        for name, tree in self._state.params.items():
+            for key, parameter in tree.items():
+                for part in Moments._fields:
+                    own = getattr(self._state.moments, part)[name][key]
+                    own.copy_(self.optimizer.state[parameter][part])
+                    self.optimizer.state[parameter][part] = own
 
     def set_dataset(self, dataset: TransitionDataset | str) -> None:
         """Makes a dataset the offline part of the replay buffer.

@@ -14,6 +14,7 @@ from flowpolicies.core.types import Batch as Batch
 from flowpolicies.core.types import Loss as Loss
 from flowpolicies.core.types import Metrics as Metrics
 from flowpolicies.core.types import Velocity as Velocity
+from flowpolicies.core.views import GLOSSARY as GLOSSARY
 from flowpolicies.core.views import BoundNetwork as BoundNetwork
 from flowpolicies.core.views import Network as Network
 from flowpolicies.core.views import Networks as Networks

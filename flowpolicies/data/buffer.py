@@ -124,6 +124,7 @@ class TransitionBuffer(ReplayBuffer):
                 f"horizon={horizon} (action chunks) and n_steps={n_steps} exclude each other; set one to 1."
             )
         self.horizon, self.gamma = horizon, gamma
+        self.handle_timeout_termination = True
         self.length = max(horizon, n_steps)
         self.generator = torch.Generator()
         if seed is None:

@@ -71,7 +71,8 @@ def check_actions(name: str, actions: Array, space: Box) -> None:
     _check_array(name, "actions", actions, space)
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     slack = BOUND_TOLERANCE * np.maximum(1.0, np.maximum(np.abs(low), np.abs(high)))
-    outside = (actions < low - slack) | (actions > high + slack)
+    # In float32, as the actions: a comparison with float64 would make a copy of them twice as large.
+    outside = (actions < (low - slack).astype(np.float32)) | (actions > (high + slack).astype(np.float32))
     if outside.any():
         rows = np.flatnonzero(outside.reshape(len(actions), -1).any(axis=1))
         raise ValueError(

@@ -1,7 +1,7 @@
 """OGBench's single-task environments, ready for Stable-Baselines3 and reproducible by `reset(seed=...)`."""
 
 import warnings
-from typing import Any, SupportsFloat, final
+from typing import Any, final
 
 import gymnasium
 import numpy as np
@@ -93,7 +93,7 @@ class OGBenchEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
             observation, info = self.env.reset(seed=episode_seed, options=options)
         return self._cast(observation), _public(info)
 
-    def step(self, action: Array) -> tuple[Array, SupportsFloat, bool, bool, dict[str, Any]]:
+    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """One step with the action clipped to the action space."""
         action = np.clip(action, self._inner_action_space.low, self._inner_action_space.high)
         if self._draws_in_step:

@@ -30,8 +30,9 @@ def map_in_workers(
     try:
         for task in zip(range(min(workers, len(arguments))), todo, strict=False):
             connection, theirs = context.Pipe()
-            processes[connection] = context.Process(target=_work, args=(theirs, setup), daemon=True)
-            processes[connection].start()
+            process = context.Process(target=_work, args=(theirs, setup), daemon=True)
+            process.start()
+            processes[connection] = process
             theirs.close()  # Ours must go, or the death of the worker would not show as the end of the file.
             connection.send(task[1])
         yield from _collect(processes, todo)

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -20,7 +21,7 @@ from flowpolicies.data import space_from_json, space_to_json
         gymnasium.spaces.Dict({"image": Box(0, 255, (2, 2, 3), np.uint8), "arm": Box(-1.0, 1.0, (6,), np.float32)}),
     ],
 )
-def test_space_survives_json(space: gymnasium.Space) -> None:
+def test_space_survives_json(space: gymnasium.Space[Any]) -> None:
     text = json.dumps(space_to_json(space), allow_nan=False)
     restored = space_from_json(json.loads(text))
     assert restored == space

@@ -65,7 +65,7 @@ def test_more_episodes_begin_with_the_same_ones(pointmaze_data: Path, tmp_path: 
 
 
 def test_a_finished_run_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = {"data_dir": tmp_path, "num_episodes": 1, "max_episode_steps": 5}
+    arguments: dict[str, Any] = {"data_dir": tmp_path, "num_episodes": 1, "max_episode_steps": 5}
     path = generate(POINTMAZE, **arguments, seed=3)
     assert "pointmaze-medium-navigate-v0: 100%" in capsys.readouterr().err
     old = path.stat().st_mtime_ns, path.read_bytes()
@@ -160,6 +160,7 @@ def test_numbers_are_checked(arguments: dict[str, Any], message: str, tmp_path: 
         generate(POINTMAZE, data_dir=tmp_path, **arguments)
 
 
+@pytest.mark.filterwarnings("ignore:.*precision lowered by casting")  # By OGBench's own environments.
 @pytest.mark.parametrize("scene", ["cube-single-play", "cube-single-noisy", "scene-noisy", "puzzle-3x3-play"])
 def test_manipulation_data_is_read_alike_by_ogbench_and_by_us(scene: str, tmp_path: Path) -> None:
     name = f"{scene}-singletask-v0"

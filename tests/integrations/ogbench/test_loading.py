@@ -2,6 +2,7 @@ import json
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ogbench
@@ -34,13 +35,13 @@ def test_rewards_judge_the_state_before_the_step(pointmaze_data: Path) -> None:
     dataset = load(POINTMAZE, data_dir=pointmaze_data)
     env = make_env(POINTMAZE, seed=0)
     env.reset()
-    simulator = env.env.unwrapped
+    simulator: Any = env.env.unwrapped
 
-    def is_success(observation: np.ndarray) -> bool:
-        simulator.set_xy(observation)  # type: ignore[attr-defined]
-        return bool(simulator.compute_success())  # type: ignore[attr-defined]
+    def is_success(observation: Any) -> bool:
+        simulator.set_xy(observation)
+        return bool(simulator.compute_success())
 
-    successes = np.array([is_success(observation) for observation in dataset.observations])  # type: ignore[union-attr]
+    successes = np.array([is_success(observation) for observation in dataset.observations])
     assert 0 < successes.sum() < len(dataset)
     np.testing.assert_array_equal(dataset.rewards, np.where(successes, 0, -1))
     np.testing.assert_array_equal(dataset.masks, np.where(successes, 0, 1))

@@ -1,0 +1,40 @@
+"""Environments by address, several at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+
+from flowpolicies.data import make_env
+
+
+def make_vec_env(address: str, n_envs: int = 1, seed: int | None = None) -> VecEnv:
+    """`n_envs` environments, monitored; one runs in this process, more run in a process each.
+
+    Args:
+        address: as for `flowpolicies.data.make_env`.
+        seed: of the first environment; the others count on from it.
+
+    Raises:
+        ValueError: for fewer than one environment, or an unknown address.
+    """
+    if n_envs < 1:
+        raise ValueError(f"the number of environments must be at least 1, got {n_envs}")
+    makers = [partial(_make, address)] * n_envs
+    if n_envs > 1:
+        make_env(address).close()  # An address that is wrong is better refused here than in a process.
+    env: VecEnv = DummyVecEnv(makers) if n_envs == 1 else SubprocVecEnv(makers)
+    env.seed(seed)
+    return env
+
+
+def _make(address: str) -> gym.Env[Any, Any]:
+    if multiprocessing.parent_process() is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its processes.
+    return Monitor(make_env(address))

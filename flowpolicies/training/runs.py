@@ -1,0 +1,215 @@
+"""The folder that a training run leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from stable_baselines3.common.logger import CSVOutputFormat, KVWriter, Logger, make_output_format
+
+from flowpolicies.algorithms import OfflineAlgorithm
+from flowpolicies.training.evaluations import (
+    EvaluationRow,
+    Phase,
+    append_evaluation,
+    read_evaluations,
+    write_evaluations,
+)
+from flowpolicies.training.files import atomic_write, write_json
+
+STEP_COLUMNS: dict[Phase, str] = {"offline": "time/offline_steps", "online": "time/total_timesteps"}
+"""Column of `progress.csv` that counts the steps of a phase; the other one is empty in its rows."""
+
+
+@final
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run, and the writing of what must survive a crash."""
+
+    path: Path
+    """The folder; it need not exist yet."""
+
+    @property
+    def config(self) -> Path:
+        """Everything that a repetition needs."""
+        return self.path / "config.json"
+
+    @property
+    def progress(self) -> Path:
+        """Losses and other scalars over steps, from Stable-Baselines3's logger."""
+        return self.path / "progress.csv"
+
+    @property
+    def evaluations(self) -> Path:
+        """One row per evaluation, see `EvaluationRow`."""
+        return self.path / "evaluations.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of `step_*.zip`."""
+        return self.path / "checkpoints"
+
+    @property
+    def policy(self) -> Path:
+        """What acts, without the training state; see `FlowPolicy.load`."""
+        return self.path / "policy.safetensors"
+
+    @property
+    def model(self) -> Path:
+        """The whole model at the end, see `OfflineAlgorithm.load`."""
+        return self.path / "model.zip"
+
+    @property
+    def plot(self) -> Path:
+        """Learning curve."""
+        return self.path / "learning_curve.png"
+
+    # ------------------------------------------------------------------ beginning
+
+    def check_free(self, *, resume: bool = False, overwrite: bool = False) -> None:
+        """Refuses a folder that holds something, unless it is a run to be continued or replaced.
+
+        Raises:
+            ValueError: if both `resume` and `overwrite` are asked for.
+            FileExistsError: if something is in the way.
+        """
+        if resume and overwrite:
+            raise ValueError("--resume continues a run and --overwrite deletes it: pass one of the two.")
+        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+            return
+        if not self.config.is_file():
+            raise FileExistsError(
+                f"'{self.path}' exists and is not the folder of a run. Choose another one with --run-dir."
+            )
+        if not (resume or overwrite):
+            raise FileExistsError(
+                f"'{self.path}' holds a run already. Continue it with --resume, replace it with --overwrite, or "
+                "choose another folder with --run-dir."
+            )
+
+    def clear(self) -> None:
+        """Removes what a run wrote, and nothing else."""
+        for file in (self.config, self.progress, self.evaluations, self.policy, self.model, self.plot):
+            file.unlink(missing_ok=True)
+        for folder in (self.checkpoints, self.path / "tensorboard"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def write_config(self, record: dict[str, Any]) -> None:
+        """Writes `config.json`, atomically; the folder is made if it is missing."""
+        write_json(self.config, record)
+
+    def read_config(self) -> dict[str, Any]:
+        """What `write_config` wrote.
+
+        Raises:
+            FileNotFoundError: if this is not the folder of a run.
+        """
+        if not self.config.is_file():
+            raise FileNotFoundError(f"'{self.path}' is not the folder of a run: it has no {self.config.name}.")
+        record: dict[str, Any] = json.loads(self.config.read_text())
+        return record
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def save_checkpoint(self, model: OfflineAlgorithm, keep: int = 2, *, replay_buffer: bool = False) -> Path:
+        """Writes the model as `step_*.zip`, by offline and online steps together, and keeps the newest `keep`.
+
+        Args:
+            replay_buffer: also keep the online transitions, beside the newest checkpoint only, as they are large.
+
+        Raises:
+            ValueError: if `keep` is less than 1.
+        """
+        if keep < 1:
+            raise ValueError(f"keep is the number of checkpoints and must be at least 1, got {keep}")
+        path = self.checkpoints / f"step_{model.offline_steps + model.num_timesteps:09d}.zip"
+        if replay_buffer:  # First, so that a checkpoint that is there has its transitions.
+            with atomic_write(self.buffer_of(path)) as file:
+                model.save_replay_buffer(file)  # type: ignore[arg-type]
+        with atomic_write(path) as file:
+            model.save(file)  # type: ignore[arg-type]
+        older = [other for other in self.list_checkpoints() if other != path]
+        for other in older:
+            self.buffer_of(other).unlink(missing_ok=True)
+        for other in older[: max(0, len(older) + 1 - keep)]:
+            other.unlink(missing_ok=True)
+        return path
+
+    @staticmethod
+    def buffer_of(checkpoint: Path) -> Path:
+        """Where the online transitions of a checkpoint are, if they were saved."""
+        return checkpoint.with_suffix(".buffer.pkl")
+
+    def list_checkpoints(self) -> list[Path]:
+        """Checkpoints, oldest first; unfinished files are not among them."""
+        return sorted(self.checkpoints.glob("step_*.zip"))
+
+    def latest(self) -> Path | None:
+        """The newest checkpoint."""
+        return next(reversed(self.list_checkpoints()), None)
+
+    # ------------------------------------------------------------------ tables
+
+    def add_evaluation(self, row: EvaluationRow) -> None:
+        """Appends to `evaluations.csv`."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        append_evaluation(self.evaluations, row)
+
+    def read_evaluations(self) -> list[EvaluationRow]:
+        """Rows of `evaluations.csv`; none if there is no such file."""
+        return read_evaluations(self.evaluations)
+
+    def rewind(self, offline_steps: int, online_steps: int) -> None:
+        """Drops rows that lie after a checkpoint: they will be written again when it is continued."""
+        last = {"offline": offline_steps, "online": online_steps}
+        if rows := self.read_evaluations():
+            write_evaluations(self.evaluations, [row for row in rows if row.step <= last[row.phase]])
+        if self.progress.is_file():
+            _rewind_progress(self.progress, last)
+
+    def logger(self, phase: Phase, *, print_tables: bool = False) -> Logger:
+        """Stable-Baselines3's logger into `progress.csv`, which it continues, and `tensorboard/PHASE`.
+
+        Both phases count steps from zero; a folder of its own for each keeps TensorBoard's curves apart.
+        """
+        formats: list[KVWriter] = [_continue_csv(self.progress)]
+        formats.append(make_output_format("tensorboard", str(self.path / "tensorboard" / phase)))
+        if print_tables:
+            formats.append(make_output_format("stdout", str(self.path)))
+        return Logger(str(self.path), formats)
+
+
+def _continue_csv(path: Path) -> CSVOutputFormat:
+    """Stable-Baselines3's writer of CSV, which would empty the file, made to continue it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = CSVOutputFormat(os.devnull)
+    writer.file.close()
+    path.touch()
+    writer.file = open(path, "r+")  # noqa: SIM115  # The writer closes it.
+    writer.keys = next(csv.reader(writer.file), [])
+    writer.file.seek(0, os.SEEK_END)
+    return writer
+
+
+def _rewind_progress(path: Path, last: dict[str, int]) -> None:
+    with open(path, newline="") as file:
+        reader = csv.DictReader(file)
+        rows = [row for row in reader if _is_within(row, last)]
+    with atomic_write(path) as target:
+        target.write(_lines([reader.fieldnames or (), *(row.values() for row in rows)]).encode())
+
+
+def _is_within(row: dict[str, str], last: dict[str, int]) -> bool:
+    steps = ((phase, row.get(column)) for phase, column in STEP_COLUMNS.items())
+    return all(not step or int(step) <= last[phase] for phase, step in steps)
+
+
+def _lines(rows: Iterable[Iterable[str]]) -> str:
+    """Scalars and names only, so nothing needs quotes."""
+    return "".join(",".join(row) + "\n" for row in rows)
