@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, final
 import torch
 from torch import Tensor
 
-Kind = Literal["normal", "uniform"]
+Kind = Literal["normal", "uniform", "integers"]
 
 
 class Draw(NamedTuple):
@@ -21,9 +21,14 @@ class Draw(NamedTuple):
 
     kind: Kind
     shape: tuple[int, ...]
+    high: int = 0
+    """Of integers: they lie in 0..high - 1."""
 
     def sample(self, generator: torch.Generator, leading: tuple[int, ...] = ()) -> Tensor:
         """Values from `generator`, on its device, `[*leading, *shape]`."""
+        if self.kind == "integers":
+            shape = (*leading, *self.shape)
+            return torch.randint(self.high, shape, generator=generator, device=generator.device)
         make = torch.randn if self.kind == "normal" else torch.rand
         return make((*leading, *self.shape), generator=generator, device=generator.device)
 
@@ -35,16 +40,20 @@ class Noise(ABC):
         self.action_dim = action_dim
 
     @abstractmethod
-    def draw(self, kind: Kind, shape: tuple[int, ...]) -> Tensor:
-        """The next draw, `[*shape]`."""
+    def draw(self, draw: Draw) -> Tensor:
+        """The next draw, `[*draw.shape]`."""
 
     def actions(self, batch_shape: Sequence[int]) -> Tensor:
         """Standard normal, `[*batch_shape, A]`: x_0, where a flow starts."""
-        return self.draw("normal", (*batch_shape, self.action_dim))
+        return self.draw(Draw("normal", (*batch_shape, self.action_dim)))
 
     def times(self, batch_shape: Sequence[int]) -> Tensor:
         """Uniform flow times in [0, 1), `[*batch_shape, 1]`."""
-        return self.draw("uniform", (*batch_shape, 1))
+        return self.draw(Draw("uniform", (*batch_shape, 1)))
+
+    def integers(self, high: int, batch_shape: Sequence[int]) -> Tensor:
+        """Uniform over 0..high - 1, `[*batch_shape]`, int64."""
+        return self.draw(Draw("integers", tuple(batch_shape), high))
 
 
 @final
@@ -55,20 +64,24 @@ class GeneratorNoise(Noise):
         super().__init__(action_dim)
         self.generator = generator
 
-    def draw(self, kind: Kind, shape: tuple[int, ...]) -> Tensor:
-        return Draw(kind, shape).sample(self.generator)
+    def draw(self, draw: Draw) -> Tensor:
+        return draw.sample(self.generator)
 
 
 @final
 class ZeroNoise(Noise):
-    """Every draw is the centre of its distribution: 0 for normal, 1/2 for uniform. Makes any sampler deterministic."""
+    """Every draw is the centre of its distribution: 0 for normal, 1/2 for uniform, high // 2 for integers.
+
+    Makes any sampler deterministic.
+    """
 
     def __init__(self, action_dim: int, device: torch.device | str = "cpu") -> None:
         super().__init__(action_dim)
         self.device = torch.device(device)
 
-    def draw(self, kind: Kind, shape: tuple[int, ...]) -> Tensor:
-        return torch.full(shape, 0.0 if kind == "normal" else 0.5, device=self.device)
+    def draw(self, draw: Draw) -> Tensor:
+        centre = {"normal": 0.0, "uniform": 0.5, "integers": draw.high // 2}[draw.kind]
+        return torch.full(draw.shape, centre, device=self.device)
 
 
 @final
@@ -80,9 +93,9 @@ class RecordingNoise(Noise):
         self.source = source
         self.draws: list[Draw] = []
 
-    def draw(self, kind: Kind, shape: tuple[int, ...]) -> Tensor:
-        self.draws.append(Draw(kind, tuple(shape)))
-        return self.source.draw(kind, shape)
+    def draw(self, draw: Draw) -> Tensor:
+        self.draws.append(draw)
+        return self.source.draw(draw)
 
 
 @final
@@ -103,16 +116,19 @@ class ReplayedNoise(Noise):
         self.values = list(values)
         self.used = 0
 
-    def draw(self, kind: Kind, shape: tuple[int, ...]) -> Tensor:
+    def draw(self, draw: Draw) -> Tensor:
+        shape = tuple(draw.shape)
         if self.used == len(self.values):
-            raise ValueError(f"draw {self.used} ({kind} {list(shape)}) was asked for, but only {self.used} were recorded")
+            raise ValueError(
+                f"draw {self.used} ({draw.kind} {list(shape)}) was asked for, but only {self.used} were recorded"
+            )
         value = self.values[self.used]
         self.used += 1
-        if tuple(value.shape) == tuple(shape):
+        if tuple(value.shape) == shape:
             return value
         if [n for n in value.shape if n != 1] == [n for n in shape if n != 1]:
             return value.reshape(shape)
         raise ValueError(
-            f"draw {self.used - 1} was recorded with shape {list(value.shape)}, asked for with {list(shape)} ({kind}): "
-            "the order or the size of the draws differs from the recording"
+            f"draw {self.used - 1} was recorded with shape {list(value.shape)}, asked for with {list(shape)} "
+            f"({draw.kind}): the order or the size of the draws differs from the recording"
         )

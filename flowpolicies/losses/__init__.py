@@ -7,6 +7,7 @@ from flowpolicies.losses.implicit import iql_value_loss as iql_value_loss
 from flowpolicies.losses.matching import flow_matching as flow_matching
 from flowpolicies.losses.matching import flow_matching_loss as flow_matching_loss
 from flowpolicies.losses.policy import maximise_q as maximise_q
+from flowpolicies.losses.policy import temperature_loss as temperature_loss
 from flowpolicies.losses.td import QAggregation as QAggregation
 from flowpolicies.losses.td import aggregate as aggregate
 from flowpolicies.losses.td import regress_critic as regress_critic

@@ -19,3 +19,14 @@ def maximise_q(nets: Networks, batch: Batch, actions: Tensor, normalize: bool = 
     q = nets.frozen.critic(batch.observations, actions.clamp(-1, 1)).mean(0)
     loss = -q.mean()
     return loss / q.abs().mean().detach() if normalize else loss
+
+
+def temperature_loss(nets: Networks, log_probs: Tensor, target_entropy: float) -> Tensor:
+    """alpha (H - H_target), H = -mean log pi held constant; written on alpha itself, not on its logarithm.
+
+    Args:
+        log_probs: `[B]`.
+        target_entropy: H_target; the authors take minus half the action (chunk) dimension.
+    """
+    entropy = -log_probs.detach().mean()
+    return nets.online.temperature() * (entropy - target_entropy)

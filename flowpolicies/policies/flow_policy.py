@@ -91,7 +91,8 @@ class FlowPolicy(BasePolicy):
         if not any(entry.image for entry in layout):
             return spec.factory(observation_dim(self.observation_space), self.chunk_dim)
         encoder = ObservationEncoder([Part(entry.shape, entry.image) for entry in layout], self.encoder)
-        return Encoded(encoder, spec.factory(encoder.out_dim, self.chunk_dim))
+        head = spec.factory(encoder.out_dim, self.chunk_dim)
+        return Encoded(encoder, head) if getattr(head, "observes", True) else head
 
     def seed(self, seed: int | None) -> None:
         """Seeds the generator that acting draws from."""

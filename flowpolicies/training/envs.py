@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 from functools import partial
 from typing import Any
@@ -26,7 +25,7 @@ def make_vec_env(address: str, n_envs: int = 1, seed: int | None = None) -> VecE
     """
     if n_envs < 1:
         raise ValueError(f"the number of environments must be at least 1, got {n_envs}")
-    makers = [partial(_make, address)] * n_envs
+    makers = [partial(_make, address, own_process=n_envs > 1)] * n_envs
     if n_envs > 1:
         make_env(address).close()  # An address that is wrong is better refused here than in a process.
     env: VecEnv = DummyVecEnv(makers) if n_envs == 1 else SubprocVecEnv(makers)
@@ -34,7 +33,7 @@ def make_vec_env(address: str, n_envs: int = 1, seed: int | None = None) -> VecE
     return env
 
 
-def _make(address: str) -> gym.Env[Any, Any]:
-    if multiprocessing.parent_process() is not None:
+def _make(address: str, *, own_process: bool) -> gym.Env[Any, Any]:
+    if own_process:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its processes.
     return Monitor(make_env(address))

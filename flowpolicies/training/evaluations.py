@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 from flowpolicies.policies import Evaluation
-from flowpolicies.training.files import atomic_write
+from flowpolicies.training.files import atomic_write, csv_text
 
 Phase = Literal["offline", "online"]
 
@@ -84,16 +83,11 @@ def _parse(row: Sequence[str]) -> EvaluationRow:
 def append_evaluation(path: Path, row: EvaluationRow) -> None:
     """Adds a row, with a header if it is the first."""
     with open(path, "a", newline="") as file:
-        file.write(_text([row] if file.tell() else [COLUMNS, row]))
+        file.write(csv_text([row] if file.tell() else [COLUMNS, row]))
 
 
 def write_evaluations(path: Path, rows: Sequence[EvaluationRow]) -> None:
     """Replaces the file, atomically."""
     with atomic_write(path) as file:
-        file.write(_text([COLUMNS, *rows]).encode())
+        file.write(csv_text([COLUMNS, *rows]).encode())
 
-
-def _text(rows: Sequence[Sequence[object]]) -> str:
-    text = StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -34,3 +36,10 @@ def write_json(path: Path, data: Any) -> None:
     """Writes `data` as indented JSON, atomically; paths and other objects become their text."""
     with atomic_write(path) as file:
         file.write((json.dumps(data, indent=2, default=str) + "\n").encode())
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Rows as CSV, one line each."""
+    text = StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -21,7 +20,7 @@ from flowpolicies.training.evaluations import (
     read_evaluations,
     write_evaluations,
 )
-from flowpolicies.training.files import atomic_write, write_json
+from flowpolicies.training.files import atomic_write, csv_text, write_json
 
 STEP_COLUMNS: dict[Phase, str] = {"offline": "time/offline_steps", "online": "time/total_timesteps"}
 """Column of `progress.csv` that counts the steps of a phase; the other one is empty in its rows."""
@@ -202,14 +201,10 @@ def _rewind_progress(path: Path, last: dict[str, int]) -> None:
         reader = csv.DictReader(file)
         rows = [row for row in reader if _is_within(row, last)]
     with atomic_write(path) as target:
-        target.write(_lines([reader.fieldnames or (), *(row.values() for row in rows)]).encode())
+        target.write(csv_text([reader.fieldnames or (), *(row.values() for row in rows)]).encode())
 
 
 def _is_within(row: dict[str, str], last: dict[str, int]) -> bool:
     steps = ((phase, row.get(column)) for phase, column in STEP_COLUMNS.items())
     return all(not step or int(step) <= last[phase] for phase, step in steps)
 
-
-def _lines(rows: Iterable[Iterable[str]]) -> str:
-    """Scalars and names only, so nothing needs quotes."""
-    return "".join(",".join(row) + "\n" for row in rows)

@@ -41,7 +41,7 @@ def test_eval_and_checkpoint_callbacks_offline_and_online(data, tmp_path: Path) 
     assert evaluation.last_mean_reward < 0
     resumed = FQL.load(tmp_path / "online_40_steps.zip", env=make_vec_env("Pendulum-v1", n_envs=2), device="cpu")
     resumed.load_replay_buffer(tmp_path / "online_replay_buffer_40_steps.pkl")
-    assert resumed.replay_buffer.size() == 40
+    assert resumed.replay_buffer.size() == 38  # Callbacks run before the step they see is stored.
     resumed.learn(20, reset_num_timesteps=False)
     assert resumed.num_timesteps == 60
 

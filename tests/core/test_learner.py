@@ -201,7 +201,8 @@ def test_zero_noise_is_the_centre_and_recording_notes_kind_and_shape() -> None:
     noise = RecordingNoise(ZeroNoise(2))
     assert torch.equal(noise.actions((3,)), torch.zeros(3, 2))
     assert torch.equal(noise.times((3,)), torch.full((3, 1), 0.5))
-    assert [tuple(d) for d in noise.draws] == [("normal", (3, 2)), ("uniform", (3, 1))]
+    assert noise.integers(11, (4,)).tolist() == [5] * 4
+    assert [tuple(d) for d in noise.draws] == [("normal", (3, 2), 0), ("uniform", (3, 1), 0), ("integers", (4,), 11)]
 
 
 def test_two_terms_of_one_name_are_refused() -> None:

@@ -1,0 +1,22 @@
+"""A learnt positive number."""
+
+from __future__ import annotations
+
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+
+@final
+class Temperature(nn.Module):
+    """exp(l) with a learnt l, which starts at log(initial): the entropy weight alpha, `[]`. It observes nothing."""
+
+    observes: ClassVar[bool] = False
+
+    def __init__(self, observation_dim: int, action_dim: int, *, initial: float = 1.0) -> None:
+        super().__init__()
+        self.log_value = nn.Parameter(torch.tensor(initial).log())
+
+    def forward(self) -> Tensor:
+        return self.log_value.exp()

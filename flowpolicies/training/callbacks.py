@@ -1,0 +1,245 @@
+"""Callbacks for `learn_offline` and `learn`, in which one and the same callback object can serve."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any, Self, final
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from tqdm import tqdm
+
+from flowpolicies.algorithms import OfflineAlgorithm
+from flowpolicies.policies import Evaluation, evaluate
+from flowpolicies.training.evaluations import EvaluationRow, Phase
+from flowpolicies.training.runs import STEP_COLUMNS, RunFolder
+
+
+def phase_of(callback: BaseCallback) -> Phase:
+    """Whether a callback is called from `learn_offline`, which keeps the environment steps in a local variable."""
+    return "offline" if "online_steps" in callback.locals else "online"
+
+
+def model_of(callback: BaseCallback) -> OfflineAlgorithm:
+    """The model that is training."""
+    assert isinstance(callback.model, OfflineAlgorithm)
+    return callback.model
+
+
+@final
+class Every:
+    """Says when another `interval` steps are over; steps may come several at a time, from several environments."""
+
+    def __init__(self, interval: int) -> None:
+        self.interval, self.last = interval, 0
+
+    def start(self, step: int) -> None:
+        """Begins to count at `step`."""
+        self.last = step
+
+    def is_due(self, step: int) -> bool:
+        """Whether a multiple of the interval was reached since the last call; never for an interval of 0."""
+        due = self.interval > 0 and step // self.interval > self.last // self.interval
+        self.last = step
+        return due
+
+
+@final
+class AtomicCheckpoint(BaseCallback):
+    """Saves the model every so many steps, whole or not at all.
+
+    Args:
+        folder: where to.
+        every: steps between two checkpoints, gradient steps offline and environment steps online; 0: none.
+        keep: how many of the newest stay.
+        replay_buffer: also save the online transitions, without which an online run cannot continue as it was.
+    """
+
+    def __init__(self, folder: RunFolder, every: int, keep: int = 2, *, replay_buffer: bool = True) -> None:
+        super().__init__()
+        self.folder, self.keep, self.replay_buffer = folder, keep, replay_buffer
+        self._every = Every(every)
+
+    def _on_training_start(self) -> None:
+        self._every.start(self.num_timesteps)
+
+    def _on_step(self) -> bool:
+        if self._every.is_due(self.num_timesteps):
+            self._save()
+        return True
+
+    def _save(self) -> None:
+        """With `num_timesteps` as it is outside of `learn_offline`, which lends it to the gradient steps."""
+        model, steps = model_of(self), self.model.num_timesteps
+        is_online = phase_of(self) == "online"
+        model.num_timesteps = steps if is_online else self.locals["online_steps"]
+        try:
+            self.folder.save_checkpoint(model, self.keep, replay_buffer=is_online and self.replay_buffer)
+        finally:
+            model.num_timesteps = steps
+
+
+@final
+class EvaluationCallback(BaseCallback):
+    """Evaluates the policy every so many steps, in an environment of its own; the training does not notice.
+
+    The numbers go to the model's log as `eval/success_rate`, `eval/ep_rew_mean` and `eval/ep_len_mean`, and to
+    `evaluations.csv` of the run. Episodes are a function of seed, phase and step.
+
+    Args:
+        env: to evaluate in.
+        every: steps between two evaluations, gradient steps offline and environment steps online; 0: none.
+        episodes: of each evaluation.
+        folder: where to write rows; None: only to the log.
+        seed: of the episodes.
+        deterministic: start flows at zero noise; the papers' protocol samples.
+        verbose: 1 prints a line per evaluation.
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[Any, Any] | VecEnv,
+        every: int,
+        episodes: int = 50,
+        *,
+        folder: RunFolder | None = None,
+        seed: int = 0,
+        deterministic: bool = False,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(verbose)
+        self.env = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
+        self.episodes, self.folder, self.seed, self.deterministic = episodes, folder, seed, deterministic
+        self._every = Every(every)
+
+    def _on_training_start(self) -> None:
+        self._every.start(self.num_timesteps)
+
+    def _on_step(self) -> bool:
+        if self._every.is_due(self.num_timesteps):
+            self.evaluate(phase_of(self), self.num_timesteps)
+        return True
+
+    def evaluate(self, phase: Phase, step: int) -> Evaluation:
+        """Evaluates now, and writes the result down."""
+        model = model_of(self)
+        entropy = [self.seed, ("offline", "online").index(phase), step]
+        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0] // 2)  # Gymnasium's seeds are signed.
+        generator = model.policy.generator
+        try:
+            found = evaluate(model.policy, self.env, self.episodes, deterministic=self.deterministic, seed=seed)
+        finally:
+            model.policy.generator = generator  # Exploration goes on where it was.
+        for key, value in found.summary().items():
+            self.logger.record(f"eval/{key}", value)
+        self.logger.record(STEP_COLUMNS[phase], step, exclude="tensorboard")
+        self.logger.dump(step)
+        if self.folder is not None:
+            self.folder.add_evaluation(EvaluationRow.of(phase, step, found))
+        if self.verbose:
+            tqdm.write(f"{phase} step {step:,}: {found}")
+        return found
+
+
+@final
+class LatestValues(KVWriter):
+    """An output of the log that remembers the last value of each key."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        self.values |= key_values
+
+    def close(self) -> None:
+        pass
+
+
+@final
+class ProgressCallback(BaseCallback):
+    """A progress bar with the time left, the latest losses and the latest success rate.
+
+    Args:
+        disable: no bar; None: no bar where standard error is not a terminal.
+    """
+
+    def __init__(self, disable: bool | None = None) -> None:
+        super().__init__()
+        self.disable, self._latest = disable, LatestValues()
+        self.bar: tqdm[Any] | None = None
+
+    def _on_training_start(self) -> None:
+        self.close()
+        total = self.model._total_timesteps
+        self.bar = tqdm(
+            desc=phase_of(self), total=total, initial=self.num_timesteps, disable=self.disable, dynamic_ncols=True
+        )
+        self.logger.output_formats.append(self._latest)
+
+    def _on_step(self) -> bool:
+        assert self.bar is not None
+        if self._latest.values:
+            self.bar.set_postfix(shorten(self._latest.values), refresh=False)
+            self._latest.values = {}
+        self.bar.update(self.num_timesteps - self.bar.n)
+        return True
+
+    def _on_training_end(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the bar, which training that was interrupted leaves open."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+            if self._latest in self.logger.output_formats:
+                self.logger.output_formats.remove(self._latest)
+
+
+def shorten(values: dict[str, Any]) -> dict[str, str]:
+    """Losses by the name of their term, and the success rate."""
+    losses = {key.split("/")[1].removesuffix("_loss"): value for key, value in values.items() if key.endswith("/loss")}
+    success = {"success": values["eval/success_rate"]} if "eval/success_rate" in values else {}
+    return {key: f"{value:.3g}" for key, value in (losses | success).items()}
+
+
+@final
+class InterruptBetweenSteps(BaseCallback):
+    """Makes Ctrl-C, and the SIGTERM of a cluster, raise KeyboardInterrupt between two steps, when the model is whole.
+
+    Use it as a context manager around `learn_offline` or `learn`, and among their callbacks. A second signal raises
+    at once, wherever training is: a model that is saved then may be half updated.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_asked, self.is_forced = False, False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # Only there can handlers be set.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.is_asked:
+            self.is_forced = True
+            raise KeyboardInterrupt
+        self.is_asked = True
+        print("\nStopping after this step or evaluation; once more stops at once, without saving.", file=sys.stderr)
+
+    def _on_step(self) -> bool:
+        if self.is_asked:
+            raise KeyboardInterrupt
+        return True

@@ -1,0 +1,89 @@
+"""What a training run is asked for, besides the algorithm's own hyperparameters."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import final
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Knobs:
+    """Stable-Baselines3's knobs, which all algorithms share."""
+
+    batch_size: int = 256
+    """Transitions, or action chunks, per gradient step."""
+    learning_rate: float = 3e-4
+    """Of Adam."""
+    gamma: float = 0.99
+    """Discount per environment step."""
+    tau: float = 0.005
+    """Share of the trained weights that target networks take over per gradient step."""
+    n_steps: int = 1
+    """Length of n-step returns; only with a horizon of 1."""
+    buffer_size: int = 1_000_000
+    """Room for online transitions; the dataset is kept beside it."""
+    learning_starts: int = 100
+    """Environment steps before online training updates anything."""
+    train_freq: int = 1
+    """Environment steps between two rounds of updates, online."""
+    gradient_steps: int = 1
+    """Updates per round, online; -1: as many as environment steps in between."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """Data, environment, duration, and where results go."""
+
+    dataset: str
+    """Address of the data: ogbench:NAME, npz:PATH, or what `flowpolicies list datasets` shows."""
+    data_dir: Path | None = None
+    """Folder of the data files, such as `flowpolicies data generate` wrote; None: where the source keeps its own."""
+    env: str | None = None
+    """Environment to evaluate and train online in, an address or a Gymnasium id; None: the dataset's, if it has one."""
+    steps: int = 1_000_000
+    """Offline gradient steps."""
+    online_steps: int = 0
+    """Environment steps of online training afterwards."""
+    n_envs: int = 1
+    """Environments that online training collects from."""
+    seed: int = 0
+    """Of everything."""
+    run_dir: Path | None = None
+    """Folder of the run; None: runs/ALGORITHM-DATASET-seedSEED."""
+    resume: bool = False
+    """Continue the run in the folder from its latest checkpoint, or begin it if there is none."""
+    overwrite: bool = False
+    """Replace the run in the folder."""
+    eval_every: int = 100_000
+    """Steps between two evaluations, gradient steps offline and environment steps online; 0: only at the end."""
+    eval_episodes: int = 50
+    """Episodes per evaluation; 0: never evaluate."""
+    eval_envs: int = 1
+    """Environments that an evaluation runs side by side, each in a process of its own if there are several."""
+    checkpoint_every: int = 50_000
+    """Steps between two checkpoints; 0: only at the end, or on Ctrl-C."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints stay."""
+    save_replay_buffer: bool = True
+    """Keep the online transitions with the newest checkpoint; without them a resumed online run begins an empty buffer."""
+    log_every: int = 1000
+    """Offline gradient steps between two rows of the log."""
+    print_log: bool = False
+    """Also print the rows of the log as tables."""
+    device: str = "auto"
+    """A torch device; auto: CUDA if there is one."""
+    compile_backend: str | None = None
+    """A torch.compile backend for the whole update, such as inductor; None: eager."""
+    knobs: Knobs = field(default_factory=Knobs)
+    """See `Knobs`."""
+
+    def folder(self, algorithm: str) -> Path:
+        """The folder of the run."""
+        if self.run_dir is not None:
+            return self.run_dir
+        name = Path(self.dataset.rpartition(":")[2]).name.removesuffix(".npz")
+        return Path("runs") / re.sub(r"[^\w.-]+", "-", f"{algorithm}-{name}-seed{self.seed}")
