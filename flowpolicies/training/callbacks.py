@@ -228,9 +228,11 @@ class InterruptBetweenSteps(BaseCallback):
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: object, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if self.is_asked and error is None:  # It came after the last step.
+            raise KeyboardInterrupt
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.is_asked:

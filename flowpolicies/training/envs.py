@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -25,7 +26,7 @@ def make_vec_env(address: str, n_envs: int = 1, seed: int | None = None) -> VecE
     """
     if n_envs < 1:
         raise ValueError(f"the number of environments must be at least 1, got {n_envs}")
-    makers = [partial(_make, address, own_process=n_envs > 1)] * n_envs
+    makers: list[Callable[[], gym.Env[Any, Any]]] = [partial(_make, address, own_process=n_envs > 1)] * n_envs
     if n_envs > 1:
         make_env(address).close()  # An address that is wrong is better refused here than in a process.
     env: VecEnv = DummyVecEnv(makers) if n_envs == 1 else SubprocVecEnv(makers)

@@ -69,7 +69,7 @@ def read_evaluations(path: Path) -> list[EvaluationRow]:
     if not path.is_file():
         return []
     with open(path, newline="") as file:
-        header, *rows = list(csv.reader(file)) or [()]
+        header, *rows = list(csv.reader(file)) or [[]]
     if tuple(header) != COLUMNS:
         raise ValueError(f"'{path}' has the columns {', '.join(header)}; an evaluations file has {', '.join(COLUMNS)}.")
     return [_parse(row) for row in rows]
@@ -90,4 +90,3 @@ def write_evaluations(path: Path, rows: Sequence[EvaluationRow]) -> None:
     """Replaces the file, atomically."""
     with atomic_write(path) as file:
         file.write(csv_text([COLUMNS, *rows]).encode())
-

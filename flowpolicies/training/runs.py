@@ -207,4 +207,3 @@ def _rewind_progress(path: Path, last: dict[str, int]) -> None:
 def _is_within(row: dict[str, str], last: dict[str, int]) -> bool:
     steps = ((phase, row.get(column)) for phase, column in STEP_COLUMNS.items())
     return all(not step or int(step) <= last[phase] for phase, step in steps)
-

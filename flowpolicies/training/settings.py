@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
@@ -69,7 +69,7 @@ class TrainSettings:
     keep_checkpoints: int = 2
     """How many of the newest checkpoints stay."""
     save_replay_buffer: bool = True
-    """Keep the online transitions with the newest checkpoint; without them a resumed online run begins an empty buffer."""
+    """Keep the online transitions with the newest checkpoint; else a resumed online run begins without any."""
     log_every: int = 1000
     """Offline gradient steps between two rows of the log."""
     print_log: bool = False
@@ -78,8 +78,6 @@ class TrainSettings:
     """A torch device; auto: CUDA if there is one."""
     compile_backend: str | None = None
     """A torch.compile backend for the whole update, such as inductor; None: eager."""
-    knobs: Knobs = field(default_factory=Knobs)
-    """See `Knobs`."""
 
     def folder(self, algorithm: str) -> Path:
         """The folder of the run."""

@@ -1,0 +1,32 @@
+# Two commands: `make demo` and `make test`. Both set up .venv first; README.md has the same as plain lines.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# The exact CPU build first, so that nothing pulls CUDA wheels. For CUDA: install your own torch into .venv beforehand.
+$(VENV)/.installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet --editable '.[ogbench,dev]'
+	touch $@
+
+.PHONY: setup demo test check fix wheel
+
+setup: $(VENV)/.installed
+
+demo: setup
+	$(BIN)/flowpolicies demo
+
+test: setup
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+fix: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .

@@ -1,0 +1,134 @@
+"""Learning curves, fit to print."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, PercentFormatter
+
+from flowpolicies.policies.evaluation import mean_interval
+from flowpolicies.training.evaluations import EvaluationRow
+from flowpolicies.training.files import atomic_write
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's palette, which the colour-blind can tell apart; the line styles change when it is used up."""
+
+STYLES = ("-", "--", ":", "-.")
+
+
+class Point(NamedTuple):
+    """One place of a curve."""
+
+    x: int
+    mean: float
+    low: float
+    high: float
+
+
+def plot_learning_curves(
+    evaluations: Mapping[str, Sequence[EvaluationRow]],
+    path: Path,
+    *,
+    metric: Literal["success", "return"] | None = None,
+    title: str | None = None,
+) -> Path:
+    """Draws a curve per label, with its 95 % interval, and returns `path`, whose ending names the format.
+
+    Online steps follow the offline ones, behind a vertical line. Rows of one label at the same step are seeds: the
+    curve is their mean, and the interval a bootstrap over them; a single row has the interval over its episodes.
+
+    Args:
+        evaluations: label -> rows.
+        metric: None: success if every row has it, else the return.
+
+    Raises:
+        ValueError: if there are no rows, or they lack the metric.
+    """
+    rows = [row for group in evaluations.values() for row in group]
+    if not rows:
+        raise ValueError("there is nothing to plot: no evaluations. Train with eval_every and an environment.")
+    has_success = not any(math.isnan(row.success) for row in rows)
+    if metric == "success" and not has_success:
+        raise ValueError("the environment did not report success; plot metric='return'.")
+    metric = metric or ("success" if has_success else "return")
+    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    switch = max((row.step for row in rows if row.phase == "offline"), default=0)
+    for number, (label, group) in enumerate(evaluations.items()):
+        color, style = COLORS[number % len(COLORS)], STYLES[number // len(COLORS) % len(STYLES)]
+        _draw(axes, curve(group, metric, switch), label, color, style)
+    _mark_phases(axes, rows, switch)
+    _dress(axes, metric, title, legend=len(evaluations) > 1)
+    with atomic_write(path) as file:
+        figure.savefig(file, format=path.suffix.removeprefix(".") or "png", dpi=200)
+    return path
+
+
+def curve(rows: Sequence[EvaluationRow], metric: Literal["success", "return"], switch: int) -> list[Point]:
+    """The points of one label, from left to right; online steps are counted on from `switch`."""
+    groups: dict[int, list[EvaluationRow]] = {}
+    for row in rows:
+        groups.setdefault(row.step + (switch if row.phase == "online" else 0), []).append(row)
+    return [Point(x, *_estimate(groups[x], metric)) for x in sorted(groups)]
+
+
+def _estimate(rows: Sequence[EvaluationRow], metric: Literal["success", "return"]) -> tuple[float, float, float]:
+    if len(rows) > 1:
+        return mean_interval(np.array([row.success if metric == "success" else row.mean_return for row in rows]))
+    row = rows[0]
+    return (
+        (row.success, row.low, row.high) if metric == "success" else (row.mean_return, row.return_low, row.return_high)
+    )
+
+
+def _draw(axes: Axes, points: Sequence[Point], label: str, color: str, style: str) -> None:
+    x, mean, low, high = (np.array(column) for column in zip(*points, strict=True))
+    axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
+    axes.plot(x, mean, style, color=color, label=label, linewidth=1.8, marker="o", markersize=3.5)
+
+
+def _mark_phases(axes: Axes, rows: Sequence[EvaluationRow], switch: int) -> None:
+    phases = {row.phase for row in rows}
+    unit = {"offline": "Gradient steps", "online": "Environment steps"}
+    if len(phases) == 1:
+        axes.set_xlabel(unit[phases.pop()])
+        return
+    axes.set_xlabel("Gradient steps (offline), then environment steps (online)")
+    axes.axvline(switch, color="0.35", linewidth=1, linestyle=(0, (4, 3)))
+    for text, side, offset in (("offline", "right", -5), ("online", "left", 5)):
+        axes.annotate(
+            text,
+            (switch, 1.0),
+            (offset, -4),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            ha=side,
+            va="top",
+            fontsize=8,
+            color="0.35",
+        )
+
+
+def _dress(axes: Axes, metric: str, title: str | None, *, legend: bool) -> None:
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    if metric == "success":
+        axes.set_ylabel("Success rate (%)")
+        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
+        axes.set_ylim(-0.02, 1.02)
+    else:
+        axes.set_ylabel("Return (sum of rewards)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    if title is not None:
+        axes.set_title(title, fontsize=10)
+    if legend:
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)

@@ -1,0 +1,265 @@
+"""A whole training run: data, environments, model, the offline phase, the online phase, and what they leave behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any, final
+
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.save_util import load_from_pkl
+from stable_baselines3.common.utils import get_device
+from stable_baselines3.common.vec_env import VecEnv
+from tqdm import tqdm
+
+from flowpolicies.algorithms import OfflineAlgorithm
+from flowpolicies.data import list_sources, load_dataset
+from flowpolicies.training.callbacks import (
+    AtomicCheckpoint,
+    EvaluationCallback,
+    InterruptBetweenSteps,
+    ProgressCallback,
+)
+from flowpolicies.training.envs import make_vec_env
+from flowpolicies.training.evaluations import Phase
+from flowpolicies.training.files import atomic_write
+from flowpolicies.training.plots import plot_learning_curves
+from flowpolicies.training.record import describe_dataset, describe_hardware, describe_software
+from flowpolicies.training.runs import RunFolder
+from flowpolicies.training.settings import Knobs, TrainSettings
+
+
+def train(
+    algorithm: type[OfflineAlgorithm],
+    hyperparameters: Any,
+    settings: TrainSettings,
+    knobs: Knobs | None = None,
+    *,
+    command: Sequence[str] = (),
+) -> RunFolder:
+    """Trains, and returns the folder with everything.
+
+    Args:
+        algorithm: the class.
+        hyperparameters: an instance of its `Config`.
+        command: words of the command line, for the record and for the advice on how to continue.
+
+    Raises:
+        FileExistsError: if the run folder holds something, and neither `resume` nor `overwrite` is set.
+        ValueError: if a run cannot be continued with other settings than it began with, or something else is wrong.
+        KeyboardInterrupt: after Ctrl-C, when a last checkpoint has been written.
+    """
+    knobs = knobs or Knobs()
+    folder = RunFolder(settings.folder(algorithm.name))
+    folder.check_free(resume=settings.resume, overwrite=settings.overwrite)
+    options = {} if settings.data_dir is None else {"data_dir": settings.data_dir}
+    dataset = load_dataset(settings.dataset, **options)
+    record = {
+        "algorithm": algorithm.name,
+        "hyperparameters": dataclasses.asdict(hyperparameters),
+        "knobs": dataclasses.asdict(knobs),
+        "env": environment_of(settings),
+        "seed": settings.seed,
+        "dataset": {"address": settings.dataset, **describe_dataset(dataset)},
+        "settings": dataclasses.asdict(settings),
+        "commands": [shlex.join(command)],
+        "software": describe_software(),
+        "hardware": describe_hardware(),
+    }
+    with ExitStack() as stack:
+        train_env, eval_env = _make_envs(settings, stack)
+        env = train_env or eval_env  # In both cases the spaces are the environment's, and the data must fit them.
+        if settings.resume and folder.latest() is not None:
+            model = _continue(algorithm, folder, settings, record, env)
+            model.set_dataset(dataset)
+        else:
+            options = {"compile_backend": settings.compile_backend, **dataclasses.asdict(knobs)}
+            model = algorithm.from_config(
+                hyperparameters, env, dataset=dataset, seed=settings.seed, device=settings.device, **options
+            )
+            folder.clear()
+        folder.write_config(record)
+        _Run(model, folder, settings, eval_env).run(command)
+    return folder
+
+
+def environment_of(settings: TrainSettings) -> str | None:
+    """The environment that was asked for, else the dataset's own, else None."""
+    source = settings.dataset.partition(":")[0]
+    own = settings.dataset if source in list_sources("environments") else None
+    return settings.env or own
+
+
+def load_checkpoint(
+    algorithm: type[OfflineAlgorithm],
+    folder: RunFolder,
+    env: VecEnv | None = None,
+    *,
+    device: str = "auto",
+    compile_backend: str | None = None,
+) -> OfflineAlgorithm:
+    """The model of the newest checkpoint, with its online transitions if they were saved, and without its dataset.
+
+    Raises:
+        FileNotFoundError: if there is no checkpoint.
+    """
+    checkpoint = folder.latest()
+    if checkpoint is None:
+        raise FileNotFoundError(f"there is no checkpoint in '{folder.checkpoints}'.")
+    changes: dict[str, Any] = {"compile_backend": compile_backend}
+    if (transitions := folder.buffer_of(checkpoint)).is_file():
+        buffer = load_from_pkl(transitions)
+        buffer.device = get_device(device)
+        buffer.set_n_envs(1 if env is None else env.num_envs)
+        changes["replay_buffer"] = buffer
+    return algorithm.load(checkpoint, env=env, device=device, **changes)
+
+
+def _make_envs(settings: TrainSettings, stack: ExitStack) -> tuple[VecEnv | None, VecEnv | None]:
+    """To collect from, and to evaluate in; None if not needed or not known."""
+    address = environment_of(settings)
+    if address is None:
+        if settings.online_steps > 0:
+            raise ValueError(
+                f"online training needs an environment, and '{settings.dataset}' does not name one. Pass --env."
+            )
+        if settings.eval_episodes > 0:
+            tqdm.write(f"No evaluation: '{settings.dataset}' does not name an environment; pass --env to have it.")
+        return None, None
+    train_env = make_vec_env(address, settings.n_envs, settings.seed) if settings.online_steps > 0 else None
+    if train_env is not None:
+        stack.callback(train_env.close)
+    eval_env = make_vec_env(address, settings.eval_envs, settings.seed) if settings.eval_episodes > 0 else None
+    if eval_env is not None:
+        stack.callback(eval_env.close)
+    return train_env, eval_env
+
+
+def _continue(
+    algorithm: type[OfflineAlgorithm],
+    folder: RunFolder,
+    settings: TrainSettings,
+    record: dict[str, Any],
+    env: VecEnv | None,
+) -> OfflineAlgorithm:
+    """The model as it was, if the run is still the same; `record` goes on with the commands of before."""
+    before = folder.read_config()
+    _check_agreement(folder, before, record)
+    record["commands"] = [*before["commands"], *record["commands"]]
+    return load_checkpoint(algorithm, folder, env, device=settings.device, compile_backend=settings.compile_backend)
+
+
+def _check_agreement(folder: RunFolder, before: dict[str, Any], record: dict[str, Any]) -> None:
+    was, now = _identity(before), _identity(record)
+    other = [f"{key}: {was.get(key)} in the run, {value} now" for key, value in now.items() if was.get(key) != value]
+    if other:
+        raise ValueError(
+            f"'{folder.path}' cannot be continued with other settings than it began with ({'; '.join(other)}). "
+            "Give the same ones, or begin a new run with --run-dir."
+        )
+
+
+def _identity(record: dict[str, Any]) -> dict[str, Any]:
+    """What a run that is continued must have in common with its beginning, as JSON gives it back."""
+    whole = {key: record.get(key) for key in ("algorithm", "env", "seed")}
+    parts = {**record["hyperparameters"], **record["knobs"], "dataset fingerprint": record["dataset"]["fingerprint"]}
+    identity: dict[str, Any] = json.loads(json.dumps(whole | parts))
+    return identity
+
+
+@final
+class _Run:
+    """One call of `train`, once there is a model."""
+
+    def __init__(
+        self, model: OfflineAlgorithm, folder: RunFolder, settings: TrainSettings, eval_env: VecEnv | None
+    ) -> None:
+        self.model, self.folder, self.settings = model, folder, settings
+        self.interrupt, self.progress = InterruptBetweenSteps(), ProgressCallback()
+        self.evaluation: EvaluationCallback | None = None
+        if eval_env is not None:
+            self.evaluation = EvaluationCallback(
+                eval_env, settings.eval_every, settings.eval_episodes, folder=folder, seed=settings.seed, verbose=1
+            )
+            self.evaluation.init_callback(model)
+        folder.rewind(model.offline_steps, model.num_timesteps)
+
+    def run(self, command: Sequence[str]) -> None:
+        """All that is left to do; whatever happens, the log is flushed."""
+        try:
+            self._phases()
+        except KeyboardInterrupt:
+            self._stop(command)
+            raise
+        finally:
+            self.progress.close()
+            if self.model._custom_logger:
+                self.model.logger.close()
+
+    def _phases(self) -> None:
+        model, settings = self.model, self.settings
+        if model.offline_steps or model.num_timesteps:
+            tqdm.write(f"Continuing after {model.offline_steps:,} offline and {model.num_timesteps:,} online steps.")
+        if model.num_timesteps > 0 and model.offline_steps < settings.steps:
+            raise ValueError(
+                f"'{self.folder.path}' is in its online phase after {model.offline_steps} offline steps, so --steps "
+                f"{settings.steps} comes too late. Give --steps {model.offline_steps}, or begin a new run."
+            )
+        if (steps := settings.steps - model.offline_steps) > 0:
+            self._open_log("offline")
+            with self.interrupt:
+                model.learn_offline(steps, callback=self._callbacks(), log_interval=settings.log_every)
+            self._end_phase("offline", model.offline_steps)
+        if (steps := settings.online_steps - model.num_timesteps) > 0:
+            self._open_log("online")
+            with self.interrupt:
+                model.learn(steps, callback=self._callbacks(), reset_num_timesteps=False)
+            self._end_phase("online", model.num_timesteps)
+        self._write_results()
+        with atomic_write(self.folder.model) as file:
+            model.save(file)  # type: ignore[arg-type]
+
+    def _callbacks(self) -> list[BaseCallback]:
+        """The checkpoint comes before the evaluation, during which a user may lose patience."""
+        settings = self.settings
+        checkpoint = AtomicCheckpoint(
+            self.folder, settings.checkpoint_every, settings.keep_checkpoints, replay_buffer=settings.save_replay_buffer
+        )
+        evaluation = [] if self.evaluation is None else [self.evaluation]
+        return [self.progress, checkpoint, *evaluation, self.interrupt]
+
+    def _open_log(self, phase: Phase) -> None:
+        if self.model._custom_logger:
+            self.model.logger.close()
+        self.model.set_logger(self.folder.logger(phase, print_tables=self.settings.print_log))
+
+    def _end_phase(self, phase: Phase, step: int) -> None:
+        self._checkpoint()
+        rows = self.folder.read_evaluations()
+        if self.evaluation is not None and (not rows or rows[-1][:2] != (phase, step)):
+            self.evaluation.evaluate(phase, step)
+
+    def _checkpoint(self) -> None:
+        keep_buffer = self.settings.save_replay_buffer and self.model.num_timesteps > 0
+        self.folder.save_checkpoint(self.model, self.settings.keep_checkpoints, replay_buffer=keep_buffer)
+
+    def _write_results(self) -> None:
+        self.model.policy.save(self.folder.policy)
+        if rows := self.folder.read_evaluations():
+            plot_learning_curves({self.model.name: rows}, self.folder.plot)
+
+    def _stop(self, command: Sequence[str]) -> None:
+        """After Ctrl-C: the last checkpoint, the log, and how to go on."""
+        self.progress.close()
+        if not self.interrupt.is_forced:  # Else the model may be half updated.
+            if self.model.num_timesteps > 0:
+                self.model.dump_logs()
+            self._checkpoint()
+            self._write_results()
+        tqdm.write(f"Interrupted. The run is in '{self.folder.path}', its latest checkpoint is {self.folder.latest()}.")
+        if command:
+            words = [word for word in command if word not in ("--overwrite", "--resume")]
+            tqdm.write(f"Continue with: {shlex.join([*words, '--resume'])}")
