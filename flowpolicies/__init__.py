@@ -1,3 +1,28 @@
-"""Flow policies for offline and offline-to-online reinforcement learning, behind Stable-Baselines3's contract."""
+"""Flow policies for offline and offline-to-online reinforcement learning, behind Stable-Baselines3's contract.
+
+    from flowpolicies import QFlow, load_dataset, make_env
+
+    model = QFlow(dataset=load_dataset("ogbench:cube-single-play-singletask-task2-v0"), guidance_lambda=5.0)
+    model.learn_offline(1_000_000)
+    model.set_env(make_env("ogbench:cube-single-play-singletask-task2-v0"))
+    print(model.evaluate(episodes=50))
+"""
+
+from flowpolicies.algorithms import ALGORITHMS as ALGORITHMS
+from flowpolicies.algorithms import BC as BC
+from flowpolicies.algorithms import FQL as FQL
+from flowpolicies.algorithms import IFQL as IFQL
+from flowpolicies.algorithms import QFQL as QFQL
+from flowpolicies.algorithms import OfflineAlgorithm as OfflineAlgorithm
+from flowpolicies.algorithms import QFlow as QFlow
+from flowpolicies.algorithms import get_algorithm as get_algorithm
+from flowpolicies.data import TransitionDataset as TransitionDataset
+from flowpolicies.data import generate_dataset as generate_dataset
+from flowpolicies.data import list_sources as list_sources
+from flowpolicies.data import load_dataset as load_dataset
+from flowpolicies.data import make_env as make_env
+from flowpolicies.policies import Evaluation as Evaluation
+from flowpolicies.policies import FlowPolicy as FlowPolicy
+from flowpolicies.policies import evaluate as evaluate
 
 __version__ = "0.1.0"

@@ -5,6 +5,14 @@ from flowpolicies.algorithms.base import OfflineAlgorithm as OfflineAlgorithm
 from flowpolicies.algorithms.base import get_algorithm as get_algorithm
 from flowpolicies.algorithms.bc import BC as BC
 from flowpolicies.algorithms.bc import BCConfig as BCConfig
+from flowpolicies.algorithms.cgql import CGQL as CGQL
+from flowpolicies.algorithms.cgql import CGQLL as CGQLL
+from flowpolicies.algorithms.cgql import CGQLM as CGQLM
+from flowpolicies.algorithms.cgql import CGQLConfig as CGQLConfig
+from flowpolicies.algorithms.cgql import CGQLLConfig as CGQLLConfig
+from flowpolicies.algorithms.cgql import CGQLMConfig as CGQLMConfig
+from flowpolicies.algorithms.dsrl import DSRL as DSRL
+from flowpolicies.algorithms.dsrl import DSRLConfig as DSRLConfig
 from flowpolicies.algorithms.fql import FQL as FQL
 from flowpolicies.algorithms.fql import FQLConfig as FQLConfig
 from flowpolicies.algorithms.ifql import IFQL as IFQL

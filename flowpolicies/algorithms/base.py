@@ -21,14 +21,16 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.vec_env import VecEnv
+from torch import nn
 
 from flowpolicies.algorithms.offline import OfflineLoop, SpacesOnlyVecEnv
 from flowpolicies.algorithms.state import Generators, MetricMeans
 from flowpolicies.core import Batch, Learner, LossTerm, Network, Step
 from flowpolicies.core.adam import Moments, initial_moments
 from flowpolicies.core.learner import LearnerState
+from flowpolicies.core.types import Tree
 from flowpolicies.data import TransitionDataset, load_dataset
-from flowpolicies.data.buffer import TransitionBuffer
+from flowpolicies.data.buffer import TransitionBuffer, WindowScheme
 from flowpolicies.data.layout import check_action_space
 from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
 from flowpolicies.samplers import Sampler
@@ -88,6 +90,11 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     Config: ClassVar[type]
     losses: ClassVar[tuple[LossTerm, ...]]
     act_with: ClassVar[tuple[str, ...]] = ()
+    """Networks whose slow copy acts in `predict` and in evaluation."""
+    explore_with: ClassVar[tuple[str, ...]] = ()
+    """Networks whose slow copy acts while collecting online."""
+    windows: ClassVar[WindowScheme] = "uniform"
+    """How the buffer draws windows of transitions."""
 
     policy: FlowPolicy
     action_space: spaces.Box
@@ -97,7 +104,9 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         cls.name = cls.__dict__.get("name", cls.__name__.lower())
         missing = [part for part in ("Config", "losses", "networks", "sampler") if part not in cls.__dict__]
         if missing:
-            raise TypeError(f"{cls.__name__} must declare {', '.join(missing)}; see CONTRIBUTING.md, 'Adding an algorithm'")
+            raise TypeError(
+                f"{cls.__name__} must declare {', '.join(missing)}; see CONTRIBUTING.md, 'Adding an algorithm'"
+            )
         ALGORITHMS[cls.name] = cls
 
     @staticmethod
@@ -247,6 +256,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             horizon=self.cfg.horizon,
             n_steps=self.n_steps,
             gamma=self.gamma,
+            windows=self.windows,
             seed=seed,
             **self.replay_buffer_kwargs,
         )
@@ -258,6 +268,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             "networks": self.networks(self.cfg, self.tau),
             "sampler": self.sampler(self.cfg),
             "act_with": self.act_with,
+            "explore_with": self.explore_with,
             "horizon": self.cfg.horizon,
             "execute": self.cfg.execute,
             "encoder": self.cfg.encoder,
@@ -268,8 +279,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         self.policy_kwargs, self.n_steps = mine, n_steps
 
     def _setup_learner(self) -> None:
-        params = {name: dict(module.named_parameters()) for name, module in self.policy.networks.items()}
-        targets = {name: dict(module.named_parameters()) for name, module in self.policy.targets.items()}
+        params, targets = _parameters(self.policy.networks), _parameters(self.policy.targets)
         moments = initial_moments(params)
         for name, tree in params.items():
             for key, parameter in tree.items():
@@ -277,7 +287,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         self._state = LearnerState(params, targets, moments)
         self.optimizer.register_load_state_dict_post_hook(lambda _: self._adopt_moments())
         self._learner = Learner(
-            self.policy.networks,
+            dict(self.policy.networks.items()),
             self.policy.specs,
             self.losses,
             self.cfg,
@@ -453,13 +463,15 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         """Rolls the policy out, in the model's environment unless another is given; see `flowpolicies.evaluate`."""
         env = self.env if env is None else env
         if env is None or isinstance(env, SpacesOnlyVecEnv):
-            raise ValueError(f"{type(self).__name__} has no environment to evaluate in. Pass env=, or call set_env(env).")
+            raise ValueError(
+                f"{type(self).__name__} has no environment to evaluate in. Pass env=, or call set_env(env)."
+            )
         found = evaluate(self.policy, env, episodes, deterministic=deterministic, seed=seed)
         if env is self.env:
             self._last_obs = None  # The training environment was moved; collection starts with a reset.
         return found
 
-    def predict(  # type: ignore[override]
+    def predict(
         self,
         observation: np.ndarray | dict[str, np.ndarray],
         state: tuple[np.ndarray, ...] | None = None,
@@ -475,6 +487,10 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "optimizer", "generators"], []
+
+
+def _parameters(modules: nn.ModuleDict) -> Tree:
+    return {name: dict(module.named_parameters()) for name, module in modules.items()}
 
 
 def _spawn(seed: int | None, n: int) -> list[int]:

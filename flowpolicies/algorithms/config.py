@@ -32,7 +32,9 @@ class PolicyConfig:
         if self.horizon < 1:
             raise ValueError(f"horizon is the length of an action chunk and must be at least 1, got {self.horizon}")
         if self.execute is not None and not 1 <= self.execute <= self.horizon:
-            raise ValueError(f"execute must lie in 1..horizon={self.horizon} or be None (the whole chunk), got {self.execute}")
+            raise ValueError(
+                f"execute must lie in 1..horizon={self.horizon} or be None (the whole chunk), got {self.execute}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +55,18 @@ class CriticConfig(PolicyConfig):
 
 def velocity(cfg: PolicyConfig, target_rate: float | None = None, **options: Any) -> Network:
     """A velocity field of the configured size."""
-    sizes = {"hidden_dims": cfg.actor_hidden_dims, "layer_norm": cfg.actor_layer_norm}
-    return Network(partial(VelocityField, **sizes, **options), target_rate)
+    factory = partial(VelocityField, hidden_dims=cfg.actor_hidden_dims, layer_norm=cfg.actor_layer_norm, **options)
+    return Network(factory, target_rate)
 
 
 def critic(cfg: CriticConfig, target_rate: float | None = None, **options: Any) -> Network:
     """An ensemble of critics of the configured size."""
-    sizes = {"hidden_dims": cfg.value_hidden_dims, "layer_norm": cfg.value_layer_norm, "ensemble": cfg.ensemble}
-    return Network(partial(Critic, **sizes, **options), target_rate)
+    options = {"ensemble": cfg.ensemble, **options}
+    factory = partial(Critic, hidden_dims=cfg.value_hidden_dims, layer_norm=cfg.value_layer_norm, **options)
+    return Network(factory, target_rate)
 
 
 def value(cfg: CriticConfig, target_rate: float | None = None, **options: Any) -> Network:
     """A state value of the configured size."""
-    sizes = {"hidden_dims": cfg.value_hidden_dims, "layer_norm": cfg.value_layer_norm}
-    return Network(partial(Value, **sizes, **options), target_rate)
+    factory = partial(Value, hidden_dims=cfg.value_hidden_dims, layer_norm=cfg.value_layer_norm, **options)
+    return Network(factory, target_rate)

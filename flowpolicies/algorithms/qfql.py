@@ -5,6 +5,7 @@ The rule and the open points of its source are in docs/algorithms/qfql.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -30,7 +31,7 @@ class QFQLConfig(CriticConfig):
     """Where a' of the TD target comes from: the behaviour flow, one step of it, or the guided flow."""
 
 
-TD_SAMPLERS = {
+TD_SAMPLERS: dict[str, Callable[[QFQLConfig], Sampler]] = {
     "euler": lambda cfg: Integrate(steps=cfg.flow_steps),
     "one_step": lambda cfg: Integrate(steps=1),
     "guided_euler": lambda cfg: Guided(steps=cfg.flow_steps, beta=cfg.beta, schedule=cfg.schedule),

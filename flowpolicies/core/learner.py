@@ -101,7 +101,7 @@ class Learner:
             Metrics named `term/quantity`, detached scalars (`[S]` with seeds).
         """
         if step not in self._updates:
-            run = partial(self._update, step)
+            run: Callable[..., Metrics] = partial(self._update, step)
             if self.compile_backend is not None:
                 run = torch.compile(run, backend=self.compile_backend, fullgraph=True, dynamic=False)
             self._updates[step] = run
@@ -139,9 +139,7 @@ class Learner:
         run = differentiate if self.n_seeds is None else vmap(differentiate)
         return run(state.params, state.targets, batch, draws)
 
-    def _differentiate(
-        self, total: Callable[[Tree], tuple[Tensor, Metrics]], trained: Tree
-    ) -> tuple[Tree, Metrics]:
+    def _differentiate(self, total: Callable[[Tree], tuple[Tensor, Metrics]], trained: Tree) -> tuple[Tree, Metrics]:
         """The gradient; by autograd for a single eager run, which costs a quarter less per step than functorch."""
         if self.compile_backend is not None or self.n_seeds is not None:
             return grad(total, has_aux=True)(trained)  # type: ignore[no-any-return]

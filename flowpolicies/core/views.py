@@ -103,7 +103,9 @@ class View(Mapping[str, BoundNetwork]):
 
     def __getitem__(self, name: str) -> BoundNetwork:
         if name not in self._networks:
-            raise KeyError(f"no network {name!r} in this view (it has: {', '.join(self._networks)}). {self._hint}".strip())
+            raise KeyError(
+                f"no network {name!r} in this view (it has: {', '.join(self._networks)}). {self._hint}".strip()
+            )
         return self._networks[name]
 
     def __getattr__(self, name: str) -> BoundNetwork:

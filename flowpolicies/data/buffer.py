@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, final
+from typing import Any, Literal, NamedTuple, final
 
 import numpy as np
 import torch
@@ -14,7 +14,11 @@ from torch import Tensor
 
 from flowpolicies.core import Batch
 from flowpolicies.data.dataset import TransitionDataset
+from flowpolicies.data.episodes import Episodes, choose_episodes
 from flowpolicies.data.layout import flat_dtype, flatten_arrays, observation_dim, scale_actions, unflatten
+
+WindowScheme = Literal["uniform", "episodes"]
+"""uniform: windows start at any step. episodes: an episode is drawn, then a step of it, see `Episodes`."""
 
 
 class Windows(NamedTuple):
@@ -38,6 +42,7 @@ class Store:
         self.capacity, self.n_envs, self.columns = capacity, n_envs, columns
         self.head, self.size = 0, 0
         self.cached: Windows | None = None
+        self.episodes = Episodes(capacity, n_envs)
 
     @classmethod
     def empty(cls, capacity: int, n_envs: int, widths: dict[str, tuple[int, torch.dtype]]) -> Store:
@@ -55,6 +60,7 @@ class Store:
             self.columns[name][first : first + self.n_envs] = value
         self.head = (self.head + 1) % self.capacity
         self.size = min(self.size + 1, self.capacity)
+        self.episodes.extend(step["terminals"].unsqueeze(0))
 
     def starts(self, length: int) -> int:
         """How many windows of `length` steps there are."""
@@ -62,11 +68,15 @@ class Store:
 
     def rows(self, starts: Tensor, offsets: Tensor) -> Tensor:
         """Rows of the steps `offsets` `[H]` after each of `starts` `[B]`, in the order of time: `[B, H]`."""
-        if self.n_envs == 1 and self.size < self.capacity or self.cached is not None:
+        if (self.n_envs == 1 and self.size < self.capacity) or self.cached is not None:
             return starts.unsqueeze(-1) + offsets
         env, time = starts % self.n_envs, starts // self.n_envs
+        return self.at(env.unsqueeze(-1), time.unsqueeze(-1) + offsets)
+
+    def at(self, env: Tensor, time: Tensor) -> Tensor:
+        """Rows of the steps `time` of the streams `env`, counted from the oldest step kept."""
         oldest = self.head if self.size == self.capacity else 0
-        return (oldest + time.unsqueeze(-1) + offsets) % self.capacity * self.n_envs + env.unsqueeze(-1)
+        return (oldest + time) % self.capacity * self.n_envs + env
 
     def windows(self, rows: Tensor, powers: Tensor, rewards: Tensor | None = None) -> Windows:
         """Sums over the windows `rows` `[B, H]`; `powers` is gamma^j; `rewards` `[B, H]` replaces the stored ones."""
@@ -83,7 +93,7 @@ class Store:
         offsets = torch.arange(len(powers))
         starts = torch.arange(self.starts(len(powers)))
         self.cached = None
-        blocks = [self.windows(block.unsqueeze(-1) + offsets, powers) for block in starts.split(65536)]
+        blocks = [self.windows(block.unsqueeze(-1) + offsets, powers) for block in torch.split(starts, 65536)]
         self.cached = Windows(*(torch.cat(column) for column in zip(*blocks, strict=True)))
 
 
@@ -92,13 +102,14 @@ class TransitionBuffer(ReplayBuffer):
     """Replay buffer whose samples are `Batch`es: uniform over an offline dataset and the online transitions together.
 
     The dataset is held by reference and never overwritten; `buffer_size` is the room for online transitions, a ring.
-    Windows start uniformly and may cross the end of an episode (`valid`), as in the authors' code. Indices come from a
-    generator of its own, never from numpy's global state.
+    Windows start uniformly and may cross the end of an episode (`valid`), as in the authors' code; `windows` chooses
+    RQL's scheme instead. Indices come from a generator of its own, never from numpy's global state.
 
     Args:
         horizon: length of an action chunk; the batch's actions are `horizon` actions, flattened time-major.
         n_steps: length of n-step returns without chunks; only one of the two may exceed 1.
         gamma: discount per environment step.
+        windows: how windows are drawn.
         seed: seed of the index generator; None: from the operating system.
     """
 
@@ -114,6 +125,7 @@ class TransitionBuffer(ReplayBuffer):
         horizon: int = 1,
         n_steps: int = 1,
         gamma: float = 0.99,
+        windows: WindowScheme = "uniform",
         seed: int | None = None,
     ) -> None:
         BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs=n_envs)
@@ -123,7 +135,7 @@ class TransitionBuffer(ReplayBuffer):
             raise ValueError(
                 f"horizon={horizon} (action chunks) and n_steps={n_steps} exclude each other; set one to 1."
             )
-        self.horizon, self.gamma = horizon, gamma
+        self.horizon, self.gamma, self.windows = horizon, gamma, windows
         self.handle_timeout_termination = True
         self.length = max(horizon, n_steps)
         self.generator = torch.Generator()
@@ -140,7 +152,7 @@ class TransitionBuffer(ReplayBuffer):
         """Makes `dataset` the offline part.
 
         Raises:
-            ValueError: if it holds fewer transitions than a window is long.
+            ValueError: if it holds fewer transitions than a window is long, or no window.
         """
         if len(dataset) < self.length:
             raise ValueError(
@@ -158,7 +170,14 @@ class TransitionBuffer(ReplayBuffer):
         }
         store = Store(len(dataset), 1, columns)
         store.size = len(dataset)
-        store.cache_windows(self._powers())
+        store.episodes.extend(columns["terminals"].unsqueeze(-1))
+        if self.windows == "uniform":
+            store.cache_windows(self._powers())
+        elif store.episodes.starts() == 0:
+            raise ValueError(
+                f"the dataset's {len(dataset)} transitions hold no episode of at least two steps, and windows start "
+                "before the last step of an episode. Check its terminals, or use an algorithm with uniform windows."
+            )
         self.offline = store
 
     def add(
@@ -209,6 +228,8 @@ class TransitionBuffer(ReplayBuffer):
 
     def num_windows(self) -> int:
         """Number of windows that can be drawn; 0: `sample` would raise."""
+        if self.windows == "episodes":
+            return sum(store.episodes.starts() for store in self._stores())
         return sum(store.starts(self.length) for store in self._stores())
 
     def _stores(self) -> list[Store]:
@@ -217,7 +238,7 @@ class TransitionBuffer(ReplayBuffer):
     # ------------------------------------------------------------------ sampling
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> Batch:  # type: ignore[override]
-        """`batch_size` windows, uniform over both parts, with replacement.
+        """`batch_size` windows, uniform over both parts, with replacement; or RQL's, uniform over episodes.
 
         Args:
             env: normalises observations and rewards, if given.
@@ -225,20 +246,26 @@ class TransitionBuffer(ReplayBuffer):
         Raises:
             ValueError: if there is no window yet.
         """
-        stores = self._stores()
-        counts = [store.starts(self.length) for store in stores]
-        total = sum(counts)
-        if total == 0:
+        if self.num_windows() == 0:
+            what = "episode of two steps" if self.windows == "episodes" else f"window of {self.length} steps"
             raise ValueError(
-                f"the buffer holds {self.size()} transitions and no window of {self.length} steps. "
+                f"the buffer holds {self.size()} transitions and no {what}. "
                 "Attach a dataset, or collect more before training (learning_starts)."
             )
-        drawn = torch.randint(total, (batch_size,), generator=self.generator)
+        stores = self._stores()
+        if self.windows == "episodes":
+            counts, read = [store.episodes.table().shape[1] for store in stores], self._episode_batch
+            drawn = choose_episodes(sum(counts), batch_size, self.generator)
+        else:
+            counts, read = [store.starts(self.length) for store in stores], self._batch
+            drawn = torch.randint(sum(counts), (batch_size,), generator=self.generator)
         if len(stores) == 1:
-            return self._batch(stores[0], drawn, env)
+            return self._to_device(read(stores[0], drawn, env))
         online = drawn >= counts[0]
-        parts = [self._batch(stores[0], drawn[~online], env), self._batch(stores[1], drawn[online] - counts[0], env)]
-        return Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        parts = [read(stores[0], drawn[~online], env), read(stores[1], drawn[online] - counts[0], env)]
+        # Rows keep the order in which they were drawn: RQL treats the two halves of a batch differently.
+        order = torch.cat([(~online).nonzero(), online.nonzero()]).squeeze(-1).argsort()
+        return self._to_device(Batch(*(torch.cat(column)[order] for column in zip(*parts, strict=True))))
 
     def _batch(self, store: Store, starts: Tensor, env: VecNormalize | None) -> Batch:
         offsets, powers = torch.arange(self.length), self._powers()
@@ -251,7 +278,7 @@ class TransitionBuffer(ReplayBuffer):
         following = (starts // store.n_envs + self.length).clamp(max=store.size - self.horizon)
         ahead = store.rows(following * store.n_envs + starts % store.n_envs, offsets[: self.horizon])
         actions = columns["actions"][rows[:, : self.horizon]].flatten(1)
-        batch = Batch(
+        return Batch(
             observations=self._observations(columns["observations"][rows[:, 0]], env),
             actions=actions,
             next_observations=self._observations(columns["next_observations"][windows.last], env),
@@ -261,6 +288,31 @@ class TransitionBuffer(ReplayBuffer):
             valid=windows.valid,
             action_mask=torch.ones_like(actions),
         )
+
+    def _episode_batch(self, store: Store, chosen: Tensor, env: VecNormalize | None) -> Batch:
+        """Windows of the chosen episodes (rql_diffusion_family 1.4); beyond an episode's end its last step is repeated.
+
+        As in RQL's code the next observation is the observation `length` steps on, so a window that ends with its
+        episode bootstraps from the last state that the episode observed, and only the window's last mask counts.
+        """
+        stream, steps, inside = store.episodes.windows(chosen, self.length + self.horizon, self.generator)
+        rows, columns = store.at(stream.unsqueeze(-1), steps), store.columns
+        window = rows[:, : self.length]
+        normalized = self._normalized_rewards(store, window, env)
+        rewards = columns["rewards"][window] if normalized is None else normalized
+        actions = columns["actions"][rows[:, : self.horizon]]
+        return Batch(
+            observations=self._observations(columns["observations"][rows[:, 0]], env),
+            actions=actions.flatten(1),
+            next_observations=self._observations(columns["observations"][rows[:, self.length]], env),
+            next_actions=columns["actions"][rows[:, self.length :]].flatten(1),
+            rewards=(inside[:, : self.length] * self._powers() * rewards).sum(-1),
+            discounts=self.gamma**self.length * columns["masks"][window[:, -1]],
+            valid=inside[:, self.length - 1],
+            action_mask=inside[:, : self.horizon].repeat_interleave(actions.shape[-1], -1),
+        )
+
+    def _to_device(self, batch: Batch) -> Batch:
         return batch if self.device.type == "cpu" else Batch(*(column.to(self.device) for column in batch))
 
     def _powers(self) -> Tensor:

@@ -77,20 +77,18 @@ def _as_tensor(array: np.ndarray) -> Tensor:
 def unflatten(space: spaces.Space[Any], flat: Tensor) -> np.ndarray | dict[str, np.ndarray]:
     """`[N, O]` -> arrays of the space's shapes."""
     layout = observation_layout(space)
-    columns = flat.cpu().split([math.prod(entry.shape) for entry in layout], -1)
-    arrays = {e.key: c.reshape(-1, *e.shape).numpy() for e, c in zip(layout, columns, strict=True)}
-    if None in arrays:
-        return arrays[None]
-    return {str(key): array for key, array in arrays.items()}
+    columns = torch.split(flat.cpu(), [math.prod(entry.shape) for entry in layout], -1)
+    arrays: list[np.ndarray] = [c.reshape(-1, *e.shape).numpy() for e, c in zip(layout, columns, strict=True)]
+    if layout[0].key is None:
+        return arrays[0]
+    return {str(entry.key): array for entry, array in zip(layout, arrays, strict=True)}
 
 
 def scale_actions(space: spaces.Box, actions: np.ndarray) -> np.ndarray:
     """Actions of the space -> [-1, 1], `[N, A]` float32; bounds need not be symmetric."""
     low, high = space.low.astype(np.float32), space.high.astype(np.float32)
-    if np.all(low == -1) and np.all(high == 1):
-        scaled = actions
-    else:
-        scaled = 2 * (actions - low) / (high - low) - 1
+    is_unit = np.all(low == -1) and np.all(high == 1)
+    scaled = actions if is_unit else 2 * (actions - low) / (high - low) - 1
     return scaled.reshape(len(actions), -1).astype(np.float32, copy=False)
 
 

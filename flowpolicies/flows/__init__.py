@@ -5,6 +5,7 @@ from flowpolicies.flows.grids import remaining_grid as remaining_grid
 from flowpolicies.flows.grids import uniform_grid as uniform_grid
 from flowpolicies.flows.grids import unit_grid as unit_grid
 from flowpolicies.flows.guidance import action_gradient as action_gradient
+from flowpolicies.flows.guidance import lean_adjoint as lean_adjoint
 from flowpolicies.flows.paths import interpolate as interpolate
 from flowpolicies.flows.solvers import SOLVERS as SOLVERS
 from flowpolicies.flows.solvers import Method as Method
@@ -12,3 +13,5 @@ from flowpolicies.flows.solvers import euler as euler
 from flowpolicies.flows.solvers import heun as heun
 from flowpolicies.flows.solvers import midpoint as midpoint
 from flowpolicies.flows.solvers import rk4 as rk4
+from flowpolicies.flows.stochastic import memoryless_sde as memoryless_sde
+from flowpolicies.flows.stochastic import memoryless_sigma as memoryless_sigma

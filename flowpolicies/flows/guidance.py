@@ -1,11 +1,15 @@
-"""Gradients of critics with respect to actions."""
+"""Gradients of critics with respect to actions, at one point and along a flow."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
+import torch
 from torch import Tensor
-from torch.func import grad
+from torch.func import grad, vjp
+
+from flowpolicies.core.types import Velocity
 
 
 def action_gradient(critic: Callable[..., Tensor], observations: Tensor, actions: Tensor, *times: Tensor) -> Tensor:
@@ -15,3 +19,29 @@ def action_gradient(critic: Callable[..., Tensor], observations: Tensor, actions
         critic: (observations, actions, *times) -> `[E, *]`.
     """
     return grad(lambda a: critic(observations, a, *times).mean(0).sum())(actions)  # type: ignore[no-any-return]
+
+
+def lean_adjoint(base: Velocity, states: Sequence[Tensor], grid: Tensor, terminal: Tensor) -> Tensor:
+    """a_i = a_{i+1} + h J_i^T a_{i+1}, J_i = d/dx [2 v_base(x, t_{i+1}) - x / t_{i+1}] at x_i; backwards from a_T.
+
+    The Jacobian is taken at the left state and the right time, as in QAM's code; one vector-Jacobian product per step.
+
+    Args:
+        base: v_base, without gradient to its parameters.
+        states: x_0..x_T, each `[*, A]`.
+        grid: their times `[T + 1, *, 1]`.
+        terminal: a_T `[*, A]`.
+
+    Returns:
+        a_0..a_{T-1}, `[T, *, A]`.
+    """
+    adjoint, adjoints = terminal, []
+    for x, t, h in reversed(list(zip(states[:-1], grid[1:], grid.diff(dim=0), strict=True))):
+        _, pull_back = vjp(partial(_memoryless_drift, base, t), x)
+        adjoint = adjoint + h * pull_back(adjoint)[0]
+        adjoints.append(adjoint)
+    return torch.stack(adjoints[::-1])
+
+
+def _memoryless_drift(base: Velocity, t: Tensor, x: Tensor) -> Tensor:
+    return 2 * base(x, t) - x / t

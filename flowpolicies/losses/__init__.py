@@ -1,6 +1,12 @@
 """Equations that two or more papers share."""
 
+from flowpolicies.losses.adjoint import adjoint_matching as adjoint_matching
+from flowpolicies.losses.adjoint import control_cost as control_cost
+from flowpolicies.losses.adjoint import fine_tuned as fine_tuned
+from flowpolicies.losses.adjoint import slow_or_frozen as slow_or_frozen
+from flowpolicies.losses.adjoint import terminal_adjoint as terminal_adjoint
 from flowpolicies.losses.distillation import distillation as distillation
+from flowpolicies.losses.edit import edit_objective as edit_objective
 from flowpolicies.losses.implicit import expectile as expectile
 from flowpolicies.losses.implicit import iql_critic_loss as iql_critic_loss
 from flowpolicies.losses.implicit import iql_value_loss as iql_value_loss

@@ -22,24 +22,26 @@ def aggregate(q: Tensor, q_agg: QAggregation = "mean", rho: float = 0.0) -> Tens
     return q.mean(0) - rho * q.std(0, correction=0)
 
 
-def regress_critic(nets: Networks, batch: Batch, target: Tensor) -> Loss:
+def regress_critic(nets: Networks, batch: Batch, target: Tensor, *times: Tensor) -> Loss:
     """mean_{e,b} valid_b (Q_e(s_b, a_b) - y_b)^2. Trains `critic`.
 
     Args:
         target: y `[B]`, without gradient.
+        times: what a timed critic takes beside the action, `[B, 1]`.
     """
-    q = nets.online.critic(batch.observations, batch.actions)
+    q = nets.online.critic(batch.observations, batch.actions, *times)
     loss = (batch.valid * (q - target).square()).mean()
     return loss, {"q_mean": q.mean(), "q_max": q.max(), "q_min": q.min(), "target_mean": target.mean()}
 
 
 def td_loss(
-    nets: Networks, batch: Batch, next_actions: Tensor, q_agg: QAggregation = "mean", rho: float = 0.0
+    nets: Networks, batch: Batch, next_actions: Tensor, q_agg: QAggregation = "mean", rho: float = 0.0, *times: Tensor
 ) -> Loss:
     """`regress_critic` onto y = r + discount * agg_e Qbar_e(s', a').
 
     Args:
         next_actions: a' `[B, A]`, without gradient.
+        times: what a timed critic takes beside the action, `[B, 1]`.
     """
-    next_q = aggregate(nets.target.critic(batch.next_observations, next_actions), q_agg, rho)
-    return regress_critic(nets, batch, batch.rewards + batch.discounts * next_q)
+    next_q = aggregate(nets.target.critic(batch.next_observations, next_actions, *times), q_agg, rho)
+    return regress_critic(nets, batch, batch.rewards + batch.discounts * next_q, *times)

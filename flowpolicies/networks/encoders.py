@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, final
+from itertools import pairwise
+from typing import Literal, NamedTuple, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,8 @@ class _Stack(nn.Module):
         height, width = x.shape[-2:]
         padding = (width % 2, 1, height % 2, 1)
         x = F.max_pool2d(F.pad(self.entry(x), padding, value=-math.inf), 3, 2)
-        for first, second in self.blocks:  # type: ignore[misc]
+        for block in self.blocks:
+            first, second = cast(nn.ModuleList, block)
             x = x + second(F.relu(first(F.relu(x))))
         return x
 
@@ -67,7 +69,7 @@ class _Impala(nn.Module):
         super().__init__()
         channels, blocks, self.out_dim = _VARIANTS[variant]
         widths = (shape[0], *channels)
-        self.stacks = nn.ModuleList(_Stack(i, o, blocks) for i, o in zip(widths[:-1], widths[1:], strict=True))
+        self.stacks = nn.ModuleList(_Stack(i, o, blocks) for i, o in pairwise(widths))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
@@ -99,8 +101,8 @@ class ObservationEncoder(nn.Module):
 
     def forward(self, observations: Tensor) -> Tensor:
         rows = observations.reshape(-1, observations.shape[-1])
-        features, image = [], 0
-        for part, columns in zip(self.parts, rows.split([part.size for part in self.parts], -1), strict=True):
+        features, image, sizes = [], 0, [part.size for part in self.parts]
+        for part, columns in zip(self.parts, torch.split(rows, sizes, -1), strict=True):
             if part.image:
                 features.append(self.images[image](columns.reshape(-1, *part.shape)))
                 image += 1

@@ -52,9 +52,13 @@ class Gaussian(nn.Module):
 
 @final
 class TanhNormal(nn.Module):
-    """Squashed Gaussian (flow_family 1.5): (inputs `[*, O]`, eps `[*, A]`) -> sample in (-1, 1), log-probability `[*]`.
+    """Squashed Gaussian (flow_family 1.5): (observations `[*, O]`, eps `[*, A]`) -> sample in (-1, 1), log-prob `[*]`.
 
     The log-probability is computed from the sample before the tanh, so that it stays finite when tanh rounds to 1.
+
+    Args:
+        takes_action: whether it is called as (observations, actions `[*, A]`, eps), and sees the actions too.
+        log_std_bounds: the log-std is clamped to this range.
     """
 
     def __init__(
@@ -64,16 +68,19 @@ class TanhNormal(nn.Module):
         *,
         hidden_dims: Sequence[int] = (512, 512, 512, 512),
         layer_norm: bool = False,
+        takes_action: bool = False,
         log_std_bounds: tuple[float, float] = (-20.0, 2.0),
     ) -> None:
         super().__init__()
         self.log_std_bounds = log_std_bounds
-        self.trunk = MLP(observation_dim, hidden_dims, None, layer_norm=layer_norm)
+        in_dim = observation_dim + takes_action * action_dim
+        self.trunk = MLP(in_dim, hidden_dims, None, layer_norm=layer_norm)
         self.mean = Dense(hidden_dims[-1], action_dim)
         self.log_std = Dense(hidden_dims[-1], action_dim)
 
-    def forward(self, inputs: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.trunk(inputs)
+    def forward(self, observations: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        *actions, eps = inputs
+        features = self.trunk(torch.cat([observations, *actions], -1))
         log_std = self.log_std(features).clamp(*self.log_std_bounds)
         u = self.mean(features) + log_std.exp() * eps
         normal = -0.5 * (eps.square() + 2 * log_std + math.log(2 * math.pi))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import final
 
 import torch
@@ -80,7 +81,7 @@ class MLP(nn.Module):
         super().__init__()
         widths = [in_dim, *hidden_dims]
         self.ensemble = ensemble
-        self.layers = nn.ModuleList(Dense(i, o, ensemble) for i, o in zip(widths[:-1], widths[1:], strict=True))
+        self.layers = nn.ModuleList(Dense(i, o, ensemble) for i, o in pairwise(widths))
         self.norms = nn.ModuleList(LayerNorm(dim, ensemble) for dim in hidden_dims) if layer_norm else None
         self.output = None if out_dim is None else Dense(widths[-1], out_dim, ensemble, out_scale)
 
@@ -95,4 +96,4 @@ class MLP(nn.Module):
             x = gelu(layer(x))
             if self.norms is not None:
                 x = self.norms[i](x)
-        return x if self.output is None else self.output(x)  # type: ignore[no-any-return]
+        return x if self.output is None else self.output(x)

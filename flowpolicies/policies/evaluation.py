@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, Protocol, final
 
 import gymnasium as gym
 import numpy as np
-from scipy import stats
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 
@@ -76,6 +75,8 @@ class Evaluation:
 
 def success_interval(successes: int, n: int) -> Interval:
     """Wilson's interval of a share."""
+    from scipy import stats  # A second of import time that acting does not need.
+
     interval = stats.binomtest(successes, n).proportion_ci(method="wilson")
     return Interval(successes / n, float(interval.low), float(interval.high))
 
@@ -85,12 +86,19 @@ def mean_interval(values: np.ndarray) -> Interval:
     mean = float(np.mean(values))
     if len(values) < 2 or np.ptp(values) == 0:
         return Interval(mean, mean, mean)
+    from scipy import stats
+
     found = stats.bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(0), n_resamples=2000)
     return Interval(mean, float(found.confidence_interval.low), float(found.confidence_interval.high))
 
 
 def evaluate(
-    policy: Predicts, env: gym.Env[Any, Any] | VecEnv, episodes: int = 50, *, deterministic: bool = False, seed: int | None = None
+    policy: Predicts,
+    env: gym.Env[Any, Any] | VecEnv,
+    episodes: int = 50,
+    *,
+    deterministic: bool = False,
+    seed: int | None = None,
 ) -> Evaluation:
     """Rolls a policy out for a number of episodes.
 

@@ -52,7 +52,8 @@ class FlowPolicy(BasePolicy):
         lr_schedule: not used; Stable-Baselines3 passes it.
         networks: the declaration of each network.
         sampler: how actions come out of them.
-        act_with: networks whose slow copy acts in `predict`; exploration uses the trained ones.
+        act_with: networks whose slow copy acts in `predict`.
+        explore_with: networks whose slow copy acts while exploring; the trained ones act elsewhere.
         horizon: length of an action chunk; the networks' actions are `horizon` primitive actions, time-major.
         execute: actions of a chunk that are executed before planning again; None: all.
         encoder: variant of the image encoder; each network has one of its own.
@@ -70,13 +71,15 @@ class FlowPolicy(BasePolicy):
         networks: Mapping[str, Network],
         sampler: Sampler,
         act_with: Sequence[str] = (),
+        explore_with: Sequence[str] = (),
         horizon: int = 1,
         execute: int | None = None,
         encoder: ImpalaVariant = "impala_small",
         seed: int | None = None,
     ) -> None:
         super().__init__(observation_space, check_action_space(action_space, "FlowPolicy"), squash_output=True)
-        self.specs, self.sampler, self.act_with = dict(networks), sampler, tuple(act_with)
+        self.specs, self.sampler = dict(networks), sampler
+        self.act_with, self.explore_with = tuple(act_with), tuple(explore_with)
         self.horizon, self.execute, self.encoder = horizon, execute or horizon, encoder
         self.chunk_dim = horizon * int(np.prod(self.action_space.shape))
         self.networks = nn.ModuleDict({name: self._build(spec) for name, spec in networks.items()})
@@ -105,8 +108,8 @@ class FlowPolicy(BasePolicy):
     # ------------------------------------------------------------------ acting
 
     def view(self, explore: bool = False) -> View:
-        """The networks as samplers see them: slow copies of `act_with`, unless exploring."""
-        slow = set() if explore else set(self.act_with)
+        """The networks as samplers see them: slow copies of `act_with`, or of `explore_with` when exploring."""
+        slow = self.explore_with if explore else self.act_with
         return View.of({n: self.targets[n] if n in slow else module for n, module in self.networks.items()})
 
     def noise(self, deterministic: bool = False) -> Noise:
@@ -150,7 +153,7 @@ class FlowPolicy(BasePolicy):
             state: (queue `[N, H, *action_shape]`, position `[N]`), or None.
             episode_start: `[N]`, where a new episode begins and the queue is dropped.
             deterministic: start the flow at zero noise. The papers' protocol samples.
-            explore: act with the trained networks where `act_with` names slow copies.
+            explore: act with the slow copies of `explore_with` instead of those of `act_with`.
 
         Returns:
             Actions `[N, *action_shape]` (no N for one observation), and the new state (None without chunks).
@@ -205,12 +208,13 @@ class FlowPolicy(BasePolicy):
             "networks": self.specs,
             "sampler": self.sampler,
             "act_with": self.act_with,
+            "explore_with": self.explore_with,
             "horizon": self.horizon,
             "execute": self.execute,
             "encoder": self.encoder,
         }
 
-    def save(self, path: str | Path) -> None:  # type: ignore[override]
+    def save(self, path: str | Path) -> None:
         """Writes weights and declaration to one safetensors file, atomically; no pickle.
 
         Raises:
@@ -224,6 +228,7 @@ class FlowPolicy(BasePolicy):
             "networks": {name: network_to_json(name, spec) for name, spec in self.specs.items()},
             "sampler": sampler_to_json(self.sampler),
             "act_with": list(self.act_with),
+            "explore_with": list(self.explore_with),
             "horizon": self.horizon,
             "execute": self.execute,
             "encoder": self.encoder,
@@ -241,7 +246,7 @@ class FlowPolicy(BasePolicy):
             raise
 
     @classmethod
-    def load(cls, path: str | Path, device: torch.device | str = "auto") -> FlowPolicy:  # type: ignore[override]
+    def load(cls, path: str | Path, device: torch.device | str = "auto") -> FlowPolicy:
         """Reads a file of `save`. Nothing in the file is executed.
 
         Raises:
@@ -256,8 +261,8 @@ class FlowPolicy(BasePolicy):
                 weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise ValueError(
-                f"{str(path)!r} is not a policy file ({error}). Zips of model.save() are read by the algorithm's load(), "
-                "for example flowpolicies.FQL.load(path).policy."
+                f"{str(path)!r} is not a policy file ({error}). Zips of model.save() are read by the algorithm's "
+                "load(), for example flowpolicies.FQL.load(path).policy."
             ) from error
         if config.get("format") != FORMAT or config["version"] > VERSION:
             raise ValueError(
@@ -270,6 +275,7 @@ class FlowPolicy(BasePolicy):
             networks={name: network_from_json(entry) for name, entry in config["networks"].items()},
             sampler=sampler_from_json(config["sampler"]),
             act_with=config["act_with"],
+            explore_with=config.get("explore_with", ()),
             horizon=config["horizon"],
             execute=config["execute"],
             encoder=config["encoder"],

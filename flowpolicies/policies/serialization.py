@@ -17,14 +17,10 @@ from flowpolicies.samplers import Sampler
 Json = dict[str, Any]
 
 NETWORK_CLASSES: dict[str, type[nn.Module]] = {
-    cls.__name__: cls
-    for cls in vars(networks).values()
-    if isinstance(cls, type) and issubclass(cls, nn.Module)
+    cls.__name__: cls for cls in vars(networks).values() if isinstance(cls, type) and issubclass(cls, nn.Module)
 }
 SAMPLER_CLASSES: dict[str, type[Any]] = {
-    cls.__name__: cls
-    for cls in vars(samplers).values()
-    if isinstance(cls, type) and dataclasses.is_dataclass(cls)
+    cls.__name__: cls for cls in vars(samplers).values() if isinstance(cls, type) and dataclasses.is_dataclass(cls)
 }
 
 
@@ -42,7 +38,7 @@ def network_to_json(name: str, network: Network) -> Json:
             f"functools.partial(<one of {', '.join(NETWORK_CLASSES)}>, **options). Save the algorithm instead (a zip)."
         )
     return {
-        "type": cls.__name__,  # type: ignore[attr-defined]
+        "type": cls.__name__,
         "options": factory.keywords,
         "target_rate": network.target_rate,
         "learning_rate": network.learning_rate,

@@ -4,8 +4,12 @@ from flowpolicies.samplers.base import Sampler as Sampler
 from flowpolicies.samplers.compose import BestOfN as BestOfN
 from flowpolicies.samplers.compose import best_of as best_of
 from flowpolicies.samplers.direct import OneStep as OneStep
+from flowpolicies.samplers.edit import Edit as Edit
+from flowpolicies.samplers.flow import ClassifierGuided as ClassifierGuided
 from flowpolicies.samplers.flow import Guided as Guided
 from flowpolicies.samplers.flow import Integrate as Integrate
+from flowpolicies.samplers.flow import IntegrateResidual as IntegrateResidual
 from flowpolicies.samplers.flow import Schedule as Schedule
+from flowpolicies.samplers.latent import Latent as Latent
 from flowpolicies.samplers.robust import GuidanceMonitor as GuidanceMonitor
 from flowpolicies.samplers.robust import RobustGuided as RobustGuided

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal, final
 
+import torch
 from torch import Tensor
 
 from flowpolicies.core.noise import Noise
@@ -18,7 +20,7 @@ from flowpolicies.samplers.flow import Integrate
 class BestOfN:
     """Of N candidates, the one with the largest Q."""
 
-    inner: Sampler = Integrate()
+    inner: Sampler = dataclasses.field(default_factory=Integrate)
     """Where the candidates come from."""
     n: int = 32
     """Number of candidates."""
@@ -26,6 +28,8 @@ class BestOfN:
     """Who ranks them."""
     score: Literal["mean", "min"] = "mean"
     """How the ensemble's members become one number."""
+    at: float | None = None
+    """Flow time at which a timed critic is asked; None: the critic takes no time."""
 
     def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
         if self.critic not in nets:
@@ -35,12 +39,19 @@ class BestOfN:
             )
         candidates = observations.unsqueeze(-2).expand(*observations.shape[:-1], self.n, observations.shape[-1])
         actions = self.inner(nets, candidates, noise)
-        q = nets[self.critic](candidates, actions)
+        times = [] if self.at is None else [torch.full_like(actions[..., :1], self.at)]
+        q = nets[self.critic](candidates, actions, *times)
         best = (q.mean(0) if self.score == "mean" else q.amin(0)).argmax(-1)
         index = best[..., None, None].expand(*actions.shape[:-2], 1, actions.shape[-1])
         return actions.gather(-2, index).squeeze(-2)
 
 
-def best_of(sampler: Sampler, n: int, critic: str = "critic", score: Literal["mean", "min"] = "mean") -> Sampler:
+def best_of(
+    sampler: Sampler,
+    n: int,
+    critic: str = "critic",
+    score: Literal["mean", "min"] = "mean",
+    at: float | None = None,
+) -> Sampler:
     """`BestOfN`, or the sampler itself for n = 1."""
-    return sampler if n == 1 else BestOfN(sampler, n, critic, score)
+    return sampler if n == 1 else BestOfN(sampler, n, critic, score, at)

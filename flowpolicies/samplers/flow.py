@@ -8,10 +8,11 @@ from typing import Literal, final
 
 import torch
 from torch import Tensor
+from torch.func import grad
 
 from flowpolicies.core.noise import Noise
 from flowpolicies.core.views import View
-from flowpolicies.flows import SOLVERS, Method, action_gradient, unit_grid
+from flowpolicies.flows import SOLVERS, Method, action_gradient, euler, unit_grid
 
 Schedule = Literal["constant", "linear", "cosine", "late"]
 """How guidance grows along the flow: 1; t; (1 - cos(pi t)) / 2; 0 before t = 1/2 and 1 from there on."""
@@ -47,6 +48,27 @@ class Integrate:
 
 @final
 @dataclass(frozen=True)
+class IntegrateResidual:
+    """`Integrate` along the sum of two fields: a flow, and what fine-tuning adds to it."""
+
+    base: str = "actor_slow"
+    """The flow."""
+    residual: str = "actor_fast"
+    """What is added to it."""
+    steps: int = 10
+    """Solver steps."""
+    method: Method = "euler"
+    """Solver."""
+
+    def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
+        x = noise.actions(observations.shape[:-1])
+        base, residual = nets[self.base].given(observations), nets[self.residual].given(observations)
+        field = lambda x, t: base(x, t) + residual(x, t)  # noqa: E731
+        return SOLVERS[self.method](field, x, unit_grid(x, self.steps)).clamp(-1, 1)
+
+
+@final
+@dataclass(frozen=True)
 class Guided:
     """QFQL: a^{k+1} = a^k + dt (v(s, a^k, t_k) + beta grad_a Q(s, a^k)), clipped to [-1, 1] at the end.
 
@@ -76,3 +98,38 @@ class Guided:
             return field(x, t) + weight * action_gradient(critic, observations, x)
 
         return SOLVERS[self.method](velocity, x, unit_grid(x, self.steps)).clamp(-1, 1)
+
+
+@final
+@dataclass(frozen=True)
+class ClassifierGuided:
+    """CGQL: dx/dt = v(s, x, t) + c/t (kappa (1 - t) grad_x Q(s, x, tau) + x), clipped to [-1, 1] at the end.
+
+    The added velocity is c times that of a flow whose score is kappa grad Q. At t = 0 it is left out, because 1/t has no
+    value there. The critic takes a flow time tau.
+    """
+
+    field: str = "actor_flow"
+    """The velocity field."""
+    critic: str = "critic"
+    """The critic whose ensemble mean guides, (observations, x, t) -> `[E, *]`."""
+    steps: int = 10
+    """Euler steps."""
+    inv_temp: float = 1.0
+    """Inverse temperature kappa."""
+    guidance_coef: float = 0.1
+    """Guidance strength c; 0 is plain integration."""
+    critic_time: Literal["final", "current"] = "final"
+    """tau: always 1, for a critic that has only seen clean actions, or t, for one that has seen noisy ones."""
+
+    def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
+        x = noise.actions(observations.shape[:-1])
+        field, critic = nets[self.field].given(observations), nets[self.critic].given(observations)
+
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            tau = t if self.critic_time == "current" else torch.ones_like(t)
+            climb = grad(lambda x: critic(x, tau).mean(0).sum())(x)
+            return field(x, t) + self.guidance_coef / t * (self.inv_temp * (1 - t) * climb + x)
+
+        grid = unit_grid(x, self.steps)
+        return euler(velocity, euler(field, x, grid[:2]), grid[1:]).clamp(-1, 1)

@@ -102,16 +102,16 @@ def _mark_phases(axes: Axes, rows: Sequence[EvaluationRow], switch: int) -> None
         axes.set_xlabel(unit[phases.pop()])
         return
     axes.set_xlabel("Gradient steps (offline), then environment steps (online)")
-    axes.axvline(switch, color="0.35", linewidth=1, linestyle=(0, (4, 3)))
+    axes.axvline(switch, color="0.35", linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     for text, side, offset in (("offline", "right", -5), ("online", "left", 5)):
         axes.annotate(
             text,
             (switch, 1.0),
-            (offset, -4),
+            (offset, 3),
             xycoords=("data", "axes fraction"),
             textcoords="offset points",
             ha=side,
-            va="top",
+            va="bottom",
             fontsize=8,
             color="0.35",
         )
@@ -119,6 +119,7 @@ def _mark_phases(axes: Axes, rows: Sequence[EvaluationRow], switch: int) -> None
 
 def _dress(axes: Axes, metric: str, title: str | None, *, legend: bool) -> None:
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlim(left=0)
     if metric == "success":
         axes.set_ylabel("Success rate (%)")
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
@@ -129,6 +130,6 @@ def _dress(axes: Axes, metric: str, title: str | None, *, legend: bool) -> None:
     axes.grid(axis="y", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     if title is not None:
-        axes.set_title(title, fontsize=10)
+        axes.set_title(title, fontsize=10, pad=18)  # Above the names of the phases.
     if legend:
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)

@@ -55,7 +55,7 @@ def train(
     knobs = knobs or Knobs()
     folder = RunFolder(settings.folder(algorithm.name))
     folder.check_free(resume=settings.resume, overwrite=settings.overwrite)
-    options = {} if settings.data_dir is None else {"data_dir": settings.data_dir}
+    options: dict[str, Any] = {} if settings.data_dir is None else {"data_dir": settings.data_dir}
     dataset = load_dataset(settings.dataset, **options)
     record = {
         "algorithm": algorithm.name,
@@ -237,6 +237,8 @@ class _Run:
         self.model.set_logger(self.folder.logger(phase, print_tables=self.settings.print_log))
 
     def _end_phase(self, phase: Phase, step: int) -> None:
+        if phase == "online":
+            self.model.dump_logs()  # What came after the last episodes; `learn_offline` does so itself.
         self._checkpoint()
         rows = self.folder.read_evaluations()
         if self.evaluation is not None and (not rows or rows[-1][:2] != (phase, step)):
@@ -249,7 +251,8 @@ class _Run:
     def _write_results(self) -> None:
         self.model.policy.save(self.folder.policy)
         if rows := self.folder.read_evaluations():
-            plot_learning_curves({self.model.name: rows}, self.folder.plot)
+            title = f"{self.model.name} on {environment_of(self.settings)}"
+            plot_learning_curves({self.model.name: rows}, self.folder.plot, title=title)
 
     def _stop(self, command: Sequence[str]) -> None:
         """After Ctrl-C: the last checkpoint, the log, and how to go on."""

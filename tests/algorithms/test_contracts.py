@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import inspect
 import textwrap
+from itertools import pairwise
 from pathlib import Path
 
 import gymnasium as gym
@@ -150,8 +151,12 @@ def documented(cls: type) -> set[str]:
     found = set()
     for owner in cls.__mro__[:-1]:
         body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0].body
-        for field, after in zip(body[:-1], body[1:], strict=True):
-            if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+        for field, after in pairwise(body):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(after, ast.Expr)
+                and isinstance(after.value, ast.Constant)
+            ):
                 found.add(field.target.id)
     return found
 
@@ -187,7 +192,9 @@ def test_algorithm_files_stay_short() -> None:
 
 
 def test_unknown_names_get_the_nearest_one(algorithm, data) -> None:
-    with pytest.raises(TypeError, match=r"has no hyperparameter 'actor_hiden_dims'; it has .*Did you mean 'actor_hidden_dims'\?"):
+    with pytest.raises(
+        TypeError, match=r"has no hyperparameter 'actor_hiden_dims'; it has .*Did you mean 'actor_hidden_dims'\?"
+    ):
         tiny(algorithm, dataset=data, actor_hiden_dims=(8,))
     with pytest.raises(ValueError, match=r"unknown algorithm 'qflwo' \(known: .*Did you mean 'qflow'"):
         get_algorithm("qflwo")

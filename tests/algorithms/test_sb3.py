@@ -30,13 +30,17 @@ def test_evaluate_policy(horizon) -> None:
 
 def test_eval_and_checkpoint_callbacks_offline_and_online(data, tmp_path: Path) -> None:
     model = tiny(FQL, dataset=data, verbose=0)
-    evaluation = EvalCallback(make_vec_env("Pendulum-v1"), eval_freq=4, n_eval_episodes=1, log_path=str(tmp_path), verbose=0)
+    evaluation = EvalCallback(
+        make_vec_env("Pendulum-v1"), eval_freq=4, n_eval_episodes=1, log_path=str(tmp_path), verbose=0
+    )
     model.learn_offline(8, callback=[evaluation, CheckpointCallback(4, str(tmp_path), name_prefix="offline")])
     assert sorted(p.name for p in tmp_path.glob("offline*.zip")) == ["offline_4_steps.zip", "offline_8_steps.zip"]
     assert np.load(tmp_path / "evaluations.npz")["timesteps"].tolist() == [4, 8]
     model.set_env(make_vec_env("Pendulum-v1", n_envs=2))
     evaluation = EvalCallback(make_vec_env("Pendulum-v1"), eval_freq=10, n_eval_episodes=1, verbose=0)
-    model.learn(40, callback=[evaluation, CheckpointCallback(10, str(tmp_path), name_prefix="online", save_replay_buffer=True)])
+    model.learn(
+        40, callback=[evaluation, CheckpointCallback(10, str(tmp_path), name_prefix="online", save_replay_buffer=True)]
+    )
     assert (tmp_path / "online_20_steps.zip").is_file()
     assert evaluation.last_mean_reward < 0
     resumed = FQL.load(tmp_path / "online_40_steps.zip", env=make_vec_env("Pendulum-v1", n_envs=2), device="cpu")

@@ -49,7 +49,9 @@ def make_batch(seed: int, n: int = 8) -> Batch:
     g = torch.Generator().manual_seed(seed)
     rand = partial(torch.randn, generator=g)
     ones = torch.ones(n)
-    return Batch(rand(n, 3), rand(n, 2).tanh(), rand(n, 3), rand(n, 2).tanh(), rand(n), 0.9 * ones, ones, torch.ones(n, 2))
+    return Batch(
+        rand(n, 3), rand(n, 2).tanh(), rand(n, 3), rand(n, 2).tanh(), rand(n), 0.9 * ones, ones, torch.ones(n, 2)
+    )
 
 
 def make(terms=(critic_loss, actor_loss), seed: int = 0, **options) -> tuple[Learner, LearnerState]:
@@ -75,7 +77,9 @@ def flat(tree) -> torch.Tensor:
 
 def test_a_term_that_touches_more_than_it_trains_is_refused() -> None:
     learner, state = make(terms=(leaky_loss,))
-    with pytest.raises(AttributeError, match=r"no network 'actor_flow' in this view \(it has: critic\)\. leaky_loss trains only"):
+    with pytest.raises(
+        AttributeError, match=r"no network 'actor_flow' in this view \(it has: critic\)\. leaky_loss trains only"
+    ):
         run(learner, state, step=Step((("leaky",),)))
 
 
@@ -104,7 +108,9 @@ def test_first_adam_step_is_the_sign_of_the_gradient() -> None:
     grads, _ = learner.gradients(state, batch, draws[0], EVERY.stages[0])
     before = flat(state.params)
     learner.update(state, batch, draws, EVERY, torch.tensor(1e-2))
-    torch.testing.assert_close(flat(state.params), before - 1e-2 * flat(grads) / (flat(grads).abs() + 1e-8), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        flat(state.params), before - 1e-2 * flat(grads) / (flat(grads).abs() + 1e-8), atol=1e-6, rtol=0
+    )
 
 
 def test_joint_clipping_lets_one_loss_throttle_another() -> None:
@@ -171,7 +177,9 @@ def test_vectorised_seeds_equal_single_runs() -> None:
     generators = [torch.Generator().manual_seed(s) for s in range(3)]
     for i in range(3):
         batch = Batch(*(torch.stack(c) for c in zip(*(make_batch(100 * s + i) for s in range(3)), strict=True)))
-        metrics = learner.update(state, batch, learner.draws(state, batch, EVERY, generators), EVERY, torch.tensor(1e-2))
+        metrics = learner.update(
+            state, batch, learner.draws(state, batch, EVERY, generators), EVERY, torch.tensor(1e-2)
+        )
     assert metrics["critic/loss"].shape == (3,)
     for s, single in enumerate(singles):
         for name, tree in single.params.items():

@@ -36,7 +36,9 @@ def dataset(terminals: list[int], masks: list[int] | None = None, action_space: 
 
 
 def make(**options) -> TransitionBuffer:
-    return TransitionBuffer(**{"buffer_size": 100, "observation_space": OBS, "action_space": ACT, "device": "cpu", "seed": 0, **options})
+    return TransitionBuffer(
+        **{"buffer_size": 100, "observation_space": OBS, "action_space": ACT, "device": "cpu", "seed": 0, **options}
+    )
 
 
 def reference(rewards, masks, terminals, nobs, start: int, length: int, gamma: float):
@@ -71,7 +73,9 @@ def test_windows_follow_the_reference_recursion(length: int, ends: list[bool], k
         assert got == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize(("end", "valid", "reward", "following"), [(0, 0, 1.0, 0.5), (1, 0, 1 + 0.9 * 2, 1.5), (2, 1, 1 + 1.8 + 2.43, 2.5)])
+@pytest.mark.parametrize(
+    ("end", "valid", "reward", "following"), [(0, 0, 1.0, 0.5), (1, 0, 1 + 0.9 * 2, 1.5), (2, 1, 1 + 1.8 + 2.43, 2.5)]
+)
 def test_an_end_at_each_position_of_a_window_of_three(end: int, valid: int, reward: float, following: float) -> None:
     terminals = [0, 0, 0]
     terminals[end] = 1
@@ -236,7 +240,9 @@ def test_vec_normalize_is_applied_when_sampling() -> None:
     space = env.observation_space
     buffer = make(observation_space=space, horizon=2, gamma=1.0)
     for reward in (5.0, 10.0):
-        buffer.add(np.full((1, 3), 12.0), np.full((1, 3), 14.0), np.zeros((1, 2)), np.array([reward]), np.zeros(1, bool), [{}])
+        buffer.add(
+            np.full((1, 3), 12.0), np.full((1, 3), 14.0), np.zeros((1, 2)), np.array([reward]), np.zeros(1, bool), [{}]
+        )
     batch = buffer.sample(1, env=env)
     torch.testing.assert_close(batch.observations, torch.ones(1, 3), atol=1e-4, rtol=0)
     torch.testing.assert_close(batch.next_observations, torch.full((1, 3), 2.0), atol=1e-4, rtol=0)

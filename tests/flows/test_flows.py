@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowpolicies.core import ReplayedNoise
-from flowpolicies.flows import SOLVERS, action_gradient, interpolate, leading_grid, remaining_grid, uniform_grid, unit_grid
+from flowpolicies.flows import (
+    SOLVERS,
+    action_gradient,
+    interpolate,
+    leading_grid,
+    remaining_grid,
+    uniform_grid,
+    unit_grid,
+)
 
 
 def error(method: str, steps: int) -> float:
@@ -34,7 +42,9 @@ def test_reverse_flow_undoes_forward_flow(method: str, steps: int, seed: int) ->
     velocity = lambda x, t: torch.tanh(x @ w) + t  # noqa: E731
     grid = unit_grid(x, steps)
     back = SOLVERS[method](velocity, SOLVERS[method](velocity, x, grid), grid.flip(0))
-    tolerance = {"euler": 3.0 / steps, "midpoint": 6.0 / steps**2, "heun": 6.0 / steps**2, "rk4": 20.0 / steps**4}[method]
+    tolerance = {"euler": 3.0 / steps, "midpoint": 6.0 / steps**2, "heun": 6.0 / steps**2, "rk4": 20.0 / steps**4}[
+        method
+    ]
     assert float((back - x).abs().max()) < tolerance
 
 
@@ -45,7 +55,9 @@ def test_two_halves_are_the_whole(method: str) -> None:
     zero, half, one = torch.zeros(4, 1), torch.full((4, 1), 0.5), torch.ones(4, 1)
     whole = SOLVERS[method](velocity, x, unit_grid(x, 10))
     first = SOLVERS[method](velocity, x, uniform_grid(zero, half, 5))
-    torch.testing.assert_close(SOLVERS[method](velocity, first, uniform_grid(half, one, 5)), whole, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        SOLVERS[method](velocity, first, uniform_grid(half, one, 5)), whole, atol=1e-6, rtol=1e-5
+    )
 
 
 def test_grids() -> None:

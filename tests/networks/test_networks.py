@@ -8,7 +8,18 @@ import torch
 from torch.nn import functional as F
 
 from flowpolicies.core import View
-from flowpolicies.networks import MLP, Critic, Encoded, Gaussian, ObservationEncoder, Part, TanhNormal, Value, VelocityField, embed_time
+from flowpolicies.networks import (
+    MLP,
+    Critic,
+    Encoded,
+    Gaussian,
+    ObservationEncoder,
+    Part,
+    TanhNormal,
+    Value,
+    VelocityField,
+    embed_time,
+)
 from flowpolicies.networks.encoders import _Stack
 from flowpolicies.networks.mlp import Dense, LayerNorm, gelu
 

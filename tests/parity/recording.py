@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from ports import PORTS, Port, recorded_name
 from torch import Tensor, nn
 
 from flowpolicies.algorithms import OfflineAlgorithm, get_algorithm
 from flowpolicies.core import Batch, Learner, ReplayedNoise, View
 from flowpolicies.core.adam import initial_moments
 from flowpolicies.core.learner import LearnerState
-from ports import PORTS, Port, recorded_name
+from flowpolicies.networks import MLP
 
 Tree = dict[str, dict[str, Tensor]]
 
@@ -27,6 +28,8 @@ LAYERS = (
     (r"LayerNorm_(\d+)/scale", r"norms.\1.weight"),
     (r"LayerNorm_(\d+)/bias", r"norms.\1.bias"),
 )
+HEADS = {"mean_net": "mean", "OutputDenseMean": "mean", "log_std_net": "log_std", "OutputDenseLogStd": "log_std"}
+"""Recorded name of a distribution's head -> ours."""
 
 
 class Recording:
@@ -56,13 +59,17 @@ class Recording:
     def _hyperparameters(self) -> dict[str, Any]:
         fields = [field.name for field in dataclasses.fields(self.algorithm.Config)]
         values = {name: self.config[name] for name in fields if name in self.config}
-        values |= {ours: self.config[theirs] for ours, theirs in self.port.hyperparameters.items() if theirs in self.config}
+        values |= {
+            ours: self.config[theirs] for ours, theirs in self.port.hyperparameters.items() if theirs in self.config
+        }
         values |= self.port.defaults
         values |= self.port.derived(self.config)
-        values |= self._hidden_dims()
+        values = self._hidden_dims() | values
         if self.config.get("action_chunking"):
             values["horizon"] = self.config["horizon_length"]
-        return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in fields}
+        return {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in fields
+        }
 
     def _hidden_dims(self) -> dict[str, tuple[int, ...]]:
         """The recorded widths, read from the weights: not every config names them."""
@@ -76,7 +83,11 @@ class Recording:
 
     def _batch(self) -> Batch:
         """A plain batch, or the last element of a chunked one (flow_family 2.4)."""
-        get = {key.removeprefix("batch/"): torch.from_numpy(a) for key, a in self.arrays.items() if key.startswith("batch/")}
+        get = {
+            key.removeprefix("batch/"): torch.from_numpy(a)
+            for key, a in self.arrays.items()
+            if key.startswith("batch/")
+        }
         horizon = 1
         if get["actions"].ndim == 3:
             horizon = get["actions"].shape[1]
@@ -88,7 +99,9 @@ class Recording:
             observations=get["observations"],
             actions=get["actions"],
             next_observations=get["next_observations"],
-            next_actions=get["next_actions"] if horizon == 1 and "next_actions" in get else torch.zeros_like(get["actions"]),
+            next_actions=get["next_actions"]
+            if horizon == 1 and "next_actions" in get
+            else torch.zeros_like(get["actions"]),
             rewards=get["rewards"],
             discounts=self.gamma**horizon * get["masks"],
             valid=get.get("valid", ones),
@@ -112,11 +125,16 @@ class Recording:
         return trees
 
     def _parameter(self, network: str, path: str) -> str:
-        name = path.split("/", 1)[1]
+        """Our name of a recorded parameter. The names of inner modules vary, so that of our MLP is what counts."""
+        inner, _, name = path.partition("/")
+        if inner in HEADS:
+            return f"{HEADS[inner]}.{name}".replace("kernel", "weight")
         for pattern, replacement in LAYERS:
             name = re.sub(pattern, replacement, name)
-        depth = len(self.cfg.value_hidden_dims if network in ("critic", "value", "inner_value") else self.cfg.actor_hidden_dims)
-        return f"net.{name}".replace(f"layers.{depth}.", "output.")
+        for part, module in self.modules[network].named_children() if network in self.modules else ():
+            if isinstance(module, MLP):
+                return f"{part}.{name}".replace(f"layers.{len(module.layers)}.", "output.")
+        return name or inner
 
     def weights(self, prefix: str, target: bool = False) -> Tree:
         """`tree`, reshaped to our modules' parameters and in their order.
@@ -141,9 +159,10 @@ class Recording:
     # ------------------------------------------------------------------ replay
 
     def draws(self, prefix: str) -> list[Tensor]:
-        """Recorded draws in order."""
+        """Recorded draws in order. TensorFlow Probability draws a diagonal normal with its event axis in front."""
         keys = sorted(key for key in self.arrays if key.startswith(f"{prefix}/"))
-        return [torch.from_numpy(self.arrays[key].copy()) for key in keys]
+        values = {key: torch.from_numpy(self.arrays[key].copy()) for key in keys}
+        return [value.movedim(0, -1) if "_normal_jax" in key else value for key, value in values.items()]
 
     def learner(self) -> Learner:
         """The public learner with the algorithm's own loss terms."""
@@ -163,7 +182,8 @@ class Recording:
 
     def sampled(self) -> tuple[Tensor, Tensor]:
         """Our actions at the recorded observations with the recorded draws, and the recorded actions."""
-        view = View.of(self.modules, self.weights("param"))
+        weights, slow = self.weights("param"), self.weights("param", target=True)
+        view = View.of(self.modules, weights | {name: slow[name] for name in self.algorithm.act_with})
         observations = torch.from_numpy(self.arrays["sample/observations"])
         noise = ReplayedNoise(self.action_dim, self.draws("sample_draw"))
         actions = self.algorithm.sampler(self.cfg)(view, observations, noise)

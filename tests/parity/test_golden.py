@@ -73,7 +73,9 @@ def test_sampled_actions(recording: Recording) -> None:
 
 def test_weights_after_one_update(recording: Recording) -> None:
     learner, state, step = recording.learner(), recording.state(), every_term(recording)
-    learner.update(state, recording.batch, [recording.draws("step_draw")], step, torch.tensor(recording.config.get("lr", 3e-4)))
+    learner.update(
+        state, recording.batch, [recording.draws("step_draw")], step, torch.tensor(recording.config.get("lr", 3e-4))
+    )
     for kind, ours in (("trained", state.params), ("target", state.targets)):
         theirs = recording.weights("step_param", target=kind == "target")
         assert ours.keys() == theirs.keys()

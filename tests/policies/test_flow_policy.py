@@ -27,7 +27,9 @@ def make(observation_space: spaces.Space = BOX, action_space: spaces.Space = PEN
         "critic": Network(partial(Critic, hidden_dims=(16,)), target_rate=0.005),
         "actor_flow": Network(partial(VelocityField, hidden_dims=(16,)), target_rate=0.001),
     }
-    return FlowPolicy(observation_space, action_space, **{"networks": networks, "sampler": Integrate(), "seed": 0, **options})
+    return FlowPolicy(
+        observation_space, action_space, **{"networks": networks, "sampler": Integrate(), "seed": 0, **options}
+    )
 
 
 def observations(n: int = 4) -> np.ndarray:
@@ -59,7 +61,9 @@ def test_asymmetric_and_per_dimension_bounds_are_scaled() -> None:
 def test_deterministic_starts_at_zero_noise_and_seeds_repeat() -> None:
     policy = make()
     obs = observations()
-    np.testing.assert_array_equal(policy.predict(obs, deterministic=True)[0], policy.predict(obs, deterministic=True)[0])
+    np.testing.assert_array_equal(
+        policy.predict(obs, deterministic=True)[0], policy.predict(obs, deterministic=True)[0]
+    )
     first = policy.predict(obs)[0]
     assert not np.array_equal(first, policy.predict(obs)[0])
     policy.seed(0)
@@ -191,7 +195,9 @@ def test_evaluate_counts_episodes_and_gives_intervals() -> None:
     assert low < found.returns.mean() < high
     with pytest.raises(ValueError, match="does not report success"):
         found.success_rate()
-    np.testing.assert_array_equal(found.returns, evaluate(policy, make_vec_env("Pendulum-v1", n_envs=2), 5, seed=3).returns)
+    np.testing.assert_array_equal(
+        found.returns, evaluate(policy, make_vec_env("Pendulum-v1", n_envs=2), 5, seed=3).returns
+    )
     with pytest.raises(ValueError, match="at least 1"):
         evaluate(policy, gym.make("Pendulum-v1"), episodes=0)
 
@@ -227,18 +233,22 @@ def test_evaluate_reads_success_at_the_last_step() -> None:
 # ---------------------------------------------------------------------- files
 
 
-@pytest.mark.parametrize("sampler", [Integrate(steps=4, method="heun"), BestOfN(Guided(beta=0.3), n=8), RobustGuided(clip=2.0)])
+@pytest.mark.parametrize(
+    "sampler", [Integrate(steps=4, method="heun"), BestOfN(Guided(beta=0.3), n=8), RobustGuided(clip=2.0)]
+)
 def test_saved_policy_acts_the_same(tmp_path: Path, sampler) -> None:
-    policy = make(horizon=2, execute=1, act_with=("actor_flow",), sampler=sampler)
+    policy = make(horizon=2, execute=1, act_with=("actor_flow",), explore_with=("critic",), sampler=sampler)
     policy.targets["actor_flow"].net.output.bias += 0.5
     policy.save(tmp_path / "deep" / "policy.safetensors")
     loaded = FlowPolicy.load(tmp_path / "deep" / "policy.safetensors", device="cpu")
     assert loaded.sampler == sampler
-    assert (loaded.horizon, loaded.execute, loaded.act_with) == (2, 1, ("actor_flow",))
+    assert (loaded.horizon, loaded.execute, loaded.act_with, loaded.explore_with) == (2, 1, ("actor_flow",), ("critic",))
     assert loaded.observation_space == policy.observation_space
     assert loaded.action_space == policy.action_space
     obs = observations()
-    np.testing.assert_array_equal(loaded.predict(obs, deterministic=True)[0], policy.predict(obs, deterministic=True)[0])
+    np.testing.assert_array_equal(
+        loaded.predict(obs, deterministic=True)[0], policy.predict(obs, deterministic=True)[0]
+    )
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["policy.safetensors"]
 
 
@@ -248,7 +258,9 @@ def test_dict_policy_survives_a_file(tmp_path: Path) -> None:
     policy.save(tmp_path / "p")
     obs = {key: np.zeros(box.shape, box.dtype) for key, box in space.spaces.items()}
     loaded = FlowPolicy.load(tmp_path / "p", device="cpu")
-    np.testing.assert_array_equal(loaded.predict(obs, deterministic=True)[0], policy.predict(obs, deterministic=True)[0])
+    np.testing.assert_array_equal(
+        loaded.predict(obs, deterministic=True)[0], policy.predict(obs, deterministic=True)[0]
+    )
 
 
 def test_slow_copies_act_in_predict_and_not_when_exploring() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from flowpolicies.core import GeneratorNoise, ReplayedNoise, View, ZeroNoise
 from flowpolicies.flows import action_gradient
 from flowpolicies.networks import Critic, VelocityField
-from flowpolicies.samplers import BestOfN, Guided, GuidanceMonitor, Integrate, OneStep, RobustGuided, best_of
+from flowpolicies.samplers import BestOfN, GuidanceMonitor, Guided, Integrate, OneStep, RobustGuided, best_of
 
 OBSERVATIONS = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
 
@@ -33,7 +33,14 @@ def noise(seed: int = 0) -> GeneratorNoise:
     return GeneratorNoise(2, torch.Generator().manual_seed(seed))
 
 
-SAMPLERS = [Integrate(), Integrate(steps=3, method="heun"), Guided(beta=0.5), RobustGuided(), OneStep(), BestOfN(OneStep(), 4)]
+SAMPLERS = [
+    Integrate(),
+    Integrate(steps=3, method="heun"),
+    Guided(beta=0.5),
+    RobustGuided(),
+    OneStep(),
+    BestOfN(OneStep(), 4),
+]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)

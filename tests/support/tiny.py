@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+
 from flowpolicies.algorithms import OfflineAlgorithm
 from flowpolicies.data import TransitionDataset
 

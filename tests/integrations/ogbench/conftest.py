@@ -19,8 +19,8 @@ def pointmaze_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def global_numpy_state() -> Iterator[None]:
     """Fails the test if NumPy's global state, which belongs to the user, is another one after it."""
-    np.random.seed(0)  # noqa: NPY002
+    np.random.seed(0)
     expected = np.random.RandomState(0).get_state()
     yield
-    for part, other in zip(np.random.get_state(), expected, strict=True):  # noqa: NPY002
+    for part, other in zip(np.random.get_state(), expected, strict=True):
         np.testing.assert_array_equal(part, other)

@@ -170,9 +170,9 @@ def test_manipulation_data_is_read_alike_by_ogbench_and_by_us(scene: str, tmp_pa
     assert len(arrays["observations"]) == 82
     assert np.abs(np.diff(arrays["qpos"][:41, :6], axis=0)).max() > 0.01  # The arm moves.
     dataset = load(name, data_dir=tmp_path)
-    state = np.random.get_state()  # noqa: NPY002
+    state = np.random.get_state()
     _, expected, _ = ogbench.make_env_and_datasets(name, dataset_path=str(path))
-    np.random.set_state(state)  # noqa: NPY002
+    np.random.set_state(state)
     for key in ("observations", "next_observations", "rewards", "masks", "terminals"):
         np.testing.assert_array_equal(getattr(dataset, key), expected[key])
 

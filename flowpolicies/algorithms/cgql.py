@@ -1,0 +1,157 @@
+"""Classifier-guided Q-learning: the gradient of Q bends the behaviour flow, in the targets too.
+
+Baselines of Li, Levine, "Q-learning with Adjoint Matching", https://arxiv.org/abs/2601.14234
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor
+
+from flowpolicies.algorithms.base import OfflineAlgorithm
+from flowpolicies.algorithms.config import CriticConfig, critic, velocity
+from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
+from flowpolicies.losses import flow_matching_loss, td_loss
+from flowpolicies.samplers import ClassifierGuided, Sampler, best_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidedConfig(CriticConfig):
+    """Abstract: what the three variants share."""
+
+    critic_time: ClassVar[Literal["final", "current"]]
+
+    ensemble: int = 10
+    """Number of critics K."""
+    rho: float = 0.5
+    """Pessimism of the TD target: mean - rho * std over the ensemble."""
+    inv_temp: float = 1.0
+    """Inverse temperature kappa: the policy aims at behaviour times exp(kappa Q). The authors use 10."""
+    guidance_coef: float = 0.1
+    """Guidance strength c (0.01 to 1)."""
+    flow_steps: int = 10
+    """Euler steps of the guided flow."""
+    best_of_n: int = 1
+    """Candidates per action, ranked by the mean critic at t = 1."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class CGQLConfig(GuidedConfig):
+    """Hyperparameters of CGQL."""
+
+    critic_time: ClassVar = "final"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class CGQLMConfig(GuidedConfig):
+    """Hyperparameters of CGQL-M."""
+
+    critic_time: ClassVar = "current"
+
+    noisy_coef: float = 0.001
+    """Weight of the critic's loss on noisy actions (0.001 or 0.1)."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class CGQLLConfig(GuidedConfig):
+    """Hyperparameters of CGQL-L."""
+
+    critic_time: ClassVar = "current"
+
+    noisy_coef: float = 0.001
+    """Weight of the critic's loss on noisy actions (0.001 or 0.1)."""
+    isd_clip: float = 5.0
+    """Above this scaled error the exponential is replaced by the error itself."""
+
+
+def _sampler(cfg: GuidedConfig) -> Sampler:
+    guided = ClassifierGuided(
+        steps=cfg.flow_steps, inv_temp=cfg.inv_temp, guidance_coef=cfg.guidance_coef, critic_time=cfg.critic_time
+    )
+    return best_of(guided, cfg.best_of_n, at=1.0)
+
+
+@loss_term(trains="critic")
+def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: GuidedConfig) -> Loss:
+    """(Q(s, a, 1) - r - gamma Qbar(s', a', 1))^2, a' from the slow flow, guided by the trained critic."""
+    acting = nets.frozen | {"actor_flow": nets.target.actor_flow}
+    next_actions = _sampler(cfg)(acting, batch.next_observations, noise)
+    return td_loss(nets, batch, next_actions, cfg.q_agg, cfg.rho, torch.ones_like(batch.rewards)[:, None])
+
+
+def noisy_values(nets: Networks, batch: Batch, noise: Noise) -> tuple[Tensor, Tensor]:
+    """Q(s, x_t, t) at a random point of the path to each action, and what it should be, Qbar(s, a, 1); `[E, B]`."""
+    t, x_0 = noise.times(batch.rewards.shape), noise.actions(batch.rewards.shape)
+    noisy = nets.online.critic(batch.observations, (1 - t) * x_0 + t * batch.actions, t)
+    return noisy, nets.target.critic(batch.observations, batch.actions, torch.ones_like(t))
+
+
+@loss_term(trains="critic")
+def noisy_mse_loss(nets: Networks, batch: Batch, noise: Noise, cfg: CGQLMConfig) -> Loss:
+    """w (Q(s, x_t, t) - Qbar(s, a, 1))^2: a noisy action is worth the mean of what it may come from."""
+    noisy, clean = noisy_values(nets, batch, noise)
+    error = (batch.valid * (noisy - clean).square()).mean()
+    return cfg.noisy_coef * error, {"error": error}
+
+
+def linex(noisy: Tensor, clean: Tensor, inv_temp: float, clip: float) -> Tensor:
+    """exp(d) + kappa q where d = kappa (q_clean - q) <= clip, and d above; element by element.
+
+    Its minimiser is the log-mean-exp of `clean`. Deviation from convexity, as in the authors' code: at the clip value and
+    slope drop, from kappa (e^clip - 1) to kappa.
+    """
+    delta = inv_temp * (clean - noisy)
+    # Clamped, because an exponential that overflows has no gradient even where it is not selected.
+    return torch.where(delta > clip, delta, delta.clamp(max=clip).exp() + inv_temp * noisy)
+
+
+@loss_term(trains="critic")
+def noisy_linex_loss(nets: Networks, batch: Batch, noise: Noise, cfg: CGQLLConfig) -> Loss:
+    """w linex(Q(s, x_t, t), Qbar(s, a, 1)): a noisy action is worth the soft maximum of what it may come from."""
+    noisy, clean = noisy_values(nets, batch, noise)
+    error = (batch.valid * linex(noisy, clean, cfg.inv_temp, cfg.isd_clip)).mean()
+    clipped = (cfg.inv_temp * (clean - noisy) > cfg.isd_clip).to(error.dtype).mean()
+    return cfg.noisy_coef * error, {"error": error, "clipped": clipped}
+
+
+def _networks(cfg: GuidedConfig, tau: float) -> dict[str, Network]:
+    return {
+        "critic": critic(cfg, target_rate=tau, time_embedding="scalar"),
+        "actor_flow": velocity(cfg, target_rate=tau),
+    }
+
+
+@final
+class CGQL(OfflineAlgorithm):
+    """Classifier-guided Q-learning whose critic has only seen clean actions."""
+
+    name = "cgql"
+    Config, losses = CGQLConfig, (critic_loss, flow_matching_loss)
+    act_with = explore_with = ("actor_flow",)
+    networks, sampler = staticmethod(_networks), staticmethod(_sampler)
+
+
+@final
+class CGQLM(OfflineAlgorithm):
+    """Classifier-guided Q-learning with a critic of noisy actions, by mean squares."""
+
+    name = "cgql_m"
+    Config, losses = CGQLMConfig, (critic_loss, noisy_mse_loss, flow_matching_loss)
+    act_with = explore_with = ("actor_flow",)
+    networks, sampler = staticmethod(_networks), staticmethod(_sampler)
+
+
+@final
+class CGQLL(OfflineAlgorithm):
+    """Classifier-guided Q-learning with a critic of noisy actions, by the linear-exponential loss."""
+
+    name = "cgql_l"
+    Config, losses = CGQLLConfig, (critic_loss, noisy_linex_loss, flow_matching_loss)
+    act_with = explore_with = ("actor_flow",)
+    networks, sampler = staticmethod(_networks), staticmethod(_sampler)

@@ -1,0 +1,95 @@
+"""Diffusion steering with reinforcement learning, for a flow: choose the noise that the behaviour flow starts from.
+
+Wagenmaker et al., "Steering Your Diffusion Policy with Latent Space Reinforcement Learning",
+https://arxiv.org/abs/2506.15799. This is the offline form of QAM's code; docs/algorithms/dsrl.md tells it from the
+authors' own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import final
+
+from flowpolicies.algorithms.base import OfflineAlgorithm
+from flowpolicies.algorithms.config import CriticConfig, critic, velocity
+from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
+from flowpolicies.flows import euler, unit_grid
+from flowpolicies.losses import flow_matching_loss, td_loss, temperature_loss
+from flowpolicies.networks import TanhNormal, Temperature
+from flowpolicies.samplers import Latent, Sampler, best_of
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DSRLConfig(CriticConfig):
+    """Hyperparameters of DSRL."""
+
+    ensemble: int = 10
+    """Number of critics K, and of latent critics."""
+    rho: float = 0.5
+    """Pessimism of the TD target: mean - rho * std over the ensemble."""
+    noise_scale: float = 1.0
+    """Largest size of a coordinate of the noise that the actor chooses (0.4 to 1.4)."""
+    target_entropy_multiplier: float = 0.5
+    """The latent actor's entropy is held at minus this, times the dimension of the action (chunk)."""
+    flow_steps: int = 10
+    """Euler steps of the behaviour flow."""
+    best_of_n: int = 1
+    """Candidates per action, ranked by the mean critic."""
+
+
+def _sampler(cfg: DSRLConfig) -> Sampler:
+    return best_of(Latent(steps=cfg.flow_steps, noise_scale=cfg.noise_scale), cfg.best_of_n)
+
+
+@loss_term(trains="critic")
+def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DSRLConfig) -> Loss:
+    """(Q(s, a) - r - gamma Qbar(s', G(s', z')))^2, z' from the latent actor, G the slow flow."""
+    acting = nets.frozen | {"actor_flow": nets.target.actor_flow}
+    next_actions = _sampler(cfg)(acting, batch.next_observations, noise)
+    return td_loss(nets, batch, next_actions, cfg.q_agg, cfg.rho)
+
+
+@loss_term(trains="latent_critic")
+def latent_critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DSRLConfig) -> Loss:
+    """(Z_e(s, z) - Q_e(s, G(s, z)))^2, z ~ N(0, I): noise is worth the action that it becomes."""
+    z = noise.actions(batch.rewards.shape)
+    flow = nets.target.actor_flow.given(batch.observations)
+    q = nets.frozen.critic(batch.observations, euler(flow, z, unit_grid(z, cfg.flow_steps)).clamp(-1, 1))
+    return (nets.online.latent_critic(batch.observations, z) - q).square().mean(), {}
+
+
+@loss_term(trains=("latent_actor", "temperature"))
+def latent_actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DSRLConfig) -> Loss:
+    """alpha log pi(y | s) - Z(s, c y), y in (-1, 1); and alpha (H - H_target) for the temperature alpha."""
+    y, log_probs = nets.online.latent_actor(batch.observations, noise.actions(batch.rewards.shape))
+    q = nets.frozen.latent_critic(batch.observations, cfg.noise_scale * y).mean(0)
+    alpha = nets.frozen.temperature()
+    actor = (alpha * log_probs - q).mean()
+    temperature = temperature_loss(nets, log_probs, -cfg.target_entropy_multiplier * batch.actions.shape[-1])
+    metrics = {"actor": actor, "temperature": temperature, "alpha": alpha, "entropy": -log_probs.mean(), "q": q.mean()}
+    return actor + temperature, metrics
+
+
+@final
+class DSRL(OfflineAlgorithm):
+    """Diffusion steering: a latent actor climbs the value of the noise that it hands to the behaviour flow."""
+
+    Config, losses = DSRLConfig, (critic_loss, latent_critic_loss, flow_matching_loss, latent_actor_loss)
+    act_with = explore_with = ("actor_flow",)
+
+    @staticmethod
+    def networks(cfg: DSRLConfig, tau: float) -> dict[str, Network]:
+        sizes = {"hidden_dims": cfg.actor_hidden_dims, "layer_norm": cfg.actor_layer_norm}
+        return {
+            "critic": critic(cfg, target_rate=tau),
+            "latent_critic": critic(cfg),
+            "actor_flow": velocity(cfg, target_rate=tau),
+            "latent_actor": Network(partial(TanhNormal, **sizes)),
+            "temperature": Network(partial(Temperature, initial=1.0)),
+        }
+
+    @staticmethod
+    def sampler(cfg: DSRLConfig) -> Sampler:
+        return _sampler(cfg)

@@ -1,0 +1,3 @@
+"""The command line `flowpolicies`."""
+
+from flowpolicies.cli.app import main as main

@@ -1,0 +1,102 @@
+"""`flowpolicies evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import numpy as np
+import tyro
+
+from flowpolicies.cli.command import Command
+from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
+from flowpolicies.training import RunFolder, load_policy, make_vec_env, write_json
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Command):
+    """Roll a policy out, and print success and return with 95 % intervals."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "flowpolicies evaluate runs/fql-cube-single-play-singletask-v0-seed0",
+        "flowpolicies evaluate policy.safetensors --env ogbench:cube-single-play-singletask-task{1..5}-v0 --n-envs 8",
+    )
+
+    path: tyro.conf.Positional[Path]
+    """A policy.safetensors, the folder of a run, or a zip of model.save() (which runs code: only one you trust)."""
+    env: tuple[str, ...] = ()
+    """Environments, one after the other: addresses or Gymnasium ids; none: the one that the run was trained for."""
+    episodes: int = 50
+    """Episodes in each environment."""
+    seed: int = 0
+    """Of the episodes."""
+    n_envs: int = 1
+    """Copies of the environment side by side, each in a process of its own if there are several."""
+    deterministic: bool = False
+    """Start flows at zero noise, instead of sampling as in the papers' protocol."""
+    json: Path | None = None
+    """Also write the numbers to this file."""
+    device: str = "auto"
+    """A torch device; auto: CUDA if there is one."""
+
+    def run(self, words: Sequence[str]) -> None:
+        """Evaluates in every environment, and in all together."""
+        policy = load_policy(self.path, self.device)
+        found = {address: self._evaluate(policy, address) for address in self._addresses()}
+        for address, evaluation in found.items():
+            print(f"{address}: {evaluation}")
+        if len(found) > 1:
+            print(f"all: {pool(list(found.values()))}")
+        if self.json is not None:
+            write_json(self.json, self._to_json(found))
+
+    def _addresses(self) -> tuple[str, ...]:
+        if self.env:
+            return self.env
+        own = RunFolder(self.path).read_config()["env"] if self.path.is_dir() else None
+        if own is None:
+            raise ValueError(f"'{self.path}' does not say which environment it is for. Pass --env.")
+        return (own,)
+
+    def _evaluate(self, policy: FlowPolicy, address: str) -> Evaluation:
+        with closing(make_vec_env(address, self.n_envs)) as env:
+            return evaluate(policy, env, self.episodes, deterministic=self.deterministic, seed=self.seed)
+
+    def _to_json(self, found: Mapping[str, Evaluation]) -> dict[str, Any]:
+        return {
+            "policy": self.path,
+            "seed": self.seed,
+            "n_envs": self.n_envs,
+            "deterministic": self.deterministic,
+            "environments": {address: to_json(evaluation) for address, evaluation in found.items()},
+            "all": to_json(pool(list(found.values()))),
+        }
+
+
+def pool(evaluations: Sequence[Evaluation]) -> Evaluation:
+    """All episodes as one evaluation."""
+    successes = [evaluation.successes for evaluation in evaluations if evaluation.successes is not None]
+    return Evaluation(
+        returns=np.concatenate([evaluation.returns for evaluation in evaluations]),
+        lengths=np.concatenate([evaluation.lengths for evaluation in evaluations]),
+        successes=np.concatenate(successes) if len(successes) == len(evaluations) else None,
+        deterministic=evaluations[0].deterministic,
+    )
+
+
+def to_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Estimates with their intervals, and the episodes."""
+    known = evaluation.successes is not None
+    return {
+        "episodes": len(evaluation),
+        "success": evaluation.success_rate()._asdict() if known else None,
+        "return": evaluation.mean_return()._asdict(),
+        "length": float(evaluation.lengths.mean()),
+        "successes": None if evaluation.successes is None else evaluation.successes.tolist(),
+        "returns": evaluation.returns.tolist(),
+        "lengths": evaluation.lengths.tolist(),
+    }

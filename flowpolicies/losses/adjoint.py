@@ -1,0 +1,59 @@
+"""Fine-tuning of a flow towards a critic along the memoryless SDE: what BAM and QAM share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from flowpolicies.core.types import Velocity
+from flowpolicies.core.views import BoundNetwork, Networks, View
+from flowpolicies.flows import action_gradient, memoryless_sigma
+
+
+def slow_or_frozen(nets: Networks, slow: bool) -> View:
+    """The slow copies, or the current weights without gradient."""
+    return nets.target if slow else nets.frozen
+
+
+def fine_tuned(actor: BoundNetwork, observations: Tensor, base: Velocity, residual: bool) -> Velocity:
+    """The field that is fine-tuned: the actor's, or what the actor adds to `base`."""
+    fast = actor.given(observations)
+    return (lambda x, t: base(x, t) + fast(x, t)) if residual else fast
+
+
+def terminal_adjoint(critic: Callable[..., Tensor], observations: Tensor, x: Tensor, clip: bool) -> Tensor:
+    """-grad_x mean_e Q_e(s, clip(x)), `[*, A]`; zero along coordinates outside [-1, 1], unless `clip` is off."""
+    clipped = lambda s, a: critic(s, a.clamp(-1, 1))  # noqa: E731
+    return -action_gradient(clipped if clip else critic, observations, x)
+
+
+def adjoint_matching(
+    policy: Velocity, base: Velocity, states: Sequence[Tensor], grid: Tensor, adjoints: Tensor
+) -> Tensor:
+    """mean_b sum_i |2 / sigma_i (v - v_base)(x_i, t_i) + sigma_i a_i|^2, least for v = v_base - sigma_i^2 a_i / 2.
+
+    Args:
+        policy: v, with gradient to its parameters; all times are one batched call.
+        states: x_0..x_T of the SDE, without gradient.
+        grid: their times `[T + 1, *, 1]`.
+        adjoints: a_0..a_{T-1}, `[T, *, A]`.
+    """
+    x, t, sigma = torch.stack(list(states[:-1])), grid[:-1], memoryless_sigma(grid[:-1], grid.diff(dim=0))
+    drift = vmap(policy)(x, t) - vmap(base)(x, t)
+    return (2 / sigma * drift + sigma * adjoints).square().sum((0, -1)).mean()
+
+
+def control_cost(base: Velocity, states: Sequence[Tensor], velocities: Sequence[Tensor], grid: Tensor) -> Tensor:
+    """mean_b sum_{i<T-1} 2 / sigma_i^2 |v(x_i, t_i) - v_base(x_i, t_i)|^2: how far the SDE was steered off the base.
+
+    Args:
+        states, velocities: of `memoryless_sde`.
+        grid: times `[T + 1, *, 1]`.
+    """
+    weights = 2 / memoryless_sigma(grid[:-1], grid.diff(dim=0)).square()
+    steps = zip(states, velocities, grid, weights, strict=False)
+    costs = [weight * (velocity - base(x, t)).square() for x, velocity, t, weight in steps]
+    return sum(costs, start=torch.zeros_like(states[0])).sum(-1).mean()

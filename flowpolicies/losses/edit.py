@@ -1,0 +1,38 @@
+"""Edit policies: small corrections of a flow's actions."""
+
+from __future__ import annotations
+
+from flowpolicies.core.noise import Noise
+from flowpolicies.core.types import Batch, Loss
+from flowpolicies.core.views import Networks
+from flowpolicies.losses.policy import maximise_q, temperature_loss
+from flowpolicies.samplers import Sampler
+
+
+def edit_objective(
+    nets: Networks, batch: Batch, noise: Noise, flow: Sampler, scale: float, target_entropy: float
+) -> Loss:
+    """-Q(s, clip(a + scale e)) + sg[alpha] log pi(e | s, a) + alpha (H - H_target), e ~ pi, a from the flow.
+
+    Trains `edit_actor` and `temperature`. The log-probability is that of the unscaled e; not weighted by `valid`, as in
+    the authors' code.
+
+    Args:
+        flow: whose actions are edited, used without gradient.
+        scale: size of the largest edit.
+        target_entropy: H_target.
+    """
+    actions = flow(nets.frozen, batch.observations, noise)
+    eps = noise.actions(batch.actions.shape[:-1])
+    edits, log_probs = nets.online.edit_actor(batch.observations, actions, eps)
+    q_loss = maximise_q(nets, batch, actions + scale * edits)
+    entropy_loss = (nets.frozen.temperature() * log_probs).mean()
+    alpha_loss = temperature_loss(nets, log_probs, target_entropy)
+    metrics = {
+        "q_loss": q_loss,
+        "entropy_loss": entropy_loss,
+        "temperature_loss": alpha_loss,
+        "entropy": -log_probs.mean(),
+        "temperature": nets.frozen.temperature(),
+    }
+    return q_loss + entropy_loss + alpha_loss, metrics

@@ -1,0 +1,32 @@
+"""A policy that corrects another policy's actions."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import final
+
+from torch import Tensor
+
+from flowpolicies.core.noise import Noise
+from flowpolicies.core.views import View
+from flowpolicies.samplers.base import Sampler
+from flowpolicies.samplers.flow import Integrate
+
+
+@final
+@dataclass(frozen=True)
+class Edit:
+    """clip(a + scale e), a from the inner sampler and e in (-1, 1) sampled from a tanh-normal policy on (s, a)."""
+
+    inner: Sampler = dataclasses.field(default_factory=Integrate)
+    """Whose actions are edited."""
+    scale: float = 0.2
+    """How far an edit may go, per action dimension."""
+    actor: str = "edit_actor"
+    """The edit policy."""
+
+    def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
+        actions = self.inner(nets, observations, noise)
+        edits, _ = nets[self.actor](observations, actions, noise.actions(observations.shape[:-1]))
+        return (actions + self.scale * edits).clamp(-1, 1)

@@ -1,0 +1,37 @@
+"""Samplers that choose where a flow starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from torch import Tensor
+
+from flowpolicies.core.noise import Noise
+from flowpolicies.core.views import View
+from flowpolicies.flows import SOLVERS, Method, unit_grid
+
+
+@final
+@dataclass(frozen=True)
+class Latent:
+    """DSRL: z = scale * y with y in (-1, 1) from a squashed Gaussian, then dx/dt = v(s, x, t) from x_0 = z.
+
+    Draws only y: where the flow starts decides where it arrives. The action is clipped to [-1, 1].
+    """
+
+    actor: str = "latent_actor"
+    """The squashed Gaussian, (observations, eps) -> y and its log-probability."""
+    field: str = "actor_flow"
+    """The velocity field."""
+    steps: int = 10
+    """Solver steps."""
+    noise_scale: float = 1.0
+    """Largest size of a coordinate of z."""
+    method: Method = "euler"
+    """Solver."""
+
+    def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
+        squashed, _ = nets[self.actor](observations, noise.actions(observations.shape[:-1]))
+        z = self.noise_scale * squashed
+        return SOLVERS[self.method](nets[self.field].given(observations), z, unit_grid(z, self.steps)).clamp(-1, 1)

@@ -1,0 +1,60 @@
+"""What `pip install` brings."""
+
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return zipfile.ZipFile(next(folder.glob("*.whl")))
+
+
+def test_top_level_names(wheel: zipfile.ZipFile) -> None:
+    tops = {name.split("/")[0] for name in wheel.namelist() if not name.split("/")[0].endswith(".dist-info")}
+    assert tops == {"flowpolicies", "flowpolicies_ogbench"}
+
+
+def test_typed_and_licensed(wheel: zipfile.ZipFile) -> None:
+    names = wheel.namelist()
+    assert {"flowpolicies/py.typed", "flowpolicies_ogbench/py.typed"} <= set(names)
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_entry_points(wheel: zipfile.ZipFile) -> None:
+    text = wheel.read(next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))).decode()
+    assert "flowpolicies = flowpolicies.cli:main" in text
+    assert text.count("ogbench = flowpolicies_ogbench:") == 3
+
+
+def test_no_package_markers_where_names_would_leak() -> None:
+    assert not list((ROOT / "integrations").glob("__init__.py"))
+    assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+def test_every_algorithm_is_in_the_independence_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    listed = {name.rsplit(".")[-1] for c in contracts if c["type"] == "independence" for name in c["modules"]}
+    shared = {"__init__", "base", "config", "offline", "state"}
+    assert listed == {path.stem for path in (ROOT / "flowpolicies" / "algorithms").glob("*.py")} - shared
+
+
+def test_importing_the_package_is_light_and_exports_its_names() -> None:
+    code = (
+        "import sys, flowpolicies\n"
+        "assert 'ogbench' not in sys.modules and 'matplotlib' not in sys.modules, 'heavy import'\n"
+        "from flowpolicies import FQL, QFlow, FlowPolicy, TransitionDataset, evaluate, load_dataset, make_env\n"
+        "print(flowpolicies.__version__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().count(".") == 2
