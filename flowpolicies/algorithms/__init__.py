@@ -1,5 +1,7 @@
 """Algorithms. An import line here is the registry line."""
 
+from flowpolicies.algorithms.bam import BAM as BAM
+from flowpolicies.algorithms.bam import BAMConfig as BAMConfig
 from flowpolicies.algorithms.base import ALGORITHMS as ALGORITHMS
 from flowpolicies.algorithms.base import OfflineAlgorithm as OfflineAlgorithm
 from flowpolicies.algorithms.base import get_algorithm as get_algorithm
@@ -13,11 +15,23 @@ from flowpolicies.algorithms.cgql import CGQLLConfig as CGQLLConfig
 from flowpolicies.algorithms.cgql import CGQLMConfig as CGQLMConfig
 from flowpolicies.algorithms.dsrl import DSRL as DSRL
 from flowpolicies.algorithms.dsrl import DSRLConfig as DSRLConfig
+from flowpolicies.algorithms.fedit import FEdit as FEdit
+from flowpolicies.algorithms.fedit import FEditConfig as FEditConfig
 from flowpolicies.algorithms.fql import FQL as FQL
 from flowpolicies.algorithms.fql import FQLConfig as FQLConfig
 from flowpolicies.algorithms.ifql import IFQL as IFQL
 from flowpolicies.algorithms.ifql import IFQLConfig as IFQLConfig
+from flowpolicies.algorithms.qam import QAM as QAM
+from flowpolicies.algorithms.qam import QAME as QAME
+from flowpolicies.algorithms.qam import QAMF as QAMF
+from flowpolicies.algorithms.qam import QAMConfig as QAMConfig
+from flowpolicies.algorithms.qam import QAMEConfig as QAMEConfig
+from flowpolicies.algorithms.qam import QAMFConfig as QAMFConfig
 from flowpolicies.algorithms.qflow import QFlow as QFlow
 from flowpolicies.algorithms.qflow import QFlowConfig as QFlowConfig
 from flowpolicies.algorithms.qfql import QFQL as QFQL
 from flowpolicies.algorithms.qfql import QFQLConfig as QFQLConfig
+from flowpolicies.algorithms.rql import RQL as RQL
+from flowpolicies.algorithms.rql import TFQL as TFQL
+from flowpolicies.algorithms.rql import RQLConfig as RQLConfig
+from flowpolicies.algorithms.rql import TFQLConfig as TFQLConfig

@@ -1,4 +1,4 @@
-"""Fields that algorithms share. Every algorithm's own config extends one of these two."""
+"""Fields that algorithms share. Every algorithm's own config extends one of these."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from flowpolicies.core import Network
 from flowpolicies.losses import QAggregation
-from flowpolicies.networks import Critic, ImpalaVariant, Value, VelocityField
+from flowpolicies.networks import Critic, ImpalaVariant, TanhNormal, Value, VelocityField
+from flowpolicies.samplers import Integrate, IntegrateResidual, Sampler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,38 @@ class CriticConfig(PolicyConfig):
     """Pessimism: mean - rho * std over the ensemble; only with q_agg="mean"."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class FineTunedConfig(CriticConfig):
+    """Abstract: what every algorithm has that fine-tunes a flow along the memoryless SDE."""
+
+    ensemble: int = 10
+    """Number of critics K."""
+    rho: float = 0.5
+    """Pessimism: mean - rho * std over the ensemble (the authors use 0 on humanoidmaze)."""
+    clip_grad_norm: float | None = 1.0
+    """Clip the joint gradient of all networks to this norm; None: no clipping."""
+    inv_temp: float = 0.3
+    """tau: weight of Q against the behaviour flow; the one number to tune (0.3 to 30 on OGBench). 0: the policy is the
+    behaviour flow."""
+    flow_steps: int = 10
+    """Euler steps T of the flows and of the SDE."""
+    best_of_n: int = 1
+    """Candidates per action, ranked by the mean critic."""
+    target_actor: bool = True
+    """The behaviour flow in the fine-tuning loss is the slow copy of `actor_slow`, otherwise its current weights."""
+    residual: bool = False
+    """`actor_fast` is what fine-tuning adds to the behaviour flow, otherwise the fine-tuned flow itself."""
+
+
+def fine_tuned_flow(cfg: FineTunedConfig) -> Sampler:
+    """The fine-tuned flow; without a critic to follow (inv_temp = 0) the behaviour flow, as in the authors' code."""
+    if cfg.inv_temp == 0:
+        return Integrate("actor_slow", steps=cfg.flow_steps)
+    if cfg.residual:
+        return IntegrateResidual("actor_slow", "actor_fast", steps=cfg.flow_steps)
+    return Integrate("actor_fast", steps=cfg.flow_steps)
+
+
 def velocity(cfg: PolicyConfig, target_rate: float | None = None, **options: Any) -> Network:
     """A velocity field of the configured size."""
     factory = partial(VelocityField, hidden_dims=cfg.actor_hidden_dims, layer_norm=cfg.actor_layer_norm, **options)
@@ -70,3 +103,9 @@ def value(cfg: CriticConfig, target_rate: float | None = None, **options: Any) -
     """A state value of the configured size."""
     factory = partial(Value, hidden_dims=cfg.value_hidden_dims, layer_norm=cfg.value_layer_norm, **options)
     return Network(factory, target_rate)
+
+
+def edit_actor(cfg: PolicyConfig) -> Network:
+    """A tanh-normal policy of the configured size, which sees an action and edits it."""
+    sizes: dict[str, Any] = {"hidden_dims": cfg.actor_hidden_dims, "layer_norm": cfg.actor_layer_norm}
+    return Network(partial(TanhNormal, **sizes, takes_action=True))

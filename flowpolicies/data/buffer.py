@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, final
 
 import numpy as np
@@ -253,6 +254,7 @@ class TransitionBuffer(ReplayBuffer):
                 "Attach a dataset, or collect more before training (learning_starts)."
             )
         stores = self._stores()
+        read: Callable[[Store, Tensor, VecNormalize | None], Batch]
         if self.windows == "episodes":
             counts, read = [store.episodes.table().shape[1] for store in stores], self._episode_batch
             drawn = choose_episodes(sum(counts), batch_size, self.generator)

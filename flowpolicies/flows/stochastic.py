@@ -20,7 +20,7 @@ def memoryless_sigma(t: Tensor, h: Tensor) -> Tensor:
 def memoryless_sde(
     policy: Velocity, base: Velocity, x: Tensor, grid: Tensor, noise: Noise
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """x_{i+1} = x_i + h (2 v(x_i, t_i) - x_i / (t_i + h)) + sqrt(h) sigma_i eps_i, and at last one Euler step of `base`.
+    """x_{i+1} = x_i + h (2 v(x_i, t_i) - x_i / (t_i + h)) + sqrt(h) sigma_i eps_i; an Euler step of `base` at last.
 
     Draws one eps per step, the unused one of the last step included (as the authors' code, so that draws line up).
     The end is not clipped.

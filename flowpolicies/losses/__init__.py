@@ -1,5 +1,6 @@
 """Equations that two or more papers share."""
 
+from flowpolicies.losses.adjoint import adjoint_loss as adjoint_loss
 from flowpolicies.losses.adjoint import adjoint_matching as adjoint_matching
 from flowpolicies.losses.adjoint import control_cost as control_cost
 from flowpolicies.losses.adjoint import fine_tuned as fine_tuned

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from flowpolicies.core.types import Velocity
-from flowpolicies.core.views import BoundNetwork, Networks, View
-from flowpolicies.flows import action_gradient, memoryless_sigma
+from flowpolicies.core.noise import Noise
+from flowpolicies.core.terms import loss_term
+from flowpolicies.core.types import Batch, Loss, Velocity
+from flowpolicies.core.views import BoundNetwork, Config, Networks, View
+from flowpolicies.flows import action_gradient, lean_adjoint, memoryless_sde, memoryless_sigma, unit_grid
 
 
 def slow_or_frozen(nets: Networks, slow: bool) -> View:
@@ -44,6 +46,27 @@ def adjoint_matching(
     x, t, sigma = torch.stack(list(states[:-1])), grid[:-1], memoryless_sigma(grid[:-1], grid.diff(dim=0))
     drift = vmap(policy)(x, t) - vmap(base)(x, t)
     return (2 / sigma * drift + sigma * adjoints).square().sum((0, -1)).mean()
+
+
+@loss_term(trains="actor_fast")
+def adjoint_loss(nets: Networks, batch: Batch, noise: Noise, cfg: Config) -> Loss:
+    """sum_i |2 / sigma_i (v_fast - v_slow)(s, x_i, t_i) + sigma_i a_i|^2 along the memoryless SDE of v_fast.
+
+    a_T = -inv_temp grad Q(s, x_T), pulled back through the drift of v_slow: `terminal_adjoint`, `lean_adjoint`.
+    QAM's loss of the fine-tuned flow; not weighted by `valid`, as in the authors' code.
+    """
+    base = slow_or_frozen(nets, cfg.target_actor).actor_slow.given(batch.observations)
+    x_0 = noise.actions(batch.actions.shape[:-1])
+    grid = unit_grid(x_0, cfg.flow_steps)
+    rolled_out = fine_tuned(nets.frozen.actor_fast, batch.observations, base, cfg.residual)
+    states, _ = memoryless_sde(rolled_out, base, x_0, grid, noise)
+    q = slow_or_frozen(nets, cfg.use_target_grad).critic
+    terminal = cfg.inv_temp * terminal_adjoint(q, batch.observations, states[-1], cfg.clip_adj)
+    adjoints = lean_adjoint(base, states, grid, terminal)
+    policy = fine_tuned(nets.online.actor_fast, batch.observations, base, cfg.residual)
+    size = terminal.abs()
+    metrics = {"terminal_mean": size.mean(), "terminal_max": size.max(), "terminal_std": size.std(correction=0)}
+    return adjoint_matching(policy, base, states, grid, adjoints), metrics
 
 
 def control_cost(base: Velocity, states: Sequence[Tensor], velocities: Sequence[Tensor], grid: Tensor) -> Tensor:

@@ -230,7 +230,7 @@ class InterruptBetweenSteps(BaseCallback):
 
     def __exit__(self, error: object, *_: object) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)
         if self.is_asked and error is None:  # It came after the last step.
             raise KeyboardInterrupt
 

@@ -149,7 +149,13 @@ def _continue(
     before = folder.read_config()
     _check_agreement(folder, before, record)
     record["commands"] = [*before["commands"], *record["commands"]]
-    return load_checkpoint(algorithm, folder, env, device=settings.device, compile_backend=settings.compile_backend)
+    model = load_checkpoint(algorithm, folder, env, device=settings.device, compile_backend=settings.compile_backend)
+    if model.num_timesteps > 0 and model.offline_steps < settings.steps:
+        raise ValueError(
+            f"'{folder.path}' is in its online phase after {model.offline_steps} offline steps, so --steps "
+            f"{settings.steps} comes too late. Give --steps {model.offline_steps}, or begin a new run with --run-dir."
+        )
+    return model
 
 
 def _check_agreement(folder: RunFolder, before: dict[str, Any], record: dict[str, Any]) -> None:
@@ -203,11 +209,6 @@ class _Run:
         model, settings = self.model, self.settings
         if model.offline_steps or model.num_timesteps:
             tqdm.write(f"Continuing after {model.offline_steps:,} offline and {model.num_timesteps:,} online steps.")
-        if model.num_timesteps > 0 and model.offline_steps < settings.steps:
-            raise ValueError(
-                f"'{self.folder.path}' is in its online phase after {model.offline_steps} offline steps, so --steps "
-                f"{settings.steps} comes too late. Give --steps {model.offline_steps}, or begin a new run."
-            )
         if (steps := settings.steps - model.offline_steps) > 0:
             self._open_log("offline")
             with self.interrupt:
@@ -215,6 +216,8 @@ class _Run:
             self._end_phase("offline", model.offline_steps)
         if (steps := settings.online_steps - model.num_timesteps) > 0:
             self._open_log("online")
+            assert model.env is not None
+            model.env.seed(settings.seed + model.num_timesteps)  # Else a continued run would see its first episodes again.
             with self.interrupt:
                 model.learn(steps, callback=self._callbacks(), reset_num_timesteps=False)
             self._end_phase("online", model.num_timesteps)

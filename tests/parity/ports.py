@@ -44,6 +44,11 @@ def _ifql(config: Config) -> Mapping[str, Any]:
     return {**_num_qs(config), **style, "expectile": config.get("kappa", config.get("expectile", 0.9))}
 
 
+def _dsrl(config: Config) -> Mapping[str, Any]:
+    width = config["action_dim"] * (config["horizon_length"] if config["action_chunking"] else 1)
+    return {**_num_qs(config), "target_entropy_multiplier": -config["target_entropy"] / width}
+
+
 FQL_METRICS = {
     "critic/critic_loss": "critic/loss",
     "critic/q_mean": "critic/q_mean",
@@ -72,7 +77,85 @@ IFQL = Port(
     },
 )
 
+TD_METRICS = {
+    "critic/critic_loss": "critic/loss",
+    "critic/q_mean": "critic/q_mean",
+    "critic/q_max": "critic/q_max",
+    "critic/q_min": "critic/q_min",
+    "actor/flow_loss": "flow_matching/loss",
+}
+
+
+def _cgql(algorithm: str, **metrics: str) -> Port:
+    translated = {f"critic/{theirs}": ours for theirs, ours in metrics.items()}
+    return Port(algorithm, networks={"actor": "actor_flow"}, derived=_num_qs, metrics=TD_METRICS | translated)
+
+
+def _edit(config: Config) -> Mapping[str, Any]:
+    """Edit policies: their target entropy is recorded as a number and, unless None, wins over the multiplier."""
+    width = config["action_dim"] * (config["horizon_length"] if config["action_chunking"] else 1)
+    recorded = config["edit_target_entropy"]
+    multiplier = config["edit_target_entropy_multiplier"] if recorded is None else -recorded / width
+    return {**_num_qs(config), "target_entropy_multiplier": multiplier}
+
+
+def _qam(config: Config) -> Mapping[str, Any]:
+    """QAM and its variants clip the joint gradient at 1 or not at all; BAM always does."""
+    return {**_edit(config), "clip_grad_norm": 1.0 if config["clip_grad"] else None}
+
+
+EDIT_NETWORKS = {"alpha": "temperature", "edit_alpha": "temperature", "actor_bc_flow": "actor_flow"}
+EDIT_METRICS = {
+    "actor/bc_flow_loss": "flow_matching/loss",
+    "actor/edit_q_loss": "edit/q_loss",
+    "actor/edit_entropy_loss": "edit/entropy_loss",
+    "actor/edit_alpha_loss": "edit/temperature_loss",
+    "actor/edit_entropy": "edit/entropy",
+    "actor/edit_alpha": "edit/temperature",
+}
+ADJOINT_METRICS = TD_METRICS | {
+    "actor/adj_loss": "adjoint/loss",
+    "actor/adj_max": "adjoint/terminal_max",
+    "actor/adj_mean": "adjoint/terminal_mean",
+    "actor/adj_std": "adjoint/terminal_std",
+}
+
 PORTS: Mapping[str, Port] = {
+    "bam": Port(
+        "bam", derived=_num_qs, metrics=TD_METRICS | {"actor/bam_loss": "actor/loss", "actor/bc_loss": "actor/cost"}
+    ),
+    "fedit": Port("fedit", networks=EDIT_NETWORKS, derived=_edit, metrics=TD_METRICS | EDIT_METRICS),
+    "qam": Port("qam", derived=_qam, metrics=ADJOINT_METRICS),
+    "qam_e": Port("qam_e", networks=EDIT_NETWORKS, derived=_qam, metrics=ADJOINT_METRICS | EDIT_METRICS),
+    "qam_f": Port(
+        "qam_f",
+        networks={"one_step_actor": "actor_onestep"},
+        hyperparameters={"alpha": "fql_alpha"},
+        derived=_qam,
+        metrics=ADJOINT_METRICS | {"actor/fql_distill_loss": "actor/distill", "actor/fql_q_loss": "actor/q_loss"},
+    ),
+    "cgql": _cgql("cgql"),
+    "cgql_mse": _cgql("cgql_m", noisy_critic_loss="noisy_mse/error"),
+    "cgql_linex": _cgql("cgql_l", noisy_critic_loss="noisy_linex/error"),
+    "dsrl": Port(
+        "dsrl",
+        networks={
+            "actor_bc_flow": "actor_flow",
+            "actor": "latent_actor",
+            "alpha": "temperature",
+            "z_critic": "latent_critic",
+        },
+        derived=_dsrl,
+        metrics=TD_METRICS
+        | {
+            "critic/distill_loss": "latent_critic/loss",
+            "actor/actor_loss": "latent_actor/actor",
+            "actor/alpha_loss": "latent_actor/temperature",
+            "actor/alpha": "latent_actor/alpha",
+            "actor/entropy": "latent_actor/entropy",
+            "actor/q": "latent_actor/q",
+        },
+    ),
     "fql": FQL,
     "qam_fql": FQL,
     "ifql": IFQL,
@@ -83,6 +166,19 @@ PORTS: Mapping[str, Port] = {
         hyperparameters={"time_dim": "time_embed_dim"},
         derived=_qflow,
         metrics={"critic": "critic/loss", "inner_value": "inner_value/loss", "actor": "actor/loss"},
+    ),
+    "rql": Port(
+        "rql",
+        networks={"actor": "actor_flow"},
+        hyperparameters={"horizon": "h", "ensemble": "ensemble_ct", "value_layer_norm": "layer_norm"},
+        metrics={
+            "critic_loss": "value/loss",
+            "q_mean": "value/v_mean",
+            "q_max": "value/v_max",
+            "q_min": "value/v_min",
+            "bc_loss": "actor/bc_loss",
+            "actor_loss": "actor/q_loss",
+        },
     ),
 }
 """Recorded algorithm -> its port. A file `NAME_anything.npz` belongs to the longest NAME that it starts with."""

@@ -88,6 +88,8 @@ class Recording:
             for key, a in self.arrays.items()
             if key.startswith("batch/")
         }
+        if get["rewards"].ndim == 2 and "valid" not in get:
+            return self._time_major_batch(get)
         horizon = 1
         if get["actions"].ndim == 3:
             horizon = get["actions"].shape[1]
@@ -108,6 +110,24 @@ class Recording:
             action_mask=torch.ones_like(get["actions"]),
         )
 
+    def _time_major_batch(self, get: Mapping[str, Tensor]) -> Batch:
+        """Fields `[h + 1, B, ...]`, of which the recorded loss itself makes what it needs (rql_diffusion_family 1.4)."""
+        horizon = len(get["rewards"]) - 1
+        past = get["terminals"].roll(1, 0)
+        past[0] = 0
+        powers = self.gamma ** torch.arange(horizon).unsqueeze(-1)
+        actions = get["actions"][:horizon]
+        return Batch(
+            observations=get["observations"][0],
+            actions=actions.movedim(0, 1).flatten(1),
+            next_observations=get["observations"][horizon],
+            next_actions=torch.zeros_like(actions.movedim(0, 1).flatten(1)),
+            rewards=(powers * (1 - past[:horizon]) * get["rewards"][:horizon]).sum(0),
+            discounts=self.gamma**horizon * get["masks"][horizon - 1],
+            valid=(past.sum(0) <= 1).float(),
+            action_mask=(1 - past[:horizon]).T.repeat_interleave(actions.shape[-1], -1),
+        )
+
     # ------------------------------------------------------------------ weights
 
     def tree(self, prefix: str, target: bool = False) -> Tree:
@@ -121,20 +141,28 @@ class Recording:
                 continue
             network = network.removeprefix("target_")
             ours = self.port.networks.get(network, network)
-            trees.setdefault(ours, {})[self._parameter(ours, path)] = torch.from_numpy(array.copy())
+            name = self._parameter(ours, path)
+            if name.startswith("log_std.") and not hasattr(self.modules.get(ours), "log_std"):
+                continue  # A distribution of which the algorithm uses the mean only.
+            trees.setdefault(ours, {})[name] = torch.from_numpy(array.copy())
         return trees
 
     def _parameter(self, network: str, path: str) -> str:
         """Our name of a recorded parameter. The names of inner modules vary, so that of our MLP is what counts."""
         inner, _, name = path.partition("/")
         if inner in HEADS:
-            return f"{HEADS[inner]}.{name}".replace("kernel", "weight")
+            head = "net.output" if HEADS[inner] == "mean" and self._deterministic(network) else HEADS[inner]
+            return f"{head}.{name}".replace("kernel", "weight")
         for pattern, replacement in LAYERS:
             name = re.sub(pattern, replacement, name)
         for part, module in self.modules[network].named_children() if network in self.modules else ():
             if isinstance(module, MLP):
                 return f"{part}.{name}".replace(f"layers.{len(module.layers)}.", "output.")
         return name or inner
+
+    def _deterministic(self, network: str) -> bool:
+        """Whether our module has no head for the mean: the output of its MLP takes that place."""
+        return network in self.modules and not hasattr(self.modules[network], "mean")
 
     def weights(self, prefix: str, target: bool = False) -> Tree:
         """`tree`, reshaped to our modules' parameters and in their order.
@@ -164,15 +192,15 @@ class Recording:
         values = {key: torch.from_numpy(self.arrays[key].copy()) for key in keys}
         return [value.movedim(0, -1) if "_normal_jax" in key else value for key, value in values.items()]
 
-    def learner(self) -> Learner:
-        """The public learner with the algorithm's own loss terms."""
+    def learner(self, clipped: bool = True) -> Learner:
+        """The public learner with the algorithm's own loss terms. Gradients were recorded before they were clipped."""
         return Learner(
             self.modules,
             self.specs,
             self.algorithm.losses,
             self.cfg,
             action_dim=self.action_dim,
-            clip_grad_norm=self.cfg.clip_grad_norm,
+            clip_grad_norm=self.cfg.clip_grad_norm if clipped else None,
         )
 
     def state(self) -> LearnerState:

@@ -1,0 +1,120 @@
+"""BC, FQL and Q-Flow, three seeds each, on the demo's data: docs/results/pointmaze-medium.md and the numbers beside it.
+
+    python benchmarks/learning.py
+
+Runs the package's own commands, two at a time; a run that is done is not repeated.
+"""
+
+from __future__ import annotations
+
+import csv
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+
+from flowpolicies.data import generate_dataset
+from flowpolicies.policies.evaluation import mean_interval, success_interval
+from flowpolicies.training.demo import DemoSettings, Job, address, run_jobs
+from flowpolicies.training.plots import plot_learning_curves
+from flowpolicies.training.record import describe_hardware, source_commit
+from flowpolicies.training.runs import RunFolder
+
+import numpy as np
+
+SEEDS = (0, 1, 2)
+STEPS = 6000
+EPISODES = 50
+TASK = 1
+RUNS = Path("runs/learning")
+RESULTS = Path("docs/results")
+LABELS = {"bc": "BC", "fql": "FQL", "qflow": "Q-Flow"}
+
+
+def command(algorithm: str, seed: int, settings: DemoSettings, data_dir: Path) -> tuple[str, ...]:
+    """The command line of one run."""
+    width = (str(settings.width),) * 2
+    words = ["train", algorithm, "--dataset", address(settings, TASK), "--data-dir", str(data_dir)]
+    words += ["--run-dir", str(RUNS / f"{algorithm}-seed{seed}"), "--resume", "--seed", str(seed)]
+    words += ["--steps", str(STEPS), "--log-every", "100", "--checkpoint-every", "2000"]
+    words += ["--eval-every", "1000", "--eval-episodes", str(EPISODES)]
+    words += ["--batch-size", str(settings.batch_size), "--learning-rate", str(settings.learning_rate)]
+    words += ["--horizon", str(settings.horizon), "--flow-steps", str(settings.flow_steps)]
+    words += ["--actor-hidden-dims", *width]
+    if algorithm != "bc":
+        words += ["--gamma", str(settings.gamma), "--tau", str(settings.tau), "--value-hidden-dims", *width]
+    if algorithm == "qflow":
+        words += ["--guidance-lambda", str(settings.guidance_lambda)]
+    if algorithm == "fql":
+        words += ["--alpha", "1", "--normalize-q-loss"]
+    return tuple(words)
+
+
+def main() -> None:
+    settings = DemoSettings()
+    data_dir = generate_dataset(
+        address(settings, TASK),
+        num_episodes=settings.episodes,
+        seed=settings.seed,
+        workers=2,
+        data_dir=settings.data_dir.expanduser() / f"{settings.episodes}-episodes-seed{settings.seed}",
+    ).parent
+    jobs = {}
+    for algorithm in LABELS:
+        for seed in SEEDS:
+            folder = RunFolder(RUNS / f"{algorithm}-seed{seed}")
+            words = command(algorithm, seed, settings, data_dir)
+            jobs[algorithm, seed] = Job(folder, (words,), STEPS, folder.model)
+    run_jobs([job for job in jobs.values() if not job.result.is_file()], 2)
+    rows = {key: job.folder.read_evaluations() for key, job in jobs.items()}
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    with (RESULTS / "pointmaze-medium.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["algorithm", "seed", "step", "episodes", "success", "length"])
+        for (algorithm, seed), found in rows.items():
+            writer.writerows([algorithm, seed, r.step, r.episodes, r.success, r.length] for r in found)
+    curves = {LABELS[a]: [r for s in SEEDS for r in rows[a, s]] for a in LABELS}
+    title = f"{settings.dataset}, task {TASK}, {len(SEEDS)} seeds"
+    plot_learning_curves(curves, RESULTS / "pointmaze-medium.png", title=title)
+    (RESULTS / "pointmaze-medium.md").write_text(page(settings, rows, jobs))
+
+
+def page(settings: DemoSettings, rows: dict, jobs: dict) -> str:
+    """The table, and all that is needed to make it again."""
+    hardware = describe_hardware()
+    lines = [
+        f"# Learning on locally generated {settings.dataset}, task {TASK}",
+        "",
+        f"Success in percent after {STEPS} gradient steps, {EPISODES} sampled episodes per seed. The interval over seeds is",
+        "a bootstrap of their means (three seeds: wide, and not to be trusted far); the one over episodes is Wilson's,",
+        "pooled.",
+        "",
+        "| algorithm | " + " | ".join(f"seed {s}" for s in SEEDS) + " | mean [95 % over seeds] | pooled [95 % over episodes] |",
+        "|---|" + "---|" * (len(SEEDS) + 2),
+    ]
+    for algorithm, label in LABELS.items():
+        last = [rows[algorithm, seed][-1] for seed in SEEDS]
+        found = mean_interval(np.array([r.success for r in last]))
+        pooled = success_interval(round(sum(r.success * r.episodes for r in last)), sum(r.episodes for r in last))
+        cells = [f"{100 * r.success:.0f}" for r in last]
+        cells += [f"{100 * i.mean:.0f} [{100 * i.low:.0f}, {100 * i.high:.0f}]" for i in (found, pooled)]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "![learning curves](pointmaze-medium.png)",
+        "",
+        "All evaluations: [pointmaze-medium.csv](pointmaze-medium.csv).",
+        "",
+        f"Made by `python benchmarks/learning.py` at commit `{source_commit(Path.cwd())}` on {hardware}, one thread per run.",
+        f"Data: {settings.episodes} episodes of 1,001 steps from OGBench's oracle, seed {settings.seed}. Settings (the demo's):",
+        f"`{ {k: v for k, v in asdict(settings).items() if k in ('horizon', 'width', 'batch_size', 'gamma', 'tau')} }`.",
+        "FQL ran at one setting, alpha 1 with `normalize_q_loss`, not tuned. The commands, for seed 0:",
+        "",
+        "```sh",
+        *(shlex.join(("flowpolicies", *jobs[algorithm, 0].commands[0])) for algorithm in LABELS),
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Q-learning with adjoint matching: QAM, QAM-F (a one-step student) and QAM-E (an edit policy).
+
+Li and Levine, "Q-learning with Adjoint Matching", https://arxiv.org/abs/2601.14234
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+from flowpolicies.algorithms.base import OfflineAlgorithm
+from flowpolicies.algorithms.config import FineTunedConfig, critic, edit_actor, fine_tuned_flow, velocity
+from flowpolicies.core import Batch, Loss, LossTerm, Network, Networks, Noise, ReplayedNoise, loss_term
+from flowpolicies.losses import adjoint_loss, edit_objective, flow_matching, maximise_q, td_loss
+from flowpolicies.networks import Temperature
+from flowpolicies.samplers import Edit, OneStep, Sampler, best_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdjointConfig(FineTunedConfig):
+    """Abstract: what the three variants share."""
+
+    clip_adj: bool = True
+    """Value the end of the SDE after clipping it to [-1, 1]: no gradient of Q along saturated coordinates."""
+    use_target_grad: bool = True
+    """The adjoint starts from the gradient of the target critics, otherwise of the current ones."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class QAMConfig(AdjointConfig):
+    """Hyperparameters of QAM."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class QAMFConfig(AdjointConfig):
+    """Hyperparameters of QAM-F."""
+
+    alpha: float = 30.0
+    """Weight of the distillation into the one-step policy (the authors use 3 to 300)."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class QAMEConfig(AdjointConfig):
+    """Hyperparameters of QAM-E."""
+
+    edit_scale: float = 0.1
+    """Size of the largest edit per action dimension (the authors use 0.1, and 0.9 on puzzle-4x4)."""
+    target_entropy_multiplier: float = 0.5
+    """The edit policy's target entropy is minus this, per dimension of the action (chunk)."""
+
+
+def _one_step(cfg: QAMFConfig) -> Sampler:
+    return OneStep("actor_onestep")
+
+
+def _edited(cfg: QAMEConfig) -> Sampler:
+    return Edit(fine_tuned_flow(cfg), cfg.edit_scale)
+
+
+def _critic_loss(acting: Callable[[Any], Sampler]) -> LossTerm:
+    @loss_term(trains="critic")
+    def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: AdjointConfig) -> Loss:
+        """(Q(s, a) - r - gamma Qbar(s', a'))^2, a' from the acting rule."""
+        sampler = best_of(acting(cfg), cfg.best_of_n)
+        return td_loss(nets, batch, sampler(nets.frozen, batch.next_observations, noise), cfg.q_agg, cfg.rho)
+
+    return critic_loss
+
+
+@loss_term(trains="actor_slow")
+def flow_matching_loss(nets: Networks, batch: Batch, noise: Noise, cfg: AdjointConfig) -> Loss:
+    """|v_slow(s, x_t, t) - (x_1 - x_0)|^2: the behaviour flow."""
+    return flow_matching(nets.online.actor_slow, batch, noise), {}
+
+
+@loss_term(trains="actor_onestep")
+def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QAMFConfig) -> Loss:
+    """alpha |mu(s, z) - Psi(s, z)|^2 - Q(s, mu(s, z)), Psi the fine-tuned flow from z."""
+    z = noise.actions(batch.actions.shape[:-1])
+    landed = fine_tuned_flow(cfg)(nets.frozen, batch.observations, ReplayedNoise(z.shape[-1], [z]))
+    student = nets.online.actor_onestep(batch.observations, z)
+    distill, q_loss = (student - landed).square().mean(), maximise_q(nets, batch, student)
+    return cfg.alpha * distill + q_loss, {"distill": distill, "q_loss": q_loss}
+
+
+@loss_term(trains=("edit_actor", "temperature"))
+def edit_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QAMEConfig) -> Loss:
+    """-Q(s, a + scale e) + alpha log pi(e | s, a) + alpha (H - H_target), a from the fine-tuned flow."""
+    target_entropy = -cfg.target_entropy_multiplier * batch.actions.shape[-1]
+    return edit_objective(nets, batch, noise, fine_tuned_flow(cfg), cfg.edit_scale, target_entropy)
+
+
+def _flows(cfg: AdjointConfig, tau: float) -> dict[str, Network]:
+    flows = {"actor_slow": velocity(cfg, target_rate=tau), "actor_fast": velocity(cfg)}
+    return {"critic": critic(cfg, target_rate=tau), **flows}
+
+
+@final
+class QAM(OfflineAlgorithm):
+    """Q-learning with adjoint matching: fine-tune the behaviour flow towards high Q along a memoryless SDE."""
+
+    Config, losses = QAMConfig, (_critic_loss(fine_tuned_flow), flow_matching_loss, adjoint_loss)
+
+    @staticmethod
+    def networks(cfg: QAMConfig, tau: float) -> dict[str, Network]:
+        return _flows(cfg, tau)
+
+    @staticmethod
+    def sampler(cfg: QAMConfig) -> Sampler:
+        return best_of(fine_tuned_flow(cfg), cfg.best_of_n)
+
+
+@final
+class QAMF(OfflineAlgorithm):
+    """QAM-F: distil the fine-tuned flow into a one-step policy that also climbs Q, as FQL does."""
+
+    name = "qam_f"
+    Config, losses = QAMFConfig, (_critic_loss(_one_step), flow_matching_loss, adjoint_loss, actor_loss)
+
+    @staticmethod
+    def networks(cfg: QAMFConfig, tau: float) -> dict[str, Network]:
+        return _flows(cfg, tau) | {"actor_onestep": velocity(cfg, time_embedding="none")}
+
+    @staticmethod
+    def sampler(cfg: QAMFConfig) -> Sampler:
+        return best_of(_one_step(cfg), cfg.best_of_n)
+
+
+@final
+class QAME(OfflineAlgorithm):
+    """QAM-E: edit the fine-tuned flow's actions with a small tanh-normal policy that climbs Q."""
+
+    name = "qam_e"
+    Config, losses = QAMEConfig, (_critic_loss(_edited), flow_matching_loss, adjoint_loss, edit_loss)
+
+    @staticmethod
+    def networks(cfg: QAMEConfig, tau: float) -> dict[str, Network]:
+        return _flows(cfg, tau) | {"edit_actor": edit_actor(cfg), "temperature": Network(Temperature)}
+
+    @staticmethod
+    def sampler(cfg: QAMEConfig) -> Sampler:
+        return best_of(_edited(cfg), cfg.best_of_n)
