@@ -12,14 +12,14 @@ import shlex
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from flowpolicies.data import generate_dataset
 from flowpolicies.policies.evaluation import mean_interval, success_interval
 from flowpolicies.training.demo import DemoSettings, Job, address, run_jobs
 from flowpolicies.training.plots import plot_learning_curves
 from flowpolicies.training.record import describe_hardware, source_commit
 from flowpolicies.training.runs import RunFolder
-
-import numpy as np
 
 SEEDS = (0, 1, 2)
 STEPS = 6000
@@ -80,15 +80,17 @@ def main() -> None:
 
 def page(settings: DemoSettings, rows: dict, jobs: dict) -> str:
     """The table, and all that is needed to make it again."""
-    hardware = describe_hardware()
+    hardware = ", ".join(f"{key} {value}" for key, value in describe_hardware().items())
+    shown = {k: v for k, v in asdict(settings).items() if k in ("horizon", "width", "batch_size", "gamma", "tau")}
     lines = [
         f"# Learning on locally generated {settings.dataset}, task {TASK}",
         "",
-        f"Success in percent after {STEPS} gradient steps, {EPISODES} sampled episodes per seed. The interval over seeds is",
-        "a bootstrap of their means (three seeds: wide, and not to be trusted far); the one over episodes is Wilson's,",
-        "pooled.",
+        f"Success in percent after {STEPS} gradient steps, {EPISODES} sampled episodes per seed. The interval over seeds",
+        "is a bootstrap of their means (three seeds: not to be trusted far); the one over episodes is Wilson's, pooled.",
         "",
-        "| algorithm | " + " | ".join(f"seed {s}" for s in SEEDS) + " | mean [95 % over seeds] | pooled [95 % over episodes] |",
+        "| algorithm | "
+        + " | ".join(f"seed {s}" for s in SEEDS)
+        + " | mean [95 % over seeds] | pooled [95 % over episodes] |",
         "|---|" + "---|" * (len(SEEDS) + 2),
     ]
     for algorithm, label in LABELS.items():
@@ -104,9 +106,10 @@ def page(settings: DemoSettings, rows: dict, jobs: dict) -> str:
         "",
         "All evaluations: [pointmaze-medium.csv](pointmaze-medium.csv).",
         "",
-        f"Made by `python benchmarks/learning.py` at commit `{source_commit(Path.cwd())}` on {hardware}, one thread per run.",
-        f"Data: {settings.episodes} episodes of 1,001 steps from OGBench's oracle, seed {settings.seed}. Settings (the demo's):",
-        f"`{ {k: v for k, v in asdict(settings).items() if k in ('horizon', 'width', 'batch_size', 'gamma', 'tau')} }`.",
+        f"Made by `python benchmarks/learning.py` at commit `{source_commit(Path.cwd())}`, one thread per run, on",
+        f"{hardware}.",
+        f"Data: {settings.episodes} episodes of 1,001 steps from OGBench's oracle, seed {settings.seed}. The demo's",
+        f"settings: `{shown}`.",
         "FQL ran at one setting, alpha 1 with `normalize_q_loss`, not tuned. The commands, for seed 0:",
         "",
         "```sh",

@@ -103,8 +103,8 @@ def noisy_mse_loss(nets: Networks, batch: Batch, noise: Noise, cfg: CGQLMConfig)
 def linex(noisy: Tensor, clean: Tensor, inv_temp: float, clip: float) -> Tensor:
     """exp(d) + kappa q where d = kappa (q_clean - q) <= clip, and d above; element by element.
 
-    Its minimiser is the log-mean-exp of `clean`. Deviation from convexity, as in the authors' code: at the clip value and
-    slope drop, from kappa (e^clip - 1) to kappa.
+    Without the clip it is minimal at q = log mean exp(kappa q_clean) / kappa. At the clip the value jumps and the slope
+    drops from kappa (e^clip - 1) to kappa, as in the authors' code.
     """
     delta = inv_temp * (clean - noisy)
     # Clamped, because an exponential that overflows has no gradient even where it is not selected.

@@ -65,11 +65,16 @@ def latent_actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DSRLConfi
     """alpha log pi(y | s) - Z(s, c y), y in (-1, 1); and alpha (H - H_target) for the temperature alpha."""
     y, log_probs = nets.online.latent_actor(batch.observations, noise.actions(batch.rewards.shape))
     q = nets.frozen.latent_critic(batch.observations, cfg.noise_scale * y).mean(0)
-    alpha = nets.frozen.temperature()
-    actor = (alpha * log_probs - q).mean()
-    temperature = temperature_loss(nets, log_probs, -cfg.target_entropy_multiplier * batch.actions.shape[-1])
-    metrics = {"actor": actor, "temperature": temperature, "alpha": alpha, "entropy": -log_probs.mean(), "q": q.mean()}
-    return actor + temperature, metrics
+    q_loss, entropy_loss = -q.mean(), (nets.frozen.temperature() * log_probs).mean()
+    alpha_loss = temperature_loss(nets, log_probs, -cfg.target_entropy_multiplier * batch.actions.shape[-1])
+    metrics = {
+        "q_loss": q_loss,
+        "entropy_loss": entropy_loss,
+        "temperature_loss": alpha_loss,
+        "entropy": -log_probs.mean(),
+        "temperature": nets.frozen.temperature(),
+    }
+    return q_loss + entropy_loss + alpha_loss, metrics
 
 
 @final
@@ -81,13 +86,13 @@ class DSRL(OfflineAlgorithm):
 
     @staticmethod
     def networks(cfg: DSRLConfig, tau: float) -> dict[str, Network]:
-        sizes = {"hidden_dims": cfg.actor_hidden_dims, "layer_norm": cfg.actor_layer_norm}
+        actor = partial(TanhNormal, hidden_dims=cfg.actor_hidden_dims, layer_norm=cfg.actor_layer_norm)
         return {
             "critic": critic(cfg, target_rate=tau),
             "latent_critic": critic(cfg),
             "actor_flow": velocity(cfg, target_rate=tau),
-            "latent_actor": Network(partial(TanhNormal, **sizes)),
-            "temperature": Network(partial(Temperature, initial=1.0)),
+            "latent_actor": Network(actor),
+            "temperature": Network(Temperature),
         }
 
     @staticmethod

@@ -19,12 +19,12 @@ from flowpolicies.cli.listing import List
 from flowpolicies.cli.rollout import Rollout
 from flowpolicies.cli.train import train_command
 
-Table = Mapping[str, type[Command] | Group]
+Entry = type[Command] | Group
 
 DESCRIPTION = "Flow policies for offline and offline-to-online reinforcement learning."
 
 
-def commands() -> Table:
+def commands() -> dict[str, Entry]:
     """The commands. A line here is all that a new one needs."""
     return {
         "train": Group("Train an algorithm.", {name: train_command(cls) for name, cls in ALGORITHMS.items()}),
@@ -40,45 +40,66 @@ def main(args: Sequence[str] | None = None) -> int:
     """Runs a command line, without the program's name; None: that of the process.
 
     Returns:
-        The exit code: 0, 2 for wrong input, 130 after Ctrl-C.
+        The exit code: 0, 2 for wrong input, 130 after Ctrl-C, 141 if nobody reads the output.
     """
     words = list(sys.argv[1:] if args is None else args)
     try:
-        _parse(words).run(words)
-    except SystemExit as stop:  # tyro has printed help, or what is wrong.
-        code = stop.code if isinstance(stop.code, int) else 0
-        if code == 0:
-            print("\nexamples:\n" + "\n".join(f"  {line}" for line in _examples(words)))
-        return code
+        return _run(words)
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # The reader of our output, such as `head`, has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (ValueError, TypeError, OSError, ImportError) as error:
         if "--debug" in words or os.environ.get("FLOWPOLICIES_DEBUG", "0") not in ("", "0"):
             raise
         print(f"flowpolicies: {error or type(error).__name__}", file=sys.stderr)
         return 2
+
+
+def _run(words: Sequence[str]) -> int:
+    try:
+        command = _parse(words)
+    except SystemExit as stop:  # tyro has printed help, or what is wrong.
+        if stop.code == 0:
+            print("\nexamples:\n" + "\n".join(f"  {line}" for line in _examples(words)))
+        return int(stop.code or 0)
+    command.run(words)
     return 0
 
 
 def _parse(words: Sequence[str]) -> Command:
+    """The command, or tyro's help or complaint; tyro sees only the part of the table that the words lead to."""
     if len(words) > 1 and words[0] == "train" and not words[1].startswith("-"):
         get_algorithm(words[1])  # Finds those of other packages, and knows what was meant.
-    command = tyro.cli(
-        _union(commands()),
-        args=words,
-        prog="flowpolicies",
-        description=DESCRIPTION,
+    path, entry = _find(words)
+    parsed: Command = tyro.cli(
+        _union(entry.commands) if isinstance(entry, Group) else cast(Any, entry),
+        args=words[len(path) :],
+        prog=" ".join(("flowpolicies", *path)),
+        description=entry.description if isinstance(entry, Group) else None,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
-    return cast(Command, command)
+    return parsed
 
 
-def _union(table: Table) -> Any:
+def _find(words: Sequence[str]) -> tuple[tuple[str, ...], Entry]:
+    """The words that name a command or a group, and what they name."""
+    path: tuple[str, ...] = ()
+    entry: Entry = Group(DESCRIPTION, commands())
+    for word in words:
+        if not isinstance(entry, Group) or word not in entry.commands:
+            break
+        path, entry = (*path, word), entry.commands[word]
+    return path, entry
+
+
+def _union(table: Mapping[str, Entry]) -> Any:
     """The type that tyro parses."""
     return Union[tuple(_subcommand(name, entry) for name, entry in table.items())]  # noqa: UP007
 
 
-def _subcommand(name: str, entry: type[Command] | Group) -> Any:
+def _subcommand(name: str, entry: Entry) -> Any:
     if isinstance(entry, Group):
         return Annotated[_union(entry.commands), tyro.conf.subcommand(name, description=entry.description)]
     return Annotated[entry, tyro.conf.subcommand(name)]
@@ -86,19 +107,15 @@ def _subcommand(name: str, entry: type[Command] | Group) -> Any:
 
 def _examples(words: Sequence[str]) -> list[str]:
     """Of the command that help was asked about; of a group, the first ones of its commands."""
-    entry: Table | type[Command] = commands()
-    for word in words:
-        if isinstance(entry, Mapping) and word in entry:
-            found = entry[word]
-            entry = found.commands if isinstance(found, Group) else found
-    if isinstance(entry, Mapping):
+    _, entry = _find(words)
+    if isinstance(entry, Group):
         return list(islice((leaf.examples[0] for leaf in _leaves(entry)), 3))
     return list(entry.examples)
 
 
-def _leaves(table: Table) -> Iterator[type[Command]]:
-    for entry in table.values():
+def _leaves(group: Group) -> Iterator[type[Command]]:
+    for entry in group.commands.values():
         if isinstance(entry, Group):
-            yield from entry.commands.values()
+            yield from _leaves(entry)
         else:
             yield entry

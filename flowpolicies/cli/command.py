@@ -27,4 +27,4 @@ class Group(NamedTuple):
     """Commands behind a common word."""
 
     description: str
-    commands: Mapping[str, type[Command]]
+    commands: Mapping[str, type[Command] | Group]

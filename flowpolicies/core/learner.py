@@ -66,6 +66,7 @@ class Learner:
             raise ValueError(f"two loss terms share a name: {[term.name for term in terms]}")
         self.action_dim, self.clip_grad_norm = action_dim, clip_grad_norm
         self.compile_backend, self.n_seeds = compile_backend, n_seeds
+        self.uses_functorch = compile_backend is not None or n_seeds is not None
         self._updates: dict[Step, Callable[..., Metrics]] = {}
         self._draws: dict[tuple[Step, int], list[list[Draw]]] = {}
 
@@ -141,7 +142,7 @@ class Learner:
 
     def _differentiate(self, total: Callable[[Tree], tuple[Tensor, Metrics]], trained: Tree) -> tuple[Tree, Metrics]:
         """The gradient; by autograd for a single eager run, which costs a quarter less per step than functorch."""
-        if self.compile_backend is not None or self.n_seeds is not None:
+        if self.uses_functorch:
             return grad(total, has_aux=True)(trained)  # type: ignore[no-any-return]
         leaves = {name: {key: p.detach().requires_grad_() for key, p in tree.items()} for name, tree in trained.items()}
         loss, metrics = total(leaves)

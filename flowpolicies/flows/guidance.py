@@ -37,7 +37,7 @@ def lean_adjoint(base: Velocity, states: Sequence[Tensor], grid: Tensor, termina
     """
     adjoint, adjoints = terminal, []
     for x, t, h in reversed(list(zip(states[:-1], grid[1:], grid.diff(dim=0), strict=True))):
-        _, pull_back = vjp(partial(_memoryless_drift, base, t), x)
+        pull_back = vjp(partial(_memoryless_drift, base, t), x)[1]
         adjoint = adjoint + h * pull_back(adjoint)[0]
         adjoints.append(adjoint)
     return torch.stack(adjoints[::-1])

@@ -20,7 +20,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
-from flowpolicies.core import GeneratorNoise, Network, Noise, View, ZeroNoise
+from flowpolicies.core import GeneratorNoise, Network, Noise, ReplayedNoise, View, ZeroNoise
 from flowpolicies.data.layout import check_action_space, flatten_tensors, observation_dim, observation_layout
 from flowpolicies.data.spaces import space_from_json, space_to_json
 from flowpolicies.networks import Encoded, ImpalaVariant, ObservationEncoder, Part
@@ -125,12 +125,12 @@ class FlowPolicy(BasePolicy):
 
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
         """The first action of a fresh plan, `[N, A]` in [-1, 1]."""
-        return self._plan(observation, deterministic, self.view())[:, 0]
+        return self._plan(observation, self.noise(deterministic), self.view())[:, 0]
 
-    def _plan(self, observation: Tensor | dict[str, Tensor], deterministic: bool, view: View) -> Tensor:
+    def _plan(self, observation: Tensor | dict[str, Tensor], noise: Noise, view: View) -> Tensor:
         flat = flatten_tensors(self.observation_space, observation)
         with torch.no_grad():
-            chunks = self.sampler(view, flat, self.noise(deterministic))
+            chunks = self.sampler(view, flat, noise)
         return chunks.reshape(len(flat), self.horizon, -1)
 
     def predict(
@@ -176,11 +176,23 @@ class FlowPolicy(BasePolicy):
         if replan.any():
             rows = torch.as_tensor(replan.nonzero()[0], device=self.device)
             asked = {k: v[rows] for k, v in tensor.items()} if isinstance(tensor, dict) else tensor[rows]
-            queue[replan] = self._to_space(self._plan(asked, deterministic, self.view(explore)))
+            queue[replan] = self._to_space(self._plan(asked, self.noise(deterministic), self.view(explore)))
             position[replan] = 0
         actions = queue[np.arange(n), position]
         new_state = (queue, position + 1) if self.horizon > 1 else None
         return (actions if vectorized else actions[0]), new_state
+
+    def plan_from(self, observation: Observation, noise: np.ndarray) -> np.ndarray:
+        """The action chunks that grow from a given noise, `[N, H, *action_shape]`, in the units of the action space.
+
+        Args:
+            observation: a batch of N.
+            noise: where the flow starts, `[N, H * A]`; a sampler that draws anything else refuses it.
+        """
+        self.set_training_mode(False)
+        tensor, _ = self.obs_to_tensor(observation)
+        start = torch.as_tensor(noise, dtype=torch.float32, device=self.device)
+        return self._to_space(self._plan(tensor, ReplayedNoise(self.chunk_dim, [start]), self.view()))
 
     def _queue(self, state: State | None, n: int) -> tuple[np.ndarray, np.ndarray]:
         shape = (n, self.horizon, *self.action_space.shape)

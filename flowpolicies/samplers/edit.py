@@ -28,5 +28,5 @@ class Edit:
 
     def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
         actions = self.inner(nets, observations, noise)
-        edits, _ = nets[self.actor](observations, actions, noise.actions(observations.shape[:-1]))
+        edits = nets[self.actor](observations, actions, noise.actions(observations.shape[:-1]))[0]
         return (actions + self.scale * edits).clamp(-1, 1)

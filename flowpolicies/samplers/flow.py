@@ -105,8 +105,8 @@ class Guided:
 class ClassifierGuided:
     """CGQL: dx/dt = v(s, x, t) + c/t (kappa (1 - t) grad_x Q(s, x, tau) + x), clipped to [-1, 1] at the end.
 
-    The added velocity is c times that of a flow whose score is kappa grad Q. At t = 0 it is left out, because 1/t has no
-    value there. The critic takes a flow time tau.
+    The added velocity is c times that of a flow whose score is kappa grad Q. At t = 0, where 1/t has no value, it is
+    left out. The critic takes a flow time tau.
     """
 
     field: str = "actor_flow"
@@ -128,7 +128,7 @@ class ClassifierGuided:
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:
             tau = t if self.critic_time == "current" else torch.ones_like(t)
-            climb = grad(lambda x: critic(x, tau).mean(0).sum())(x)
+            climb: Tensor = grad(lambda x: critic(x, tau).mean(0).sum())(x)
             return field(x, t) + self.guidance_coef / t * (self.inv_temp * (1 - t) * climb + x)
 
         grid = unit_grid(x, self.steps)

@@ -41,13 +41,13 @@ class DemoSettings:
     """Training episodes of the dataset, of 1,001 steps each (OGBench's file has 1,000)."""
     tasks: tuple[int, ...] = (1, 2, 3, 4, 5)
     """OGBench's tasks: start and goal. Q-Flow trains once per task, because each has its own reward; BC once."""
-    steps: int = 4000
+    steps: int = 6000
     """Offline gradient steps of Q-Flow."""
     bc_steps: int = 3000
     """Gradient steps of BC."""
     online_steps: int = 2000
     """Environment steps of fine-tuning, per task."""
-    eval_every: int = 1000
+    eval_every: int = 2000
     """Steps between two evaluations."""
     eval_episodes: int = 20
     """Episodes per evaluation and task."""

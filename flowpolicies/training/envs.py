@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -29,9 +30,16 @@ def make_vec_env(address: str, n_envs: int = 1, seed: int | None = None) -> VecE
     makers: list[Callable[[], gym.Env[Any, Any]]] = [partial(_make, address, own_process=n_envs > 1)] * n_envs
     if n_envs > 1:
         make_env(address).close()  # An address that is wrong is better refused here than in a process.
+        _share_imports()
     env: VecEnv = DummyVecEnv(makers) if n_envs == 1 else SubprocVecEnv(makers)
     env.seed(seed)
     return env
+
+
+def _share_imports() -> None:
+    """Lets processes be copies of one that has imported all they need, which takes seconds, and is done once."""
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
 
 
 def _make(address: str, *, own_process: bool) -> gym.Env[Any, Any]:

@@ -45,4 +45,4 @@ def _algorithm_of(path: Path) -> type[OfflineAlgorithm]:
     for algorithm in ALGORITHMS.values():
         if algorithm.Config is config:
             return algorithm
-    raise ValueError(f"'{path}' is not a model of flowpolicies (its configuration is a {config.__name__}).")
+    raise ValueError(f"'{path}' is not a model that an algorithm of flowpolicies saved.")

@@ -217,7 +217,9 @@ class _Run:
         if (steps := settings.online_steps - model.num_timesteps) > 0:
             self._open_log("online")
             assert model.env is not None
-            model.env.seed(settings.seed + model.num_timesteps)  # Else a continued run would see its first episodes again.
+            model.env.seed(
+                settings.seed + model.num_timesteps
+            )  # Else a continued run would see its first episodes again.
             with self.interrupt:
                 model.learn(steps, callback=self._callbacks(), reset_num_timesteps=False)
             self._end_phase("online", model.num_timesteps)

@@ -68,7 +68,7 @@ def test_windows_follow_the_reference_recursion(length: int, ends: list[bool], k
     columns = [data.rewards, data.masks, data.terminals, data.next_observations[:, 0]]
     for start in range(len(data) - length + 1):
         expected = reference(*columns, start, length, 0.9)
-        got = [float(store.cached.rewards[start]), float(store.cached.masks[start]), float(store.cached.valid[start])]
+        got = store.cached.returns[start].tolist()
         got.append(float(data.next_observations[store.cached.last[start], 0]))
         assert got == pytest.approx(expected, rel=1e-6)
 

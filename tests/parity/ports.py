@@ -44,11 +44,6 @@ def _ifql(config: Config) -> Mapping[str, Any]:
     return {**_num_qs(config), **style, "expectile": config.get("kappa", config.get("expectile", 0.9))}
 
 
-def _dsrl(config: Config) -> Mapping[str, Any]:
-    width = config["action_dim"] * (config["horizon_length"] if config["action_chunking"] else 1)
-    return {**_num_qs(config), "target_entropy_multiplier": -config["target_entropy"] / width}
-
-
 FQL_METRICS = {
     "critic/critic_loss": "critic/loss",
     "critic/q_mean": "critic/q_mean",
@@ -97,6 +92,11 @@ def _edit(config: Config) -> Mapping[str, Any]:
     recorded = config["edit_target_entropy"]
     multiplier = config["edit_target_entropy_multiplier"] if recorded is None else -recorded / width
     return {**_num_qs(config), "target_entropy_multiplier": multiplier}
+
+
+def _dsrl(config: Config) -> Mapping[str, Any]:
+    named = {f"edit_{key}": config[key] for key in ("target_entropy", "target_entropy_multiplier")}
+    return _edit({**config, **named})
 
 
 def _qam(config: Config) -> Mapping[str, Any]:
@@ -149,11 +149,9 @@ PORTS: Mapping[str, Port] = {
         metrics=TD_METRICS
         | {
             "critic/distill_loss": "latent_critic/loss",
-            "actor/actor_loss": "latent_actor/actor",
-            "actor/alpha_loss": "latent_actor/temperature",
-            "actor/alpha": "latent_actor/alpha",
+            "actor/alpha_loss": "latent_actor/temperature_loss",
+            "actor/alpha": "latent_actor/temperature",
             "actor/entropy": "latent_actor/entropy",
-            "actor/q": "latent_actor/q",
         },
     ),
     "fql": FQL,

@@ -270,6 +270,9 @@ def test_slow_copies_act_in_predict_and_not_when_exploring() -> None:
     slow, raw = policy.predict(obs, deterministic=True)[0], policy.predict(obs, deterministic=True, explore=True)[0]
     assert (slow == 2).all()
     assert (raw < 2).all()
+    always = make(act_with=("actor_flow",), explore_with=("actor_flow",))
+    always.targets["actor_flow"].net.output.bias += 10
+    assert (always.predict(obs, deterministic=True, explore=True)[0] == 2).all()
 
 
 def test_sampler_is_exchanged_at_test_time() -> None:

@@ -1,0 +1,71 @@
+"""QFQL's numbers, worked out by hand from rql_diffusion_family 11 with linear stand-ins for the networks."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from flowpolicies.algorithms.qfql import QFQL, QFQLConfig, critic_loss
+from flowpolicies.core import Batch, Networks, ReplayedNoise, View
+from flowpolicies.samplers import Guided
+
+
+class Call:
+    def __init__(self, fn) -> None:
+        self.fn = fn
+
+    def __call__(self, *inputs):
+        return self.fn(*inputs)
+
+    def given(self, observations):
+        return partial(self.fn, observations)
+
+
+def nets() -> Networks:
+    """v = 0.5 - t, and critics Q_1 = 0.2 a, Q_2 = 0.6 a: their mean has gradient 0.4."""
+    view = View(
+        {
+            "actor_flow": Call(lambda s, x, t: torch.full_like(x, 0.5) - t),
+            "critic": Call(lambda s, a: torch.stack([0.2 * a[..., 0], 0.6 * a[..., 0]])),
+        }
+    )
+    return Networks(view, view, view)
+
+
+BATCH = Batch(
+    observations=torch.zeros(1, 1),
+    actions=torch.tensor([[0.5]]),
+    next_observations=torch.zeros(1, 1),
+    next_actions=torch.zeros(1, 1),
+    rewards=torch.tensor([1.0]),
+    discounts=torch.tensor([0.9]),
+    valid=torch.ones(1),
+    action_mask=torch.ones(1, 1),
+)
+
+# From x_0 = 0.1 with two steps: euler 0.1 + 0.5 * 0.5 + 0.5 * 0 = 0.35; one step 0.1 + 0.5 = 0.6;
+# guided with beta 0.5 adds 0.5 * 0.4 = 0.2 to the velocity, so 0.2 over the unit interval: 0.55.
+NEXT_ACTION = {"euler": 0.35, "one_step": 0.6, "guided_euler": 0.55}
+
+
+@pytest.mark.parametrize("td_action", list(NEXT_ACTION))
+def test_critic_loss(td_action: str) -> None:
+    cfg = QFQLConfig(beta=0.5, flow_steps=2, td_action=td_action)
+    loss, metrics = critic_loss(nets(), BATCH, ReplayedNoise(1, [torch.tensor([[0.1]])]), cfg)
+    target = 1.0 + 0.9 * 0.4 * NEXT_ACTION[td_action]
+    assert float(metrics["target_mean"]) == pytest.approx(target)
+    assert float(loss) == pytest.approx(((0.1 - target) ** 2 + (0.3 - target) ** 2) / 2)
+
+
+def test_pessimism_lowers_the_target() -> None:
+    cfg = QFQLConfig(flow_steps=2, rho=0.5)
+    _, metrics = critic_loss(nets(), BATCH, ReplayedNoise(1, [torch.tensor([[0.1]])]), cfg)
+    # Q at 0.35 is 0.07 and 0.21: mean 0.14, population deviation 0.07.
+    assert float(metrics["target_mean"]) == pytest.approx(1.0 + 0.9 * (0.14 - 0.5 * 0.07))
+
+
+def test_acting_is_the_guided_flow() -> None:
+    cfg = QFQLConfig(beta=0.5, flow_steps=2)
+    assert QFQL.sampler(cfg) == Guided(beta=0.5, steps=2)
+    action = QFQL.sampler(cfg)(nets().frozen, torch.zeros(1, 1), ReplayedNoise(1, [torch.tensor([[0.1]])]))
+    assert float(action) == pytest.approx(0.55)

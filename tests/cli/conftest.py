@@ -1,0 +1,69 @@
+"""A small dataset, a small policy, and calls of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from tiny import pendulum_data, tiny
+
+from flowpolicies.algorithms import BC
+from flowpolicies.cli import main
+
+
+class Answer(NamedTuple):
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Answer]:
+    """Calls the command line in this process."""
+    monkeypatch.setenv("COLUMNS", "100")  # Much wider, and help has two columns.
+    monkeypatch.delenv("FLOWPOLICIES_DEBUG", raising=False)
+
+    def run(*words: object) -> Answer:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        return Answer(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random transitions of Pendulum."""
+    return pendulum_data().save(tmp_path_factory.mktemp("data") / "pendulum.npz")
+
+
+@pytest.fixture(scope="session")
+def policy(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """A policy file for Pendulum."""
+    path = tmp_path_factory.mktemp("policy") / "policy.safetensors"
+    tiny(BC, dataset=f"npz:{data}").policy.save(path)
+    return path
+
+
+@pytest.fixture
+def tiny_run(data: Path, tmp_path: Path) -> tuple[str, ...]:
+    """Words of a tiny training run in `tmp_path / "run"`."""
+    place = ("--dataset", f"npz:{data}", "--env", "Pendulum-v1", "--run-dir", str(tmp_path / "run"))
+    sizes = ("--actor-hidden-dims", "16", "16", "--batch-size", "16", "--flow-steps", "2", "--device", "cpu")
+    times = (
+        "--steps",
+        "10",
+        "--eval-every",
+        "5",
+        "--eval-episodes",
+        "1",
+        "--checkpoint-every",
+        "5",
+        "--log-every",
+        "5",
+    )
+    return (*place, *sizes, *times)

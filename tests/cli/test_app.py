@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from flowpolicies.algorithms import ALGORITHMS
+from flowpolicies.cli.app import _leaves, _parse, commands
+from flowpolicies.cli.command import Command, Group
+
+GROUPS: list[tuple[str, ...]] = [(), *((name,) for name, entry in commands().items() if isinstance(entry, Group))]
+
+
+FLAG = re.compile(r"(?<!-)--(?:no-)?([a-z][a-z-]*) (.*?) \((?:default|required)")
+
+
+def without_metavar(text: str) -> str:
+    """What stands behind INT, {None}|PATH, {a,b} or [INT [INT ...]]."""
+    words = text.split()
+    return " ".join(word for word in words if not (word[0] in "{[.]" or word in ("INT", "FLOAT", "STR", "PATH")))
+
+
+def paths() -> Iterator[tuple[str, ...]]:
+    """The words that name each command."""
+    for name, entry in commands().items():
+        if isinstance(entry, Group):
+            yield from ((name, inner) for inner in entry.commands)
+        else:
+            yield (name,)
+
+
+@pytest.mark.parametrize("path", [*GROUPS, *paths()], ids=" ".join)
+def test_help_ends_with_examples(call: Any, path: tuple[str, ...]) -> None:
+    answer = call(*path, "--help")
+    assert answer.code == 0
+    _, _, examples = answer.out.partition("\nexamples:\n")
+    lines = examples.splitlines()
+    assert 1 <= len(lines) <= 3
+    for line in lines:
+        assert line.startswith(f"  flowpolicies {' '.join(path)}".rstrip()) or path == ("rollout",)
+
+
+@pytest.mark.parametrize("command", list(_leaves(Group("", commands()))), ids=lambda command: command.__name__)
+def test_examples_are_commands(command: type[Command]) -> None:
+    assert command.examples
+    for line in command.examples:
+        program, *words = shlex.split(line)
+        assert program == "flowpolicies"
+        assert isinstance(_parse(words), Command)
+    assert type(_parse(shlex.split(command.examples[0])[1:])).__name__ == command.__name__
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_hyperparameter_is_a_flag_with_its_meaning(call: Any, name: str) -> None:
+    text = " ".join(call("train", name, "--help").out.replace("│", " ").split())
+    meanings = {flag: without_metavar(rest) for flag, rest in FLAG.findall(text)}
+    for field in dataclasses.fields(ALGORITHMS[name].Config):
+        assert len(meanings[field.name.replace("_", "-")].split()) >= 2
+    assert meanings["horizon"].startswith("Length H of an action chunk, in environment steps.")  # An inherited field.
+    assert meanings["batch-size"] == "Transitions, or action chunks, per gradient step."
+    assert meanings["dataset"].startswith("Address of the data: ogbench:NAME")
+
+
+def test_flags_reach_the_fields() -> None:
+    words = (
+        "train fql --dataset npz:a --alpha 3.0 --actor-hidden-dims 128 64 --no-value-layer-norm --gamma 0.9 --seed 4"
+    )
+    command: Any = _parse(words.split())
+    assert command.hyperparameters == ALGORITHMS["fql"].Config(
+        alpha=3.0, actor_hidden_dims=(128, 64), value_layer_norm=False
+    )
+    assert (command.knobs.gamma, command.settings.seed, command.settings.dataset) == (0.9, 4, "npz:a")
+    assert command.algorithm is ALGORITHMS["fql"]
+
+
+def test_a_misspelt_flag_gets_a_suggestion(call: Any) -> None:
+    answer = call("train", "fql", "--dataset", "npz:a", "--alhpa", "3")
+    assert answer.code == 2
+    assert "Perhaps you meant" in answer.err
+    assert "--alpha FLOAT" in answer.err
+
+
+def test_a_misspelt_algorithm_gets_a_suggestion(call: Any) -> None:
+    answer = call("train", "fqll", "--dataset", "npz:a")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("flowpolicies: unknown algorithm 'fqll' (known: ")
+    assert answer.err.endswith("Did you mean 'fql'?\n")
+
+
+def test_a_misspelt_command_gets_the_list(call: Any) -> None:
+    answer = call("trian")
+    assert answer.code == 2
+    assert "Available subcommands: train, evaluate" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("data", "show", "npz:missing.npz"), "flowpolicies: no such file: 'missing.npz'."),
+        (("data", "show", "ogbnch:x"), "Did you mean 'ogbench'?"),
+        (("train", "fql", "--dataset", "npz:missing.npz"), "flowpolicies: no such file: 'missing.npz'."),
+        (("train", "fql", "--dataset", "npz:a", "--horizon", "0"), "horizon is the length of an action chunk and must"),
+        (("evaluate", "missing.safetensors", "--env", "Pendulum-v1"), "flowpolicies: no policy file"),
+    ],
+)
+def test_errors_are_one_message(call: Any, words: tuple[str, ...], message: str) -> None:
+    answer = call(*words)
+    assert (answer.code, answer.out) == (2, "")
+    assert message in " ".join(answer.err.replace("│", "").split())
+    assert "dummy" not in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_debugging_shows_the_traceback(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FileNotFoundError):
+        call("data", "show", "npz:missing.npz", "--debug")
+    monkeypatch.setenv("FLOWPOLICIES_DEBUG", "0")
+    assert call("data", "show", "npz:missing.npz").code == 2
+    monkeypatch.setenv("FLOWPOLICIES_DEBUG", "1")
+    with pytest.raises(FileNotFoundError):
+        call("data", "show", "npz:missing.npz")
+
+
+def test_bugs_are_not_dressed_up(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("a bug")
+
+    monkeypatch.setattr("flowpolicies.cli.data.load_dataset", fail)
+    with pytest.raises(AssertionError, match="a bug"):
+        call("data", "show", "npz:a")
+
+
+def test_ctrl_c_is_exit_code_130(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flowpolicies.cli.data.load_dataset", stop)
+    assert call("data", "show", "npz:a").code == 130
+
+
+def test_the_package_is_a_program_whose_reader_may_leave() -> None:
+    program = shlex.join((sys.executable, "-m", "flowpolicies"))
+    done = subprocess.run(f"{program} list | true", shell=True, capture_output=True, text=True)
+    assert done.stderr == ""
+
+
+def test_the_package_is_a_program() -> None:
+    done = subprocess.run([sys.executable, "-m", "flowpolicies", "list", "algorithms"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "fql" in done.stdout

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from stable_baselines3.common.save_util import load_from_pkl
+from torch.testing import assert_close
+
+from flowpolicies.algorithms import FQL
+from flowpolicies.data import load_dataset
+from flowpolicies.policies import FlowPolicy
+from flowpolicies.training import ProgressCallback, RunFolder, load_checkpoint, train
+
+
+@pytest.fixture
+def run(config: Any, knobs: Any, settings: Any) -> Callable[..., RunFolder]:
+    """A tiny run in `folder`."""
+    return lambda **changes: train(FQL, config, settings(**changes), knobs, command=("flowpolicies", "train", "fql"))
+
+
+def phases(folder: RunFolder) -> list[tuple[str, int]]:
+    return [(row.phase, row.step) for row in folder.read_evaluations()]
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, error: type[BaseException], phase: str = "") -> None:
+    """Lets a callback raise."""
+
+    def on_step(self: ProgressCallback) -> bool:
+        if self.num_timesteps == step and (phase == "online") == ("online_steps" not in self.locals):
+            raise error("now")
+        return True
+
+    monkeypatch.setattr(ProgressCallback, "_on_step", on_step)
+
+
+def test_a_run_leaves_everything_behind(run: Any, folder: RunFolder, settings: Any) -> None:
+    assert run(steps=10, online_steps=10) == folder
+    found = {path.name for path in folder.path.iterdir()}
+    files = {"config.json", "progress.csv", "evaluations.csv", "policy.safetensors", "model.zip", "learning_curve.png"}
+    assert found == {*files, "checkpoints", "tensorboard"}
+    assert phases(folder) == [("offline", 5), ("offline", 10), ("online", 5), ("online", 10)]
+    assert [path.name for path in folder.list_checkpoints()] == ["step_000000015.zip", "step_000000020.zip"]
+    assert {path.name for path in (folder.path / "tensorboard").iterdir()} == {"offline", "online"}
+    model = FQL.load(folder.model)
+    assert (model.offline_steps, model.num_timesteps) == (10, 10)
+    assert_close(FlowPolicy.load(folder.policy).state_dict(), model.policy.state_dict())
+    with open(folder.progress, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {"10"} <= {row["time/offline_steps"] for row in rows if row["train/critic/loss"]}
+    assert {"10"} <= {row["time/total_timesteps"] for row in rows if row["train/critic/loss"]}
+
+
+def test_the_config_says_how_to_repeat_the_run(run: Any, folder: RunFolder, settings: Any) -> None:
+    run()
+    record = json.loads(folder.config.read_text())
+    assert record["algorithm"] == "fql"
+    assert record["hyperparameters"]["alpha"] == 10.0
+    assert record["hyperparameters"]["actor_hidden_dims"] == [16, 16]
+    assert record["knobs"]["batch_size"] == 16
+    assert (record["env"], record["seed"]) == ("Reach-v0", 0)
+    assert record["commands"] == ["flowpolicies train fql"]
+    dataset = load_dataset(settings().dataset)
+    assert record["dataset"]["fingerprint"] == dataset.fingerprint
+    assert (record["dataset"]["transitions"], record["dataset"]["episodes"]) == (80, 10)
+    assert record["dataset"]["provenance"]["name"] == "reach"
+    assert {"python", "torch", "numpy", "gymnasium", "stable_baselines3", "flowpolicies"} <= set(record["software"])
+    assert record["hardware"]["cpu_count"] >= 1
+
+
+def test_a_resumed_offline_run_equals_one_in_a_piece(run: Any, folder: RunFolder, tmp_path: Any) -> None:
+    other = run(steps=20, run_dir=tmp_path / "in a piece")
+    run(steps=10)
+    run(steps=20, resume=True)
+    one, two = FQL.load(other.model), FQL.load(folder.model)
+    assert (two.offline_steps, two._n_updates) == (20, 20)
+    for part, mine in one.get_parameters().items():  # Weights and targets, Adam's moments, generators.
+        assert_close(two.get_parameters()[part], mine, rtol=0, atol=0)
+    assert folder.read_evaluations() == other.read_evaluations()
+    assert phases(folder) == [("offline", step) for step in (5, 10, 15, 20)]
+    assert len(json.loads(folder.config.read_text())["commands"]) == 2
+
+
+def test_a_finished_run_resumes_to_nothing(run: Any, folder: RunFolder) -> None:
+    run()
+    before = folder.latest().read_bytes()
+    run(resume=True)
+    assert folder.latest().read_bytes() == before
+    assert phases(folder) == [("offline", 5), ("offline", 10)]
+
+
+def test_resuming_without_a_checkpoint_begins(run: Any, folder: RunFolder) -> None:
+    run(resume=True)
+    assert phases(folder) == [("offline", 5), ("offline", 10)]
+
+
+def test_an_online_run_goes_on_with_its_transitions(run: Any, folder: RunFolder) -> None:
+    run(online_steps=10)
+    buffer = load_from_pkl(folder.buffer_of(folder.latest()))
+    run(online_steps=16, resume=True)
+    model = load_checkpoint(FQL, folder)
+    assert (model.offline_steps, model.num_timesteps) == (10, 16)
+    assert model.replay_buffer.size() == 16
+    assert_close(model.replay_buffer.online.columns["actions"][:10], buffer.online.columns["actions"][:10])
+    assert phases(folder)[-2:] == [("online", 15), ("online", 16)]
+    with pytest.raises(
+        ValueError, match=r"is in its online phase after 10 offline steps, so --steps 11 comes too late"
+    ):
+        run(steps=11, resume=True)
+
+
+def test_a_run_is_not_continued_with_other_settings(run: Any, config: Any, settings: Any, folder: RunFolder) -> None:
+    run()
+    before = folder.config.read_bytes()
+    message = r"cannot be continued with other settings than it began with \(seed: 0 in the run, 1 now\)"
+    with pytest.raises(ValueError, match=message):
+        run(resume=True, seed=1)
+    other = FQL.Config(actor_hidden_dims=(16, 8), value_hidden_dims=(16, 16), flow_steps=3, alpha=3.0)
+    message = (
+        r"actor_hidden_dims: \[16, 16\] in the run, \[16, 8\] now; alpha: 10\.0 in the run, 3\.0 now; batch_size: 16"
+    )
+    with pytest.raises(ValueError, match=message):
+        train(FQL, other, settings(resume=True))
+    assert folder.config.read_bytes() == before
+
+
+def test_an_old_run_is_replaced_only_when_the_new_one_can_begin(run: Any, folder: RunFolder) -> None:
+    run()
+    with pytest.raises(FileExistsError, match="holds a run already"):
+        run()
+    with pytest.raises(FileNotFoundError):
+        run(overwrite=True, dataset="npz:missing.npz")
+    assert phases(folder) == [("offline", 5), ("offline", 10)]
+    run(overwrite=True, steps=5)
+    assert phases(folder) == [("offline", 5)]
+    assert [path.name for path in folder.list_checkpoints()] == ["step_000000005.zip"]
+
+
+@pytest.mark.parametrize(("phase", "step", "at"), [("offline", 7, (7, 0)), ("online", 3, (10, 3))])
+def test_ctrl_c_saves_and_says_how_to_continue(
+    run: Any,
+    folder: RunFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    phase: str,
+    step: int,
+    at: tuple[int, int],
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, step, KeyboardInterrupt, phase)
+        with pytest.raises(KeyboardInterrupt):
+            run(online_steps=8, checkpoint_every=0, eval_every=0)
+    assert folder.latest().name == f"step_{sum(at):09d}.zip"
+    model = load_checkpoint(FQL, folder)
+    assert (model.offline_steps, model.num_timesteps) == at
+    assert folder.policy.is_file()
+    assert f",{step}," in f",{folder.progress.read_text().splitlines()[-1]},"
+    printed = capsys.readouterr().out
+    assert f"its latest checkpoint is {folder.latest()}" in printed
+    assert "Continue with: flowpolicies train fql --resume" in printed
+    run(online_steps=8, resume=True)
+    assert phases(folder)[-1] == ("online", 8)
+
+
+def test_a_forced_stop_saves_no_half_updated_model(
+    run: Any, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+    import signal
+
+    def train_step(self: FQL, gradient_steps: int, batch_size: int) -> None:
+        self._n_updates += gradient_steps
+        if self._n_updates == 8:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(FQL, "train", train_step)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert folder.latest().name == "step_000000005.zip"
+
+
+def test_a_crash_keeps_checkpoints_and_log(run: Any, folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 8, RuntimeError)
+        with pytest.raises(RuntimeError, match="now"):
+            run()
+    assert folder.latest().name == "step_000000005.zip"
+    assert ",8," in f",{folder.progress.read_text().splitlines()[-1]},"
+    run(resume=True)
+    assert phases(folder) == [("offline", 5), ("offline", 10)]
+    with open(folder.progress, newline="") as file:
+        steps = [int(row["time/offline_steps"]) for row in csv.DictReader(file)]
+    assert steps == [5, 5, 10, 10]  # A row of losses and one of an evaluation; what was after the checkpoint is gone.
+
+
+def test_without_an_environment_there_is_no_evaluation(
+    run: Any, folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(env=None)
+    assert not folder.evaluations.exists()
+    assert not folder.plot.exists()
+    assert folder.policy.is_file()
+    assert "No evaluation: " in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"online training needs an environment, .* Pass --env\."):
+        run(env=None, online_steps=5, overwrite=True)
+
+
+def test_data_of_another_environment_is_refused(run: Any) -> None:
+    with pytest.raises(ValueError, match="the dataset's observation_space does not match the model's"):
+        run(env="Pendulum-v1")
+
+
+def test_the_folder_is_named_after_algorithm_data_and_seed(settings: Any) -> None:
+    assert settings(run_dir=None, dataset="npz:/data/my file.npz", seed=3).folder("fql").as_posix() == (
+        "runs/fql-my-file-seed3"
+    )
+    assert settings(run_dir=None, dataset="ogbench:cube-single-play-singletask-v0").folder("bc").name == (
+        "bc-cube-single-play-singletask-v0-seed0"
+    )
