@@ -27,6 +27,8 @@ from flowpolicies.algorithms.qam import QAMF as QAMF
 from flowpolicies.algorithms.qam import QAMConfig as QAMConfig
 from flowpolicies.algorithms.qam import QAMEConfig as QAMEConfig
 from flowpolicies.algorithms.qam import QAMFConfig as QAMFConfig
+from flowpolicies.algorithms.qc import QC as QC
+from flowpolicies.algorithms.qc import QCConfig as QCConfig
 from flowpolicies.algorithms.qflow import QFlow as QFlow
 from flowpolicies.algorithms.qflow import QFlowConfig as QFlowConfig
 from flowpolicies.algorithms.qfql import QFQL as QFQL

@@ -433,10 +433,19 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         self._last_episode_starts = dones
 
-    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
-        if self._last_obs is None or kwargs.get("reset_num_timesteps", True):
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        if self._last_obs is None or reset_num_timesteps:  # The parent resets the environment.
             self._chunk_state = None
-        return super()._setup_learn(*args, **kwargs)
+            assert isinstance(self.replay_buffer, TransitionBuffer)
+            self.replay_buffer.end_episodes()
+        return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
 
     def dump_logs(self) -> None:
         """Adds the means of the losses since the last dump."""

@@ -22,7 +22,7 @@ from flowpolicies.samplers import ClassifierGuided, Sampler, best_of
 class GuidedConfig(CriticConfig):
     """Abstract: what the three variants share."""
 
-    critic_time: ClassVar[Literal["final", "current"]]
+    critic_time: ClassVar[Literal["final", "current"]] = "current"
 
     ensemble: int = 10
     """Number of critics K."""
@@ -43,15 +43,13 @@ class GuidedConfig(CriticConfig):
 class CGQLConfig(GuidedConfig):
     """Hyperparameters of CGQL."""
 
-    critic_time: ClassVar = "final"
+    critic_time: ClassVar = "final"  # Its critic has only seen clean actions.
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class CGQLMConfig(GuidedConfig):
     """Hyperparameters of CGQL-M."""
-
-    critic_time: ClassVar = "current"
 
     noisy_coef: float = 0.001
     """Weight of the critic's loss on noisy actions (0.001 or 0.1)."""
@@ -61,8 +59,6 @@ class CGQLMConfig(GuidedConfig):
 @dataclass(frozen=True, kw_only=True)
 class CGQLLConfig(GuidedConfig):
     """Hyperparameters of CGQL-L."""
-
-    critic_time: ClassVar = "current"
 
     noisy_coef: float = 0.001
     """Weight of the critic's loss on noisy actions (0.001 or 0.1)."""
@@ -121,17 +117,13 @@ def noisy_linex_loss(nets: Networks, batch: Batch, noise: Noise, cfg: CGQLLConfi
 
 
 def _networks(cfg: GuidedConfig, tau: float) -> dict[str, Network]:
-    return {
-        "critic": critic(cfg, target_rate=tau, time_embedding="scalar"),
-        "actor_flow": velocity(cfg, target_rate=tau),
-    }
+    return {"critic": critic(cfg, tau, time_embedding="scalar"), "actor_flow": velocity(cfg, tau)}
 
 
 @final
 class CGQL(OfflineAlgorithm):
     """Classifier-guided Q-learning whose critic has only seen clean actions."""
 
-    name = "cgql"
     Config, losses = CGQLConfig, (critic_loss, flow_matching_loss)
     act_with = explore_with = ("actor_flow",)
     networks, sampler = staticmethod(_networks), staticmethod(_sampler)

@@ -65,7 +65,7 @@ class FineTunedConfig(CriticConfig):
     clip_grad_norm: float | None = 1.0
     """Clip the joint gradient of all networks to this norm; None: no clipping."""
     inv_temp: float = 0.3
-    """tau: weight of Q against the behaviour flow; the one number to tune (0.3 to 30 on OGBench). 0: the policy is the
+    """Weight of Q against the behaviour flow, the paper's tau; the one number to tune (0.1 to 30). 0: the policy is the
     behaviour flow."""
     flow_steps: int = 10
     """Euler steps T of the flows and of the SDE."""

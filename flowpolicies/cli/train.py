@@ -45,7 +45,8 @@ def train_command(algorithm: type[OfflineAlgorithm]) -> type[Command]:
         "examples": tuple(example.format(name=algorithm.name) for example in EXAMPLES),
         "__doc__": algorithm.__doc__,
     }
-    fields = [("hyperparameters", tyro.conf.OmitArgPrefixes[algorithm.Config])]
+    flat: Any = tyro.conf.OmitArgPrefixes  # Type checkers do not know types that are made at run time.
+    fields = [("hyperparameters", flat[algorithm.Config])]
     return make_dataclass(
         f"Train{algorithm.__name__}", fields, bases=(Train,), namespace=namespace, frozen=True, kw_only=True
     )

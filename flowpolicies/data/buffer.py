@@ -74,6 +74,13 @@ class Store:
         self.size = min(self.size + 1, self.capacity)
         self.episodes.extend(step["terminals"].unsqueeze(0))
 
+    def end_episodes(self) -> None:
+        """Ends what runs in every stream, as a time limit would."""
+        if self.size > 0:
+            newest = (self.head - 1) % self.capacity * self.n_envs
+            self.columns["terminals"][newest : newest + self.n_envs] = 1
+            self.episodes.end()
+
     def starts(self, length: int) -> int:
         """How many windows of `length` steps there are."""
         return max(self.size - length + 1, 0) * self.n_envs
@@ -225,6 +232,11 @@ class TransitionBuffer(ReplayBuffer):
         }
         self.online.append(step)
         self.pos, self.full = self.online.head, self.online.size == self.online.capacity
+
+    def end_episodes(self) -> None:
+        """To be called when the environments are reset in the middle of an episode: no window may cross that."""
+        if self.online is not None:
+            self.online.end_episodes()
 
     def _widths(self) -> dict[str, tuple[int, torch.dtype]]:
         observation = (observation_dim(self.observation_space), flat_dtype(self.observation_space))

@@ -56,6 +56,14 @@ class Episodes:
         ended = torch.cat([self.ended, torch.stack([stream, first, last])], 1)
         self.ended = ended[:, ended[2] > self.oldest]
 
+    def end(self) -> None:
+        """Ends what runs in every stream at the newest step."""
+        stream = (self.running < self.recorded).nonzero().squeeze(-1)
+        ended = torch.stack([stream, self.running[stream], torch.full_like(stream, self.recorded - 1)])
+        self.ended = torch.cat([self.ended, ended], 1)
+        self.running.fill_(self.recorded)
+        self._table = None
+
     def table(self) -> Tensor:
         """Stream, first and last step of each episode in which a window can start, `[3, N]`.
 

@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
 from flowpolicies.algorithms import OfflineAlgorithm
-from flowpolicies.data import list_sources, load_dataset
+from flowpolicies.data import TransitionDataset, list_sources, load_dataset
 from flowpolicies.training.callbacks import (
     AtomicCheckpoint,
     EvaluationCallback,
@@ -57,18 +57,7 @@ def train(
     folder.check_free(resume=settings.resume, overwrite=settings.overwrite)
     options: dict[str, Any] = {} if settings.data_dir is None else {"data_dir": settings.data_dir}
     dataset = load_dataset(settings.dataset, **options)
-    record = {
-        "algorithm": algorithm.name,
-        "hyperparameters": dataclasses.asdict(hyperparameters),
-        "knobs": dataclasses.asdict(knobs),
-        "env": environment_of(settings),
-        "seed": settings.seed,
-        "dataset": {"address": settings.dataset, **describe_dataset(dataset)},
-        "settings": dataclasses.asdict(settings),
-        "commands": [shlex.join(command)],
-        "software": describe_software(),
-        "hardware": describe_hardware(),
-    }
+    record = _record(algorithm, hyperparameters, settings, knobs, dataset, command)
     with ExitStack() as stack:
         train_env, eval_env = _make_envs(settings, stack)
         env = train_env or eval_env  # In both cases the spaces are the environment's, and the data must fit them.
@@ -84,6 +73,29 @@ def train(
         folder.write_config(record)
         _Run(model, folder, settings, eval_env).run(command)
     return folder
+
+
+def _record(
+    algorithm: type[OfflineAlgorithm],
+    hyperparameters: Any,
+    settings: TrainSettings,
+    knobs: Knobs,
+    dataset: TransitionDataset,
+    command: Sequence[str],
+) -> dict[str, Any]:
+    """Content of `config.json`."""
+    return {
+        "algorithm": algorithm.name,
+        "hyperparameters": dataclasses.asdict(hyperparameters),
+        "knobs": dataclasses.asdict(knobs),
+        "env": environment_of(settings),
+        "seed": settings.seed,
+        "dataset": {"address": settings.dataset, **describe_dataset(dataset)},
+        "settings": dataclasses.asdict(settings),
+        "commands": [shlex.join(command)],
+        "software": describe_software(),
+        "hardware": describe_hardware(),
+    }
 
 
 def environment_of(settings: TrainSettings) -> str | None:
@@ -217,9 +229,8 @@ class _Run:
         if (steps := settings.online_steps - model.num_timesteps) > 0:
             self._open_log("online")
             assert model.env is not None
-            model.env.seed(
-                settings.seed + model.num_timesteps
-            )  # Else a continued run would see its first episodes again.
+            # Else a continued run would see its first episodes again.
+            model.env.seed(settings.seed + model.num_timesteps)
             with self.interrupt:
                 model.learn(steps, callback=self._callbacks(), reset_num_timesteps=False)
             self._end_phase("online", model.num_timesteps)

@@ -233,6 +233,15 @@ def test_the_slow_actor_acts_in_predict_and_the_trained_one_explores(cls, data) 
     assert (model._sample_action(0, n_envs=2)[1] < 1).any()
 
 
+def test_learning_again_ends_the_episode_that_ran() -> None:
+    model = tiny(RQL, env="Pendulum-v1", learning_starts=100)
+    model.learn(10)
+    model.learn(10, reset_num_timesteps=False)
+    assert model.replay_buffer.online.episodes.table().T.tolist() == [[0, 0, 19]]
+    model.learn(10)
+    assert model.replay_buffer.online.episodes.table().T.tolist() == [[0, 0, 19], [0, 20, 29]]
+
+
 @pytest.mark.parametrize("cls", [RQL, TFQL])
 def test_targets_move_at_their_own_rates(cls, data) -> None:
     model = tiny(cls, dataset=data, ema=0.75, tau=0.5)

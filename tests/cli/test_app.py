@@ -144,6 +144,7 @@ def test_ctrl_c_is_exit_code_130(call: Any, monkeypatch: pytest.MonkeyPatch) -> 
     assert call("data", "show", "npz:a").code == 130
 
 
+@pytest.mark.slow
 def test_the_package_is_a_program_whose_reader_may_leave() -> None:
     program = shlex.join((sys.executable, "-m", "flowpolicies"))
     done = subprocess.run(f"{program} list | true", shell=True, capture_output=True, text=True)

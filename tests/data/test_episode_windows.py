@@ -189,6 +189,22 @@ def test_online_episodes_of_several_environments_stay_apart() -> None:
     assert float(row(batch, 103).next_observations) == 105
 
 
+def test_no_window_crosses_a_reset_in_the_middle_of_an_episode() -> None:
+    for scheme, starts in (("episodes", {0, 1, 3, 4}), ("uniform", {0, 1, 2, 3, 4})):
+        buffer = make(windows=scheme, horizon=2)
+        buffer.end_episodes()  # Before the first step there is nothing to end.
+        for t in range(6):
+            add(buffer, [t], [False])
+            if t == 2:
+                buffer.end_episodes()
+                buffer.end_episodes()
+        batch = buffer.sample(200)
+        first = batch.observations[:, 0]
+        assert set(first.int().tolist()) == starts
+        assert torch.equal(batch.valid == 0, first == 2)
+        torch.testing.assert_close(batch.discounts, torch.full((200,), GAMMA**2))
+
+
 def test_an_environment_that_has_just_begun_gives_no_window() -> None:
     buffer = make()
     assert buffer.num_windows() == 0

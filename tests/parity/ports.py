@@ -89,8 +89,8 @@ def _cgql(algorithm: str, **metrics: str) -> Port:
 def _edit(config: Config) -> Mapping[str, Any]:
     """Edit policies: their target entropy is recorded as a number and, unless None, wins over the multiplier."""
     width = config["action_dim"] * (config["horizon_length"] if config["action_chunking"] else 1)
-    recorded = config["edit_target_entropy"]
-    multiplier = config["edit_target_entropy_multiplier"] if recorded is None else -recorded / width
+    recorded = config.get("edit_target_entropy")
+    multiplier = config.get("edit_target_entropy_multiplier", 0.5) if recorded is None else -recorded / width
     return {**_num_qs(config), "target_entropy_multiplier": multiplier}
 
 
@@ -101,7 +101,7 @@ def _dsrl(config: Config) -> Mapping[str, Any]:
 
 def _qam(config: Config) -> Mapping[str, Any]:
     """QAM and its variants clip the joint gradient at 1 or not at all; BAM always does."""
-    return {**_edit(config), "clip_grad_norm": 1.0 if config["clip_grad"] else None}
+    return {**_edit(config), "clip_grad_norm": 1.0 if config.get("clip_grad", True) else None}
 
 
 EDIT_NETWORKS = {"alpha": "temperature", "edit_alpha": "temperature", "actor_bc_flow": "actor_flow"}

@@ -138,7 +138,7 @@ def test_stock_sac_learns_in_it(horizon: int, tmp_path) -> None:
 
 def test_policies_that_draw_more_than_one_noise_are_refused() -> None:
     env = gym.make("Pendulum-v1")
-    with pytest.raises(ValueError, match=r"chooses one noise \[1, 1\] per plan, but BestOfN\(.*draws normal \[1, 8, 1\]"):
+    with pytest.raises(ValueError, match=r"one noise \[1, 1\] per plan, but BestOfN\(.*draws normal \[1, 8, 1\]"):
         SteeredEnv(env, pendulum(sampler=BestOfN(n=8)))
     policy = pendulum(sampler=RobustGuided())
     SteeredEnv(env, policy)
@@ -153,9 +153,9 @@ def test_spaces_must_match() -> None:
     rescaled = gym.wrappers.RescaleAction(gym.make("Pendulum-v1"), -1.0, 1.0)
     with pytest.raises(ValueError, match="Wrap it so that both agree"):
         SteeredEnv(rescaled, pendulum())
-    with pytest.raises(ValueError, match="the policy acts in .* the environment takes Discrete"):
+    with pytest.raises(ValueError, match=r"the policy acts in .* the environment takes Discrete"):
         SteeredEnv(gym.make("CartPole-v1"), pendulum())
-    with pytest.raises(ValueError, match="the policy observes .* the environment shows"):
+    with pytest.raises(ValueError, match=r"the policy observes .* the environment shows"):
         SteeredEnv(Counter(), pendulum())
 
 

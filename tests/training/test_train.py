@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -104,6 +106,8 @@ def test_an_online_run_goes_on_with_its_transitions(run: Any, folder: RunFolder)
     assert (model.offline_steps, model.num_timesteps) == (10, 16)
     assert model.replay_buffer.size() == 16
     assert_close(model.replay_buffer.online.columns["actions"][:10], buffer.online.columns["actions"][:10])
+    begun = model.replay_buffer.online.columns["observations"][[0, 8, 10]]  # Episodes have eight steps.
+    assert len(begun.unique()) == 3
     assert phases(folder)[-2:] == [("online", 15), ("online", 16)]
     with pytest.raises(
         ValueError, match=r"is in its online phase after 10 offline steps, so --steps 11 comes too late"
@@ -167,9 +171,6 @@ def test_ctrl_c_saves_and_says_how_to_continue(
 def test_a_forced_stop_saves_no_half_updated_model(
     run: Any, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import os
-    import signal
-
     def train_step(self: FQL, gradient_steps: int, batch_size: int) -> None:
         self._n_updates += gradient_steps
         if self._n_updates == 8:

@@ -1,0 +1,54 @@
+"""Q-chunking: the best of N behaviour samples, in the target and when acting.
+
+Li, Zhou, Levine, "Reinforcement Learning with Action Chunking", https://arxiv.org/abs/2507.07969
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from flowpolicies.algorithms.base import OfflineAlgorithm
+from flowpolicies.algorithms.config import CriticConfig, critic, velocity
+from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
+from flowpolicies.losses import flow_matching_loss, td_loss
+from flowpolicies.samplers import Integrate, Sampler, best_of
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class QCConfig(CriticConfig):
+    """Hyperparameters of QC."""
+
+    horizon: int = 5
+    """Length H of an action chunk, in environment steps. The policy emits H actions and executes them open loop."""
+    flow_steps: int = 10
+    """Euler steps of the behaviour flow."""
+    num_samples: int = 32
+    """Candidates N per action (chunk), ranked by the mean critic."""
+
+
+def _sampler(cfg: QCConfig) -> Sampler:
+    return best_of(Integrate(steps=cfg.flow_steps), cfg.num_samples)
+
+
+@loss_term(trains="critic")
+def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QCConfig) -> Loss:
+    """(Q(s, a) - r - gamma^H Qbar(s', a'))^2, a' the best of N samples of the behaviour flow."""
+    next_actions = _sampler(cfg)(nets.frozen, batch.next_observations, noise)
+    return td_loss(nets, batch, next_actions, cfg.q_agg, cfg.rho)
+
+
+@final
+class QC(OfflineAlgorithm):
+    """Q-chunking: best-of-N action chunks of a behaviour flow; BFN without chunks."""
+
+    Config, losses = QCConfig, (critic_loss, flow_matching_loss)
+
+    @staticmethod
+    def networks(cfg: QCConfig, tau: float) -> dict[str, Network]:
+        return {"critic": critic(cfg, target_rate=tau), "actor_flow": velocity(cfg)}
+
+    @staticmethod
+    def sampler(cfg: QCConfig) -> Sampler:
+        return _sampler(cfg)
