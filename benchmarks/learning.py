@@ -85,8 +85,8 @@ def page(settings: DemoSettings, rows: dict, jobs: dict) -> str:
     lines = [
         f"# Learning on locally generated {settings.dataset}, task {TASK}",
         "",
-        f"Success in percent after {STEPS} gradient steps, {EPISODES} sampled episodes per seed. The interval over seeds",
-        "is a bootstrap of their means (three seeds: not to be trusted far); the one over episodes is Wilson's, pooled.",
+        f"Success in percent after {STEPS} gradient steps, {EPISODES} sampled episodes per seed. The interval over",
+        "seeds is a bootstrap of their means (three: not to be trusted far); the one over episodes is Wilson's.",
         "",
         "| algorithm | "
         + " | ".join(f"seed {s}" for s in SEEDS)

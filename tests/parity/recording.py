@@ -111,7 +111,7 @@ class Recording:
         )
 
     def _time_major_batch(self, get: Mapping[str, Tensor]) -> Batch:
-        """Fields `[h + 1, B, ...]`, of which the recorded loss itself makes what it needs (rql_diffusion_family 1.4)."""
+        """Fields `[h + 1, B, ...]`, from which the recorded loss makes the rest (rql_diffusion_family 1.4)."""
         horizon = len(get["rewards"]) - 1
         past = get["terminals"].roll(1, 0)
         past[0] = 0
@@ -131,7 +131,7 @@ class Recording:
     # ------------------------------------------------------------------ weights
 
     def tree(self, prefix: str, target: bool = False) -> Tree:
-        """Recorded tensors `prefix/<network>/...` under our names; target copies when `target`, else the trained ones."""
+        """Recorded tensors `prefix/<network>/...` under our names: the target copies, or the trained ones."""
         trees: Tree = {}
         for key, array in self.arrays.items():
             if not key.startswith(f"{prefix}/"):
