@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Any, Self, final
 
@@ -30,6 +32,12 @@ def model_of(callback: BaseCallback) -> OfflineAlgorithm:
     """The model that is training."""
     assert isinstance(callback.model, OfflineAlgorithm)
     return callback.model
+
+
+def say(text: str) -> None:
+    """Prints a line above the bar, and at once, for those who follow a file."""
+    tqdm.write(text)
+    sys.stdout.flush()
 
 
 @final
@@ -143,7 +151,7 @@ class EvaluationCallback(BaseCallback):
         if self.folder is not None:
             self.folder.add_evaluation(EvaluationRow.of(phase, step, found))
         if self.verbose:
-            tqdm.write(f"{phase} step {step:,}: {found}")
+            say(f"{phase} step {step:,}: {found}")
         return found
 
 
@@ -153,9 +161,11 @@ class LatestValues(KVWriter):
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
+        self.is_fresh = False
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
         self.values |= key_values
+        self.is_fresh = True
 
     def close(self) -> None:
         pass
@@ -184,9 +194,9 @@ class ProgressCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         assert self.bar is not None
-        if self._latest.values:
+        if self._latest.is_fresh:
             self.bar.set_postfix(shorten(self._latest.values), refresh=False)
-            self._latest.values = {}
+            self._latest.is_fresh = False
         self.bar.update(self.num_timesteps - self.bar.n)
         return True
 
@@ -239,7 +249,8 @@ class InterruptBetweenSteps(BaseCallback):
             self.is_forced = True
             raise KeyboardInterrupt
         self.is_asked = True
-        print("\nStopping after this step or evaluation; once more stops at once, without saving.", file=sys.stderr)
+        with suppress(OSError):  # Not print: the signal may have come in the middle of one, which must not be nested.
+            os.write(2, b"\nStopping after this step or evaluation; once more stops at once, without saving.\n")
 
     def _on_step(self) -> bool:
         if self.is_asked:

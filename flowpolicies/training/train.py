@@ -13,7 +13,6 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.save_util import load_from_pkl
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv
-from tqdm import tqdm
 
 from flowpolicies.algorithms import OfflineAlgorithm
 from flowpolicies.data import TransitionDataset, list_sources, load_dataset
@@ -22,6 +21,7 @@ from flowpolicies.training.callbacks import (
     EvaluationCallback,
     InterruptBetweenSteps,
     ProgressCallback,
+    say,
 )
 from flowpolicies.training.envs import make_vec_env
 from flowpolicies.training.evaluations import Phase
@@ -139,7 +139,7 @@ def _make_envs(settings: TrainSettings, stack: ExitStack) -> tuple[VecEnv | None
                 f"online training needs an environment, and '{settings.dataset}' does not name one. Pass --env."
             )
         if settings.eval_episodes > 0:
-            tqdm.write(f"No evaluation: '{settings.dataset}' does not name an environment; pass --env to have it.")
+            say(f"No evaluation: '{settings.dataset}' does not name an environment; pass --env to have it.")
         return None, None
     train_env = make_vec_env(address, settings.n_envs, settings.seed) if settings.online_steps > 0 else None
     if train_env is not None:
@@ -220,7 +220,7 @@ class _Run:
     def _phases(self) -> None:
         model, settings = self.model, self.settings
         if model.offline_steps or model.num_timesteps:
-            tqdm.write(f"Continuing after {model.offline_steps:,} offline and {model.num_timesteps:,} online steps.")
+            say(f"Continuing after {model.offline_steps:,} offline and {model.num_timesteps:,} online steps.")
         if (steps := settings.steps - model.offline_steps) > 0:
             self._open_log("offline")
             with self.interrupt:
@@ -278,7 +278,7 @@ class _Run:
                 self.model.dump_logs()
             self._checkpoint()
             self._write_results()
-        tqdm.write(f"Interrupted. The run is in '{self.folder.path}', its latest checkpoint is {self.folder.latest()}.")
+        say(f"Interrupted. The run is in '{self.folder.path}', its latest checkpoint is {self.folder.latest()}.")
         if command:
             words = [word for word in command if word not in ("--overwrite", "--resume")]
-            tqdm.write(f"Continue with: {shlex.join([*words, '--resume'])}")
+            say(f"Continue with: {shlex.join([*words, '--resume'])}")

@@ -95,7 +95,8 @@ class Recording:
             horizon = get["actions"].shape[1]
             last = ("next_observations", "rewards", "masks", "valid")
             get |= {key: get[key][:, -1] for key in last}
-            get["actions"] = get["actions"].flatten(1)
+            chunked = self.config.get("action_chunking", True)  # Without chunks the return is that of H steps.
+            get["actions"] = get["actions"].flatten(1) if chunked else get["actions"][:, 0]
         ones = torch.ones_like(get["rewards"])
         return Batch(
             observations=get["observations"],
