@@ -2,9 +2,7 @@
 
 from flowpolicies.algorithms.bam import BAM as BAM
 from flowpolicies.algorithms.bam import BAMConfig as BAMConfig
-from flowpolicies.algorithms.base import ALGORITHMS as ALGORITHMS
 from flowpolicies.algorithms.base import OfflineAlgorithm as OfflineAlgorithm
-from flowpolicies.algorithms.base import get_algorithm as get_algorithm
 from flowpolicies.algorithms.bc import BC as BC
 from flowpolicies.algorithms.bc import BCConfig as BCConfig
 from flowpolicies.algorithms.cgql import CGQL as CGQL
@@ -33,6 +31,8 @@ from flowpolicies.algorithms.qflow import QFlow as QFlow
 from flowpolicies.algorithms.qflow import QFlowConfig as QFlowConfig
 from flowpolicies.algorithms.qfql import QFQL as QFQL
 from flowpolicies.algorithms.qfql import QFQLConfig as QFQLConfig
+from flowpolicies.algorithms.registry import ALGORITHMS as ALGORITHMS
+from flowpolicies.algorithms.registry import get_algorithm as get_algorithm
 from flowpolicies.algorithms.rql import RQL as RQL
 from flowpolicies.algorithms.rql import TFQL as TFQL
 from flowpolicies.algorithms.rql import RQLConfig as RQLConfig

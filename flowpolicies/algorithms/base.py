@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 from abc import abstractmethod
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from typing import Any, ClassVar, Self
 
 import gymnasium as gym
@@ -21,42 +19,18 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.vec_env import VecEnv
-from torch import nn
 
 from flowpolicies.algorithms.offline import OfflineLoop, SpacesOnlyVecEnv
-from flowpolicies.algorithms.state import Generators, MetricMeans
+from flowpolicies.algorithms.registry import ALGORITHMS, nearest
+from flowpolicies.algorithms.state import Generators, MetricMeans, parameters, spawn
 from flowpolicies.core import Batch, Learner, LossTerm, Network, Step
 from flowpolicies.core.adam import Moments, initial_moments
 from flowpolicies.core.learner import LearnerState
-from flowpolicies.core.types import Tree
 from flowpolicies.data import TransitionDataset, load_dataset
 from flowpolicies.data.buffer import TransitionBuffer, WindowScheme
-from flowpolicies.data.layout import check_action_space
+from flowpolicies.data.layout import check_action_space, space_fits
 from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
 from flowpolicies.samplers import Sampler
-
-ALGORITHMS: dict[str, type[OfflineAlgorithm]] = {}
-"""Name -> class, entered when a class is declared."""
-
-
-def get_algorithm(name: str) -> type[OfflineAlgorithm]:
-    """The class of a name, from this package or from the entry points `flowpolicies.algorithms`.
-
-    Raises:
-        ValueError: for an unknown name, with the nearest one.
-    """
-    key = name.lower()
-    if key not in ALGORITHMS:
-        for entry in entry_points(group="flowpolicies.algorithms", name=key):
-            entry.load()
-    if key not in ALGORITHMS:
-        raise ValueError(f"unknown algorithm {name!r} (known: {', '.join(ALGORITHMS)}).{_nearest(key, ALGORITHMS)}")
-    return ALGORITHMS[key]
-
-
-def _nearest(name: str, known: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 class OfflineAlgorithm(OffPolicyAlgorithm):
@@ -203,7 +177,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         for name in hyperparameters:
             if name not in known:
                 knobs = list(inspect.signature(OfflineAlgorithm.__init__).parameters)[1:-1]
-                hint = _nearest(name, dict.fromkeys([*known, *knobs]))
+                hint = nearest(name, dict.fromkeys([*known, *knobs]))
                 raise TypeError(f"{cls.__name__} has no hyperparameter {name!r}; it has {', '.join(known)}.{hint}")
         return cls.Config(**hyperparameters)
 
@@ -229,7 +203,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     def _setup_model(self) -> None:
         if self.env is None:
             self.env, self.n_envs = SpacesOnlyVecEnv(self.observation_space, self.action_space), 1
-        noise_seed, buffer_seed, act_seed, explore_seed = _spawn(self.seed, 4)
+        noise_seed, buffer_seed, act_seed, explore_seed = spawn(self.seed, 4)
         if self.replay_buffer is None:
             self.replay_buffer = self._make_buffer(buffer_seed)
         self._setup_policy(act_seed)
@@ -279,7 +253,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         self.policy_kwargs, self.n_steps = mine, n_steps
 
     def _setup_learner(self) -> None:
-        params, targets = _parameters(self.policy.networks), _parameters(self.policy.targets)
+        params, targets = parameters(self.policy.networks), parameters(self.policy.targets)
         moments = initial_moments(params)
         for name, tree in params.items():
             for key, parameter in tree.items():
@@ -315,7 +289,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         assert loaded is not None
         for part in ("observation_space", "action_space"):
             own, theirs = getattr(self, part), getattr(loaded, part)
-            if not _fits(own, theirs):
+            if not space_fits(own, theirs):
                 raise ValueError(
                     f"the dataset's {part} does not match the model's: dataset {theirs}, model {own}. "
                     "Use data of this environment, or wrap the environment so that both agree."
@@ -496,24 +470,3 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "optimizer", "generators"], []
-
-
-def _parameters(modules: nn.ModuleDict) -> Tree:
-    return {name: dict(module.named_parameters()) for name, module in modules.items()}
-
-
-def _spawn(seed: int | None, n: int) -> list[int]:
-    """Independent seeds from one."""
-    return [int(child.generate_state(1)[0]) for child in np.random.SeedSequence(seed).spawn(n)]
-
-
-def _fits(own: spaces.Space[Any], theirs: spaces.Space[Any]) -> bool:
-    """Whether data of one space can be used in the other; bounds of observations do not matter, those of actions do."""
-    if isinstance(own, spaces.Dict) and isinstance(theirs, spaces.Dict):
-        keys = own.spaces.keys()
-        return keys == theirs.spaces.keys() and all(_fits(own[key], theirs[key]) for key in keys)
-    if not (isinstance(own, spaces.Box) and isinstance(theirs, spaces.Box)) or own.shape != theirs.shape:
-        return False
-    if np.isfinite(own.low).all() and np.isfinite(theirs.low).all():
-        return np.allclose(own.low, theirs.low) and np.allclose(own.high, theirs.high)
-    return True

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol, final
 
+import numpy as np
 import torch
+from torch import nn
 
 from flowpolicies.core import Metrics
+from flowpolicies.core.types import Tree
 
 
 class OwnsGenerator(Protocol):
@@ -66,3 +69,13 @@ class MetricMeans:
         means = {key: float(total) / self._counts[key] for key, total in self._sums.items()}
         self._sums, self._counts = {}, {}
         return means
+
+
+def parameters(modules: nn.ModuleDict) -> Tree:
+    """Network name -> parameter name -> the parameter itself."""
+    return {name: dict(module.named_parameters()) for name, module in modules.items()}
+
+
+def spawn(seed: int | None, n: int) -> list[int]:
+    """Independent seeds from one; None: from the operating system."""
+    return [int(child.generate_state(1)[0]) for child in np.random.SeedSequence(seed).spawn(n)]

@@ -112,3 +112,15 @@ def check_action_space(space: spaces.Space[Any], who: str) -> spaces.Box:
     if not (space.low < space.high).all():
         raise ValueError(f"{who} needs low < high in every action dimension, got low={space.low}, high={space.high}.")
     return space
+
+
+def space_fits(own: spaces.Space[Any], theirs: spaces.Space[Any]) -> bool:
+    """Whether data of one space can be used in the other; infinite bounds fit any, finite ones must agree."""
+    if isinstance(own, spaces.Dict) and isinstance(theirs, spaces.Dict):
+        keys = own.spaces.keys()
+        return keys == theirs.spaces.keys() and all(space_fits(own[key], theirs[key]) for key in keys)
+    if not (isinstance(own, spaces.Box) and isinstance(theirs, spaces.Box)) or own.shape != theirs.shape:
+        return False
+    if np.isfinite(own.low).all() and np.isfinite(theirs.low).all():
+        return np.allclose(own.low, theirs.low) and np.allclose(own.high, theirs.high)
+    return True
