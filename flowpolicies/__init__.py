@@ -9,10 +9,22 @@ print(model.evaluate(episodes=50))
 """
 
 from flowpolicies.algorithms import ALGORITHMS as ALGORITHMS
+from flowpolicies.algorithms import BAM as BAM
 from flowpolicies.algorithms import BC as BC
+from flowpolicies.algorithms import CGQL as CGQL
+from flowpolicies.algorithms import CGQLL as CGQLL
+from flowpolicies.algorithms import CGQLM as CGQLM
+from flowpolicies.algorithms import DSRL as DSRL
 from flowpolicies.algorithms import FQL as FQL
 from flowpolicies.algorithms import IFQL as IFQL
+from flowpolicies.algorithms import QAM as QAM
+from flowpolicies.algorithms import QAME as QAME
+from flowpolicies.algorithms import QAMF as QAMF
+from flowpolicies.algorithms import QC as QC
 from flowpolicies.algorithms import QFQL as QFQL
+from flowpolicies.algorithms import RQL as RQL
+from flowpolicies.algorithms import TFQL as TFQL
+from flowpolicies.algorithms import FEdit as FEdit
 from flowpolicies.algorithms import OfflineAlgorithm as OfflineAlgorithm
 from flowpolicies.algorithms import QFlow as QFlow
 from flowpolicies.algorithms import get_algorithm as get_algorithm
@@ -23,6 +35,7 @@ from flowpolicies.data import load_dataset as load_dataset
 from flowpolicies.data import make_env as make_env
 from flowpolicies.policies import Evaluation as Evaluation
 from flowpolicies.policies import FlowPolicy as FlowPolicy
+from flowpolicies.policies import SteeredEnv as SteeredEnv
 from flowpolicies.policies import evaluate as evaluate
 
 __version__ = "0.1.0"

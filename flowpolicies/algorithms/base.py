@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import gymnasium as gym
@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from flowpolicies.algorithms.offline import OfflineLoop, SpacesOnlyVecEnv
 from flowpolicies.algorithms.registry import ALGORITHMS, nearest
-from flowpolicies.algorithms.state import Generators, MetricMeans, parameters, spawn
+from flowpolicies.algorithms.state import Generators, MetricMeans, OwnsGenerator, parameters, spawn
 from flowpolicies.core import Batch, Learner, LossTerm, Network, Step
 from flowpolicies.core.adam import Moments, initial_moments
 from flowpolicies.core.learner import LearnerState
@@ -207,11 +207,16 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         if self.replay_buffer is None:
             self.replay_buffer = self._make_buffer(buffer_seed)
         self._setup_policy(act_seed)
-        self.generators = Generators(self.device, {"noise": noise_seed}, owners=(self.replay_buffer, self.policy))
+        owners: dict[str, Callable[[], OwnsGenerator]] = {"buffer": self._transitions, "policy": lambda: self.policy}
+        self.generators = Generators(self.device, {"noise": noise_seed}, owners)
         self._explore = np.random.default_rng(explore_seed)
         self.optimizer = torch.optim.Adam(self.policy.networks.parameters(), lr=self.lr_schedule(1.0))
         self._means = MetricMeans()
         self._setup_learner()
+
+    def _transitions(self) -> TransitionBuffer:
+        assert isinstance(self.replay_buffer, TransitionBuffer)
+        return self.replay_buffer
 
     def _make_buffer(self, seed: int) -> ReplayBuffer:
         buffer_class = self.replay_buffer_class or TransitionBuffer
@@ -294,15 +299,13 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
                     f"the dataset's {part} does not match the model's: dataset {theirs}, model {own}. "
                     "Use data of this environment, or wrap the environment so that both agree."
                 )
-        assert isinstance(self.replay_buffer, TransitionBuffer)
-        self.replay_buffer.attach(loaded)
+        self._transitions().attach(loaded)
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """Attaches an environment (or a VecEnv of any size) for online training and evaluation."""
         wrapped = self._wrap_env(env, self.verbose)
         if wrapped.num_envs != self.n_envs:
-            assert isinstance(self.replay_buffer, TransitionBuffer)
-            self.replay_buffer.set_n_envs(wrapped.num_envs)
+            self._transitions().set_n_envs(wrapped.num_envs)
             self.n_envs = wrapped.num_envs
         super().set_env(wrapped, force_reset)
 
@@ -310,8 +313,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
         """Updates on batches of the buffer; none while an online buffer holds no window yet."""
-        assert isinstance(self.replay_buffer, TransitionBuffer)
-        if self.replay_buffer.num_windows() == 0 and self.replay_buffer.offline is None and self.num_timesteps > 0:
+        buffer = self._transitions()
+        if buffer.num_windows() == 0 and buffer.offline is None and self.num_timesteps > 0:
             return
         self.policy.set_training_mode(True)
         learning_rate = self.lr_schedule(self._current_progress_remaining)
@@ -319,7 +322,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             group["lr"] = learning_rate
         rate = torch.tensor(learning_rate, device=self.device)
         for _ in range(gradient_steps):
-            batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
+            batch = buffer.sample(batch_size, env=self._vec_normalize_env)
             self._means.add(self._update(batch, rate))
             self._n_updates += 1
 
@@ -353,8 +356,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         """
         if dataset is not None:
             self.set_dataset(dataset)
-        assert isinstance(self.replay_buffer, TransitionBuffer)
-        if self.replay_buffer.offline is None:
+        if self._transitions().offline is None:
             raise ValueError(
                 f"{type(self).__name__} has no dataset (a loaded model does not bring it along). "
                 "Call learn_offline(steps, dataset=...) or set_dataset(...)."

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol, final
+from collections.abc import Callable, Mapping
+from typing import Protocol, final
 
 import numpy as np
 import torch
@@ -25,18 +25,20 @@ class Generators:
 
     Args:
         seeds: name -> seed of generators that live here.
-        owners: objects whose generators are saved with them.
+        owners: name -> who has a generator that is saved with them, asked each time, as it may be exchanged.
     """
 
-    def __init__(self, device: torch.device, seeds: Mapping[str, int], owners: tuple[Any, ...] = ()) -> None:
+    def __init__(
+        self, device: torch.device, seeds: Mapping[str, int], owners: Mapping[str, Callable[[], OwnsGenerator]]
+    ) -> None:
         self._own = {name: torch.Generator(device=device).manual_seed(seed) for name, seed in seeds.items()}
-        self._owners = {type(owner).__name__: owner for owner in owners}
+        self._owners = dict(owners)
 
     def __getitem__(self, name: str) -> torch.Generator:
         return self._own[name]
 
     def _all(self) -> dict[str, torch.Generator]:
-        return self._own | {name: owner.generator for name, owner in self._owners.items()}
+        return self._own | {name: owner().generator for name, owner in self._owners.items()}
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Name -> state."""

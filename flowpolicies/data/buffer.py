@@ -81,6 +81,22 @@ class Store:
             self.columns["terminals"][newest : newest + self.n_envs] = 1
             self.episodes.end()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Only the rows that were written: a ring that is nearly empty makes a small file."""
+        rows = self.size * self.n_envs
+        return {**self.__dict__, "columns": {name: column[:rows].clone() for name, column in self.columns.items()}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.size < self.capacity:
+            written = self.columns
+            widths = {
+                name: (column.shape[1] if column.ndim > 1 else 0, column.dtype) for name, column in written.items()
+            }
+            self.columns = Store.empty(self.capacity, self.n_envs, widths).columns
+            for name, column in written.items():
+                self.columns[name][: len(column)] = column
+
     def starts(self, length: int) -> int:
         """How many windows of `length` steps there are."""
         return max(self.size - length + 1, 0) * self.n_envs

@@ -6,7 +6,6 @@ import copy
 import io
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -248,14 +247,12 @@ class FlowPolicy(BasePolicy):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         weights = {key: tensor.detach().cpu().contiguous() for key, tensor in self.state_dict().items()}
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             save_file(weights, temporary, metadata={"config": json.dumps(config)})
             os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        finally:
+            temporary.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "auto") -> FlowPolicy:

@@ -13,3 +13,4 @@ from flowpolicies.samplers.flow import Schedule as Schedule
 from flowpolicies.samplers.latent import Latent as Latent
 from flowpolicies.samplers.robust import GuidanceMonitor as GuidanceMonitor
 from flowpolicies.samplers.robust import RobustGuided as RobustGuided
+from flowpolicies.samplers.stochastic import MemorylessSDE as MemorylessSDE

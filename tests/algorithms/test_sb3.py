@@ -221,3 +221,13 @@ def test_data_of_another_run_is_used_when_given(data) -> None:
     model = tiny(BC, dataset=data)
     model.learn_offline(1, dataset=pendulum_data(60, seed=1))
     assert model.replay_buffer.size() == 60
+
+
+def test_a_loaded_replay_buffer_brings_its_generator(tmp_path: Path) -> None:
+    model = tiny(BC, env=make_vec_env("Pendulum-v1"), learning_starts=5)
+    model.learn(20)
+    model.save_replay_buffer(tmp_path / "buffer.pkl")
+    model.load_replay_buffer(tmp_path / "buffer.pkl")
+    model.learn(20, reset_num_timesteps=False)
+    state = model.get_parameters()["generators"]["buffer"]
+    assert torch.equal(state, model.replay_buffer.generator.get_state())

@@ -207,13 +207,17 @@ def test_same_seed_same_indices_whatever_numpy_s_global_state() -> None:
 
 
 def test_pickle_keeps_online_data_and_generator_but_not_the_dataset() -> None:
-    buffer = make()
+    buffer = make(buffer_size=10_000)
     buffer.attach(dataset([0] * 50))
     for t in range(20):
         add(buffer, [float(t)], [False], [False])
-    copy = pickle.load(io.BytesIO(pickle.dumps(buffer)))
+    text = pickle.dumps(buffer)
+    assert len(text) < 20_000, "rows that were never written must not be saved"
+    copy = pickle.load(io.BytesIO(text))
     assert copy.offline is None
     assert copy.size() == 20
+    add(copy, [20.0], [False], [False])
+    add(buffer, [20.0], [False], [False])
     copy.attach(dataset([0] * 50))
     assert torch.equal(copy.sample(30).observations, buffer.sample(30).observations)
 

@@ -1,0 +1,34 @@
+"""Samplers that follow a stochastic process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from torch import Tensor
+
+from flowpolicies.core.noise import Noise
+from flowpolicies.core.views import View
+from flowpolicies.flows import memoryless_sde, unit_grid
+
+
+@final
+@dataclass(frozen=True)
+class MemorylessSDE:
+    """x_0 ~ N(0, I), then the memoryless SDE of adjoint matching (`flows.memoryless_sde`), clipped at the end.
+
+    It has the flow's distribution in the limit of many steps, but noise enters at every step, so the action does not
+    follow from x_0.
+    """
+
+    field: str = "actor_flow"
+    """The velocity field."""
+    base: str = "actor_flow"
+    """The field of the last step."""
+    steps: int = 10
+    """Steps of the SDE."""
+
+    def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
+        x = noise.actions(observations.shape[:-1])
+        policy, base = nets[self.field].given(observations), nets[self.base].given(observations)
+        return memoryless_sde(policy, base, x, unit_grid(x, self.steps), noise)[0][-1].clamp(-1, 1)
