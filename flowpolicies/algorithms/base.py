@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import gymnasium as gym
@@ -20,15 +20,21 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
+from flowpolicies.algorithms.config import configure
 from flowpolicies.algorithms.offline import OfflineLoop, SpacesOnlyVecEnv
-from flowpolicies.algorithms.registry import ALGORITHMS, nearest
-from flowpolicies.algorithms.state import Generators, MetricMeans, OwnsGenerator, parameters, spawn
+from flowpolicies.algorithms.registry import ALGORITHMS
+from flowpolicies.algorithms.state import (
+    Generators,
+    MetricMeans,
+    OwnsGenerator,
+    adopt_moments,
+    initial_state,
+    spawn,
+)
 from flowpolicies.core import Batch, Learner, LossTerm, Network, Step
-from flowpolicies.core.adam import Moments, initial_moments
-from flowpolicies.core.learner import LearnerState
 from flowpolicies.data import TransitionDataset, load_dataset
 from flowpolicies.data.buffer import TransitionBuffer, WindowScheme
-from flowpolicies.data.layout import check_action_space, space_fits
+from flowpolicies.data.layout import check_action_space, check_space_fits
 from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
 from flowpolicies.samplers import Sampler
 
@@ -127,7 +133,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         compile_backend: str | None = None,
         **hyperparameters: Any,
     ) -> None:
-        self.cfg = self._configure(hyperparameters)
+        knobs = [name for name in inspect.signature(OfflineAlgorithm).parameters if name != "hyperparameters"]
+        self.cfg = configure(self.Config, hyperparameters, type(self).__name__, knobs)
         if env is not None:
             env = maybe_make_env(env, verbose)
             check_action_space(env.action_space, type(self).__name__)
@@ -170,16 +177,6 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     def from_config(cls, config: Any, env: GymEnv | str | None = None, **knobs: Any) -> Self:
         """Type-checked construction: `FQL.from_config(FQLConfig(alpha=3.0), env)`."""
         return cls("FlowPolicy", env, **knobs, **{f.name: getattr(config, f.name) for f in dataclasses.fields(config)})
-
-    @classmethod
-    def _configure(cls, hyperparameters: Mapping[str, Any]) -> Any:
-        known = [field.name for field in dataclasses.fields(cls.Config)]
-        for name in hyperparameters:
-            if name not in known:
-                knobs = list(inspect.signature(OfflineAlgorithm.__init__).parameters)[1:-1]
-                hint = nearest(name, dict.fromkeys([*known, *knobs]))
-                raise TypeError(f"{cls.__name__} has no hyperparameter {name!r}; it has {', '.join(known)}.{hint}")
-        return cls.Config(**hyperparameters)
 
     # ------------------------------------------------------------------ set-up
 
@@ -258,13 +255,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         self.policy_kwargs, self.n_steps = mine, n_steps
 
     def _setup_learner(self) -> None:
-        params, targets = parameters(self.policy.networks), parameters(self.policy.targets)
-        moments = initial_moments(params)
-        for name, tree in params.items():
-            for key, parameter in tree.items():
-                self.optimizer.state[parameter] = {part: getattr(moments, part)[name][key] for part in Moments._fields}
-        self._state = LearnerState(params, targets, moments)
-        self.optimizer.register_load_state_dict_post_hook(lambda _: self._adopt_moments())
+        self._state = initial_state(self.policy, self.optimizer)
+        self.optimizer.register_load_state_dict_post_hook(lambda optimizer: adopt_moments(self._state, optimizer))
         self._learner = Learner(
             dict(self.policy.networks.items()),
             self.policy.specs,
@@ -275,15 +267,6 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             compile_backend=self.compile_backend,
         )
 
-    def _adopt_moments(self) -> None:
-        """After the optimiser was loaded, which replaces its tensors: takes over their values, and owns them again."""
-        for name, tree in self._state.params.items():
-            for key, parameter in tree.items():
-                for part in Moments._fields:
-                    own = getattr(self._state.moments, part)[name][key]
-                    own.copy_(self.optimizer.state[parameter][part])
-                    self.optimizer.state[parameter][part] = own
-
     def set_dataset(self, dataset: TransitionDataset | str) -> None:
         """Makes a dataset the offline part of the replay buffer.
 
@@ -293,12 +276,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         loaded = self._load(dataset)
         assert loaded is not None
         for part in ("observation_space", "action_space"):
-            own, theirs = getattr(self, part), getattr(loaded, part)
-            if not space_fits(own, theirs):
-                raise ValueError(
-                    f"the dataset's {part} does not match the model's: dataset {theirs}, model {own}. "
-                    "Use data of this environment, or wrap the environment so that both agree."
-                )
+            check_space_fits(part, getattr(self, part), getattr(loaded, part))
         self._transitions().attach(loaded)
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:

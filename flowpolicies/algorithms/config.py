@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from flowpolicies.algorithms.registry import nearest
 from flowpolicies.core import Network
 from flowpolicies.losses import QAggregation
 from flowpolicies.networks import Critic, ImpalaVariant, TanhNormal, Value, VelocityField
@@ -84,6 +87,24 @@ def fine_tuned_flow(cfg: FineTunedConfig) -> Sampler:
     if cfg.residual:
         return IntegrateResidual("actor_slow", "actor_fast", steps=cfg.flow_steps)
     return Integrate("actor_fast", steps=cfg.flow_steps)
+
+
+def configure(config: type[Any], hyperparameters: Mapping[str, Any], who: str, knobs: Iterable[str]) -> Any:
+    """An instance of an algorithm's config.
+
+    Args:
+        who: the algorithm, for the error.
+        knobs: other keywords that may have been meant.
+
+    Raises:
+        TypeError: for an unknown hyperparameter, with the nearest name.
+    """
+    known = [field.name for field in dataclasses.fields(config)]
+    for name in hyperparameters:
+        if name not in known:
+            hint = nearest(name, [*known, *knobs])
+            raise TypeError(f"{who} has no hyperparameter {name!r}; it has {', '.join(known)}.{hint}")
+    return config(**hyperparameters)
 
 
 def velocity(cfg: PolicyConfig, target_rate: float | None = None, **options: Any) -> Network:

@@ -10,7 +10,10 @@ import torch
 from torch import nn
 
 from flowpolicies.core import Metrics
+from flowpolicies.core.adam import Moments, initial_moments
+from flowpolicies.core.learner import LearnerState
 from flowpolicies.core.types import Tree
+from flowpolicies.policies import FlowPolicy
 
 
 class OwnsGenerator(Protocol):
@@ -73,8 +76,27 @@ class MetricMeans:
         return means
 
 
-def parameters(modules: nn.ModuleDict) -> Tree:
-    """Network name -> parameter name -> the parameter itself."""
+def initial_state(policy: FlowPolicy, optimizer: torch.optim.Adam) -> LearnerState:
+    """The policy's own weights, and zero moments that the optimiser owns and saves."""
+    params, targets = _parameters(policy.networks), _parameters(policy.targets)
+    moments = initial_moments(params)
+    for name, tree in params.items():
+        for key, parameter in tree.items():
+            optimizer.state[parameter] = {part: getattr(moments, part)[name][key] for part in Moments._fields}
+    return LearnerState(params, targets, moments)
+
+
+def adopt_moments(state: LearnerState, optimizer: torch.optim.Optimizer) -> None:
+    """After an optimiser was loaded, which replaces its tensors: takes over their values, and owns them again."""
+    for name, tree in state.params.items():
+        for key, parameter in tree.items():
+            for part in Moments._fields:
+                own = getattr(state.moments, part)[name][key]
+                own.copy_(optimizer.state[parameter][part])
+                optimizer.state[parameter][part] = own
+
+
+def _parameters(modules: nn.ModuleDict) -> Tree:
     return {name: dict(module.named_parameters()) for name, module in modules.items()}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, final
+from typing import Any, Literal, final
 
 import numpy as np
 import torch
@@ -15,131 +15,12 @@ from torch import Tensor
 
 from flowpolicies.core import Batch
 from flowpolicies.data.dataset import TransitionDataset
-from flowpolicies.data.episodes import Episodes, choose_episodes
+from flowpolicies.data.episodes import choose_episodes
 from flowpolicies.data.layout import flat_dtype, flatten_arrays, observation_dim, scale_actions, unflatten
+from flowpolicies.data.store import CachedWindows, Store
 
 WindowScheme = Literal["uniform", "episodes"]
-"""uniform: windows start at any step. episodes: an episode is drawn, then a step of it, see `Episodes`."""
-
-
-class Windows(NamedTuple):
-    """What windows of H steps come to (flow_family 2.4)."""
-
-    rewards: Tensor
-    """[B], discounted sum up to the end of the episode."""
-    masks: Tensor
-    """[B], 0 if the episode terminated inside the window."""
-    last: Tensor
-    """[B], row of the last step that belongs to the episode."""
-    valid: Tensor
-    """[B], 1 if all H steps belong to one episode; an end exactly at the last step counts as inside."""
-
-
-class CachedWindows(NamedTuple):
-    """All windows of a store that no longer changes, by their first row."""
-
-    returns: Tensor
-    """[N, 3]: rewards, masks and valid of `Windows`, side by side."""
-    last: Tensor
-    """[N], as in `Windows`."""
-    chunks: Tensor
-    """[M, horizon * A], a view of the actions."""
-
-
-@final
-class Store:
-    """Rows of transitions of `n_envs` interleaved streams: row `time * n_envs + env`; a ring once it is full."""
-
-    def __init__(self, capacity: int, n_envs: int, columns: dict[str, Tensor]) -> None:
-        self.capacity, self.n_envs, self.columns = capacity, n_envs, columns
-        self.head, self.size = 0, 0
-        self.cached: CachedWindows | None = None
-        self.episodes = Episodes(capacity, n_envs)
-
-    @classmethod
-    def empty(cls, capacity: int, n_envs: int, widths: dict[str, tuple[int, torch.dtype]]) -> Store:
-        """Zeroed columns; numpy's zeros are committed by the operating system only when written."""
-        dtypes = {torch.uint8: np.uint8, torch.float32: np.float32}
-        rows = capacity * n_envs
-        shape = {name: (rows, width) if width else (rows,) for name, (width, _) in widths.items()}
-        columns = {name: torch.from_numpy(np.zeros(shape[name], dtypes[dtype])) for name, (_, dtype) in widths.items()}
-        return cls(capacity, n_envs, columns)
-
-    def append(self, step: dict[str, Tensor]) -> None:
-        """One step of every environment, `[n_envs, ...]` each."""
-        first = self.head * self.n_envs
-        for name, value in step.items():
-            self.columns[name][first : first + self.n_envs] = value
-        self.head = (self.head + 1) % self.capacity
-        self.size = min(self.size + 1, self.capacity)
-        self.episodes.extend(step["terminals"].unsqueeze(0))
-
-    def end_episodes(self) -> None:
-        """Ends what runs in every stream, as a time limit would."""
-        if self.size > 0:
-            newest = (self.head - 1) % self.capacity * self.n_envs
-            self.columns["terminals"][newest : newest + self.n_envs] = 1
-            self.episodes.end()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Only the rows that were written: a ring that is nearly empty makes a small file."""
-        rows = self.size * self.n_envs
-        return {**self.__dict__, "columns": {name: column[:rows].clone() for name, column in self.columns.items()}}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if self.size < self.capacity:
-            written = self.columns
-            widths = {
-                name: (column.shape[1] if column.ndim > 1 else 0, column.dtype) for name, column in written.items()
-            }
-            self.columns = Store.empty(self.capacity, self.n_envs, widths).columns
-            for name, column in written.items():
-                self.columns[name][: len(column)] = column
-
-    def starts(self, length: int) -> int:
-        """How many windows of `length` steps there are."""
-        return max(self.size - length + 1, 0) * self.n_envs
-
-    def rows(self, starts: Tensor, offsets: Tensor) -> Tensor:
-        """Rows of the steps `offsets` `[H]` after each of `starts` `[B]`, in the order of time: `[B, H]`."""
-        if (self.n_envs == 1 and self.size < self.capacity) or self.cached is not None:
-            return starts.unsqueeze(-1) + offsets
-        env, time = starts % self.n_envs, starts // self.n_envs
-        return self.at(env.unsqueeze(-1), time.unsqueeze(-1) + offsets)
-
-    def at(self, env: Tensor, time: Tensor) -> Tensor:
-        """Rows of the steps `time` of the streams `env`, counted from the oldest step kept."""
-        oldest = self.head if self.size == self.capacity else 0
-        return (oldest + time) % self.capacity * self.n_envs + env
-
-    def take(self, name: str, rows: Tensor) -> Tensor:
-        """A column at `rows` `[*]`; `index_select` takes about half of the time of indexing with a tensor."""
-        column = self.columns[name]
-        return column.index_select(0, rows.flatten()).view(*rows.shape, *column.shape[1:])
-
-    def windows(self, rows: Tensor, powers: Tensor, rewards: Tensor | None = None) -> Windows:
-        """Sums over the windows `rows` `[B, H]`; `powers` is gamma^j; `rewards` `[B, H]` replaces the stored ones."""
-        ends = self.columns["terminals"][rows]
-        inside = torch.ones_like(ends)
-        inside[:, 1:] = 1 - ends[:, :-1].cummax(-1).values
-        total = ((self.columns["rewards"][rows] if rewards is None else rewards) * powers * inside).sum(-1)
-        masks = torch.where(inside > 0, self.columns["masks"][rows], 1.0).amin(-1)
-        last = rows.gather(1, inside.sum(-1, keepdim=True).long() - 1).squeeze(1)
-        return Windows(total, masks, last, inside[:, -1])
-
-    def cache_windows(self, powers: Tensor, horizon: int) -> None:
-        """Computes every window once, for data that no longer change."""
-        offsets = torch.arange(len(powers))
-        starts = torch.arange(self.starts(len(powers)))
-        self.cached = None
-        blocks = [self.windows(block.unsqueeze(-1) + offsets, powers) for block in torch.split(starts, 65536)]
-        rewards, masks, last, valid = (torch.cat(column) for column in zip(*blocks, strict=True))
-        actions = self.columns["actions"]
-        width = actions.shape[1]
-        # A chunk is a stretch of memory: row i of this view is the actions i to i + horizon - 1, without a copy.
-        chunks = actions.as_strided((self.size - horizon + 1, horizon * width), (width, 1))
-        self.cached = CachedWindows(torch.stack([rewards, masks, valid], -1), last, chunks)
+"""uniform: windows start at any step. episodes: an episode is drawn, then a step of it (`data/episodes.py`)."""
 
 
 @final

@@ -114,6 +114,15 @@ def check_action_space(space: spaces.Space[Any], who: str) -> spaces.Box:
     return space
 
 
+def check_space_fits(part: str, own: spaces.Space[Any], theirs: spaces.Space[Any]) -> None:
+    """Raises a ValueError unless a dataset's space is the model's."""
+    if not space_fits(own, theirs):
+        raise ValueError(
+            f"the dataset's {part} does not match the model's: dataset {theirs}, model {own}. "
+            "Use data of this environment, or wrap the environment so that both agree."
+        )
+
+
 def space_fits(own: spaces.Space[Any], theirs: spaces.Space[Any]) -> bool:
     """Whether data of one space can be used in the other; infinite bounds fit any, finite ones must agree."""
     if isinstance(own, spaces.Dict) and isinstance(theirs, spaces.Dict):
