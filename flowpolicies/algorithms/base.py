@@ -21,7 +21,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.vec_env import VecEnv
 
 from flowpolicies.algorithms.config import configure
-from flowpolicies.algorithms.offline import OfflineLoop, SpacesOnlyVecEnv
+from flowpolicies.algorithms.offline import OfflineLoop, SpacesOnlyVecEnv, check_horizon
 from flowpolicies.algorithms.registry import ALGORITHMS
 from flowpolicies.algorithms.state import (
     Generators,
@@ -271,12 +271,13 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         """Makes a dataset the offline part of the replay buffer.
 
         Raises:
-            ValueError: if its spaces are not the model's.
+            ValueError: if its spaces are not the model's, or an episode is shorter than an action chunk.
         """
         loaded = self._load(dataset)
         assert loaded is not None
         for part in ("observation_space", "action_space"):
             check_space_fits(part, getattr(self, part), getattr(loaded, part))
+        check_horizon(loaded, self.cfg.horizon)
         self._transitions().attach(loaded)
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:

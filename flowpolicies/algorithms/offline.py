@@ -13,8 +13,21 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import configure_logger
 from stable_baselines3.common.vec_env import VecEnv
 
+from flowpolicies.data import TransitionDataset
+
 if TYPE_CHECKING:
     from flowpolicies.algorithms.base import OfflineAlgorithm
+
+
+def check_horizon(dataset: TransitionDataset, horizon: int) -> None:
+    """Raises a ValueError if an episode is shorter than an action chunk: none of its windows would be valid."""
+    lengths = np.diff(dataset.episode_ends, prepend=-1)
+    shortest = int(lengths.min())
+    if 1 < horizon > shortest:
+        raise ValueError(
+            f"horizon={horizon} is longer than the shortest of {len(lengths)} episodes ({shortest} steps; "
+            f"{int((lengths < horizon).sum())} episodes are too short). Drop them, or choose a smaller horizon."
+        )
 
 
 @final

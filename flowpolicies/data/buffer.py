@@ -16,7 +16,7 @@ from torch import Tensor
 from flowpolicies.core import Batch
 from flowpolicies.data.dataset import TransitionDataset
 from flowpolicies.data.episodes import choose_episodes
-from flowpolicies.data.layout import flat_dtype, flatten_arrays, observation_dim, scale_actions, unflatten
+from flowpolicies.data.layout import as_tensor, flat_dtype, flatten_arrays, observation_dim, scale_actions, unflatten
 from flowpolicies.data.store import CachedWindows, Store
 
 WindowScheme = Literal["uniform", "episodes"]
@@ -89,10 +89,10 @@ class TransitionBuffer(ReplayBuffer):
         columns = {
             "observations": flatten_arrays(self.observation_space, dataset.observations),
             "next_observations": flatten_arrays(self.observation_space, dataset.next_observations),
-            "actions": torch.from_numpy(np.ascontiguousarray(scale_actions(self.action_space, dataset.actions))),
-            "rewards": torch.from_numpy(dataset.rewards),
-            "masks": torch.from_numpy(dataset.masks),
-            "terminals": torch.from_numpy(dataset.terminals),
+            "actions": as_tensor(scale_actions(self.action_space, dataset.actions)),
+            "rewards": as_tensor(dataset.rewards),
+            "masks": as_tensor(dataset.masks),
+            "terminals": as_tensor(dataset.terminals),
         }
         store = Store(len(dataset), 1, columns)
         store.size = len(dataset)

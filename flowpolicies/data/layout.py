@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -65,13 +66,15 @@ def flatten_tensors(space: spaces.Space[Any], observations: Tensor | Mapping[str
 def flatten_arrays(space: spaces.Space[Any], observations: Observations) -> Tensor:
     """`flatten_tensors` of numpy arrays; shares their memory where it can."""
     if isinstance(observations, Mapping):
-        return flatten_tensors(space, {key: _as_tensor(array) for key, array in observations.items()})
-    return flatten_tensors(space, _as_tensor(observations))
+        return flatten_tensors(space, {key: as_tensor(array) for key, array in observations.items()})
+    return flatten_tensors(space, as_tensor(observations))
 
 
-def _as_tensor(array: np.ndarray) -> Tensor:
-    array = np.ascontiguousarray(array)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+def as_tensor(array: np.ndarray) -> Tensor:
+    """A tensor on the array's memory, also if that is a read-only memory map; nobody writes to it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(np.ascontiguousarray(array))
 
 
 def unflatten(space: spaces.Space[Any], flat: Tensor) -> np.ndarray | dict[str, np.ndarray]:

@@ -112,11 +112,12 @@ def evaluate(
         seed: seeds the environments' next reset, and the policy's generator if it has one; None: leave both.
 
     Raises:
-        ValueError: for fewer than one episode.
+        ValueError: for fewer than one episode, or an environment with other actions.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     vec_env = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
+    _check_actions(policy, vec_env)
     n = vec_env.num_envs
     if seed is not None:
         vec_env.seed(seed)
@@ -144,6 +145,16 @@ def evaluate(
         successes=np.array(columns[2], float) if known else None,
         deterministic=deterministic,
     )
+
+
+def _check_actions(policy: Predicts, env: VecEnv) -> None:
+    """A chunk for other actions would be cut wrongly, or fail deep inside the environment."""
+    shape = getattr(getattr(policy, "action_space", None), "shape", env.action_space.shape)
+    if shape != env.action_space.shape:
+        raise ValueError(
+            f"the policy acts in a space of shape {shape}, the environment in {env.action_space.shape}. "
+            "Evaluate it in the environment that it was trained for."
+        )
 
 
 def _episode(total: float, length: int, info: dict[str, Any]) -> tuple[float, int, float | None]:

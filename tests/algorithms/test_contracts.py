@@ -215,8 +215,25 @@ def test_spaces_of_env_and_dataset_must_match(algorithm, data) -> None:
 
 
 def test_dataset_shorter_than_a_chunk(algorithm, data) -> None:
-    with pytest.raises(ValueError, match="fewer than one window of 500 steps"):
+    with pytest.raises(ValueError, match="horizon=500 is longer than the shortest of 8 episodes"):
         tiny(algorithm, dataset=data, horizon=500)
+
+
+def test_an_episode_shorter_than_a_chunk(algorithm, data) -> None:
+    with pytest.raises(ValueError, match=r"longer than the shortest of 8 episodes \(50 steps; 8 episodes"):
+        tiny(algorithm, dataset=data, horizon=60)
+
+
+def test_chunked_policy_in_an_environment_with_other_actions(algorithm, data) -> None:
+    model = tiny(algorithm, dataset=data, horizon=2)
+    with pytest.raises(ValueError, match=r"acts in a space of shape \(1,\), the environment in \(17,\)"):
+        model.evaluate(OtherActions(), episodes=1)
+
+
+class OtherActions(gym.Env):
+    """Pendulum's observations, other actions."""
+
+    observation_space, action_space = gym.spaces.Box(-8, 8, (3,)), gym.spaces.Box(-1, 1, (17,))
 
 
 def test_no_env_and_no_dataset(algorithm) -> None:

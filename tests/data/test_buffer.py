@@ -260,3 +260,18 @@ def test_clear_errors() -> None:
         make(horizon=5).attach(dataset([0, 0, 1]))
     with pytest.raises(ValueError, match="optimize_memory_usage=True is not supported"):
         make(optimize_memory_usage=True)
+
+
+def test_memory_maps_are_read_in_place(tmp_path) -> None:
+    arrays = {}
+    for name in ("observations", "actions", "rewards", "next_observations", "masks", "terminals"):
+        np.save(tmp_path / f"{name}.npy", getattr(dataset([0] * 49 + [1]), name))
+        arrays[name] = np.load(tmp_path / f"{name}.npy", mmap_mode="r")
+    mapped = TransitionDataset(**arrays, observation_space=OBS, action_space=ACT)
+    buffers = [make(horizon=3), make(horizon=3)]
+    buffers[0].attach(dataset([0] * 49 + [1]))
+    buffers[1].attach(mapped)
+    for name in ("observations", "actions", "rewards"):
+        assert buffers[1].offline.columns[name].data_ptr() == arrays[name].ctypes.data, f"{name} was copied"
+    for a, b in zip(buffers[0].sample(20), buffers[1].sample(20), strict=True):
+        assert torch.equal(a, b)

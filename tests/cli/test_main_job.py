@@ -1,0 +1,53 @@
+"""Every algorithm on locally made OGBench data, through the command line: offline, then online in the live environment."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+
+from flowpolicies.algorithms import ALGORITHMS
+from flowpolicies.cli import main
+from flowpolicies.data import generate_dataset
+from flowpolicies.training import RunFolder
+
+CUBE = "ogbench:cube-single-play-singletask-task1-v0"
+STEPS = 200
+IMITATION = ("flow_matching/loss", "slow_flow/loss", "actor/bc", "actor/loss")
+"""What falls while a flow learns the data, by the first of these that an algorithm logs."""
+
+
+@pytest.fixture(scope="session")
+def cube_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cube")
+    return generate_dataset(CUBE, data_dir=folder, num_episodes=2, max_episode_steps=120, progress=False).parent
+
+
+@pytest.mark.parametrize("name", list(ALGORITHMS))
+def test_trains_on_cube_single_and_continues_online(name: str, cube_data: Path, tmp_path: Path) -> None:
+    sizes = ["--actor-hidden-dims", "32", "32", "--flow-steps", "3", "--horizon", "5", "--batch-size", "32"]
+    fields = ALGORITHMS[name].Config.__dataclass_fields__
+    if "value_hidden_dims" in fields:
+        sizes += ["--value-hidden-dims", "32", "32", "--ensemble", "2"]
+    if "num_samples" in fields:
+        sizes += ["--num-samples", "4"]
+    if name == "qc":
+        sizes += ["--best-of-n", "4"]
+    words = ["train", name, "--dataset", CUBE, "--data-dir", str(cube_data), "--run-dir", str(tmp_path / name)]
+    words += ["--steps", str(STEPS), "--online-steps", "30", "--learning-starts", "5", "--eval-episodes", "0"]
+    words += ["--learning-rate", "0.001", "--log-every", "50", "--checkpoint-every", "0", *sizes]
+    assert main(words) == 0
+    folder = RunFolder(tmp_path / name)
+    with folder.progress.open() as file:
+        rows = list(csv.DictReader(file))
+    offline = [row for row in rows if row["time/offline_steps"]]
+    losses = {
+        key: [float(row[key]) for row in offline] for key in rows[0] if key.startswith("train/") and offline[0][key]
+    }
+    assert all(math.isfinite(value) for column in losses.values() for value in column)
+    imitation = next(losses[f"train/{key}"] for key in IMITATION if f"train/{key}" in losses)
+    assert imitation[-1] < 0.9 * imitation[0], imitation
+    assert folder.policy.is_file()
+    assert folder.model.is_file()
