@@ -18,7 +18,7 @@ demo: setup
 	$(BIN)/flowpolicies demo
 
 test: setup
-	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -q -n 2
 
 check: setup
 	$(BIN)/ruff check .

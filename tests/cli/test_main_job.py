@@ -1,4 +1,4 @@
-"""Every algorithm on locally made OGBench data, through the command line: offline, then online in the live environment."""
+"""Every algorithm on locally made OGBench data, by command line: offline, then online in the live environment."""
 
 from __future__ import annotations
 
