@@ -31,7 +31,9 @@ def main() -> None:
     print(f"{ROWS:,} rows of {OBSERVATION} + {ACTION}, batches of {BATCH}, one thread")
     for horizon in (1, 5, 10):
         box = spaces.Box(-np.inf, np.inf, (OBSERVATION,), np.float32)
-        buffer = TransitionBuffer(1000, box, spaces.Box(-1, 1, (ACTION,)), "cpu", horizon=horizon, seed=0)
+        buffer = TransitionBuffer(
+            1000, box, spaces.Box(-1, 1, (ACTION,)), "cpu", horizon=horizon, next_actions=False, seed=0
+        )
         start = time.perf_counter()
         buffer.attach(data)
         attached = time.perf_counter() - start

@@ -75,6 +75,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     """Networks whose slow copy acts while collecting online."""
     windows: ClassVar[WindowScheme] = "uniform"
     """How the buffer draws windows of transitions."""
+    uses_next_actions: ClassVar[bool] = False
+    """Whether a loss reads `batch.next_actions`; else they are not gathered, and have width 0."""
 
     policy: FlowPolicy
     action_space: spaces.Box
@@ -233,6 +235,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             n_steps=self.n_steps,
             gamma=self.gamma,
             windows=self.windows,
+            next_actions=self.uses_next_actions,
             seed=seed,
             **self.replay_buffer_kwargs,
         )

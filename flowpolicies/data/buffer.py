@@ -36,6 +36,7 @@ class TransitionBuffer(ReplayBuffer):
         n_steps: length of n-step returns without chunks; only one of the two may exceed 1.
         gamma: discount per environment step.
         windows: how windows are drawn.
+        next_actions: whether batches hold the dataset's next actions; without, their width is 0.
         seed: seed of the index generator; None: from the operating system.
     """
 
@@ -52,6 +53,7 @@ class TransitionBuffer(ReplayBuffer):
         n_steps: int = 1,
         gamma: float = 0.99,
         windows: WindowScheme = "uniform",
+        next_actions: bool = True,
         seed: int | None = None,
     ) -> None:
         BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs=n_envs)
@@ -62,7 +64,7 @@ class TransitionBuffer(ReplayBuffer):
                 f"horizon={horizon} (action chunks) and n_steps={n_steps} exclude each other; set one to 1."
             )
         self.horizon, self.gamma, self.windows = horizon, gamma, windows
-        self.handle_timeout_termination = True
+        self.next_actions, self.handle_timeout_termination = next_actions, True
         self.length = max(horizon, n_steps)
         self.generator = torch.Generator()
         if seed is None:
@@ -98,7 +100,7 @@ class TransitionBuffer(ReplayBuffer):
         store.size = len(dataset)
         store.episodes.extend(columns["terminals"].unsqueeze(-1))
         if self.windows == "uniform":
-            store.cache_windows(self._powers(), self.horizon)
+            store.cache_windows(self._powers(), self.horizon, self.gamma**self.length)
         elif store.episodes.starts() == 0:
             raise ValueError(
                 f"the dataset's {len(dataset)} transitions hold no episode of at least two steps, and windows start "
@@ -220,19 +222,26 @@ class TransitionBuffer(ReplayBuffer):
         )
 
     def _cached_batch(self, store: Store, cached: CachedWindows, starts: Tensor) -> Batch:
-        """One gather per column; at this rate (benchmarks/buffer.py) the data costs nothing beside an update."""
-        columns = store.columns
-        rewards, masks, valid = cached.returns.index_select(0, starts).unbind(-1)
+        """One gather per column; at this rate (benchmarks/buffer.py) the data cost nothing beside an update."""
+        rows, columns = starts.numpy(), store.columns
+
+        def take(array: np.ndarray, indices: np.ndarray) -> Tensor:
+            return torch.from_numpy(array.take(indices, 0))
+
         actions = cached.chunks.index_select(0, starts)
-        following = (starts + self.length).clamp_(max=len(cached.chunks) - 1)
+        if self.next_actions:
+            following = (starts + self.length).clamp_(max=len(cached.chunks) - 1)
+            next_actions = cached.chunks.index_select(0, following)
+        else:
+            next_actions = actions[:, :0]
         return Batch(
-            observations=columns["observations"].index_select(0, starts),
+            observations=take(columns["observations"].numpy(), rows),
             actions=actions,
-            next_observations=columns["next_observations"].index_select(0, cached.last.index_select(0, starts)),
-            next_actions=cached.chunks.index_select(0, following),
-            rewards=rewards,
-            discounts=self.gamma**self.length * masks,
-            valid=valid,
+            next_observations=take(columns["next_observations"].numpy(), cached.last.take(rows)),
+            next_actions=next_actions,
+            rewards=take(cached.rewards, rows),
+            discounts=take(cached.discounts, rows),
+            valid=take(cached.valid, rows),
             action_mask=torch.ones_like(actions),
         )
 

@@ -25,11 +25,15 @@ class Windows(NamedTuple):
 
 
 class CachedWindows(NamedTuple):
-    """All windows of a store that no longer changes, by their first row."""
+    """All windows of a store that no longer changes, by their first row; numpy gathers contiguous rows fastest."""
 
-    returns: Tensor
-    """[N, 3]: rewards, masks and valid of `Windows`, side by side."""
-    last: Tensor
+    rewards: np.ndarray
+    """[N], as in `Windows`."""
+    discounts: np.ndarray
+    """[N], gamma^H times the mask."""
+    valid: np.ndarray
+    """[N], as in `Windows`."""
+    last: np.ndarray
     """[N], as in `Windows`."""
     chunks: Tensor
     """[M, horizon * A], a view of the actions."""
@@ -117,15 +121,15 @@ class Store:
         last = rows.gather(1, inside.sum(-1, keepdim=True).long() - 1).squeeze(1)
         return Windows(total, masks, last, inside[:, -1])
 
-    def cache_windows(self, powers: Tensor, horizon: int) -> None:
-        """Computes every window once, for data that no longer change."""
+    def cache_windows(self, powers: Tensor, horizon: int, discount: float) -> None:
+        """Computes every window once, for data that no longer change; `discount` is gamma^H."""
         offsets = torch.arange(len(powers))
         starts = torch.arange(self.starts(len(powers)))
         self.cached = None
         blocks = [self.windows(block.unsqueeze(-1) + offsets, powers) for block in torch.split(starts, 65536)]
-        rewards, masks, last, valid = (torch.cat(column) for column in zip(*blocks, strict=True))
+        rewards, masks, last, valid = (torch.cat(column).numpy() for column in zip(*blocks, strict=True))
         actions = self.columns["actions"]
         width = actions.shape[1]
         # A chunk is a stretch of memory: row i of this view is the actions i to i + horizon - 1, without a copy.
         chunks = actions.as_strided((self.size - horizon + 1, horizon * width), (width, 1))
-        self.cached = CachedWindows(torch.stack([rewards, masks, valid], -1), last, chunks)
+        self.cached = CachedWindows(rewards, np.float32(discount) * masks, valid, last, chunks)

@@ -15,7 +15,7 @@ from flowpolicies.training import RunFolder
 
 CUBE = "ogbench:cube-single-play-singletask-task1-v0"
 STEPS = 200
-IMITATION = ("flow_matching/loss", "slow_flow/loss", "actor/bc", "actor/loss")
+IMITATION = ("flow_matching/loss", "actor/bc_loss", "actor/loss")
 """What falls while a flow learns the data, by the first of these that an algorithm logs."""
 
 
@@ -33,8 +33,6 @@ def test_trains_on_cube_single_and_continues_online(name: str, cube_data: Path, 
         sizes += ["--value-hidden-dims", "32", "32", "--ensemble", "2"]
     if "num_samples" in fields:
         sizes += ["--num-samples", "4"]
-    if name == "qc":
-        sizes += ["--best-of-n", "4"]
     words = ["train", name, "--dataset", CUBE, "--data-dir", str(cube_data), "--run-dir", str(tmp_path / name)]
     words += ["--steps", str(STEPS), "--online-steps", "30", "--learning-starts", "5", "--eval-episodes", "0"]
     words += ["--learning-rate", "0.001", "--log-every", "50", "--checkpoint-every", "0", *sizes]

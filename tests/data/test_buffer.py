@@ -68,7 +68,7 @@ def test_windows_follow_the_reference_recursion(length: int, ends: list[bool], k
     columns = [data.rewards, data.masks, data.terminals, data.next_observations[:, 0]]
     for start in range(len(data) - length + 1):
         expected = reference(*columns, start, length, 0.9)
-        got = store.cached.returns[start].tolist()
+        got = [store.cached.rewards[start], store.cached.discounts[start] / 0.9**length, store.cached.valid[start]]
         got.append(float(data.next_observations[store.cached.last[start], 0]))
         assert got == pytest.approx(expected, rel=1e-6)
 
@@ -124,6 +124,9 @@ def test_next_actions_follow_the_window() -> None:
     batch = buffer.sample(100)
     row = batch.observations[:, 0] == 1
     torch.testing.assert_close(batch.next_actions[row][0], torch.tensor([0.03, -0.03, 0.04, -0.04]))
+    without = make(horizon=2, next_actions=False)
+    without.attach(dataset([0] * 5 + [1]))
+    assert without.sample(10).next_actions.shape == (10, 0)
 
 
 def test_actions_are_scaled_from_asymmetric_bounds() -> None:
