@@ -127,6 +127,9 @@ def test_next_actions_follow_the_window() -> None:
     without = make(horizon=2, next_actions=False)
     without.attach(dataset([0] * 5 + [1]))
     assert without.sample(10).next_actions.shape == (10, 0)
+    for t in range(6):
+        add(without, [t], [False], [False])
+    assert without.sample(100).next_actions.shape == (100, 0)
 
 
 def test_actions_are_scaled_from_asymmetric_bounds() -> None:
