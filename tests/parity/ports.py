@@ -28,9 +28,11 @@ class Port:
 
 
 def _num_qs(config: Config) -> Mapping[str, Any]:
-    """The ensemble of QAM's code (`num_qs`) and of Q-Flow's (`num_ensembles`); FQL's code always has two."""
-    ensemble = config.get("num_qs", config.get("num_ensembles", 2))
-    return {"ensemble": ensemble, "value_layer_norm": config.get("value_layer_norm", config.get("layer_norm", True))}
+    """LayerNorm of the critics; the size of the ensemble is read from the weights (`recorded_ensemble`)."""
+    return {
+        "ensemble": config["recorded_ensemble"],
+        "value_layer_norm": config.get("value_layer_norm", config.get("layer_norm", True)),
+    }
 
 
 def _qflow(config: Config) -> Mapping[str, Any]:
@@ -38,9 +40,14 @@ def _qflow(config: Config) -> Mapping[str, Any]:
     return {**_num_qs(config), "time_embedding": "fourier" if fourier else "scalar"}
 
 
+def _sum(config: Config) -> float:
+    """FQL's code sums its critics' losses, where ours is a mean."""
+    return float(config["recorded_ensemble"])
+
+
 def _ifql(config: Config) -> Mapping[str, Any]:
     qam = "num_qs" in config
-    style = {"q_agg": "mean", "critic_weight": 1.0} if qam else {"q_agg": "min", "critic_weight": 2.0}
+    style = {"q_agg": "mean", "critic_weight": 1.0} if qam else {"q_agg": "min", "critic_weight": _sum(config)}
     return {**_num_qs(config), **style, "expectile": config.get("kappa", config.get("expectile", 0.9))}
 
 

@@ -63,13 +63,18 @@ class Recording:
             ours: self.config[theirs] for ours, theirs in self.port.hyperparameters.items() if theirs in self.config
         }
         values |= self.port.defaults
-        values |= self.port.derived(self.config)
+        values |= self.port.derived({**self.config, "recorded_ensemble": self._ensemble()})
         values = self._hidden_dims() | values
         if self.config.get("action_chunking"):
             values["horizon"] = self.config["horizon_length"]
         return {
             name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in fields
         }
+
+    def _ensemble(self) -> int:
+        """Members of the recorded critic (RQL's is called value), by the leading axis of its weights."""
+        kernels = [a for key, a in self.arrays.items() if re.match(r"param/(critic|value)/.*/Dense_0/kernel", key)]
+        return max((kernel.shape[0] for kernel in kernels if kernel.ndim == 3), default=2)
 
     def _hidden_dims(self) -> dict[str, tuple[int, ...]]:
         """The recorded widths, read from the weights: not every config names them."""
