@@ -111,7 +111,7 @@ def page(settings: DemoSettings, rows: dict, jobs: dict) -> str:
         "",
         "All evaluations: [pointmaze-medium.csv](pointmaze-medium.csv).",
         "",
-        f"Made by `python benchmarks/learning.py` at commit `{source_commit(Path.cwd())}`, one thread per run, on",
+        f"Made by `python benchmarks/learning.py` at commit `{source_commit(Path(__file__).parent)}`, one thread per run, on",
         f"{hardware}.",
         f"Data: {settings.episodes} episodes of 1,001 steps from OGBench's oracle, seed {settings.seed}. The demo's",
         f"settings: `{shown}`.",
