@@ -86,6 +86,7 @@ def main() -> None:
 def page(settings: DemoSettings, rows: dict, jobs: dict) -> str:
     """The table, and all that is needed to make it again."""
     hardware = ", ".join(f"{key} {value}" for key, value in describe_hardware().items())
+    commit = source_commit(Path(__file__).parent)
     shown = {k: v for k, v in asdict(settings).items() if k in ("horizon", "width", "batch_size", "gamma", "tau")}
     lines = [
         f"# Learning on locally generated {settings.dataset}, task {TASK}",
@@ -111,7 +112,7 @@ def page(settings: DemoSettings, rows: dict, jobs: dict) -> str:
         "",
         "All evaluations: [pointmaze-medium.csv](pointmaze-medium.csv).",
         "",
-        f"Made by `python benchmarks/learning.py` at commit `{source_commit(Path(__file__).parent)}`, one thread per run, on",
+        f"Made by `python benchmarks/learning.py` at commit `{commit}`, one thread per run, on",
         f"{hardware}.",
         f"Data: {settings.episodes} episodes of 1,001 steps from OGBench's oracle, seed {settings.seed}. The demo's",
         f"settings: `{shown}`.",
