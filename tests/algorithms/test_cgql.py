@@ -1,32 +1,16 @@
 """The critic of noisy actions against numbers worked out by hand, and who acts."""
 
 import math
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from stubs import view
 from tiny import tiny
 
 from flowpolicies.algorithms import CGQL, CGQLL, CGQLM, CGQLConfig, CGQLLConfig, CGQLMConfig
 from flowpolicies.algorithms.cgql import critic_loss, linex, noisy_linex_loss, noisy_mse_loss
-from flowpolicies.core import Batch, Networks, ReplayedNoise, View
-
-
-class Call:
-    def __init__(self, fn) -> None:
-        self.fn = fn
-
-    def __call__(self, *inputs):
-        return self.fn(*inputs)
-
-    def given(self, observations):
-        return partial(self.fn, observations)
-
-
-def view(**fns) -> View:
-    return View({name: Call(fn) for name, fn in fns.items()})
-
+from flowpolicies.core import Batch, Networks, ReplayedNoise
 
 BATCH = Batch(
     observations=torch.zeros(2, 1),

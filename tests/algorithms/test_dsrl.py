@@ -1,31 +1,14 @@
 """DSRL's latent critic and actor against numbers worked out by hand."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
+from stubs import view
 from tiny import tiny
 
 from flowpolicies.algorithms import DSRL, DSRLConfig
 from flowpolicies.algorithms.dsrl import latent_actor_loss, latent_critic_loss
-from flowpolicies.core import Batch, Networks, ReplayedNoise, View
-
-
-class Call:
-    def __init__(self, fn) -> None:
-        self.fn = fn
-
-    def __call__(self, *inputs):
-        return self.fn(*inputs)
-
-    def given(self, observations):
-        return partial(self.fn, observations)
-
-
-def view(**fns) -> View:
-    return View({name: Call(fn) for name, fn in fns.items()})
-
+from flowpolicies.core import Batch, Networks, ReplayedNoise
 
 BATCH = Batch(
     observations=torch.zeros(2, 1),

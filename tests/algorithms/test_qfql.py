@@ -1,24 +1,12 @@
 """QFQL's numbers, worked out by hand from rql_diffusion_family 11 with linear stand-ins for the networks."""
 
-from functools import partial
-
 import pytest
 import torch
+from stubs import Call
 
 from flowpolicies.algorithms.qfql import QFQL, QFQLConfig, critic_loss
 from flowpolicies.core import Batch, Networks, ReplayedNoise, View
 from flowpolicies.samplers import Guided
-
-
-class Call:
-    def __init__(self, fn) -> None:
-        self.fn = fn
-
-    def __call__(self, *inputs):
-        return self.fn(*inputs)
-
-    def given(self, observations):
-        return partial(self.fn, observations)
 
 
 def nets() -> Networks:

@@ -1,27 +1,15 @@
 """The edit policy's loss, worked out by hand."""
 
 import math
-from functools import partial
 
 import pytest
 import torch
+from stubs import Call
 
 from flowpolicies.core import Batch, Networks, ReplayedNoise, View
 from flowpolicies.losses import edit_objective
 from flowpolicies.networks import TanhNormal
 from flowpolicies.samplers import OneStep
-
-
-class Call:
-    def __init__(self, fn) -> None:
-        self.fn = fn
-
-    def __call__(self, *inputs):
-        return self.fn(*inputs)
-
-    def given(self, observations):
-        return partial(self.fn, observations)
-
 
 BATCH = Batch(
     observations=torch.zeros(2, 1),

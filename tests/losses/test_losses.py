@@ -1,23 +1,11 @@
 """Shared equations against numbers worked out by hand."""
 
-from functools import partial
-
 import pytest
 import torch
+from stubs import Call
 
 from flowpolicies.core import Batch, Networks, ReplayedNoise, View
 from flowpolicies.losses import aggregate, expectile, flow_matching, iql_value_loss, maximise_q, td_loss
-
-
-class Call:
-    def __init__(self, fn) -> None:
-        self.fn = fn
-
-    def __call__(self, *inputs):
-        return self.fn(*inputs)
-
-    def given(self, observations):
-        return partial(self.fn, observations)
 
 
 def networks(**fns) -> Networks:

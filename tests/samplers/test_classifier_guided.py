@@ -1,30 +1,14 @@
 """CGQL's guided sampler, and ranking by a timed critic, against numbers worked out by hand."""
 
-from functools import partial
-
 import pytest
 import torch
+from stubs import view
 
 from flowpolicies.core import GeneratorNoise, ReplayedNoise, View, ZeroNoise
 from flowpolicies.networks import Critic, VelocityField
 from flowpolicies.samplers import BestOfN, ClassifierGuided, Integrate, best_of
 
 OBSERVATIONS = torch.zeros(1, 1)
-
-
-class Call:
-    def __init__(self, fn) -> None:
-        self.fn = fn
-
-    def __call__(self, *inputs):
-        return self.fn(*inputs)
-
-    def given(self, observations):
-        return partial(self.fn, observations)
-
-
-def view(**fns) -> View:
-    return View({name: Call(fn) for name, fn in fns.items()})
 
 
 def from_point(sampler, nets: View, x_0: float) -> float:

@@ -1,12 +1,12 @@
 """Samplers: what each rule is, and how they compose."""
 
 import dataclasses
-from functools import partial
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stubs import Call
 
 from flowpolicies.core import GeneratorNoise, ReplayedNoise, View, ZeroNoise
 from flowpolicies.flows import action_gradient
@@ -99,21 +99,10 @@ def test_robust_with_everything_off_is_the_plain_guided_sampler(nets: View, seed
 @pytest.mark.parametrize(("schedule", "weights"), [("linear", [0, 0.5]), ("late", [0, 1]), ("cosine", [0, 0.5])])
 def test_guidance_schedules(schedule: str, weights: list[float]) -> None:
     calls = {"actor_flow": lambda s, x, t: torch.zeros_like(x), "critic": lambda s, a: a.sum(-1)[None]}
-    view = View({name: _Stub(fn) for name, fn in calls.items()})
+    view = View({name: Call(fn) for name, fn in calls.items()})
     x_0 = torch.zeros(6, 2)
     actions = Guided(steps=2, beta=0.2, schedule=schedule)(view, OBSERVATIONS, ReplayedNoise(2, [x_0]))
     torch.testing.assert_close(actions, torch.full((6, 2), 0.2 * sum(weights) / 2))
-
-
-class _Stub:
-    def __init__(self, fn) -> None:
-        self.fn = fn
-
-    def __call__(self, *inputs):
-        return self.fn(*inputs)
-
-    def given(self, observations):
-        return partial(self.fn, observations)
 
 
 def test_best_of_n_is_never_worse_in_q(nets: View) -> None:
@@ -141,7 +130,7 @@ def test_best_of_n_without_a_critic_names_what_there_is() -> None:
 def steep(factor: float) -> View:
     """A zero velocity field and a critic whose gradient has norm `factor` * sqrt(2)."""
     calls = {"actor_flow": lambda s, x, t: torch.zeros_like(x), "critic": lambda s, a: factor * a.sum(-1)[None]}
-    return View({name: _Stub(fn) for name, fn in calls.items()})
+    return View({name: Call(fn) for name, fn in calls.items()})
 
 
 def test_robust_sampler_reduces_long_gradients_row_by_row() -> None:
@@ -170,7 +159,7 @@ def test_robust_sampler_turns_guidance_down_and_up_again() -> None:
 
 def test_robust_sampler_survives_nan() -> None:
     calls = {"actor_flow": lambda s, x, t: torch.ones_like(x), "critic": lambda s, a: a.sum(-1)[None] * float("nan")}
-    view = View({name: _Stub(fn) for name, fn in calls.items()})
+    view = View({name: Call(fn) for name, fn in calls.items()})
     sampler = RobustGuided(steps=4)
     actions = sampler(view, OBSERVATIONS, ReplayedNoise(2, [torch.full((6, 2), -0.5)]))
     torch.testing.assert_close(actions, torch.full((6, 2), 0.5))
