@@ -6,9 +6,10 @@ vectorised over a leading seed axis without the losses knowing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -74,15 +75,31 @@ class Learner:
 
     def draws(self, state: LearnerState, batch: Batch, step: Step, generators: Sequence[torch.Generator]) -> Draws:
         """The draws of the next update, one owned generator per seed."""
+        step = step._replace(copies=())
         key = (step, batch.rewards.shape[-1])
         if key not in self._draws:
             self._draws[key] = [self._record(state, batch, stage) for stage in step.stages]
+        sampled: Draws = []
+        for number, draws in enumerate(self._draws[key]):
+            again = self._redrawn(step, number)
+            sampled.append([self._sample(draw, generators) for draw in draws] if again is None else sampled[again])
+        return sampled
+
+    def _sample(self, draw: Draw, generators: Sequence[torch.Generator]) -> Tensor:
         if self.n_seeds is None:
-            return [[draw.sample(generators[0]) for draw in stage] for stage in self._draws[key]]
-        return [
-            [torch.stack([draw.sample(generator) for generator in generators]) for draw in stage]
-            for stage in self._draws[key]
-        ]
+            return draw.sample(generators[0])
+        return torch.stack([draw.sample(generator) for generator in generators])
+
+    def _redrawn(self, step: Step, number: int) -> int | None:
+        """The stage whose draws this one sees again, if its terms say so."""
+        stage = step.stages[number]
+        sources = {self.terms[term].redraws for term in stage}
+        if sources == {None}:
+            return None
+        found = [i for i, earlier in enumerate(step.stages[:number]) if sources <= set(earlier)]
+        if len(sources) > 1 or not found:
+            raise ValueError(f"{stage} is to see the draws of {sources} again, which is no term of an earlier stage")
+        return found[0]
 
     def _record(self, state: LearnerState, batch: Batch, stage: Sequence[str]) -> list[Draw]:
         params, targets = state.params, state.targets
@@ -101,25 +118,52 @@ class Learner:
         Returns:
             Metrics named `term/quantity`, detached scalars (`[S]` with seeds).
         """
+        self._copy(state, step.copies)
+        step = step._replace(copies=())
         if step not in self._updates:
-            run: Callable[..., Metrics] = partial(self._update, step)
+            run: Callable[..., Metrics] = partial(self._update, step, self._moving(list(state.targets), step))
             if self.compile_backend is not None:
                 run = torch.compile(run, backend=self.compile_backend, fullgraph=True, dynamic=False)
             self._updates[step] = run
         return self._updates[step](state, batch, draws, learning_rate)
 
-    def _update(self, step: Step, state: LearnerState, batch: Batch, draws: Draws, learning_rate: Tensor) -> Metrics:
+    def _update(
+        self,
+        step: Step,
+        moving: Sequence[Sequence[str]],
+        state: LearnerState,
+        batch: Batch,
+        draws: Draws,
+        learning_rate: Tensor,
+    ) -> Metrics:
         metrics: Metrics = {}
-        idle = [name for name in state.targets if not any(name in self.trained(stage) for stage in step.stages)]
         for number, stage in enumerate(step.stages):
             names = self.trained(stage)
             grads, info = self.gradients(state, batch, draws[number], stage)
             metrics |= info
             with torch.no_grad():
-                if step.polyak:
-                    self._move_targets(state, [*names, *(idle if number == len(step.stages) - 1 else ())])
+                if step.lagged:
+                    self._move_targets(state, moving[number])
                 self._apply(state, grads, names, learning_rate)
+                if not step.lagged:
+                    self._move_targets(state, moving[number])
         return metrics
+
+    def _moving(self, slow: Sequence[str], step: Step) -> list[list[str]]:
+        """Per stage the networks, of those with a target copy, whose copy moves."""
+        moving: list[list[str]] = [[] for _ in step.stages]
+        for name in slow:
+            if step.moves is None or name in step.moves:
+                trained = [i for i, stage in enumerate(step.stages) if name in self.trained(stage)]
+                moving[max(trained, default=-1)].append(name)
+        return moving
+
+    def _copy(self, state: LearnerState, copies: Sequence[tuple[str, str]]) -> None:
+        for to, source in copies:
+            weights = state.targets.get(source, state.params[source])
+            for tree in (state.params[to], state.targets.get(to, {})):
+                for key, tensor in tree.items():
+                    tensor.copy_(weights[key])
 
     def gradients(
         self, state: LearnerState, batch: Batch, draws: list[Tensor], stage: Sequence[str]
@@ -132,10 +176,8 @@ class Learner:
                 return self._losses(nets, batch, ReplayedNoise(self.action_dim, draws), stage)
 
             grads, metrics = self._differentiate(total, {name: params[name] for name in self.trained(stage)})
-            if self.clip_grad_norm is not None:
-                grads, norm = clip_by_global_norm(grads, self.clip_grad_norm)
-                metrics["grad/norm"] = norm
-            return grads, metrics
+            clipped, norms = self._clip(grads)
+            return clipped, metrics | norms
 
         run = differentiate if self.n_seeds is None else vmap(differentiate)
         return run(state.params, state.targets, batch, draws)
@@ -148,6 +190,18 @@ class Learner:
         loss, metrics = total(leaves)
         found = iter(torch.autograd.grad(loss, flatten(leaves, list(leaves)), materialize_grads=True))
         return {name: {key: next(found) for key in tree} for name, tree in leaves.items()}, metrics
+
+    def _clip(self, grads: Tree) -> tuple[Tree, Metrics]:
+        """The joint clip over all networks without one of their own, and the latter; with the norms before."""
+        norms: Metrics = {}
+        joint = {name: tree for name, tree in grads.items() if self.specs[name].clip_grad_norm is None}
+        if self.clip_grad_norm is not None and joint:
+            joint, norms["grad/norm"] = clip_by_global_norm(joint, self.clip_grad_norm)
+        clipped = dict(joint)
+        for name in [name for name in grads if name not in joint]:
+            own, norms[f"grad/{name}_norm"] = clip_by_global_norm({name: grads[name]}, _own(self.specs[name]))
+            clipped |= own
+        return {name: clipped[name] for name in grads}, norms
 
     def trained(self, stage: Sequence[str]) -> tuple[str, ...]:
         """The networks that the terms of a stage train, each once, in order."""
@@ -174,13 +228,29 @@ class Learner:
                 torch._foreach_lerp_(list(state.targets[name].values()), list(state.params[name].values()), rate)
 
     def _apply(self, state: LearnerState, grads: Tree, names: Sequence[str], learning_rate: Tensor) -> None:
-        common = [name for name in names if self.specs[name].learning_rate is None]
-        if common:
-            adam_step(state.params, grads, state.moments, learning_rate, common)
+        """One call of Adam per way of optimising, so that most networks share one."""
+        groups: dict[tuple[Any, ...], list[str]] = {}
         for name in names:
-            own = self.specs[name].learning_rate
-            if own is not None:
-                adam_step(state.params, grads, state.moments, torch.full_like(learning_rate, own), [name])
+            spec = self.specs[name]
+            groups.setdefault((spec.learning_rate, spec.decay_updates, spec.weight_decay), []).append(name)
+        for (own, decay_updates, weight_decay), group in groups.items():
+            rate = learning_rate if own is None else torch.full_like(learning_rate, own)
+            if decay_updates is not None:
+                done = next(iter(state.moments.step[group[0]].values()))
+                rate = rate * cosine_decay(done, decay_updates)
+            if weight_decay:
+                torch._foreach_mul_(flatten(state.params, group), 1 - rate * weight_decay)
+            adam_step(state.params, grads, state.moments, rate, group)
+
+
+def cosine_decay(done: Tensor, updates: int) -> Tensor:
+    """(1 + cos(pi min(k, K) / K)) / 2 after k of K updates; optax's rule."""
+    return 0.5 * (1 + torch.cos(math.pi * (done / updates).clamp(max=1.0)))
+
+
+def _own(spec: Network) -> float:
+    assert spec.clip_grad_norm is not None
+    return spec.clip_grad_norm
 
 
 def clip_by_global_norm(grads: Tree, max_norm: float) -> tuple[Tree, Tensor]:

@@ -20,6 +20,8 @@ class LossTerm:
 
     fn: LossFn
     trains: tuple[str, ...]
+    redraws: str | None = None
+    """A term of an earlier stage, whose draws this term's stage sees again."""
 
     @property
     def name(self) -> str:
@@ -31,16 +33,29 @@ class LossTerm:
         return self.fn(nets.restricted(self.trains, hint), batch, noise, cfg)
 
 
-def loss_term(*, trains: str | Sequence[str]) -> Callable[[LossFn], LossTerm]:
-    """Declares a function as a loss term that trains the named networks."""
+def loss_term(*, trains: str | Sequence[str], redraws: str | None = None) -> Callable[[LossFn], LossTerm]:
+    """Declares a function as a loss term that trains the named networks.
+
+    Args:
+        redraws: a term of an earlier stage, whose draws this term's stage sees again ("the same samples after the
+            step"); it must then ask for the same draws, in the same order.
+    """
     names = (trains,) if isinstance(trains, str) else tuple(trains)
-    return lambda fn: LossTerm(fn, names)
+    return lambda fn: LossTerm(fn, names, redraws)
 
 
 class Step(NamedTuple):
-    """What one update does. Static: each distinct value compiles once."""
+    """What one update does. Static: each distinct value (apart from `copies`) compiles once."""
 
     stages: tuple[tuple[str, ...], ...]
-    """Names of loss terms. Those of one stage are summed and differentiated together; stages run in order."""
-    polyak: bool = True
-    """Whether the target copies move."""
+    """Names of loss terms. Those of one stage are summed and differentiated together; stages run in order, each at the
+    weights that the one before it left."""
+    moves: tuple[str, ...] | None = None
+    """Networks whose target copies move; None: all that have one. A copy moves in the last stage that trains its
+    network, or in the last stage if none does."""
+    lagged: bool = True
+    """Whether target copies move towards the weights before Adam's step of their stage, as in the JAX references, or
+    towards those after it."""
+    copies: tuple[tuple[str, str], ...] = ()
+    """(to, from): before the update, the weights and the target copy of `to` become the target copy of `from`, or its
+    weights if it has none. For the beginning of a phase."""

@@ -40,6 +40,12 @@ class Network:
     """Polyak rate of the target copy; None: no target copy."""
     learning_rate: float | None = None
     """None: the algorithm's."""
+    decay_updates: int | None = None
+    """Cosine decay of the learning rate to 0 over so many updates of this network; None: no decay."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay, as in AdamW."""
+    clip_grad_norm: float | None = None
+    """Clip the gradient of this network alone to this norm, which takes it out of the joint clip; None: joint."""
 
 
 @final

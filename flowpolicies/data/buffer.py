@@ -37,6 +37,8 @@ class TransitionBuffer(ReplayBuffer):
         gamma: discount per environment step.
         windows: how windows are drawn.
         next_actions: whether batches hold the dataset's next actions; without, their width is 0.
+        offline_share: share of each batch that comes from the dataset, once there are online windows; None: uniform
+            over both parts together.
         seed: seed of the index generator; None: from the operating system.
     """
 
@@ -54,6 +56,7 @@ class TransitionBuffer(ReplayBuffer):
         gamma: float = 0.99,
         windows: WindowScheme = "uniform",
         next_actions: bool = True,
+        offline_share: float | None = None,
         seed: int | None = None,
     ) -> None:
         BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs=n_envs)
@@ -63,7 +66,9 @@ class TransitionBuffer(ReplayBuffer):
             raise ValueError(
                 f"horizon={horizon} (action chunks) and n_steps={n_steps} exclude each other; set one to 1."
             )
-        self.horizon, self.gamma, self.windows = horizon, gamma, windows
+        if offline_share is not None and not 0 <= offline_share <= 1:
+            raise ValueError(f"offline_share must lie in 0..1 or be None (uniform over all), got {offline_share}")
+        self.horizon, self.gamma, self.windows, self.offline_share = horizon, gamma, windows, offline_share
         self.next_actions, self.handle_timeout_termination = next_actions, True
         self.length = max(horizon, n_steps)
         self.generator = torch.Generator()
@@ -190,9 +195,8 @@ class TransitionBuffer(ReplayBuffer):
             )
         read: Callable[[Store, Tensor, VecNormalize | None], Batch] = self._batch
         if episodes:
-            read, drawn = self._episode_batch, choose_episodes(total, batch_size, self.generator)
-        else:
-            drawn = torch.randint(total, (batch_size,), generator=self.generator)
+            read = self._episode_batch
+        drawn = self._draw(counts, batch_size)
         if len(stores) == 1:
             return self._to_device(read(stores[0], drawn, env))
         online = drawn >= counts[0]
@@ -200,6 +204,16 @@ class TransitionBuffer(ReplayBuffer):
         # Rows keep the order in which they were drawn: RQL treats the two halves of a batch differently.
         order = torch.cat([(~online).nonzero(), online.nonzero()]).squeeze(-1).argsort()
         return self._to_device(Batch(*(torch.cat(column)[order] for column in zip(*parts, strict=True))))
+
+    def _draw(self, counts: list[int], batch_size: int) -> Tensor:
+        """Which windows (or episodes) of the parts, numbered through."""
+        choose = choose_episodes if self.windows == "episodes" else _choose
+        if self.offline_share is None or len(counts) == 1 or 0 in counts:
+            return choose(sum(counts), batch_size, self.generator)
+        offline = round(self.offline_share * batch_size)
+        sizes = (offline, batch_size - offline)
+        parts = [choose(count, size, self.generator) for count, size in zip(counts, sizes, strict=True)]
+        return torch.cat([parts[0], parts[1] + counts[0]])
 
     def _batch(self, store: Store, starts: Tensor, env: VecNormalize | None) -> Batch:
         if store.cached is not None and env is None:
@@ -295,3 +309,7 @@ class TransitionBuffer(ReplayBuffer):
         self.__dict__.update(state)
         self.generator = torch.Generator()
         self.generator.set_state(state["generator"])
+
+
+def _choose(total: int, size: int, generator: torch.Generator) -> Tensor:
+    return torch.randint(total, (size,), generator=generator)

@@ -8,6 +8,8 @@ from flowpolicies.networks.encoders import Part as Part
 from flowpolicies.networks.gaussian import Gaussian as Gaussian
 from flowpolicies.networks.gaussian import TanhNormal as TanhNormal
 from flowpolicies.networks.mlp import MLP as MLP
+from flowpolicies.networks.mlp import Activation as Activation
+from flowpolicies.networks.mlp import Initialization as Initialization
 from flowpolicies.networks.temperature import Temperature as Temperature
 from flowpolicies.networks.time import TimeEmbedding as TimeEmbedding
 from flowpolicies.networks.time import embed_time as embed_time

@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from flowpolicies.networks.mlp import MLP
+from flowpolicies.networks.mlp import MLP, Activation, Initialization
 from flowpolicies.networks.time import TimeEmbedding, embed_time, embedding_dim
 
 
@@ -29,11 +29,23 @@ class Critic(nn.Module):
         ensemble: int = 2,
         time_embedding: TimeEmbedding = "none",
         time_dim: int = 64,
+        activation: Activation = "gelu",
+        norm_first: bool = False,
+        initialization: Initialization = "xavier",
     ) -> None:
         super().__init__()
         self.time_embedding, self.time_dim = time_embedding, time_dim
         in_dim = observation_dim + action_dim + embedding_dim(time_embedding, time_dim)
-        self.net = MLP(in_dim, hidden_dims, 1, layer_norm=layer_norm, ensemble=ensemble)
+        self.net = MLP(
+            in_dim,
+            hidden_dims,
+            1,
+            layer_norm=layer_norm,
+            ensemble=ensemble,
+            activation=activation,
+            norm_first=norm_first,
+            initialization=initialization,
+        )
 
     def forward(self, observations: Tensor, actions: Tensor, *times: Tensor) -> Tensor:
         phi = [embed_time(t, self.time_embedding, self.time_dim) for t in times]

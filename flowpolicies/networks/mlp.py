@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Activation = Literal["gelu", "mish", "relu", "silu"]
+Initialization = Literal["xavier", "orthogonal", "lecun", "torch"]
+"""xavier: uniform with variance scale / fan_avg. orthogonal: gain sqrt(2 scale). lecun: normal with variance
+scale / fan_in, cut off at two deviations. torch: nn.Linear's own, uniform within 1 / sqrt(fan_in), biases too."""
 
 _TWO_ROOT = 2 * math.sqrt(2 / math.pi)
 
@@ -22,25 +27,58 @@ def gelu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(x * (_TWO_ROOT + _TWO_ROOT * 0.044715 * (x * x)))
 
 
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "gelu": gelu,
+    "mish": F.mish,
+    "relu": F.relu,
+    "silu": F.silu,
+}
+
+
 @final
 class Dense(nn.Module):
     """x W + b with W `[in, out]`, or `[E, in, out]` for an ensemble: `[*, in]` or `[E, *, in]` -> `[E, *, out]`.
 
-    Weights are uniform with variance `scale` / fan_avg (Xavier for scale 1), per member; biases are 0.
+    Each member is initialised on its own; biases are 0, unless the initialisation says otherwise.
     """
 
-    def __init__(self, in_dim: int, out_dim: int, ensemble: int | None = None, scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        ensemble: int | None = None,
+        scale: float = 1.0,
+        initialization: Initialization = "xavier",
+    ) -> None:
         super().__init__()
         leading = () if ensemble is None else (ensemble,)
-        bound = math.sqrt(6 * scale / (in_dim + out_dim))
         self.ensemble = ensemble
-        self.weight = nn.Parameter(torch.empty(*leading, in_dim, out_dim).uniform_(-bound, bound))
+        self.weight = nn.Parameter(torch.empty(*leading, in_dim, out_dim))
         self.bias = nn.Parameter(torch.zeros(*leading, out_dim))
+        with torch.no_grad():
+            for member in self.weight.unbind() if ensemble else [self.weight]:
+                _initialize(member, scale, initialization)
+            if initialization == "torch":
+                self.bias.uniform_(-1 / math.sqrt(in_dim), 1 / math.sqrt(in_dim))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.ensemble is None:
             return F.linear(x, self.weight.mT, self.bias)
         return torch.baddbmm(self.bias.unsqueeze(-2), x.expand(self.ensemble, *x.shape[-2:]), self.weight)
+
+
+def _initialize(weight: Tensor, scale: float, initialization: Initialization) -> None:
+    """Fills `[in, out]` in place."""
+    in_dim, out_dim = weight.shape
+    if initialization == "orthogonal":
+        nn.init.orthogonal_(weight, math.sqrt(2 * scale))
+    elif initialization == "lecun":
+        # The constant is the deviation of a unit normal cut off at +-2, as in jax.
+        deviation = math.sqrt(scale / in_dim) / 0.87962566103423978
+        nn.init.trunc_normal_(weight, 0.0, deviation, -2 * deviation, 2 * deviation)
+    else:
+        bound = math.sqrt(6 * scale / (in_dim + out_dim)) if initialization == "xavier" else math.sqrt(scale / in_dim)
+        weight.uniform_(-bound, bound)
 
 
 @final
@@ -61,11 +99,13 @@ class LayerNorm(nn.Module):
 
 @final
 class MLP(nn.Module):
-    """Dense -> GELU -> (LayerNorm) for each hidden layer, then a linear output (flow_family 1.1).
+    """Dense -> activation -> (LayerNorm) for each hidden layer, then a linear output (flow_family 1.1).
 
     Args:
         out_dim: width of the output layer; None: the last hidden layer, activated, is the output.
         ensemble: number of members; their axis leads the output, `[E, *, out]`.
+        norm_first: LayerNorm comes before the activation.
+        out_scale: scale of the output layer's initialisation.
     """
 
     def __init__(
@@ -76,14 +116,17 @@ class MLP(nn.Module):
         *,
         layer_norm: bool = False,
         ensemble: int | None = None,
+        activation: Activation = "gelu",
+        norm_first: bool = False,
+        initialization: Initialization = "xavier",
         out_scale: float = 1.0,
     ) -> None:
         super().__init__()
         widths = [in_dim, *hidden_dims]
-        self.ensemble = ensemble
-        self.layers = nn.ModuleList(Dense(i, o, ensemble) for i, o in pairwise(widths))
+        self.ensemble, self.activation, self.norm_first = ensemble, activation, norm_first
+        self.layers = nn.ModuleList(Dense(i, o, ensemble, 1.0, initialization) for i, o in pairwise(widths))
         self.norms = nn.ModuleList(LayerNorm(dim, ensemble) for dim in hidden_dims) if layer_norm else None
-        self.output = None if out_dim is None else Dense(widths[-1], out_dim, ensemble, out_scale)
+        self.output = None if out_dim is None else Dense(widths[-1], out_dim, ensemble, out_scale, initialization)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.ensemble is None:
@@ -92,8 +135,13 @@ class MLP(nn.Module):
         return rows.reshape(self.ensemble, *x.shape[:-1], rows.shape[-1])
 
     def _forward(self, x: Tensor) -> Tensor:
+        activate = ACTIVATIONS[self.activation]
         for i, layer in enumerate(self.layers):
-            x = gelu(layer(x))
-            if self.norms is not None:
-                x = self.norms[i](x)
+            x = layer(x)
+            if self.norms is not None and self.norm_first:
+                x = activate(self.norms[i](x))
+            elif self.norms is not None:
+                x = self.norms[i](activate(x))
+            else:
+                x = activate(x)
         return x if self.output is None else self.output(x)

@@ -7,7 +7,7 @@ from typing import final
 
 from torch import Tensor, nn
 
-from flowpolicies.networks.mlp import MLP
+from flowpolicies.networks.mlp import MLP, Activation, Initialization
 
 
 @final
@@ -21,9 +21,18 @@ class Value(nn.Module):
         *,
         hidden_dims: Sequence[int] = (512, 512, 512, 512),
         layer_norm: bool = True,
+        activation: Activation = "gelu",
+        initialization: Initialization = "xavier",
     ) -> None:
         super().__init__()
-        self.net = MLP(observation_dim, hidden_dims, 1, layer_norm=layer_norm)
+        self.net = MLP(
+            observation_dim,
+            hidden_dims,
+            1,
+            layer_norm=layer_norm,
+            activation=activation,
+            initialization=initialization,
+        )
 
     def forward(self, observations: Tensor) -> Tensor:
         return self.net(observations).squeeze(-1)  # type: ignore[no-any-return]

@@ -137,7 +137,7 @@ def test_gradients_below_the_norm_are_left_alone() -> None:
 def test_an_idle_network_keeps_weights_and_moments() -> None:
     learner, state = make()
     actor = flat({"a": state.params["actor_flow"]})
-    run(learner, state, steps=2, step=Step((("critic",),), polyak=False))
+    run(learner, state, steps=2, step=Step((("critic",),), moves=()))
     assert torch.equal(actor, flat({"a": state.params["actor_flow"]}))
     assert all(float(s) == 0 for s in state.moments.step["actor_flow"].values())
     assert all(float(s) == 2 for s in state.moments.step["critic"].values())
@@ -216,3 +216,96 @@ def test_zero_noise_is_the_centre_and_recording_notes_kind_and_shape() -> None:
 def test_two_terms_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="share a name"):
         make(terms=(critic_loss, critic_loss))
+
+
+def test_targets_may_move_with_the_weights_after_the_step_and_only_where_asked() -> None:
+    learner, state = make()
+    before = {k: t.clone() for k, t in state.targets["critic"].items()}
+    run(learner, state, steps=1, step=Step((("critic", "actor"),), lagged=False))
+    expected = {k: 0.9 * t + 0.1 * state.params["critic"][k] for k, t in before.items()}
+    torch.testing.assert_close(state.targets["critic"], expected)
+    learner, state = make()
+    run(learner, state, steps=1, step=Step((("critic", "actor"),), moves=("actor_flow",)))
+    torch.testing.assert_close(state.targets["critic"], before)
+
+
+def test_a_target_moves_once_in_the_stage_of_its_network() -> None:
+    """What the actor's stage sees of the critic's copy: moved already."""
+    seen = []
+
+    @loss_term(trains="actor_flow")
+    def watch_loss(nets, batch, noise, cfg):
+        seen.append(flat({"critic": nets.target.critic.weights}).clone())
+        return nets.online.actor_flow(batch.observations, batch.actions, noise.times((8,))).mean(), {}
+
+    learner, state = make(terms=(critic_loss, watch_loss))
+    start = flat(state.targets)
+    run(learner, state, steps=1, step=Step((("critic",), ("watch",)), lagged=False))
+    assert not torch.equal(seen[-1], start)
+    torch.testing.assert_close(seen[-1], flat(state.targets))
+
+
+def test_copies_begin_a_phase() -> None:
+    specs = SPECS | {"actor_fast": Network(SPECS["critic"].factory, target_rate=0.1)}
+    modules = {name: spec.factory(3, 2) for name, spec in specs.items()}
+    params = {name: {k: p.detach().clone() for k, p in m.named_parameters()} for name, m in modules.items()}
+    slow = {n: {k: p + i for k, p in params[n].items()} for i, n in enumerate(("critic", "actor_fast"), 1)}
+    learner = Learner(modules, specs, (actor_loss,), Cfg(), action_dim=2)
+    state = LearnerState(params, slow, initial_moments(params))
+    run(learner, state, steps=1, step=Step((("actor",),), moves=(), copies=(("actor_fast", "critic"),)))
+    torch.testing.assert_close(state.params["actor_fast"], slow["critic"])
+    torch.testing.assert_close(state.targets["actor_fast"], slow["critic"])
+
+
+def test_cosine_decay_counts_the_updates_of_its_own_network() -> None:
+    learner, state = make()
+    learner.specs["actor_flow"] = Network(SPECS["actor_flow"].factory, learning_rate=1e-3, decay_updates=4)
+    moved = []
+    for i in range(12):
+        before = flat({"a": state.params["actor_flow"]}).clone()
+        run(learner, state, steps=1, step=EVERY if i % 2 else Step((("critic",),)), seed=i)
+        moved.append(float((flat({"a": state.params["actor_flow"]}) - before).abs().max()))
+    assert moved[::2] == [0.0] * 6
+    rates = [1e-3 * (1 + torch.cos(torch.tensor(torch.pi * min(k, 4) / 4))) / 2 for k in range(6)]
+    assert moved[1] == pytest.approx(float(rates[0]), rel=1e-3)  # Adam's first step has the size of the rate.
+    assert all(0 < size <= 1.5 * float(rate) for size, rate in zip(moved[1:8:2], rates[:4], strict=True))
+    assert moved[9] == moved[11] == 0.0
+
+
+def test_decoupled_weight_decay_equals_adamw() -> None:
+    learner, state = make()
+    learner.specs["critic"] = Network(SPECS["critic"].factory, weight_decay=0.1)
+    batch = make_batch(0)
+    draws = learner.draws(state, batch, EVERY, [torch.Generator().manual_seed(0)])
+    grads, _ = learner.gradients(state, batch, draws[0], EVERY.stages[0])
+    reference = [p.clone().requires_grad_() for p in state.params["critic"].values()]
+    for p, g in zip(reference, grads["critic"].values(), strict=True):
+        p.grad = g
+    torch.optim.AdamW(reference, lr=1e-2, weight_decay=0.1).step()
+    learner.update(state, batch, draws, EVERY, torch.tensor(1e-2))
+    for ours, theirs in zip(state.params["critic"].values(), reference, strict=True):
+        torch.testing.assert_close(ours, theirs.detach(), atol=1e-6, rtol=0)
+
+
+def test_a_networks_own_clip_leaves_the_others_alone() -> None:
+    learner, state = make(clip_grad_norm=1e-3)
+    learner.specs["critic"] = Network(SPECS["critic"].factory, 0.1, clip_grad_norm=2e-3)
+    draws = learner.draws(state, make_batch(0), EVERY, [torch.Generator().manual_seed(0)])[0]
+    grads, info = learner.gradients(state, make_batch(0), draws, EVERY.stages[0])
+    assert float(flat({"c": grads["critic"]}).norm()) == pytest.approx(2e-3, rel=1e-4)
+    assert float(flat({"a": grads["actor_flow"]}).norm()) == pytest.approx(1e-3, rel=1e-4)
+    assert set(info) >= {"grad/norm", "grad/critic_norm"}
+
+
+def test_a_term_may_see_the_draws_of_an_earlier_stage_again() -> None:
+    @loss_term(trains="critic", redraws="actor")
+    def again_loss(nets, batch, noise, cfg):
+        x, t = noise.actions(batch.actions.shape[:-1]), noise.times(batch.actions.shape[:-1])
+        return nets.online.critic(batch.observations, x + t).mean(), {}
+
+    learner, state = make(terms=(actor_loss, again_loss))
+    step = Step((("actor",), ("again",)))
+    draws = learner.draws(state, make_batch(0), step, [torch.Generator().manual_seed(0)])
+    assert all(a is b for a, b in zip(*draws, strict=True))
+    with pytest.raises(ValueError, match="which is no term of an earlier stage"):
+        learner.draws(state, make_batch(0), Step((("again",), ("actor",))), [torch.Generator()])

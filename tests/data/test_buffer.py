@@ -281,3 +281,15 @@ def test_memory_maps_are_read_in_place(tmp_path) -> None:
         assert buffers[1].offline.columns[name].data_ptr() == arrays[name].ctypes.data, f"{name} was copied"
     for a, b in zip(buffers[0].sample(20), buffers[1].sample(20), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_share_of_each_batch_comes_from_the_dataset() -> None:
+    buffer = make(offline_share=0.25)
+    buffer.attach(dataset([0] * 9 + [1]))
+    assert float(buffer.sample(8).rewards.min()) > 0
+    for _ in range(3):
+        buffer.add(np.zeros((1, 1)), np.zeros((1, 1)), np.zeros((1, 2)), np.array([-1.0]), np.zeros(1, bool), [{}])
+    for size, online in ((8, 6), (6, 4), (1, 1)):
+        assert int((buffer.sample(size).rewards < 0).sum()) == online
+    with pytest.raises(ValueError, match=r"offline_share must lie in 0\.\.1"):
+        make(offline_share=1.5)
