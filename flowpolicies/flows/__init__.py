@@ -1,5 +1,12 @@
 """Pure functions of tensors and velocity callables."""
 
+from flowpolicies.flows.diffusion import REVERSE_RULES as REVERSE_RULES
+from flowpolicies.flows.diffusion import BetaSchedule as BetaSchedule
+from flowpolicies.flows.diffusion import Diffusion as Diffusion
+from flowpolicies.flows.diffusion import Noised as Noised
+from flowpolicies.flows.diffusion import ReverseRule as ReverseRule
+from flowpolicies.flows.diffusion import betas as betas
+from flowpolicies.flows.diffusion import posterior_mean as posterior_mean
 from flowpolicies.flows.grids import leading_grid as leading_grid
 from flowpolicies.flows.grids import remaining_grid as remaining_grid
 from flowpolicies.flows.grids import uniform_grid as uniform_grid

@@ -1,12 +1,17 @@
 """Network modules. Each is built as `Module(observation_dim, action_dim, **options)`."""
 
 from flowpolicies.networks.critic import Critic as Critic
+from flowpolicies.networks.diffusion import EmbedLevel as EmbedLevel
+from flowpolicies.networks.diffusion import LevelEmbedding as LevelEmbedding
+from flowpolicies.networks.diffusion import NoisePrediction as NoisePrediction
 from flowpolicies.networks.encoders import Encoded as Encoded
 from flowpolicies.networks.encoders import ImpalaVariant as ImpalaVariant
 from flowpolicies.networks.encoders import ObservationEncoder as ObservationEncoder
 from flowpolicies.networks.encoders import Part as Part
 from flowpolicies.networks.gaussian import Gaussian as Gaussian
 from flowpolicies.networks.gaussian import TanhNormal as TanhNormal
+from flowpolicies.networks.gaussian import normal_log_prob as normal_log_prob
+from flowpolicies.networks.gaussian import tanh_log_slope as tanh_log_slope
 from flowpolicies.networks.mlp import MLP as MLP
 from flowpolicies.networks.mlp import Activation as Activation
 from flowpolicies.networks.mlp import Initialization as Initialization

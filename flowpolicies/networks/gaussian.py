@@ -13,6 +13,16 @@ from torch.nn import functional as F
 from flowpolicies.networks.mlp import MLP, Dense
 
 
+def normal_log_prob(eps: Tensor, log_std: Tensor) -> Tensor:
+    """log N(mu + sigma eps; mu, sigma), `[*]`, the sum over the coordinates of eps `[*, A]`."""
+    return (-0.5 * (eps.square() + 2 * log_std + math.log(2 * math.pi))).sum(-1)
+
+
+def tanh_log_slope(u: Tensor) -> Tensor:
+    """sum_i log(1 - tanh(u_i)^2), `[*]`, in a form that stays finite: what squashing takes off a log-probability."""
+    return (2 * (math.log(2.0) - u - F.softplus(-2 * u))).sum(-1)
+
+
 @final
 class Gaussian(nn.Module):
     """Diagonal Gaussian (flow_family 1.5, FQL's `Actor`): observations `[*, O]` -> mean and log-std, each `[*, A]`.
@@ -83,6 +93,4 @@ class TanhNormal(nn.Module):
         features = self.trunk(torch.cat([observations, *actions], -1))
         log_std = self.log_std(features).clamp(*self.log_std_bounds)
         u = self.mean(features) + log_std.exp() * eps
-        normal = -0.5 * (eps.square() + 2 * log_std + math.log(2 * math.pi))
-        squash = 2 * (math.log(2.0) - u - F.softplus(-2 * u))
-        return u.tanh(), (normal - squash).sum(-1)
+        return u.tanh(), normal_log_prob(eps, log_std) - tanh_log_slope(u)

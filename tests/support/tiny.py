@@ -13,7 +13,8 @@ from flowpolicies.data import TransitionDataset
 
 def tiny(cls: type[OfflineAlgorithm], **options: Any) -> OfflineAlgorithm:
     """A small, seeded model."""
-    sizes = {"actor_hidden_dims": (16, 16), "value_hidden_dims": (16, 16), "flow_steps": 3, "num_samples": 4}
+    sizes = {"actor_hidden_dims": (16, 16), "value_hidden_dims": (16, 16)}
+    sizes |= {"flow_steps": 3, "diffusion_steps": 3, "num_samples": 4}
     known = {name: value for name, value in sizes.items() if name in cls.Config.__dataclass_fields__}
     return cls(**{"batch_size": 32, "seed": 0, "device": "cpu", **known, **options})
 
