@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, final
 
 import numpy as np
@@ -16,7 +17,16 @@ from torch import Tensor
 from flowpolicies.core import Batch
 from flowpolicies.data.dataset import TransitionDataset
 from flowpolicies.data.episodes import choose_episodes
-from flowpolicies.data.layout import as_tensor, flat_dtype, flatten_arrays, observation_dim, scale_actions, unflatten
+from flowpolicies.data.layout import (
+    as_tensor,
+    flat_dtype,
+    flatten_arrays,
+    observation_dim,
+    observation_layout,
+    scale_actions,
+    unflatten,
+)
+from flowpolicies.data.rows import FileColumn, mapped_parts, release_pages
 from flowpolicies.data.store import CachedWindows, Store
 
 WindowScheme = Literal["uniform", "episodes"]
@@ -92,16 +102,16 @@ class TransitionBuffer(ReplayBuffer):
                 f"the dataset has {len(dataset)} transitions, fewer than one window of {self.length} steps "
                 "(horizon or n_steps). Give more data or a smaller horizon."
             )
-        assert isinstance(self.action_space, spaces.Box)
-        columns = {
-            "observations": flatten_arrays(self.observation_space, dataset.observations),
-            "next_observations": flatten_arrays(self.observation_space, dataset.next_observations),
-            "actions": as_tensor(scale_actions(self.action_space, dataset.actions)),
-            "rewards": as_tensor(dataset.rewards),
-            "masks": as_tensor(dataset.masks),
-            "terminals": as_tensor(dataset.terminals),
-        }
-        store = Store(len(dataset), 1, columns)
+        columns = {key: as_tensor(getattr(dataset, key)) for key in ("rewards", "masks", "terminals")}
+        in_files = self._in_files(dataset)
+        if not in_files:
+            assert isinstance(self.action_space, spaces.Box)
+            columns |= {
+                "observations": flatten_arrays(self.observation_space, dataset.observations),
+                "next_observations": flatten_arrays(self.observation_space, dataset.next_observations),
+                "actions": as_tensor(scale_actions(self.action_space, dataset.actions)),
+            }
+        store = Store(len(dataset), 1, columns, in_files)
         store.size = len(dataset)
         store.episodes.extend(columns["terminals"].unsqueeze(-1))
         if self.windows == "uniform":
@@ -112,6 +122,19 @@ class TransitionBuffer(ReplayBuffer):
                 "before the last step of an episode. Check its terminals, or use an algorithm with uniform windows."
             )
         self.offline = store
+        release_pages(list(dataset.arrays().values()))
+
+    def _in_files(self, dataset: TransitionDataset) -> dict[str, FileColumn]:
+        """The wide columns of a memory-mapped dataset; none for one in memory."""
+        assert isinstance(self.action_space, spaces.Box)
+        keys = [entry.key for entry in observation_layout(self.observation_space)]
+        parts = {key: mapped_parts(getattr(dataset, key), keys) for key in ("observations", "next_observations")}
+        actions = mapped_parts(dataset.actions, [None])
+        if actions is None or None in parts.values():
+            return {}
+        dtype = flat_dtype(self.observation_space)
+        columns = {key: FileColumn(part, dtype) for key, part in parts.items() if part is not None}
+        return columns | {"actions": FileColumn(actions, torch.float32, partial(scale_actions, self.action_space))}
 
     def add(
         self,
@@ -237,25 +260,25 @@ class TransitionBuffer(ReplayBuffer):
 
     def _cached_batch(self, store: Store, cached: CachedWindows, starts: Tensor) -> Batch:
         """One gather per column; at this rate (benchmarks/buffer.py) the data cost nothing beside an update."""
-        rows, columns = starts.numpy(), store.columns
+        rows = starts.numpy()
 
-        def take(array: np.ndarray, indices: np.ndarray) -> Tensor:
-            return torch.from_numpy(array.take(indices, 0))
+        def take(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(array.take(rows, 0))
 
-        actions = cached.chunks.index_select(0, starts)
+        actions = store.chunks(cached, starts, self.horizon)
         if self.next_actions:
-            following = (starts + self.length).clamp_(max=len(cached.chunks) - 1)
-            next_actions = cached.chunks.index_select(0, following)
+            following = (starts + self.length).clamp_(max=store.size - self.horizon)
+            next_actions = store.chunks(cached, following, self.horizon)
         else:
             next_actions = actions[:, :0]
         return Batch(
-            observations=take(columns["observations"].numpy(), rows),
+            observations=store.gather("observations", rows),
             actions=actions,
-            next_observations=take(columns["next_observations"].numpy(), cached.last.take(rows)),
+            next_observations=store.gather("next_observations", rows + cached.span.take(rows)),
             next_actions=next_actions,
-            rewards=take(cached.rewards, rows),
-            discounts=take(cached.discounts, rows),
-            valid=take(cached.valid, rows),
+            rewards=take(cached.rewards),
+            discounts=take(cached.discounts),
+            valid=take(cached.valid).float(),
             action_mask=torch.ones_like(actions),
         )
 

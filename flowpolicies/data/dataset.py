@@ -62,7 +62,7 @@ class TransitionDataset:
     """Where the data came from, as JSON data: `name`, `source`, versions. No part of the fingerprint."""
 
     def __post_init__(self) -> None:
-        name, arrays = self.name, self._arrays()
+        name, arrays = self.name, self.arrays()
         checks.check_lengths(name, arrays)
         checks.check_observations(name, "observations", self.observations, self.observation_space)
         checks.check_observations(name, "next_observations", self.next_observations, self.observation_space)
@@ -122,6 +122,23 @@ class TransitionDataset:
             provenance={"name": name, **(provenance or {})},
         )
 
+    @staticmethod
+    def trusted(
+        arrays: Mapping[str, Array],
+        *,
+        observation_space: Box | Dict,
+        action_space: Box,
+        provenance: dict[str, Any],
+        fingerprint: str,
+        episode_ends: npt.NDArray[np.intp],
+    ) -> "TransitionDataset":
+        """A dataset whose arrays (named as by `arrays`) were checked when they were written; none of them is read."""
+        dataset = object.__new__(TransitionDataset)
+        spaces = {"observation_space": observation_space, "action_space": action_space}
+        known = {"provenance": provenance, "fingerprint": fingerprint, "episode_ends": episode_ends}
+        dataset.__dict__.update(_nest(arrays) | spaces | known)
+        return dataset
+
     def __len__(self) -> int:
         return len(self.actions)
 
@@ -144,7 +161,7 @@ class TransitionDataset:
     def fingerprint(self) -> str:
         """SHA-256 of names, shapes, types and bytes of the arrays, as 64 hexadecimal digits."""
         digest = hashlib.sha256()
-        for key, array in self._arrays().items():
+        for key, array in self.arrays().items():
             digest.update(f"{key} {array.shape} {array.dtype.str}\n".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
@@ -160,7 +177,7 @@ class TransitionDataset:
             "reward": _spread(self.rewards),
             "mask is 0": f"in {np.mean(self.masks == 0):.3%} of transitions",
         }
-        for key, array in self._arrays().items():
+        for key, array in self.arrays().items():
             if key.startswith(("observations", "actions")):
                 facts[key] = f"shape {array.shape[1:]}, {array.dtype}"
         facts["actions"] += f", {saturated:.3%} of components at a bound"
@@ -176,7 +193,7 @@ class TransitionDataset:
             "provenance": self.provenance,
         }
         encoded = np.frombuffer(json.dumps(description).encode(), np.uint8)
-        return write_npz(path, {**self._arrays(), _DESCRIPTION: encoded})
+        return write_npz(path, {**self.arrays(), _DESCRIPTION: encoded})
 
     @staticmethod
     def load(path: str | os.PathLike[str], **options: Any) -> "TransitionDataset":
@@ -200,7 +217,7 @@ class TransitionDataset:
             raise ValueError(f"'{path}' has its own spaces and provenance: load it without {sorted(options)}.")
         return TransitionDataset(**fields, **_decode_description(path, description))
 
-    def _arrays(self) -> dict[str, Array]:
+    def arrays(self) -> dict[str, Array]:
         """The arrays by name; the values of dict observations are called `observations/key`."""
         arrays: dict[str, Array] = {}
         for key in _FIELDS:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from flowpolicies.data.episodes import Episodes
+from flowpolicies.data.rows import FileColumn
 
 
 class Windows(NamedTuple):
@@ -32,19 +33,21 @@ class CachedWindows(NamedTuple):
     discounts: np.ndarray
     """[N], gamma^H times the mask."""
     valid: np.ndarray
-    """[N], as in `Windows`."""
-    last: np.ndarray
-    """[N], as in `Windows`."""
-    chunks: Tensor
-    """[M, horizon * A], a view of the actions."""
+    """[N] bool, as in `Windows`."""
+    span: np.ndarray
+    """[N] int16, rows from the first one to `Windows.last`."""
+    chunks: Tensor | None
+    """[M, horizon * A], a view of the actions; None if they lie in a file."""
 
 
 @final
 class Store:
     """Rows of transitions of `n_envs` interleaved streams: row `time * n_envs + env`; a ring once it is full."""
 
-    def __init__(self, capacity: int, n_envs: int, columns: dict[str, Tensor]) -> None:
-        self.capacity, self.n_envs, self.columns = capacity, n_envs, columns
+    def __init__(
+        self, capacity: int, n_envs: int, columns: dict[str, Tensor], in_files: dict[str, FileColumn] | None = None
+    ) -> None:
+        self.capacity, self.n_envs, self.columns, self.in_files = capacity, n_envs, columns, in_files or {}
         self.head, self.size = 0, 0
         self.cached: CachedWindows | None = None
         self.episodes = Episodes(capacity, n_envs)
@@ -108,6 +111,8 @@ class Store:
 
     def take(self, name: str, rows: Tensor) -> Tensor:
         """A column at `rows` `[*]`; `index_select` takes about half of the time of indexing with a tensor."""
+        if name in self.in_files:
+            return self.in_files[name].take(rows.flatten().numpy()).view(*rows.shape, -1)
         column = self.columns[name]
         return column.index_select(0, rows.flatten()).view(*rows.shape, *column.shape[1:])
 
@@ -123,13 +128,33 @@ class Store:
 
     def cache_windows(self, powers: Tensor, horizon: int, discount: float) -> None:
         """Computes every window once, for data that no longer change; `discount` is gamma^H."""
-        offsets = torch.arange(len(powers))
-        starts = torch.arange(self.starts(len(powers)))
-        self.cached = None
-        blocks = [self.windows(block.unsqueeze(-1) + offsets, powers) for block in torch.split(starts, 65536)]
-        rewards, masks, last, valid = (torch.cat(column).numpy() for column in zip(*blocks, strict=True))
+        self.cached, count = None, self.starts(len(powers))
+        rewards, discounts = np.empty(count, np.float32), np.empty(count, np.float32)
+        valid, span = np.empty(count, bool), np.empty(count, np.int16)
+        for begin in range(0, count, 65536):
+            block = torch.arange(begin, min(begin + 65536, count))
+            windows = self.windows(block.unsqueeze(-1) + torch.arange(len(powers)), powers)
+            part = slice(begin, begin + len(block))
+            rewards[part], discounts[part] = windows.rewards, np.float32(discount) * windows.masks.numpy()
+            valid[part], span[part] = windows.valid, windows.last - block
+        self.cached = CachedWindows(rewards, discounts, valid, span, self._chunks(horizon))
+
+    def _chunks(self, horizon: int) -> Tensor | None:
+        """A chunk is a stretch of memory: row i of this view is the actions i to i + horizon - 1, without a copy."""
+        if "actions" in self.in_files:
+            return None
         actions = self.columns["actions"]
         width = actions.shape[1]
-        # A chunk is a stretch of memory: row i of this view is the actions i to i + horizon - 1, without a copy.
-        chunks = actions.as_strided((self.size - horizon + 1, horizon * width), (width, 1))
-        self.cached = CachedWindows(rewards, np.float32(discount) * masks, valid, last, chunks)
+        return actions.as_strided((self.size - horizon + 1, horizon * width), (width, 1))
+
+    def chunks(self, cached: CachedWindows, starts: Tensor, horizon: int) -> Tensor:
+        """The actions of `horizon` steps from each of `starts` `[B]` on, `[B, horizon * A]`."""
+        if cached.chunks is not None:
+            return cached.chunks.index_select(0, starts)
+        return self.in_files["actions"].take(starts.numpy(), horizon)
+
+    def gather(self, name: str, rows: np.ndarray) -> Tensor:
+        """A column at `rows` `[B]`; numpy gathers contiguous rows fastest."""
+        if name in self.in_files:
+            return self.in_files[name].take(rows)
+        return torch.from_numpy(self.columns[name].numpy().take(rows, 0))

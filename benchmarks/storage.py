@@ -1,0 +1,116 @@
+"""Build time, opening, rows per second and resident memory of datasets in memory and as memory maps.
+
+python benchmarks/storage.py                      one million transitions, in memory and mapped, in one run
+python benchmarks/storage.py --rows 20000000      mapped only: build it, then train on it in a process of its own
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from flowpolicies import BC
+from flowpolicies.data import TransitionDataset, open_memmap, write_memmap
+from flowpolicies.data.buffer import TransitionBuffer
+
+OBSERVATION, ACTION, BATCH, SHARD = 40, 5, 256, 1_000_000
+
+
+def resident() -> tuple[float, float]:
+    """MiB of this process: all, and without mapped files."""
+    fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["VmRSS"].split()[0]) / 1024, int(fields["RssAnon"].split()[0]) / 1024
+
+
+def shards(rows: int) -> Iterator[TransitionDataset]:
+    """Random transitions, episodes of 1,000 steps."""
+    for number in range(0, rows, SHARD):
+        count, rng = min(SHARD, rows - number), np.random.default_rng(number)
+        yield TransitionDataset.from_arrays(
+            rng.standard_normal((count, OBSERVATION), np.float32),
+            rng.uniform(-1, 1, (count, ACTION)).astype(np.float32),
+            rng.standard_normal(count, np.float32),
+            rng.standard_normal((count, OBSERVATION), np.float32),
+            terminations=np.zeros(count, bool),
+            truncations=np.arange(count) % 1000 == 999,
+        )
+
+
+def rate(buffer: TransitionBuffer, batches: int = 3000) -> float:
+    """Rows per second."""
+    buffer.sample(BATCH)
+    start = time.perf_counter()
+    for _ in range(batches):
+        buffer.sample(BATCH)
+    return batches * BATCH / (time.perf_counter() - start)
+
+
+def measure(dataset: TransitionDataset, title: str) -> None:
+    for horizon in (1, 5):
+        buffer = TransitionBuffer(
+            1000, dataset.observation_space, dataset.action_space, "cpu", horizon=horizon, next_actions=False, seed=0
+        )
+        start = time.perf_counter()
+        buffer.attach(dataset)
+        attached = time.perf_counter() - start
+        print(f"{title}, horizon {horizon}: {rate(buffer):,.0f} rows/s; attached in {attached:.2f} s")
+
+
+def train(path: Path) -> None:
+    """What a run holds while it trains; the peak of the whole process at the end."""
+    start = time.perf_counter()
+    dataset = open_memmap(path)
+    print(f"opened {len(dataset):,} transitions in {1e3 * (time.perf_counter() - start):.1f} ms")
+    model = BC(dataset=dataset, horizon=5, actor_hidden_dims=(256, 256), device="cpu", seed=0)
+    measure(dataset, "memmap, warm")
+    largest = 0.0
+    for _ in range(10):
+        model.learn_offline(200)
+        largest = max(largest, resident()[0])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"resident while training: at most {largest:,.0f} MiB; peak of the process, attaching included: {peak:,.0f} MiB"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--folder", type=Path, default=None, help="where to build; default: a temporary folder")
+    parser.add_argument("--train", type=Path, default=None, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.train is not None:
+        train(args.train)
+        return
+    folder = args.folder or Path(tempfile.mkdtemp(dir=Path.home() / ".cache"))
+    try:
+        if args.rows <= SHARD:
+            (dataset,) = shards(args.rows)
+            measure(dataset, "ram")
+            del dataset
+        before, start = resident()[1], time.perf_counter()
+        path = write_memmap(folder / "data", shards(args.rows))
+        size = sum(file.stat().st_size for file in path.iterdir()) / 2**30
+        print(f"built {size:.2f} GiB in {time.perf_counter() - start:.1f} s (making the random numbers included)")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        shard = 1024 * size * SHARD / args.rows
+        print(f"peak while building: {peak - before:,.0f} MiB above the start; a shard has {shard:,.0f} MiB")
+        subprocess.run([sys.executable, __file__, "--train", str(path)], check=True)
+    finally:
+        if args.folder is None:
+            shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
