@@ -10,7 +10,7 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[ogbench,dev]'
 	touch $@
 
-.PHONY: setup demo test check fix wheel
+.PHONY: setup demo test check fix docs-index
 
 setup: $(VENV)/.installed
 
@@ -30,3 +30,6 @@ check: setup
 fix: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs-index: setup
+	$(BIN)/flowpolicies list algorithms --markdown > docs/algorithms/index.md

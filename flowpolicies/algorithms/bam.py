@@ -60,6 +60,7 @@ class BAM(OfflineAlgorithm):
     """Basic adjoint matching: the fine-tuning of QAM by backpropagation through time."""
 
     Config, losses = BAMConfig, (critic_loss, flow_matching_loss, actor_loss)
+    parity = ("bam_a",)
 
     @staticmethod
     def networks(cfg: BAMConfig, tau: float) -> dict[str, Network]:

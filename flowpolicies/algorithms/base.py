@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from flowpolicies.algorithms.config import configure
 from flowpolicies.algorithms.offline import OfflineLoop, SpacesOnlyVecEnv, check_horizon
-from flowpolicies.algorithms.registry import ALGORITHMS
+from flowpolicies.algorithms.registry import register
 from flowpolicies.algorithms.state import (
     Generators,
     MetricMeans,
@@ -75,8 +75,12 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     """Networks whose slow copy acts while collecting online."""
     windows: ClassVar[WindowScheme] = "uniform"
     """How the buffer draws windows of transitions."""
+    offline_share: ClassVar[float | None] = None
+    """Share of each batch that comes from the dataset, once there are online transitions; None: uniform over all."""
     uses_next_actions: ClassVar[bool] = False
     """Whether a loss reads `batch.next_actions`; else they are not gathered, and have width 0."""
+    parity: ClassVar[tuple[str, ...]] = ()
+    """Recordings of the authors' code that are replayed through it."""
 
     policy: FlowPolicy
     action_space: spaces.Box
@@ -89,7 +93,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             raise TypeError(
                 f"{cls.__name__} must declare {', '.join(missing)}; see CONTRIBUTING.md, 'Adding an algorithm'"
             )
-        ALGORITHMS[cls.name] = cls
+        register(cls)
 
     @staticmethod
     @abstractmethod
@@ -100,6 +104,11 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     @abstractmethod
     def sampler(cfg: Any) -> Sampler:
         """How the policy acts."""
+
+    @staticmethod
+    def explorer(cfg: Any) -> Sampler | None:
+        """How it acts while collecting online, if evaluation differs; None: as `sampler` says."""
+        return None
 
     @classmethod
     def schedule(cls, step: int, cfg: Any) -> Step:
@@ -231,13 +240,16 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             self.device,
             self.n_envs,
             self.optimize_memory_usage,
-            horizon=self.cfg.horizon,
-            n_steps=self.n_steps,
-            gamma=self.gamma,
-            windows=self.windows,
-            next_actions=self.uses_next_actions,
-            seed=seed,
-            **self.replay_buffer_kwargs,
+            **{
+                "horizon": self.cfg.horizon,
+                "n_steps": self.n_steps,
+                "gamma": self.gamma,
+                "windows": self.windows,
+                "next_actions": self.uses_next_actions,
+                "offline_share": self.offline_share,
+                "seed": seed,
+                **self.replay_buffer_kwargs,
+            },
         )
 
     def _setup_policy(self, seed: int) -> None:
@@ -246,6 +258,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         self.policy_kwargs = {
             "networks": self.networks(self.cfg, self.tau),
             "sampler": self.sampler(self.cfg),
+            "explorer": self.explorer(self.cfg),
             "act_with": self.act_with,
             "explore_with": self.explore_with,
             "horizon": self.cfg.horizon,

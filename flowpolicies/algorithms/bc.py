@@ -1,4 +1,4 @@
-"""Behaviour cloning with a flow policy (flow_family 3.1): flow matching alone.
+"""Behaviour cloning, with a flow (flow_family 3.1), a Gaussian, or a diffusion.
 
 Lipman et al., "Flow Matching for Generative Modeling", https://arxiv.org/abs/2210.02747
 """
@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import final
 
 from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import PolicyConfig, velocity
-from flowpolicies.core import Network
-from flowpolicies.losses import flow_matching_loss
-from flowpolicies.samplers import Integrate, Sampler
+from flowpolicies.algorithms.config import PolicyConfig, gaussian, noise_prediction, velocity
+from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
+from flowpolicies.flows import BetaSchedule, Diffusion
+from flowpolicies.losses import denoising, flow_matching_loss, gaussian_log_prob
+from flowpolicies.samplers import Denoise, Gaussian, Integrate, Sampler
 
 
 @final
@@ -37,3 +38,73 @@ class BC(OfflineAlgorithm):
     @staticmethod
     def sampler(cfg: BCConfig) -> Sampler:
         return Integrate(steps=cfg.flow_steps)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class BCGaussianConfig(PolicyConfig):
+    """Hyperparameters of BC with a Gaussian."""
+
+
+@loss_term(trains="actor")
+def likelihood_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BCGaussianConfig) -> Loss:
+    """-log N(a; mu(s), sigma(s))."""
+    mean, log_std = nets.online.actor(batch.observations)
+    error = (batch.valid * (mean - batch.actions).square().mean(-1)).mean()
+    loss = -(batch.valid * gaussian_log_prob((mean, log_std), batch.actions)).mean()
+    return loss, {"mse": error, "std": log_std.exp().mean()}
+
+
+@final
+class BCGaussian(OfflineAlgorithm):
+    """Behaviour cloning: the most likely Gaussian.
+
+    Osa et al., "An Algorithmic Perspective on Imitation Learning", https://arxiv.org/abs/1811.06711
+    """
+
+    name = "bc_gaussian"
+    Config, losses = BCGaussianConfig, (likelihood_loss,)
+
+    @staticmethod
+    def networks(cfg: BCGaussianConfig, tau: float) -> dict[str, Network]:
+        return {"actor": gaussian(cfg, state_dependent_std=True)}
+
+    @staticmethod
+    def sampler(cfg: BCGaussianConfig) -> Sampler:
+        return Gaussian()
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class BCDiffusionConfig(PolicyConfig):
+    """Hyperparameters of BC with a diffusion."""
+
+    diffusion_steps: int = 5
+    """Noise levels T."""
+    beta_schedule: BetaSchedule = "vp"
+    """How noise grows with the level."""
+
+
+@loss_term(trains="actor_diffusion")
+def denoising_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BCDiffusionConfig) -> Loss:
+    """|eps_hat(s, x_t, t) - eps|^2 at a random level."""
+    return denoising(nets.online.actor_diffusion, batch, noise, Diffusion(cfg.diffusion_steps, cfg.beta_schedule)), {}
+
+
+@final
+class BCDiffusion(OfflineAlgorithm):
+    """Behaviour cloning: the diffusion of the data.
+
+    Pearce et al., "Imitating Human Behaviour with Diffusion Models", https://arxiv.org/abs/2301.10677
+    """
+
+    name = "bc_diffusion"
+    Config, losses = BCDiffusionConfig, (denoising_loss,)
+
+    @staticmethod
+    def networks(cfg: BCDiffusionConfig, tau: float) -> dict[str, Network]:
+        return {"actor_diffusion": noise_prediction(cfg)}
+
+    @staticmethod
+    def sampler(cfg: BCDiffusionConfig) -> Sampler:
+        return Denoise(steps=cfg.diffusion_steps, schedule=cfg.beta_schedule)

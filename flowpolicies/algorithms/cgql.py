@@ -124,7 +124,7 @@ def _networks(cfg: GuidedConfig, tau: float) -> dict[str, Network]:
 class CGQL(OfflineAlgorithm):
     """Classifier-guided Q-learning whose critic has only seen clean actions."""
 
-    Config, losses = CGQLConfig, (critic_loss, flow_matching_loss)
+    Config, losses, parity = CGQLConfig, (critic_loss, flow_matching_loss), ("cgql_a",)
     act_with = explore_with = ("actor_flow",)
     networks, sampler = staticmethod(_networks), staticmethod(_sampler)
 
@@ -133,7 +133,7 @@ class CGQL(OfflineAlgorithm):
 class CGQLM(OfflineAlgorithm):
     """Classifier-guided Q-learning with a critic of noisy actions, by mean squares."""
 
-    name = "cgql_m"
+    name, parity = "cgql_m", ("cgql_mse_a",)
     Config, losses = CGQLMConfig, (critic_loss, noisy_mse_loss, flow_matching_loss)
     act_with = explore_with = ("actor_flow",)
     networks, sampler = staticmethod(_networks), staticmethod(_sampler)
@@ -143,7 +143,7 @@ class CGQLM(OfflineAlgorithm):
 class CGQLL(OfflineAlgorithm):
     """Classifier-guided Q-learning with a critic of noisy actions, by the linear-exponential loss."""
 
-    name = "cgql_l"
+    name, parity = "cgql_l", ("cgql_linex_a",)
     Config, losses = CGQLLConfig, (critic_loss, noisy_linex_loss, flow_matching_loss)
     act_with = explore_with = ("actor_flow",)
     networks, sampler = staticmethod(_networks), staticmethod(_sampler)

@@ -6,13 +6,22 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from flowpolicies.algorithms.registry import nearest
-from flowpolicies.core import Network
+from flowpolicies.core import Network, Step
+from flowpolicies.flows import BetaSchedule, Diffusion, ReverseRule
 from flowpolicies.losses import QAggregation
-from flowpolicies.networks import Critic, ImpalaVariant, TanhNormal, Value, VelocityField
-from flowpolicies.samplers import Integrate, IntegrateResidual, Sampler
+from flowpolicies.networks import (
+    Critic,
+    Gaussian,
+    ImpalaVariant,
+    NoisePrediction,
+    TanhNormal,
+    Value,
+    VelocityField,
+)
+from flowpolicies.samplers import Denoise, Integrate, IntegrateResidual, Sampler, SoftmaxOfN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +67,70 @@ class CriticConfig(PolicyConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DiffusionConfig(CriticConfig):
+    """Abstract: what every algorithm has that denoises over finitely many levels."""
+
+    first_index: ClassVar[Literal[0, 1]] = 1
+    """Index of the least noisy level, as the network is fed it."""
+
+    diffusion_steps: int = 5
+    """Noise levels T."""
+    beta_schedule: BetaSchedule = "vp"
+    """How noise grows with the level."""
+
+    @property
+    def diffusion(self) -> Diffusion:
+        """The noising process."""
+        return Diffusion(self.diffusion_steps, self.beta_schedule, self.first_index)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig(DiffusionConfig):
+    """Abstract: what DAC and QSM share in the form of QAM's code."""
+
+    diffusion_steps: int = 10
+    """Noise levels T."""
+    ensemble: int = 10
+    """Number of critics K."""
+    rho: float = 0.5
+    """Pessimism: mean - rho * std over the ensemble (the authors use 0 on humanoidmaze)."""
+    clip_grad_norm: float | None = 1.0
+    """Clip the joint gradient of all networks to this norm; None: no clipping."""
+    time_dim: int = 64
+    """Fourier features of the noise level, of trained frequencies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackpropagatedConfig(CriticConfig):
+    """Abstract: what Diffusion-QL and CAC share. Their actor climbs Q through all steps of its sampler."""
+
+    actor_hidden_dims: tuple[int, ...] = (256, 256, 256)
+    """Hidden widths of the actor."""
+    value_hidden_dims: tuple[int, ...] = (256, 256, 256)
+    """Hidden widths of the critics."""
+    value_layer_norm: bool = False
+    """LayerNorm after each activation of the critics."""
+    q_agg: QAggregation = "min"
+    """How the target critics become one value."""
+    clip_grad_norm: float | None = 1.0
+    """Clip the gradient of each network to this norm, the papers' gn (1 to 10 on D4RL); None: no clipping."""
+    critic_learning_rate: float | None = 3e-4
+    """Learning rate of the critics; None: the algorithm's."""
+    eta: float = 1.0
+    """Weight of Q against the data; the one number to tune (0.005 to 4.5)."""
+    max_q_backup: bool = False
+    """Whether each target critic takes the best of 10 next actions; otherwise there is one."""
+    ema: float = 0.995
+    """Decay of the slow actor, whose actions are in the targets."""
+    ema_every: int = 5
+    """Updates between two moves of the slow actor."""
+    ema_start: int = 1000
+    """Updates before its first move; until then it is the untrained actor."""
+    num_samples: int = 50
+    """Candidates per action, of which one is drawn with probability softmax(min_e Qbar_e)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class FineTunedConfig(CriticConfig):
     """Abstract: what every algorithm has that fine-tunes a flow along the memoryless SDE."""
 
@@ -89,6 +162,11 @@ def fine_tuned_flow(cfg: FineTunedConfig) -> Sampler:
     return Integrate("actor_fast", steps=cfg.flow_steps)
 
 
+def denoise(cfg: DiffusionConfig, rule: ReverseRule = "ancestral") -> Denoise:
+    """The reverse chain of `actor_diffusion`."""
+    return Denoise("actor_diffusion", cfg.diffusion_steps, cfg.beta_schedule, cfg.first_index, rule)
+
+
 def configure(config: type[Any], hyperparameters: Mapping[str, Any], who: str, knobs: Iterable[str]) -> Any:
     """An instance of an algorithm's config.
 
@@ -113,6 +191,25 @@ def velocity(cfg: PolicyConfig, target_rate: float | None = None, **options: Any
     return Network(factory, target_rate)
 
 
+def gaussian(cfg: PolicyConfig, target_rate: float | None = None, **options: Any) -> Network:
+    """A Gaussian policy of the configured size."""
+    factory = partial(Gaussian, hidden_dims=cfg.actor_hidden_dims, layer_norm=cfg.actor_layer_norm, **options)
+    return Network(factory, target_rate)
+
+
+def noise_prediction(cfg: PolicyConfig, target_rate: float | None = None, **options: Any) -> Network:
+    """A diffusion's network of the configured size."""
+    factory = partial(NoisePrediction, hidden_dims=cfg.actor_hidden_dims, layer_norm=cfg.actor_layer_norm, **options)
+    return Network(factory, target_rate)
+
+
+def score_nets(cfg: ScoreConfig, tau: float) -> dict[str, Network]:
+    """Critics with slow copies, and a diffusion whose level goes through an MLP as wide as the policy's."""
+    level: dict[str, Any] = {"time_embedding": "learned_fourier", "time_dim": cfg.time_dim}
+    actor = noise_prediction(cfg, **level, time_hidden_dims=cfg.actor_hidden_dims)
+    return {"critic": critic(cfg, target_rate=tau), "actor_diffusion": actor}
+
+
 def critic(cfg: CriticConfig, target_rate: float | None = None, **options: Any) -> Network:
     """An ensemble of critics of the configured size."""
     options = {"ensemble": cfg.ensemble, **options}
@@ -124,6 +221,25 @@ def value(cfg: CriticConfig, target_rate: float | None = None, **options: Any) -
     """A state value of the configured size."""
     factory = partial(Value, hidden_dims=cfg.value_hidden_dims, layer_norm=cfg.value_layer_norm, **options)
     return Network(factory, target_rate)
+
+
+def backpropagated_networks(cfg: BackpropagatedConfig, tau: float, actor: str) -> dict[str, Network]:
+    """Critics and an actor with slow copies, each with a clip of its own, in torch's initialisation."""
+    common: dict[str, Any] = {"activation": "mish", "initialization": "torch"}
+    own_rate = dataclasses.replace(critic(cfg, tau, **common), learning_rate=cfg.critic_learning_rate)
+    networks = {"critic": own_rate, actor: noise_prediction(cfg, 1 - cfg.ema, **common)}
+    return {n: dataclasses.replace(network, clip_grad_norm=cfg.clip_grad_norm) for n, network in networks.items()}
+
+
+def critic_then_actor(step: int, cfg: BackpropagatedConfig) -> Step:
+    """The actor's loss sees the updated critics; the slow actor moves rarely, and late."""
+    moves_actor = step >= cfg.ema_start and step % cfg.ema_every == 0
+    return Step((("critic",), ("actor",)), moves=None if moves_actor else ("critic",), lagged=False)
+
+
+def softmax_of(sampler: Sampler, cfg: BackpropagatedConfig) -> Sampler:
+    """One of the sampler's candidates, drawn by the critics."""
+    return SoftmaxOfN(sampler, cfg.num_samples)
 
 
 def edit_actor(cfg: PolicyConfig) -> Network:

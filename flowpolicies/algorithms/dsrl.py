@@ -15,7 +15,7 @@ from flowpolicies.algorithms.base import OfflineAlgorithm
 from flowpolicies.algorithms.config import CriticConfig, critic, velocity
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
 from flowpolicies.flows import euler, unit_grid
-from flowpolicies.losses import flow_matching_loss, td_loss, temperature_loss
+from flowpolicies.losses import flow_matching_loss, soft_policy_loss, td_loss
 from flowpolicies.networks import TanhNormal, Temperature
 from flowpolicies.samplers import Latent, Sampler, best_of
 
@@ -65,16 +65,8 @@ def latent_actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DSRLConfi
     """alpha log pi(y | s) - Z(s, c y), y in (-1, 1); and alpha (H - H_target) for the temperature alpha."""
     y, log_probs = nets.online.latent_actor(batch.observations, noise.actions(batch.rewards.shape))
     q = nets.frozen.latent_critic(batch.observations, cfg.noise_scale * y).mean(0)
-    q_loss, entropy_loss = -q.mean(), (nets.frozen.temperature() * log_probs).mean()
-    alpha_loss = temperature_loss(nets, log_probs, -cfg.target_entropy_multiplier * batch.actions.shape[-1])
-    metrics = {
-        "q_loss": q_loss,
-        "entropy_loss": entropy_loss,
-        "temperature_loss": alpha_loss,
-        "entropy": -log_probs.mean(),
-        "temperature": nets.frozen.temperature(),
-    }
-    return q_loss + entropy_loss + alpha_loss, metrics
+    target_entropy = -cfg.target_entropy_multiplier * batch.actions.shape[-1]
+    return soft_policy_loss(nets, -q.mean(), log_probs, target_entropy)
 
 
 @final
@@ -83,6 +75,7 @@ class DSRL(OfflineAlgorithm):
 
     Config, losses = DSRLConfig, (critic_loss, latent_critic_loss, flow_matching_loss, latent_actor_loss)
     act_with = explore_with = ("actor_flow",)
+    parity = ("dsrl_a",)
 
     @staticmethod
     def networks(cfg: DSRLConfig, tau: float) -> dict[str, Network]:

@@ -64,6 +64,7 @@ class FEdit(OfflineAlgorithm):
     """Flow with edits: clone the data with a flow, and climb Q with small edits of its actions."""
 
     Config, losses = FEditConfig, (critic_loss, flow_matching_loss, edit_loss)
+    parity = ("fedit_a",)
 
     @staticmethod
     def networks(cfg: FEditConfig, tau: float) -> dict[str, Network]:

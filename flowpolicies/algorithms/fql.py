@@ -54,6 +54,7 @@ class FQL(OfflineAlgorithm):
     """Flow Q-learning: distil the behaviour flow into a one-step actor that also climbs Q."""
 
     Config, losses = FQLConfig, (critic_loss, flow_matching_loss, actor_loss)
+    parity = ("fql_a", "qam_fql_a")
 
     @staticmethod
     def networks(cfg: FQLConfig, tau: float) -> dict[str, Network]:

@@ -51,6 +51,7 @@ class IFQL(OfflineAlgorithm):
     """Implicit flow Q-learning: the best of N samples of the behaviour flow."""
 
     Config, losses = IFQLConfig, (value_loss, critic_loss, flow_matching_loss)
+    parity = ("ifql_a", "qam_ifql_a")
 
     @staticmethod
     def networks(cfg: IFQLConfig, tau: float) -> dict[str, Network]:

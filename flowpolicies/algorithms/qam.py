@@ -104,6 +104,7 @@ class QAM(OfflineAlgorithm):
     """Q-learning with adjoint matching: fine-tune the behaviour flow towards high Q along a memoryless SDE."""
 
     Config, losses = QAMConfig, (_critic_loss(fine_tuned_flow), flow_matching_loss, adjoint_loss)
+    parity = ("qam_a",)
 
     @staticmethod
     def networks(cfg: QAMConfig, tau: float) -> dict[str, Network]:
@@ -118,7 +119,7 @@ class QAM(OfflineAlgorithm):
 class QAMF(OfflineAlgorithm):
     """QAM-F: distil the fine-tuned flow into a one-step policy that also climbs Q, as FQL does."""
 
-    name = "qam_f"
+    name, parity = "qam_f", ("qam_f_a",)
     Config, losses = QAMFConfig, (_critic_loss(_one_step), flow_matching_loss, adjoint_loss, actor_loss)
 
     @staticmethod
@@ -134,7 +135,7 @@ class QAMF(OfflineAlgorithm):
 class QAME(OfflineAlgorithm):
     """QAM-E: edit the fine-tuned flow's actions with a small tanh-normal policy that climbs Q."""
 
-    name = "qam_e"
+    name, parity = "qam_e", ("qam_e_a",)
     Config, losses = QAMEConfig, (_critic_loss(_edited), flow_matching_loss, adjoint_loss, edit_loss)
 
     @staticmethod

@@ -12,19 +12,16 @@ from typing import final
 from flowpolicies.algorithms.base import OfflineAlgorithm
 from flowpolicies.algorithms.config import CriticConfig, critic, velocity
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
-from flowpolicies.flows import action_gradient, euler, interpolate, remaining_grid
-from flowpolicies.losses import aggregate, td_loss
+from flowpolicies.flows import action_gradient, euler, interpolate, leading_grid, remaining_grid
+from flowpolicies.losses import aggregate, flow_matching, td_loss
 from flowpolicies.networks import TimeEmbedding
 from flowpolicies.samplers import Integrate, Sampler, best_of
 
 
-@final
 @dataclass(frozen=True, kw_only=True)
-class QFlowConfig(CriticConfig):
-    """Hyperparameters of Q-Flow."""
+class InnerValueConfig(CriticConfig):
+    """Abstract: what Q-Flow and its ablation share."""
 
-    guidance_lambda: float = 1.0
-    """lambda: the velocity target is shifted by grad V / lambda. Small trusts the value, large trusts the data."""
     flow_steps: int = 10
     """Euler steps of the policy."""
     time_embedding: TimeEmbedding = "fourier"
@@ -37,19 +34,37 @@ class QFlowConfig(CriticConfig):
     """Candidates per action, ranked by the mean critic."""
 
 
-def _sampler(cfg: QFlowConfig) -> Sampler:
+@final
+@dataclass(frozen=True, kw_only=True)
+class QFlowConfig(InnerValueConfig):
+    """Hyperparameters of Q-Flow."""
+
+    guidance_lambda: float = 1.0
+    """lambda: the velocity target is shifted by grad V / lambda. Small trusts the value, large trusts the data."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class QFlowBPTTConfig(InnerValueConfig):
+    """Hyperparameters of Q-Flow's ablation."""
+
+    alpha: float = 1.0
+    """Weight of the data against the value. Small trusts the value, large trusts the data."""
+
+
+def _sampler(cfg: InnerValueConfig) -> Sampler:
     return best_of(Integrate(steps=cfg.flow_steps), cfg.best_of_n)
 
 
 @loss_term(trains="critic")
-def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QFlowConfig) -> Loss:
+def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: InnerValueConfig) -> Loss:
     """(Q(s, a) - r - gamma Qbar(s', a'))^2, a' from the policy."""
     next_actions = _sampler(cfg)(nets.frozen, batch.next_observations, noise)
     return td_loss(nets, batch, next_actions, cfg.q_agg, cfg.rho)
 
 
 @loss_term(trains="inner_value")
-def inner_value_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QFlowConfig) -> Loss:
+def inner_value_loss(nets: Networks, batch: Batch, noise: Noise, cfg: InnerValueConfig) -> Loss:
     """(V(s, x_t, t) - Qbar(s, Psi_{t->1}(x_t)))^2: a noisy action is worth what it flows to.
 
     The aggregate over the ensemble is regressed, not each member; rho lowers the target only.
@@ -72,21 +87,38 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QFlowConfig) -> 
     return (batch.valid * error).mean(), {"guidance": guidance.abs().mean()}
 
 
+@loss_term(trains="actor_flow")
+def bptt_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QFlowBPTTConfig) -> Loss:
+    """alpha |v(s, x_t, t) - (x_1 - x_0)|^2 - V(s, Psi_{0->t}(x_0), t), with gradient through the steps up to t."""
+    bc_loss = flow_matching(nets.online.actor_flow, batch, noise)
+    x_0, t = noise.actions(batch.rewards.shape), noise.times(batch.rewards.shape)
+    policy = nets.online.actor_flow.given(batch.observations)
+    arrived = euler(policy, x_0, leading_grid(t, cfg.flow_steps)).clamp(-1, 1)
+    value = nets.frozen.inner_value(batch.observations, arrived, t).mean()
+    return cfg.alpha * bc_loss - value, {"bc_loss": bc_loss, "value": value}
+
+
+def _networks(cfg: InnerValueConfig, tau: float) -> dict[str, Network]:
+    return {
+        "critic": critic(cfg, target_rate=tau),
+        "inner_value": critic(cfg, target_rate=tau, time_embedding=cfg.time_embedding, time_dim=cfg.time_dim),
+        "actor_flow": velocity(cfg, time_embedding=cfg.policy_time_embedding, time_dim=cfg.time_dim),
+    }
+
+
 @final
 class QFlow(OfflineAlgorithm):
     """Q-Flow: a flow policy steered at every flow time by the gradient of an inner value."""
 
-    name = "qflow"
+    name, parity = "qflow", ("qflow_a",)
     Config, losses = QFlowConfig, (critic_loss, inner_value_loss, actor_loss)
+    networks, sampler = staticmethod(_networks), staticmethod(_sampler)
 
-    @staticmethod
-    def networks(cfg: QFlowConfig, tau: float) -> dict[str, Network]:
-        return {
-            "critic": critic(cfg, target_rate=tau),
-            "inner_value": critic(cfg, target_rate=tau, time_embedding=cfg.time_embedding, time_dim=cfg.time_dim),
-            "actor_flow": velocity(cfg, time_embedding=cfg.policy_time_embedding, time_dim=cfg.time_dim),
-        }
 
-    @staticmethod
-    def sampler(cfg: QFlowConfig) -> Sampler:
-        return _sampler(cfg)
+@final
+class QFlowBPTT(OfflineAlgorithm):
+    """Q-Flow's ablation: the policy climbs the inner value by backpropagation through its first steps."""
+
+    name = "qflow_bptt"
+    Config, losses = QFlowBPTTConfig, (critic_loss, inner_value_loss, bptt_loss)
+    networks, sampler = staticmethod(_networks), staticmethod(_sampler)

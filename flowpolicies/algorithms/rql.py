@@ -134,6 +134,7 @@ class RQL(OfflineAlgorithm):
     """Reversal Q-learning: a flow policy improved one flow step at a time, with the value horizon of the data."""
 
     Config, losses = RQLConfig, (value_loss, actor_loss)
+    parity = ("rql_a",)
     act_with, windows = ("actor_flow",), "episodes"
     networks, sampler = staticmethod(_networks), staticmethod(_sampler)
 

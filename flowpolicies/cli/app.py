@@ -12,16 +12,20 @@ import tyro
 
 from flowpolicies.algorithms import ALGORITHMS, get_algorithm
 from flowpolicies.cli.command import Command, Group
-from flowpolicies.cli.data import Generate, Show
+from flowpolicies.cli.data import Collect, Convert, Generate, Show
 from flowpolicies.cli.demo import Demo
 from flowpolicies.cli.evaluate import Evaluate
 from flowpolicies.cli.listing import List
+from flowpolicies.cli.reproduce import ReproduceTable
 from flowpolicies.cli.rollout import Rollout
-from flowpolicies.cli.train import train_command
+from flowpolicies.cli.train import Train, choose_preset, train_command
 
 Entry = type[Command] | Group
 
 DESCRIPTION = "Flow policies for offline and offline-to-online reinforcement learning."
+
+
+DATA: dict[str, Entry] = {"generate": Generate, "collect": Collect, "convert": Convert, "show": Show}
 
 
 def commands() -> dict[str, Entry]:
@@ -30,8 +34,9 @@ def commands() -> dict[str, Entry]:
         "train": Group("Train an algorithm.", {name: train_command(cls) for name, cls in ALGORITHMS.items()}),
         "evaluate": Evaluate,
         "rollout": Rollout,
-        "data": Group("Make and look at datasets.", {"generate": Generate, "show": Show}),
+        "data": Group("Make and look at datasets.", DATA),
         "list": List,
+        "reproduce": Group("Run what papers published.", {"table": ReproduceTable}),
         "demo": Demo,
     }
 
@@ -73,6 +78,8 @@ def _parse(words: Sequence[str]) -> Command:
     if len(words) > 1 and words[0] == "train" and not words[1].startswith("-"):
         get_algorithm(words[1])  # Finds those of other packages, and knows what was meant.
     path, entry = _find(words)
+    if not isinstance(entry, Group) and issubclass(entry, Train):
+        entry = train_command(entry.algorithm, choose_preset(entry.algorithm, words))
     parsed: Command = tyro.cli(
         _union(entry.commands) if isinstance(entry, Group) else cast(Any, entry),
         args=words[len(path) :],

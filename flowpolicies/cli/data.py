@@ -1,4 +1,4 @@
-"""`flowpolicies data`: making datasets and looking at them."""
+"""`flowpolicies data`: making datasets, looking at them, and writing them in other formats."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any, ClassVar, final
 import tyro
 
 from flowpolicies.cli.command import Command
-from flowpolicies.data import generate_dataset, load_dataset
+from flowpolicies.data import generate_dataset, load_dataset, open_writer
+from flowpolicies.training import collect, load_policy
 
 
 @final
@@ -69,3 +70,71 @@ class Show(Command):
         """Prints the summary."""
         options = {} if self.data_dir is None else {"data_dir": self.data_dir}
         print(load_dataset(self.address, **options).summary())
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Collect(Command):
+    """Let a policy act, and write what happened as a dataset."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "flowpolicies data collect --policy policy.safetensors --env Pendulum-v1 --episodes 20 --out minari:mine-v0",
+        "flowpolicies data collect --policy runs/fql --env ogbench:cube-single-play-singletask-v0 --out npz:cube.npz",
+    )
+
+    policy: Path
+    """A policy.safetensors, the folder of a run, or a zip of model.save() (which runs code: only one you trust)."""
+    env: str
+    """Environment: an address or a Gymnasium id."""
+    out: str
+    """Where to write: minari:NAME-v0 or npz:PATH; nothing is there before the last episode has ended."""
+    episodes: int = 10
+    """How many."""
+    seed: int = 0
+    """Of the episodes."""
+    deterministic: bool = False
+    """Start flows at zero noise, instead of sampling."""
+    overwrite: bool = False
+    """Replace what is there."""
+    device: str = "auto"
+    """A torch device; auto: CUDA if there is one."""
+
+    def run(self, words: Sequence[str]) -> None:
+        """Collects, and prints what came of it."""
+        dataset, found = collect(
+            load_policy(self.policy, self.device),
+            self.env,
+            self.episodes,
+            out=self.out,
+            seed=self.seed,
+            deterministic=self.deterministic,
+            overwrite=self.overwrite,
+            progress=True,
+            provenance={"policy": str(self.policy)},
+        )
+        print(found)
+        print(dataset.summary())
+        print(f"Wrote {self.out}. Train on it with --dataset {self.out}")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Convert(Command):
+    """Write a dataset in another format."""
+
+    examples: ClassVar[tuple[str, ...]] = ("flowpolicies data convert npz:data.npz minari:mine-v0",)
+
+    address: tyro.conf.Positional[str]
+    """Source and name, such as npz:PATH."""
+    out: tyro.conf.Positional[str]
+    """Where to write: minari:NAME-v0 or npz:PATH."""
+    data_dir: Path | None = None
+    """Folder of the data files to read; None: the source's own."""
+    overwrite: bool = False
+    """Replace what is there."""
+
+    def run(self, words: Sequence[str]) -> None:
+        """Reads, writes, and prints where."""
+        options = {} if self.data_dir is None else {"data_dir": self.data_dir}
+        write = open_writer(self.out, overwrite=self.overwrite)  # Before a reading that may take minutes.
+        print(f"Wrote '{write(load_dataset(self.address, **options))}'.")

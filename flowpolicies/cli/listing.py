@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, is_dataclass
-from importlib.metadata import entry_points
 from types import ModuleType
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, NamedTuple, final
 
 import tyro
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
 from torch import nn
 
 from flowpolicies import networks, samplers
-from flowpolicies.algorithms import ALGORITHMS
+from flowpolicies.algorithms import ALGORITHMS, OfflineAlgorithm, get_algorithm
+from flowpolicies.algorithms.registry import distribution, is_built_in, third_party
 from flowpolicies.cli.command import Command
 from flowpolicies.data import list_sources
+from flowpolicies.samplers import Sampler
+from flowpolicies.training.presets import list_presets
+from flowpolicies.training.reproduce import list_tables
 
-Topic = Literal["all", "algorithms", "datasets", "environments", "generators", "samplers", "networks"]
+Topic = Literal["all", "algorithms", "datasets", "environments", "generators", "samplers", "networks", "presets", "tables"]
+
+SUPPORT = ("offline", "online", "pixels")
+"""What the shell gives to every algorithm; the contract tests check it of each of ours."""
+LEAST_WIDTH = {"paper": len("2502.02538"), "parity": len("cgql_linex_a,")}
+"""Of the columns that may be wrapped."""
 
 
 @final
@@ -29,19 +42,129 @@ class List(Command):
 
     what: tyro.conf.Positional[Topic] = "all"
     """One topic, or all."""
+    markdown: bool = False
+    """Print the algorithms of this package as the page docs/algorithms/index.md."""
 
     def run(self, words: Sequence[str]) -> None:
         """Prints one table per topic."""
-        for topic, make in TOPICS.items():
+        if self.markdown:
+            if self.what != "algorithms":
+                raise ValueError("--markdown makes a page of the algorithms: flowpolicies list algorithms --markdown")
+            print(markdown_page(), end="")
+            return
+        for topic, show in TOPICS.items():
             if self.what in ("all", topic):
-                print("\n".join([f"{topic}:", *_align(make())]))
+                print(f"{topic}:")
+                show()
 
 
-def _algorithms() -> dict[str, str]:
-    """Those of other packages are not imported for this, so only their package is known."""
-    points = entry_points(group="flowpolicies.algorithms")
-    others = {point.name: f"from {point.dist.name if point.dist else 'unknown'}" for point in points}
-    return others | {name: _first_line(cls) for name, cls in ALGORITHMS.items()}
+# ---------------------------------------------------------------------- algorithms
+
+
+class Facts(NamedTuple):
+    """What the table says of an algorithm."""
+
+    name: str
+    line: str
+    """What it is, in a line."""
+    link: str | None
+    """The paper."""
+    class_name: str
+    sampler: str
+    """How it acts with the default hyperparameters, such as BestOfN(Integrate)."""
+    parity: tuple[str, ...]
+    """Recordings of the authors' code that are replayed through it."""
+
+    @property
+    def paper(self) -> str:
+        """The link as it is shown: arXiv's number of the paper, or the address."""
+        if self.link is None:
+            return "-"
+        arxiv = re.search(r"arxiv\.org/(?:abs|pdf)/(\d{4}\.\d{4,5})", self.link)
+        return arxiv[1] if arxiv else self.link.removeprefix("https://")
+
+    @classmethod
+    def of(cls, algorithm: type[OfflineAlgorithm]) -> Facts:
+        """Of an algorithm: the paper is the first link in its class's docstring, else in its module's."""
+        module = inspect.getmodule(algorithm)
+        link = re.search(r"https://[^\s,;)>\]]+", f"{algorithm.__doc__}\n{module.__doc__ if module else ''}")
+        return cls(
+            name=algorithm.name,
+            line=_first_line(algorithm),
+            link=link[0].rstrip(".") if link else None,
+            class_name=algorithm.__name__,
+            sampler=composition(algorithm.sampler(algorithm.Config())),
+            parity=algorithm.parity,
+        )
+
+
+def composition(sampler: Sampler) -> str:
+    """The names of the classes that a sampler is made of."""
+    fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(sampler) if is_dataclass(sampler) else ()
+    inner = [composition(part) for field in fields if callable(part := getattr(sampler, field.name))]
+    return type(sampler).__name__ + (f"({', '.join(inner)})" if inner else "")
+
+
+def _show_algorithms() -> None:
+    """As wide as it needs to be; in a terminal as wide as that is, if the long columns can be wrapped so far."""
+    notes = _import_others()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("name", "paper", "class", "acts by", *SUPPORT, "parity"):
+        table.add_column(column, no_wrap=column not in LEAST_WIDTH, min_width=LEAST_WIDTH.get(column))
+    for name in sorted(ALGORITHMS, key=lambda name: (not is_built_in(name), name)):
+        facts = Facts.of(ALGORITHMS[name])
+        cells = (facts.name, facts.paper, facts.class_name, facts.sampler, *("yes" for _ in SUPPORT))
+        table.add_row(*cells, ", ".join(facts.parity) or "-")
+    console, block = Console(highlight=False, markup=False), Padding(table, (0, 0, 0, 2))
+    least, most = console.measure(block, options=console.options.update(width=1000))
+    console.width = max(least, console.width) if console.is_terminal else most
+    console.print(block)
+    print("".join(f"  {note}\n" for note in notes), end="")
+
+
+def _import_others() -> list[str]:
+    """Imports the algorithms of other packages; a line on each."""
+    notes = []
+    for name, points in third_party().items():
+        try:
+            get_algorithm(name)
+            notes.append(f"{name} is from the package {distribution(points[0])}.")
+        except (ImportError, ValueError) as error:
+            notes.append(str(error))
+    return notes
+
+
+PAGE = """\
+# Algorithms
+
+| name | what it does | paper | class | acts by | offline | online | pixels | parity |
+|---|---|---|---|---|---|---|---|---|
+{rows}
+
+`make docs-index` writes this page. `flowpolicies list algorithms` prints it, with the algorithms of other packages.
+
+- **acts by**: the sampler at the default hyperparameters; what stands in brackets is composed with it.
+- **offline, online, pixels**: learns from a dataset without an environment; learns in one, from scratch and after a
+  dataset; takes images, through an encoder in each network that sees observations. The contract tests check all three.
+- **parity**: recordings of the authors' code whose losses, gradients, actions and weights after an update the tests
+  replay through it (`tests/golden`). Where there is none, the tests hold numbers that were worked out by other means.
+"""
+
+
+def markdown_page() -> str:
+    """docs/algorithms/index.md."""
+    rows = [_markdown_row(Facts.of(ALGORITHMS[name])) for name in sorted(filter(is_built_in, ALGORITHMS))]
+    return PAGE.format(rows="\n".join(rows))
+
+
+def _markdown_row(facts: Facts) -> str:
+    paper = f"[{facts.paper}]({facts.link})" if facts.link else "-"
+    parity = ", ".join(f"`{name}`" for name in facts.parity) or "-"
+    cells = [f"[{facts.name}]({facts.name}.md)", facts.line, paper, f"`{facts.class_name}`", f"`{facts.sampler}`"]
+    return f"| {' | '.join([*cells, *('yes' for _ in SUPPORT), parity])} |"
+
+
+# ---------------------------------------------------------------------- everything else
 
 
 def _classes(module: ModuleType, keep: Callable[[type], bool]) -> dict[str, str]:
@@ -53,16 +176,19 @@ def _first_line(cls: type) -> str:
     return (inspect.getdoc(cls) or "").partition("\n")[0]
 
 
-def _align(table: dict[str, str]) -> list[str]:
+def _show(table: dict[str, str]) -> None:
     width = max(map(len, table), default=0)
-    return [f"  {name:<{width}}  {text}" for name, text in table.items()] or ["  none"]
+    lines: Iterable[str] = [f"  {name:<{width}}  {text}" for name, text in table.items()] or ["  none"]
+    print("\n".join(lines))
 
 
-TOPICS: dict[str, Callable[[], dict[str, str]]] = {
-    "algorithms": _algorithms,
-    "datasets": lambda: list_sources("datasets"),
-    "environments": lambda: list_sources("environments"),
-    "generators": lambda: list_sources("generators"),
-    "samplers": lambda: _classes(samplers, lambda cls: is_dataclass(cls) and "__call__" in vars(cls)),
-    "networks": lambda: _classes(networks, lambda cls: issubclass(cls, nn.Module)),
+TOPICS: dict[str, Callable[[], None]] = {
+    "algorithms": _show_algorithms,
+    "datasets": lambda: _show(list_sources("datasets")),
+    "environments": lambda: _show(list_sources("environments")),
+    "generators": lambda: _show(list_sources("generators")),
+    "samplers": lambda: _show(_classes(samplers, lambda cls: is_dataclass(cls) and "__call__" in vars(cls))),
+    "networks": lambda: _show(_classes(networks, lambda cls: issubclass(cls, nn.Module))),
+    "presets": lambda: _show({name: ", ".join(algorithms) for name, algorithms in list_presets().items()}),
+    "tables": lambda: _show(list_tables()),
 }

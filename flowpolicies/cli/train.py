@@ -1,16 +1,25 @@
-"""`flowpolicies train ALGORITHM`: a command per algorithm, with the fields of its `Config` as flags."""
+"""`flowpolicies train ALGORITHM`: a command per algorithm, with the fields of its `Config` as flags.
+
+With `--preset` the published values become the defaults of the flags, so that what stands on the command line goes
+before what the preset says, and that before what the algorithm does without being told.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, make_dataclass
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, make_dataclass
 from typing import Any, ClassVar
 
 import tyro
+from rich.console import Console
+from rich.table import Table
 
 from flowpolicies.algorithms import OfflineAlgorithm
 from flowpolicies.cli.command import Command
+from flowpolicies.data import list_sources
 from flowpolicies.training import Knobs, TrainSettings, train
+from flowpolicies.training.presets import AUTO, Preset, check_same_environment, find_preset, load_preset
 
 EXAMPLES = (
     "flowpolicies train {name} --dataset ogbench:cube-single-play-singletask-v0",
@@ -23,30 +32,119 @@ class Train(Command):
     """Abstract: what the commands of all algorithms have."""
 
     algorithm: ClassVar[type[OfflineAlgorithm]]
+    published: ClassVar[Preset | None]
     hyperparameters: ClassVar[Any]
 
     settings: tyro.conf.OmitArgPrefixes[TrainSettings]
     knobs: tyro.conf.OmitArgPrefixes[Knobs]
+    preset: str | None = None
+    """Published settings: SUITE/ENVIRONMENT as `flowpolicies list presets` shows, with -task1 to -task5 if you like, or
+    auto (by --dataset or --env). Other flags go before it."""
 
     def run(self, words: Sequence[str]) -> None:
         """Trains."""
-        command = ("flowpolicies", *words)
-        folder = train(self.algorithm, self.hyperparameters, self.settings, self.knobs, command=command)
+        if self.published is not None:
+            self._explain(self.published, words)
+        folder = train(
+            self.algorithm,
+            self.hyperparameters,
+            self.settings,
+            self.knobs,
+            preset=self.published,
+            command=("flowpolicies", *words),
+        )
         rows = folder.read_evaluations()
         print(f"Done. The run is in '{folder.path}': {', '.join(sorted(path.name for path in folder.path.iterdir()))}.")
         if rows:
             print(f"Evaluate it with: flowpolicies evaluate {folder.path}")
 
+    def _explain(self, preset: Preset, words: Sequence[str]) -> None:
+        """Prints the merged settings, and what the reader of a paper would want to know."""
+        print(f"{preset.algorithm} with preset {preset.name}:")
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for column in ("field", "value", "from"):
+            table.add_column(column, overflow="fold")
+        for name, value, origin in self.origins(preset, words):
+            table.add_row(name, str(value), origin, style=None if origin != "default" else "dim")
+        Console(highlight=False, markup=False).print(table)
+        for source in preset.sources:
+            print(f"source: {source}")
+        for note in preset.notes:
+            print(f"note: {note}")
+        for name, value in preset.unsupported.items():
+            print(f"warning: the published runs also have {name} = {value}, which flowpolicies does not have yet.")
+        source, _, _ = self.settings.dataset.partition(":")
+        if self.settings.dataset == preset.dataset and source not in (known := list_sources("datasets")):
+            raise ValueError(
+                f"preset '{preset.name}' is for the data '{preset.dataset}', and there is no dataset source '{source}' "
+                f"(known: {', '.join(known)}). Pass your own copy with --dataset npz:PATH, and --env to evaluate in."
+            )
 
-def train_command(algorithm: type[OfflineAlgorithm]) -> type[Command]:
-    """The command of an algorithm."""
+    def origins(self, preset: Preset, words: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
+        """Every field with its value, and where that comes from."""
+        for part in (self.hyperparameters, self.knobs, self.settings):
+            for spec in dataclasses.fields(part):
+                if is_given(spec.name, words):
+                    origin = "command line"
+                else:
+                    origin = "preset" if spec.name in preset.values else "default"
+                yield spec.name, getattr(part, spec.name), origin
+
+
+def train_command(algorithm: type[OfflineAlgorithm], preset: Preset | None = None) -> type[Command]:
+    """The command of an algorithm, with the preset's values as defaults of its flags."""
     namespace = {
         "algorithm": algorithm,
+        "published": preset,
         "examples": tuple(example.format(name=algorithm.name) for example in EXAMPLES),
         "__doc__": algorithm.__doc__,
     }
     flat: Any = tyro.conf.OmitArgPrefixes  # Type checkers do not know types that are made at run time.
-    fields = [("hyperparameters", flat[algorithm.Config])]
+    parts = {"hyperparameters": algorithm.Config, "settings": TrainSettings, "knobs": Knobs}
+    fields: list[Any] = [("hyperparameters", flat[algorithm.Config])]
+    if preset is not None:
+        fields = [
+            (name, flat[kind], field(default=kind(**preset.fields_of(kind))))  # type: ignore[operator]
+            for name, kind in parts.items()
+        ]
     return make_dataclass(
         f"Train{algorithm.__name__}", fields, bases=(Train,), namespace=namespace, frozen=True, kw_only=True
     )
+
+
+def choose_preset(algorithm: type[OfflineAlgorithm], words: Sequence[str]) -> Preset | None:
+    """The preset that a command line asks for, before anything else of it is parsed.
+
+    Raises:
+        ValueError: if there is no such preset, or it is for another environment than the command line.
+    """
+    name = value_of("preset", words)
+    given = [address for flag in ("dataset", "env") if (address := value_of(flag, words)) is not None]
+    if name is None:
+        return None
+    if name == AUTO:
+        preset = find_preset(algorithm.name, given)
+        print(f"--preset auto: {preset.name}")
+    else:
+        preset = load_preset(algorithm.name, name, given)
+    for address in given:
+        check_same_environment(preset, address)
+    return preset
+
+
+def value_of(name: str, words: Sequence[str]) -> str | None:
+    """The value of a flag on a command line, the last if there are several."""
+    flag, found = f"--{name}", None
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        if word == flag:
+            found = following
+        elif word.startswith(f"{flag}="):
+            found = word.partition("=")[2]
+    return found
+
+
+def is_given(name: str, words: Sequence[str]) -> bool:
+    """Whether a field's flag is on a command line."""
+    flag = name.replace("_", "-")
+    given = {word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")}
+    return bool(given & {f"--{flag}", f"--no-{flag}"})

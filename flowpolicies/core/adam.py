@@ -66,3 +66,9 @@ def adam_step(
         eps=eps,
         maximize=False,
     )
+
+
+def sgd_step(params: Tree, grads: Tree, moments: Moments, learning_rate: Tensor, names: Sequence[str]) -> None:
+    """Moves `params` in place by -learning_rate * gradient, and counts the step; the other moments stay 0."""
+    torch._foreach_sub_(flatten(params, names), torch._foreach_mul(flatten(grads, names), learning_rate))
+    torch._foreach_add_(flatten(moments.step, names), 1)

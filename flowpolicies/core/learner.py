@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
-from flowpolicies.core.adam import Moments, adam_step, flatten
+from flowpolicies.core.adam import Moments, adam_step, flatten, sgd_step
 from flowpolicies.core.noise import Draw, RecordingNoise, ReplayedNoise, ZeroNoise
 from flowpolicies.core.terms import LossTerm, Step
 from flowpolicies.core.types import Batch, Metrics, Tree
@@ -107,7 +107,7 @@ class Learner:
             params, targets, batch = _first(params), _first(targets), Batch(*(column[0] for column in batch))
         noise = RecordingNoise(ZeroNoise(self.action_dim, batch.rewards.device))
         with torch.no_grad():
-            self._losses(self._views(params, params, targets), batch, noise, stage)
+            self._losses(self._views(params, params, targets, state.moments), batch, noise, stage)
         return noise.draws
 
     # ------------------------------------------------------------------ update
@@ -172,7 +172,7 @@ class Learner:
 
         def differentiate(params: Tree, targets: Tree, batch: Batch, draws: list[Tensor]) -> tuple[Tree, Metrics]:
             def total(trained: Tree) -> tuple[Tensor, Metrics]:
-                nets = self._views(trained, params, targets)
+                nets = self._views(trained, params, targets, state.moments)
                 return self._losses(nets, batch, ReplayedNoise(self.action_dim, draws), stage)
 
             grads, metrics = self._differentiate(total, {name: params[name] for name in self.trained(stage)})
@@ -194,21 +194,26 @@ class Learner:
     def _clip(self, grads: Tree) -> tuple[Tree, Metrics]:
         """The joint clip over all networks without one of their own, and the latter; with the norms before."""
         norms: Metrics = {}
-        joint = {name: tree for name, tree in grads.items() if self.specs[name].clip_grad_norm is None}
+        shares = {name: spec.clip_grad_norm is None and spec.optimizer == "adam" for name, spec in self.specs.items()}
+        joint = {name: tree for name, tree in grads.items() if shares[name]}
         if self.clip_grad_norm is not None and joint:
             joint, norms["grad/norm"] = clip_by_global_norm(joint, self.clip_grad_norm)
-        clipped = dict(joint)
-        for name in [name for name in grads if name not in joint]:
-            own, norms[f"grad/{name}_norm"] = clip_by_global_norm({name: grads[name]}, _own(self.specs[name]))
-            clipped |= own
-        return {name: clipped[name] for name in grads}, norms
+        clipped = grads | joint
+        for name in grads:
+            own = self.specs[name].clip_grad_norm
+            if own is not None:
+                alone, norms[f"grad/{name}_norm"] = clip_by_global_norm({name: grads[name]}, own)
+                clipped |= alone
+        return clipped, norms
 
     def trained(self, stage: Sequence[str]) -> tuple[str, ...]:
         """The networks that the terms of a stage train, each once, in order."""
         return tuple(dict.fromkeys(name for term in stage for name in self.terms[term].trains))
 
-    def _views(self, trained: Tree, params: Tree, targets: Tree) -> Networks:
-        return Networks(*(View.of(self.networks, weights) for weights in (trained, params, targets)))
+    def _views(self, trained: Tree, params: Tree, targets: Tree, moments: Moments) -> Networks:
+        online, frozen, target = (View.of(self.networks, weights) for weights in (trained, params, targets))
+        updates = {name: next(iter(step.values())) for name, step in moments.step.items() if step}
+        return Networks(online, frozen, target, updates)
 
     def _losses(
         self, nets: Networks, batch: Batch, noise: RecordingNoise | ReplayedNoise, stage: Sequence[str]
@@ -228,29 +233,28 @@ class Learner:
                 torch._foreach_lerp_(list(state.targets[name].values()), list(state.params[name].values()), rate)
 
     def _apply(self, state: LearnerState, grads: Tree, names: Sequence[str], learning_rate: Tensor) -> None:
-        """One call of Adam per way of optimising, so that most networks share one."""
+        """One call per way of optimising, so that most networks share one."""
         groups: dict[tuple[Any, ...], list[str]] = {}
         for name in names:
             spec = self.specs[name]
-            groups.setdefault((spec.learning_rate, spec.decay_updates, spec.weight_decay), []).append(name)
-        for (own, decay_updates, weight_decay), group in groups.items():
+            way = (spec.optimizer, spec.learning_rate, spec.decay_updates, spec.weight_decay)
+            groups.setdefault(way, []).append(name)
+        for (optimizer, own, decay_updates, weight_decay), group in groups.items():
             rate = learning_rate if own is None else torch.full_like(learning_rate, own)
             if decay_updates is not None:
                 done = next(iter(state.moments.step[group[0]].values()))
                 rate = rate * cosine_decay(done, decay_updates)
             if weight_decay:
                 torch._foreach_mul_(flatten(state.params, group), 1 - rate * weight_decay)
-            adam_step(state.params, grads, state.moments, rate, group)
+            if optimizer == "adam":
+                adam_step(state.params, grads, state.moments, rate, group)
+            else:
+                sgd_step(state.params, grads, state.moments, rate, group)
 
 
 def cosine_decay(done: Tensor, updates: int) -> Tensor:
     """(1 + cos(pi min(k, K) / K)) / 2 after k of K updates; optax's rule."""
     return 0.5 * (1 + torch.cos(math.pi * (done / updates).clamp(max=1.0)))
-
-
-def _own(spec: Network) -> float:
-    assert spec.clip_grad_norm is not None
-    return spec.clip_grad_norm
 
 
 def clip_by_global_norm(grads: Tree, max_norm: float) -> tuple[Tree, Tensor]:

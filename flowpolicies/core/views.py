@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, final
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,8 @@ class Network:
     """Decoupled weight decay, as in AdamW."""
     clip_grad_norm: float | None = None
     """Clip the gradient of this network alone to this norm, which takes it out of the joint clip; None: joint."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """sgd: weights less learning rate times gradient, outside the joint clip; for numbers whose step has a size."""
 
 
 @final
@@ -141,7 +144,7 @@ class View(Mapping[str, BoundNetwork]):
 
 
 class Networks(NamedTuple):
-    """Three views of the same names."""
+    """Three views of the same names, and how long each network was trained."""
 
     online: View
     """Gradient reaches the parameters, but only of the networks that this loss term trains."""
@@ -149,6 +152,8 @@ class Networks(NamedTuple):
     """The same weights; gradient reaches the inputs, never the parameters."""
     target: View
     """Slow copies, never trained by gradient."""
+    updates: Mapping[str, Tensor] = MappingProxyType({})
+    """Optimiser steps that each network has had, `[]`: the clock of a curriculum (docs/adr/0008)."""
 
     def restricted(self, names: tuple[str, ...], hint: str) -> Networks:
         """`online` cut down to `names`."""

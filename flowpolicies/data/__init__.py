@@ -1,6 +1,8 @@
 """Offline data: validated transitions, where they come from, and how they reach the learner."""
 
 from flowpolicies.data.dataset import TransitionDataset as TransitionDataset
+from flowpolicies.data.memmap import open_memmap as open_memmap
+from flowpolicies.data.memmap import write_memmap as write_memmap
 from flowpolicies.data.npz import read_npz as read_npz
 from flowpolicies.data.npz import write_npz as write_npz
 from flowpolicies.data.sources import generate_dataset as generate_dataset
@@ -9,3 +11,7 @@ from flowpolicies.data.sources import load_dataset as load_dataset
 from flowpolicies.data.sources import make_env as make_env
 from flowpolicies.data.spaces import space_from_json as space_from_json
 from flowpolicies.data.spaces import space_to_json as space_to_json
+from flowpolicies.data.transforms import RewardTransform as RewardTransform
+from flowpolicies.data.transforms import RewardTransformName as RewardTransformName
+from flowpolicies.data.writers import open_writer as open_writer
+from flowpolicies.data.writers import save_dataset as save_dataset

@@ -1,5 +1,13 @@
 """Pure functions of tensors and velocity callables."""
 
+from flowpolicies.flows.consistency import boundaries as boundaries
+from flowpolicies.flows.consistency import consistency_function as consistency_function
+from flowpolicies.flows.consistency import curriculum as curriculum
+from flowpolicies.flows.consistency import random_neighbours as random_neighbours
+from flowpolicies.flows.continuous import EARLIEST as EARLIEST
+from flowpolicies.flows.continuous import dpm_solver as dpm_solver
+from flowpolicies.flows.continuous import noise_level as noise_level
+from flowpolicies.flows.continuous import trained_times as trained_times
 from flowpolicies.flows.diffusion import REVERSE_RULES as REVERSE_RULES
 from flowpolicies.flows.diffusion import BetaSchedule as BetaSchedule
 from flowpolicies.flows.diffusion import Diffusion as Diffusion
@@ -14,6 +22,9 @@ from flowpolicies.flows.grids import unit_grid as unit_grid
 from flowpolicies.flows.guidance import action_gradient as action_gradient
 from flowpolicies.flows.guidance import lean_adjoint as lean_adjoint
 from flowpolicies.flows.paths import interpolate as interpolate
+from flowpolicies.flows.pathwise import path_kl as path_kl
+from flowpolicies.flows.pathwise import reverse_step as reverse_step
+from flowpolicies.flows.pathwise import step_kl as step_kl
 from flowpolicies.flows.solvers import SOLVERS as SOLVERS
 from flowpolicies.flows.solvers import Method as Method
 from flowpolicies.flows.solvers import euler as euler

@@ -8,6 +8,10 @@ from flowpolicies.losses.adjoint import slow_or_frozen as slow_or_frozen
 from flowpolicies.losses.adjoint import terminal_adjoint as terminal_adjoint
 from flowpolicies.losses.distillation import distillation as distillation
 from flowpolicies.losses.edit import edit_objective as edit_objective
+from flowpolicies.losses.energy import contrastive_energy as contrastive_energy
+from flowpolicies.losses.energy import soft_td_loss as soft_td_loss
+from flowpolicies.losses.energy import soft_value as soft_value
+from flowpolicies.losses.energy import support_weights as support_weights
 from flowpolicies.losses.gaussian import gaussian_log_prob as gaussian_log_prob
 from flowpolicies.losses.gaussian import squashed_log_prob as squashed_log_prob
 from flowpolicies.losses.gaussian import squashed_sample as squashed_sample
@@ -21,7 +25,14 @@ from flowpolicies.losses.matching import flow_matching_loss as flow_matching_los
 from flowpolicies.losses.policy import maximise_q as maximise_q
 from flowpolicies.losses.policy import soft_policy_loss as soft_policy_loss
 from flowpolicies.losses.policy import temperature_loss as temperature_loss
+from flowpolicies.losses.score import Scored as Scored
+from flowpolicies.losses.score import noise_error as noise_error
+from flowpolicies.losses.score import q_score_error as q_score_error
+from flowpolicies.losses.score import scored as scored
+from flowpolicies.losses.score import soft_guidance as soft_guidance
 from flowpolicies.losses.td import QAggregation as QAggregation
 from flowpolicies.losses.td import aggregate as aggregate
 from flowpolicies.losses.td import regress_critic as regress_critic
 from flowpolicies.losses.td import td_loss as td_loss
+from flowpolicies.losses.twin import best_next_value as best_next_value
+from flowpolicies.losses.twin import maximise_either_q as maximise_either_q

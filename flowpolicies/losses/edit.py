@@ -5,7 +5,7 @@ from __future__ import annotations
 from flowpolicies.core.noise import Noise
 from flowpolicies.core.types import Batch, Loss
 from flowpolicies.core.views import Networks
-from flowpolicies.losses.policy import maximise_q, temperature_loss
+from flowpolicies.losses.policy import maximise_q, soft_policy_loss
 from flowpolicies.samplers import Sampler
 
 
@@ -26,13 +26,4 @@ def edit_objective(
     eps = noise.actions(batch.actions.shape[:-1])
     edits, log_probs = nets.online.edit_actor(batch.observations, actions, eps)
     q_loss = maximise_q(nets, batch, actions + scale * edits)
-    entropy_loss = (nets.frozen.temperature() * log_probs).mean()
-    alpha_loss = temperature_loss(nets, log_probs, target_entropy)
-    metrics = {
-        "q_loss": q_loss,
-        "entropy_loss": entropy_loss,
-        "temperature_loss": alpha_loss,
-        "entropy": -log_probs.mean(),
-        "temperature": nets.frozen.temperature(),
-    }
-    return q_loss + entropy_loss + alpha_loss, metrics
+    return soft_policy_loss(nets, q_loss, log_probs, target_entropy)

@@ -25,3 +25,8 @@ def iql_value_loss(nets: Networks, batch: Batch, level: float, q_agg: QAggregati
 def iql_critic_loss(nets: Networks, batch: Batch) -> Loss:
     """`regress_critic` onto y = r + discount * V(s'), with the online value. Trains `critic`."""
     return regress_critic(nets, batch, batch.rewards + batch.discounts * nets.frozen.value(batch.next_observations))
+
+
+def advantage_weights(advantages: Tensor, inv_temp: float) -> Tensor:
+    """min(exp(inv_temp A), 100): how much an action of the data is imitated."""
+    return (inv_temp * advantages).exp().clamp(max=100.0)

@@ -13,9 +13,7 @@ from flowpolicies.core.views import Config, Networks
 from flowpolicies.flows import Diffusion, interpolate
 
 
-def flow_matching(
-    field: Callable[..., Tensor], batch: Batch, noise: Noise, weights: Tensor | float = 1.0
-) -> Tensor:
+def flow_matching(field: Callable[..., Tensor], batch: Batch, noise: Noise, weights: Tensor | float = 1.0) -> Tensor:
     """mean_b valid_b w_b mean_i (v(s, x_t, t) - (x_1 - x_0))_i^2, a scalar; the behaviour-cloning loss of flows.
 
     Args:

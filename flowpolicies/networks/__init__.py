@@ -15,8 +15,14 @@ from flowpolicies.networks.gaussian import tanh_log_slope as tanh_log_slope
 from flowpolicies.networks.mlp import MLP as MLP
 from flowpolicies.networks.mlp import Activation as Activation
 from flowpolicies.networks.mlp import Initialization as Initialization
+from flowpolicies.networks.noisy_value import NoisyValue as NoisyValue
+from flowpolicies.networks.residual import InputNormValue as InputNormValue
+from flowpolicies.networks.residual import ResidualBlock as ResidualBlock
+from flowpolicies.networks.residual import ResidualNoisePrediction as ResidualNoisePrediction
+from flowpolicies.networks.temperature import Multiplier as Multiplier
 from flowpolicies.networks.temperature import Temperature as Temperature
 from flowpolicies.networks.time import TimeEmbedding as TimeEmbedding
 from flowpolicies.networks.time import embed_time as embed_time
+from flowpolicies.networks.unet import UNet as UNet
 from flowpolicies.networks.value import Value as Value
 from flowpolicies.networks.velocity import VelocityField as VelocityField

@@ -1,4 +1,4 @@
-"""A learnt positive number."""
+"""Learnt numbers."""
 
 from __future__ import annotations
 
@@ -20,3 +20,17 @@ class Temperature(nn.Module):
 
     def forward(self) -> Tensor:
         return self.log_value.exp()
+
+
+@final
+class Multiplier(nn.Module):
+    """A learnt number as it is, `[]`: a Lagrange multiplier, which starts at `initial`. It observes nothing."""
+
+    observes: ClassVar[bool] = False
+
+    def __init__(self, observation_dim: int, action_dim: int, *, initial: float = 1.0) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(float(initial)))
+
+    def forward(self) -> Tensor:
+        return self.value

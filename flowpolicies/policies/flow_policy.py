@@ -43,7 +43,7 @@ class FlowPolicy(BasePolicy):
     """Named networks and a sampler, behind Stable-Baselines3's policy contract.
 
     `policy.sampler` may be exchanged at any time for any sampler whose networks the policy has:
-    `policy.sampler = BestOfN(Guided(beta=0.3), n=8)`.
+    `policy.sampler = BestOfN(Guided(beta=0.3), n=8)`. `policy.explorer` may be exchanged likewise.
 
     Args:
         observation_space: a Box, or a Dict of Boxes; images are uint8, channels first.
@@ -51,6 +51,7 @@ class FlowPolicy(BasePolicy):
         lr_schedule: not used; Stable-Baselines3 passes it.
         networks: the declaration of each network.
         sampler: how actions come out of them.
+        explorer: how they do so while exploring; None: as `sampler` says.
         act_with: networks whose slow copy acts in `predict`.
         explore_with: networks whose slow copy acts while exploring; the trained ones act elsewhere.
         horizon: length of an action chunk; the networks' actions are `horizon` primitive actions, time-major.
@@ -69,6 +70,7 @@ class FlowPolicy(BasePolicy):
         *,
         networks: Mapping[str, Network],
         sampler: Sampler,
+        explorer: Sampler | None = None,
         act_with: Sequence[str] = (),
         explore_with: Sequence[str] = (),
         horizon: int = 1,
@@ -77,7 +79,7 @@ class FlowPolicy(BasePolicy):
         seed: int | None = None,
     ) -> None:
         super().__init__(observation_space, check_action_space(action_space, "FlowPolicy"), squash_output=True)
-        self.specs, self.sampler = dict(networks), sampler
+        self.specs, self.sampler, self.explorer = dict(networks), sampler, explorer
         self.act_with, self.explore_with = tuple(act_with), tuple(explore_with)
         self.horizon, self.execute, self.encoder = horizon, execute or horizon, encoder
         self.chunk_dim = horizon * int(np.prod(self.action_space.shape))
@@ -124,12 +126,13 @@ class FlowPolicy(BasePolicy):
 
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
         """The first action of a fresh plan, `[N, A]` in [-1, 1]."""
-        return self._plan(observation, self.noise(deterministic), self.view())[:, 0]
+        return self._plan(observation, self.noise(deterministic))[:, 0]
 
-    def _plan(self, observation: Tensor | dict[str, Tensor], noise: Noise, view: View) -> Tensor:
+    def _plan(self, observation: Tensor | dict[str, Tensor], noise: Noise, explore: bool = False) -> Tensor:
         flat = flatten_tensors(self.observation_space, observation)
+        sampler = (self.explorer or self.sampler) if explore else self.sampler
         with torch.no_grad():
-            chunks = self.sampler(view, flat, noise)
+            chunks = sampler(self.view(explore), flat, noise)
         return chunks.reshape(len(flat), self.horizon, -1)
 
     def predict(
@@ -152,7 +155,7 @@ class FlowPolicy(BasePolicy):
             state: (queue `[N, H, *action_shape]`, position `[N]`), or None.
             episode_start: `[N]`, where a new episode begins and the queue is dropped.
             deterministic: start the flow at zero noise. The papers' protocol samples.
-            explore: act with the slow copies of `explore_with` instead of those of `act_with`.
+            explore: act with `explorer`, and with the slow copies of `explore_with` instead of those of `act_with`.
 
         Returns:
             Actions `[N, *action_shape]` (no N for one observation), and the new state (None without chunks).
@@ -175,7 +178,7 @@ class FlowPolicy(BasePolicy):
         if replan.any():
             rows = torch.as_tensor(replan.nonzero()[0], device=self.device)
             asked = {k: v[rows] for k, v in tensor.items()} if isinstance(tensor, dict) else tensor[rows]
-            queue[replan] = self._to_space(self._plan(asked, self.noise(deterministic), self.view(explore)))
+            queue[replan] = self._to_space(self._plan(asked, self.noise(deterministic), explore))
             position[replan] = 0
         actions = queue[np.arange(n), position]
         new_state = (queue, position + 1) if self.horizon > 1 else None
@@ -191,7 +194,7 @@ class FlowPolicy(BasePolicy):
         self.set_training_mode(False)
         tensor, _ = self.obs_to_tensor(observation)
         start = torch.as_tensor(noise, dtype=torch.float32, device=self.device)
-        return self._to_space(self._plan(tensor, ReplayedNoise(self.chunk_dim, [start]), self.view()))
+        return self._to_space(self._plan(tensor, ReplayedNoise(self.chunk_dim, [start])))
 
     def _queue(self, state: State | None, n: int) -> tuple[np.ndarray, np.ndarray]:
         shape = (n, self.horizon, *self.action_space.shape)
@@ -218,6 +221,7 @@ class FlowPolicy(BasePolicy):
             "action_space": self.action_space,
             "networks": self.specs,
             "sampler": self.sampler,
+            "explorer": self.explorer,
             "act_with": self.act_with,
             "explore_with": self.explore_with,
             "horizon": self.horizon,
@@ -238,6 +242,7 @@ class FlowPolicy(BasePolicy):
             "action_space": space_to_json(self.action_space),
             "networks": {name: network_to_json(name, spec) for name, spec in self.specs.items()},
             "sampler": sampler_to_json(self.sampler),
+            "explorer": None if self.explorer is None else sampler_to_json(self.explorer),
             "act_with": list(self.act_with),
             "explore_with": list(self.explore_with),
             "horizon": self.horizon,
@@ -283,6 +288,7 @@ class FlowPolicy(BasePolicy):
             space_from_json(config["action_space"]),
             networks={name: network_from_json(entry) for name, entry in config["networks"].items()},
             sampler=sampler_from_json(config["sampler"]),
+            explorer=sampler_from_json(config["explorer"]) if config.get("explorer") else None,
             act_with=config["act_with"],
             explore_with=config.get("explore_with", ()),
             horizon=config["horizon"],

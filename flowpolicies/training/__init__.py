@@ -4,6 +4,7 @@ from flowpolicies.training.callbacks import AtomicCheckpoint as AtomicCheckpoint
 from flowpolicies.training.callbacks import EvaluationCallback as EvaluationCallback
 from flowpolicies.training.callbacks import InterruptBetweenSteps as InterruptBetweenSteps
 from flowpolicies.training.callbacks import ProgressCallback as ProgressCallback
+from flowpolicies.training.collect import collect as collect
 from flowpolicies.training.envs import make_vec_env as make_vec_env
 from flowpolicies.training.evaluations import EvaluationRow as EvaluationRow
 from flowpolicies.training.evaluations import Phase as Phase

@@ -6,13 +6,14 @@ import multiprocessing
 import signal
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, final
 
 import gymnasium as gym
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from flowpolicies.data import make_env
+from flowpolicies.data import RewardTransform, make_env
 
 
 def make_vec_env(address: str, n_envs: int = 1, seed: int | None = None) -> VecEnv:
@@ -46,3 +47,19 @@ def _make(address: str, *, own_process: bool) -> gym.Env[Any, Any]:
     if own_process:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its processes.
     return Monitor(make_env(address))
+
+
+@final
+class TransformedRewards(VecEnvWrapper):
+    """Hands out transformed rewards; the monitors inside go on reporting returns of the raw ones."""
+
+    def __init__(self, env: VecEnv, transform: RewardTransform) -> None:
+        super().__init__(env)
+        self.transform = transform
+
+    def reset(self) -> VecEnvObs:
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        observations, rewards, dones, infos = self.venv.step_wait()
+        return observations, self.transform(rewards), dones, infos

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from flowpolicies.data import RewardTransformName
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,8 @@ class TrainSettings:
     """Folder of the data files, such as `flowpolicies data generate` wrote; None: where the source keeps its own."""
     env: str | None = None
     """Environment to evaluate and train online in, an address or a Gymnasium id; None: the dataset's, if it has one."""
+    reward_transform: RewardTransformName = "none"
+    """Change of the rewards to train on, in the data and online, see docs/presets.md; evaluation reports raw ones."""
     steps: int = 1_000_000
     """Offline gradient steps."""
     online_steps: int = 0

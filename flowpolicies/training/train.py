@@ -15,7 +15,7 @@ from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv
 
 from flowpolicies.algorithms import OfflineAlgorithm
-from flowpolicies.data import TransitionDataset, list_sources, load_dataset
+from flowpolicies.data import RewardTransform, TransitionDataset, list_sources, load_dataset
 from flowpolicies.training.callbacks import (
     AtomicCheckpoint,
     EvaluationCallback,
@@ -23,10 +23,11 @@ from flowpolicies.training.callbacks import (
     ProgressCallback,
     say,
 )
-from flowpolicies.training.envs import make_vec_env
+from flowpolicies.training.envs import TransformedRewards, make_vec_env
 from flowpolicies.training.evaluations import Phase
 from flowpolicies.training.files import atomic_write
 from flowpolicies.training.plots import plot_learning_curves
+from flowpolicies.training.presets import Preset
 from flowpolicies.training.record import describe_dataset, describe_hardware, describe_software
 from flowpolicies.training.runs import RunFolder
 from flowpolicies.training.settings import Knobs, TrainSettings
@@ -38,6 +39,7 @@ def train(
     settings: TrainSettings,
     knobs: Knobs | None = None,
     *,
+    preset: Preset | None = None,
     command: Sequence[str] = (),
 ) -> RunFolder:
     """Trains, and returns the folder with everything.
@@ -45,6 +47,7 @@ def train(
     Args:
         algorithm: the class.
         hyperparameters: an instance of its `Config`.
+        preset: where values come from, for the record.
         command: words of the command line, for the record and for the advice on how to continue.
 
     Raises:
@@ -57,9 +60,12 @@ def train(
     folder.check_free(resume=settings.resume, overwrite=settings.overwrite)
     options: dict[str, Any] = {} if settings.data_dir is None else {"data_dir": settings.data_dir}
     dataset = load_dataset(settings.dataset, **options)
+    transform = RewardTransform.fit(settings.reward_transform, dataset)
+    dataset = transform.apply(dataset)
     record = _record(algorithm, hyperparameters, settings, knobs, dataset, command)
+    record["preset"] = None if preset is None else preset.describe()
     with ExitStack() as stack:
-        train_env, eval_env = _make_envs(settings, stack)
+        train_env, eval_env = _make_envs(settings, transform, stack)
         env = train_env or eval_env  # In both cases the spaces are the environment's, and the data must fit them.
         if settings.resume and folder.latest() is not None:
             model = _continue(algorithm, folder, settings, record, env)
@@ -130,8 +136,10 @@ def load_checkpoint(
     return algorithm.load(checkpoint, env=env, device=device, **changes)
 
 
-def _make_envs(settings: TrainSettings, stack: ExitStack) -> tuple[VecEnv | None, VecEnv | None]:
-    """To collect from, and to evaluate in; None if not needed or not known."""
+def _make_envs(
+    settings: TrainSettings, transform: RewardTransform, stack: ExitStack
+) -> tuple[VecEnv | None, VecEnv | None]:
+    """To collect from, and to evaluate in, with raw rewards; None if not needed or not known."""
     address = environment_of(settings)
     if address is None:
         if settings.online_steps > 0:
@@ -144,6 +152,7 @@ def _make_envs(settings: TrainSettings, stack: ExitStack) -> tuple[VecEnv | None
     train_env = make_vec_env(address, settings.n_envs, settings.seed) if settings.online_steps > 0 else None
     if train_env is not None:
         stack.callback(train_env.close)
+        train_env = train_env if transform.name == "none" else TransformedRewards(train_env, transform)
     eval_env = make_vec_env(address, settings.eval_envs, settings.seed) if settings.eval_episodes > 0 else None
     if eval_env is not None:
         stack.callback(eval_env.close)
@@ -184,6 +193,7 @@ def _identity(record: dict[str, Any]) -> dict[str, Any]:
     """What a run that is continued must have in common with its beginning, as JSON gives it back."""
     whole = {key: record.get(key) for key in ("algorithm", "env", "seed")}
     parts = {**record["hyperparameters"], **record["knobs"], "dataset fingerprint": record["dataset"]["fingerprint"]}
+    parts["reward_transform"] = record["settings"].get("reward_transform", "none")  # Older runs have none.
     identity: dict[str, Any] = json.loads(json.dumps(whole | parts))
     return identity
 

@@ -1,21 +1,23 @@
 """OGBench's datasets as transitions with the rewards of one task."""
 
-import http.client
 import json
 import os
 import zipfile
+import zlib
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import ogbench
-from filelock import FileLock
 from ogbench.relabel_utils import relabel_dataset
-from ogbench.utils import DEFAULT_DATASET_DIR
+from ogbench.utils import DATASET_URL, DEFAULT_DATASET_DIR
 
 from flowpolicies.data import TransitionDataset
+from flowpolicies.data.download import download as fetch
+from flowpolicies.data.files import read_record
 from flowpolicies_ogbench.environment import OGBenchEnv, make_env, sparse_rewards
+from flowpolicies_ogbench.hashes import SHA256
 from flowpolicies_ogbench.names import TaskName, parse_name
 from flowpolicies_ogbench.randomness import global_draws_from
 
@@ -36,6 +38,7 @@ def load(
     split: Literal["train", "val"] = "train",
     sparse: bool = False,
     download: bool = True,
+    full_check: bool = False,
 ) -> TransitionDataset:
     """The transitions of a single-task dataset.
 
@@ -48,16 +51,17 @@ def load(
         split: "train" or "val".
         sparse: rewards are -1 until the whole task is done, rather than minus the number of its open parts.
         download: fetch a missing file from OGBench's server.
+        full_check: read the whole file to compare it with its SHA-256; otherwise only if its size or time changed.
 
     Raises:
         ValueError: if there is no such dataset, or its file is damaged.
-        FileNotFoundError: if the file is missing and `download` is off.
+        FileNotFoundError: if the file is missing, and `download` is off or the environment says offline.
         ConnectionError: if it cannot be downloaded.
     """
     if split not in ("train", "val"):
         raise ValueError(f"unknown split '{split}' of '{name}' (known: train, val).")
     task = parse_name(name)
-    path = _find_file(name, task, Path(data_dir or PUBLISHED_DATA_DIR), split, download)
+    path = _find_file(name, task, Path(data_dir or PUBLISHED_DATA_DIR), split, download=download, full_check=full_check)
     env = make_env(name, seed=0)
     arrays = _read(path, task, env)
     dataset = TransitionDataset.from_arrays(
@@ -86,27 +90,35 @@ def record_file(task: TaskName, data_dir: Path) -> Path:
     return data_dir.expanduser() / f"{task.dataset}.json"
 
 
-def _find_file(name: str, task: TaskName, data_dir: Path, split: str, download: bool) -> Path:
+def _find_file(name: str, task: TaskName, data_dir: Path, split: str, *, download: bool, full_check: bool) -> Path:
     path = data_file(task, data_dir, split)
-    if path.is_file():
-        return path
+    if path.is_file() and record_file(task, data_dir).is_file():
+        return path  # Generated on this machine: there is nothing to compare it with.
     if data_file(task, GENERATED_DATA_DIR, split).is_file():
         advice = f"A generated file is there: pass data_dir='{GENERATED_DATA_DIR}'."
     else:
-        advice = (
-            f"Run `flowpolicies data generate ogbench:{name}` and pass data_dir='{GENERATED_DATA_DIR}', "
-            f"or put OGBench's file into '{path.parent}'."
-        )
-    if not download:
-        raise FileNotFoundError(f"no file '{path}' for '{name}', and download=False. {advice}")
-    path.parent.mkdir(parents=True, exist_ok=True)
+        advice = f"Or run `flowpolicies data generate ogbench:{name}` and pass data_dir='{GENERATED_DATA_DIR}'."
+    url, offline = f"{DATASET_URL}/{path.name}", None if download else True
     try:
-        # OGBench downloads into a temporary file of fixed name, so two processes would write into each other's.
-        with FileLock(path.parent / f".{task.dataset}.lock"):
-            ogbench.download_datasets([task.dataset], str(path.parent))
-    except (OSError, http.client.HTTPException) as error:
-        raise ConnectionError(f"cannot download '{path.name}' for '{name}': {error}. {advice}") from error
-    return path
+        return fetch(url, path, sha256=SHA256.get(path.name), check=_check, full=full_check, offline=offline)
+    except (ConnectionError, FileNotFoundError) as error:
+        raise type(error)(f"{error} {advice}") from error
+
+
+def _check(path: Path) -> None:
+    """Raises a ValueError unless the file is a whole archive of the arrays that every OGBench file has."""
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is not an .npz file, or only a part of one")
+    with zipfile.ZipFile(path) as file:
+        missing = {"observations.npy", "actions.npy", "terminals.npy"} - set(file.namelist())
+        if missing:
+            raise ValueError(f"it lacks {sorted(missing)}")
+        try:
+            damaged = file.testzip()
+        except zlib.error as error:
+            raise ValueError(f"it is damaged: {error}") from error
+        if damaged is not None:
+            raise ValueError(f"its {damaged} is damaged")
 
 
 def _read(path: Path, task: TaskName, env: OGBenchEnv) -> dict[str, Any]:
@@ -118,7 +130,7 @@ def _read(path: Path, task: TaskName, env: OGBenchEnv) -> dict[str, Any]:
     except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"cannot read '{path}' as OGBench data: {error}. "
-            "If a download was interrupted, delete the file and load again."
+            "If another program made the file, remove it and load again."
         ) from error
     return arrays
 
@@ -133,5 +145,7 @@ def _provenance(path: Path, task: TaskName, split: str, sparse: bool) -> dict[st
         "sparse": sparse,
         "action_limit": ACTION_LIMIT,
     }
-    record = record_file(task, path.parent)
-    return {**provenance, "generated": json.loads(record.read_text())} if record.is_file() else provenance
+    record, downloaded = record_file(task, path.parent), read_record(path)
+    if record.is_file():
+        return {**provenance, "generated": json.loads(record.read_text())}
+    return provenance if downloaded is None else {**provenance, "sha256": downloaded.sha256}

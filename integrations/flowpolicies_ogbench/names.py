@@ -50,6 +50,11 @@ def parse_name(name: str) -> TaskName:
     Raises:
         ValueError: if the name has another form, or OGBench has no such environment.
     """
+    if "-100m-" in name:
+        raise ValueError(
+            f"'{name}' is one of OGBench's 100M sets, which flowpolicies cannot load yet. "
+            f"Use the standard data of the same task: --dataset ogbench:{name.replace('-100m-', '-')}"
+        )
     match = _PATTERN.fullmatch(name)
     if match is None:
         raise ValueError(

@@ -1,17 +1,101 @@
+from __future__ import annotations
+
+import re
+import sys
 from typing import Any
 
 import pytest
 
 from flowpolicies.algorithms import ALGORITHMS
+from flowpolicies.cli.listing import Facts, composition
+from flowpolicies.samplers import BestOfN, Edit, Integrate, RobustGuided
 
 
-def test_everything_is_listed_with_a_line(call: Any) -> None:
-    out = call("list").out
-    for name, cls in ALGORITHMS.items():
-        assert f"  {name} " in out
-        assert (cls.__doc__ or "").splitlines()[0] in out
+def rows(out: str) -> dict[str, list[str]]:
+    """Lines of the table of algorithms, cut into words, by their first."""
+    lines = out.partition("algorithms:\n")[2].partition("\ndatasets:")[0].splitlines()
+    return {line.split()[0]: line.split() for line in lines}
+
+
+def test_everything_is_listed(call: Any) -> None:
+    answer = call("list")
+    assert (answer.code, answer.err) == (0, "")
+    assert set(ALGORITHMS) <= set(rows(answer.out))
     for topic in ("algorithms", "datasets", "environments", "generators", "samplers", "networks"):
-        assert f"{topic}:\n" in out
+        assert f"{topic}:\n" in answer.out
+
+
+def test_the_table_of_algorithms(call: Any) -> None:
+    found = rows(call("list", "algorithms").out)
+    assert found["name"] == ["name", "paper", "class", "acts", "by", "offline", "online", "pixels", "parity"]
+    support = ["yes"] * 3
+    assert found["ifql"] == [
+        "ifql",
+        "2304.10573",
+        "IFQL",
+        "BestOfN(Integrate)",
+        *support,
+        "ifql_a,",
+        "qam_ifql_a",
+    ]
+    assert found["qfql"] == ["qfql", "-", "QFQL", "Guided", *support, "-"]
+    assert found["fedit"][3] == "Edit(Integrate)"
+    assert {name: words[2] for name, words in found.items() if name in ALGORITHMS} == {
+        name: cls.__name__ for name, cls in ALGORITHMS.items()
+    }
+
+
+def test_the_table_is_plain_where_nobody_looks(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = call("list", "algorithms").out
+    assert plain.isascii()
+    assert "\x1b" not in plain
+    assert max(len(line.rstrip()) for line in plain.splitlines()) <= 120
+    assert len(plain.splitlines()) == len(ALGORITHMS) + 2
+    monkeypatch.setenv("COLUMNS", "60")
+    assert call("list", "algorithms").out == plain
+
+
+@pytest.mark.parametrize("columns", [60, 100, 120])
+def test_the_table_in_a_terminal(columns: int, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = rows(call("list", "algorithms").out)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    seen = re.sub(r"\x1b\[[\d;]*m", "", call("list", "algorithms").out)
+    assert max(map(len, seen.splitlines())) <= max(columns, 100)
+    shown = rows(seen)
+    assert all(shown[name][:7] == words[:7] for name, words in plain.items() if name in ALGORITHMS)
+    assert seen.count("qam_ifql_a") == 1  # Perhaps in a line of its own.
+
+
+def test_the_page_is_of_algorithms_only(call: Any) -> None:
+    answer = call("list", "--markdown")
+    assert answer.code == 2
+    assert "flowpolicies list algorithms --markdown" in answer.err
+
+
+def test_what_a_sampler_is_made_of() -> None:
+    assert composition(Integrate()) == "Integrate"
+    assert composition(BestOfN(Edit(Integrate("actor_slow")), n=4)) == "BestOfN(Edit(Integrate))"
+    assert composition(RobustGuided()) == "RobustGuided"  # Its monitor is no sampler.
+
+
+@pytest.mark.parametrize(
+    ("link", "shown"),
+    [
+        ("https://arxiv.org/abs/2502.02538", "2502.02538"),
+        ("https://example.org/paper.pdf", "example.org/paper.pdf"),
+        (None, "-"),
+    ],
+)
+def test_how_a_paper_is_shown(link: str | None, shown: str) -> None:
+    assert Facts("a", "A.", link, "A", "Integrate", ()).paper == shown
+
+
+def test_the_paper_is_the_first_link() -> None:
+    assert Facts.of(ALGORITHMS["dsrl"]).link == "https://arxiv.org/abs/2506.15799"  # A full stop follows it there.
+    assert Facts.of(ALGORITHMS["fedit"]).link == "https://arxiv.org/abs/2507.07986"  # And another link.
+    assert Facts.of(ALGORITHMS["qfql"]).link is None
 
 
 @pytest.mark.parametrize(

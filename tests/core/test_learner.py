@@ -309,3 +309,21 @@ def test_a_term_may_see_the_draws_of_an_earlier_stage_again() -> None:
     assert all(a is b for a, b in zip(*draws, strict=True))
     with pytest.raises(ValueError, match="which is no term of an earlier stage"):
         learner.draws(state, make_batch(0), Step((("again",), ("actor",))), [torch.Generator()])
+
+
+def test_plain_gradient_descent_of_one_network() -> None:
+    """Its own rate times its gradient, which the joint clip leaves alone, whatever Adam does to the others."""
+    learner, state = make(clip_grad_norm=1e-3)
+    learner.specs["actor_flow"] = Network(SPECS["actor_flow"].factory, learning_rate=0.5, optimizer="sgd")
+    batch = make_batch(0)
+    draws = learner.draws(state, batch, EVERY, [torch.Generator().manual_seed(0)])
+    free, _ = make()[0].gradients(state, batch, draws[0], EVERY.stages[0])
+    before = flat({"a": state.params["actor_flow"]}).clone()
+    critic = flat({"c": state.params["critic"]}).clone()
+    metrics = learner.update(state, batch, draws, EVERY, torch.tensor(1e-2))
+    expected = before - 0.5 * flat({"a": free["actor_flow"]})
+    torch.testing.assert_close(flat({"a": state.params["actor_flow"]}), expected)
+    assert float((flat({"c": state.params["critic"]}) - critic).abs().max()) == pytest.approx(1e-2, rel=1e-3)
+    assert float(metrics["grad/norm"]) == pytest.approx(float(flat({"c": free["critic"]}).norm()), rel=1e-5)
+    assert all(float(count) == 1 for count in state.moments.step["actor_flow"].values())
+    assert all(float(m.abs().max()) == 0 for m in state.moments.exp_avg["actor_flow"].values())

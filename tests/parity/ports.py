@@ -25,6 +25,10 @@ class Port:
     """Hyperparameters that the recorded implementation does not name."""
     metrics: Mapping[str, str] = field(default_factory=dict)
     """Recorded `loss/...` entry -> our metric."""
+    first_integer: int = 0
+    """The least value of recorded integer draws, which is 0 here."""
+    invalid_rows: Callable[[Config], Mapping[str, float]] = lambda config: {}
+    """Recorded `loss/...` entry -> what it counts for a row that is not valid, and ours does not."""
 
 
 def _num_qs(config: Config) -> Mapping[str, Any]:
@@ -45,10 +49,18 @@ def _sum(config: Config) -> float:
     return float(config["recorded_ensemble"])
 
 
+def _iql(config: Config) -> Mapping[str, Any]:
+    return {**_num_qs(config), "q_agg": "min", "critic_weight": _sum(config)}
+
+
 def _ifql(config: Config) -> Mapping[str, Any]:
     qam = "num_qs" in config
-    style = {"q_agg": "mean", "critic_weight": 1.0} if qam else {"q_agg": "min", "critic_weight": _sum(config)}
-    return {**_num_qs(config), **style, "expectile": config.get("kappa", config.get("expectile", 0.9))}
+    style = {**_num_qs(config), "q_agg": "mean", "critic_weight": 1.0} if qam else _iql(config)
+    return {**style, "expectile": config.get("kappa", config.get("expectile", 0.9))}
+
+
+def _rebrac(config: Config) -> Mapping[str, Any]:
+    return {**_num_qs(config), "q_agg": "mean" if "num_qs" in config else "min"}
 
 
 FQL_METRICS = {
@@ -67,17 +79,15 @@ FQL = Port(
     derived=_num_qs,
     metrics=FQL_METRICS,
 )
-IFQL = Port(
-    "ifql",
-    derived=_ifql,
-    metrics={
-        "value/value_loss": "value/loss",
-        "value/v_mean": "value/v_mean",
-        "critic/critic_loss": "critic/loss",
-        "critic/q_mean": "critic/target_mean",  # IQL's code calls its target q.
-        "actor/actor_loss": "flow_matching/loss",
-    },
-)
+IQL_METRICS = {
+    "value/value_loss": "value/loss",
+    "value/v_mean": "value/v_mean",
+    "value/v_max": "value/v_max",
+    "value/v_min": "value/v_min",
+    "critic/critic_loss": "critic/loss",
+    "critic/q_mean": "critic/target_mean",  # IQL's code calls its target q.
+}
+IFQL = Port("ifql", derived=_ifql, metrics=IQL_METRICS | {"actor/actor_loss": "flow_matching/loss"})
 
 TD_METRICS = {
     "critic/critic_loss": "critic/loss",
@@ -127,10 +137,35 @@ ADJOINT_METRICS = TD_METRICS | {
     "actor/adj_std": "adjoint/terminal_std",
 }
 
+REBRAC_METRICS = TD_METRICS | {
+    "actor/total_loss": "actor/loss",
+    "actor/actor_loss": "actor/q_loss",
+}
+
+
+def _score(algorithm: str, guidance: str) -> Port:
+    """DAC and QSM: noise levels from 1; the parts of the actor's loss to the power of `valid`, 1 for an invalid row."""
+    return Port(
+        algorithm,
+        networks={"actor": "actor_diffusion"},
+        derived=_num_qs,
+        metrics={"critic/critic_loss": "critic/loss", "critic/q": "critic/q_mean", "actor/actor_loss": guidance},
+        first_integer=1,
+        invalid_rows=lambda config: {"actor/actor_loss": 1.0, "total": 1.0 + config["alpha"]},
+    )
+
+
 PORTS: Mapping[str, Port] = {
     "bam": Port(
         "bam", derived=_num_qs, metrics=TD_METRICS | {"actor/bam_loss": "actor/loss", "actor/bc_loss": "actor/cost"}
     ),
+    "fawac": Port(
+        "fawac",
+        networks={"actor": "actor_flow"},
+        derived=_num_qs,
+        metrics=TD_METRICS | {"critic/value_loss": "value/loss", "actor/actor_loss": "actor/loss"},
+    ),
+    "fbrac": Port("fbrac", derived=_num_qs, metrics=TD_METRICS | {"actor/bc_flow_loss": "flow_matching/loss"}),
     "fedit": Port("fedit", networks=EDIT_NETWORKS, derived=_edit, metrics=TD_METRICS | EDIT_METRICS),
     "qam": Port("qam", derived=_qam, metrics=ADJOINT_METRICS),
     "qam_e": Port("qam_e", networks=EDIT_NETWORKS, derived=_qam, metrics=ADJOINT_METRICS | EDIT_METRICS),
@@ -144,6 +179,8 @@ PORTS: Mapping[str, Port] = {
     "cgql": _cgql("cgql"),
     "cgql_mse": _cgql("cgql_m", noisy_critic_loss="noisy_mse/error"),
     "cgql_linex": _cgql("cgql_l", noisy_critic_loss="noisy_linex/error"),
+    "dac": _score("dac", "actor/guidance"),
+    "qsm": _score("qsm", "actor/score_error"),
     "dsrl": Port(
         "dsrl",
         networks={
@@ -165,6 +202,14 @@ PORTS: Mapping[str, Port] = {
     "qam_fql": FQL,
     "ifql": IFQL,
     "qam_ifql": IFQL,
+    "iql": Port(
+        "iql",
+        derived=_iql,
+        metrics=IQL_METRICS
+        | {"actor/actor_loss": "awr/loss", "actor/adv": "awr/advantage", "actor/bc_log_prob": "awr/log_prob"},
+    ),
+    "rebrac": Port("rebrac", derived=_rebrac, metrics=REBRAC_METRICS),
+    "qam_rebrac": Port("rebrac_qam", derived=_rebrac, metrics=REBRAC_METRICS),
     "qflow": Port(
         "qflow",
         networks={"actor_bc_flow": "actor_flow", "tc_critic": "inner_value"},

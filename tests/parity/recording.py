@@ -31,6 +31,9 @@ LAYERS = (
 HEADS = {"mean_net": "mean", "OutputDenseMean": "mean", "log_std_net": "log_std", "OutputDenseLogStd": "log_std"}
 """Recorded name of a distribution's head -> ours."""
 
+WHOLE = {"FourierFeatures_0": "embed.frequencies"}
+"""Recorded modules of a single parameter -> our name of it."""
+
 
 class Recording:
     """One `.npz` of golden numbers, seen through our names."""
@@ -156,14 +159,19 @@ class Recording:
     def _parameter(self, network: str, path: str) -> str:
         """Our name of a recorded parameter. The names of inner modules vary, so that of our MLP is what counts."""
         inner, _, name = path.partition("/")
+        if inner in WHOLE:
+            return WHOLE[inner]
         if inner in HEADS:
             head = "net.output" if HEADS[inner] == "mean" and self._deterministic(network) else HEADS[inner]
             return f"{head}.{name}".replace("kernel", "weight")
         for pattern, replacement in LAYERS:
             name = re.sub(pattern, replacement, name)
-        for part, module in self.modules[network].named_children() if network in self.modules else ():
-            if isinstance(module, MLP):
-                return f"{part}.{name}".replace(f"layers.{len(module.layers)}.", "output.")
+        children = self.modules[network].named_children() if network in self.modules else ()
+        parts = [(part, module) for part, module in children if isinstance(module, MLP)]
+        if parts:
+            numbered = re.fullmatch(r"MLP_(\d+)", inner)
+            part, module = parts[int(numbered[1]) if numbered else 0]
+            return f"{part}.{name}".replace(f"layers.{len(module.layers)}.", "output.")
         return name or inner
 
     def _deterministic(self, network: str) -> bool:
@@ -196,6 +204,7 @@ class Recording:
         """Recorded draws in order. TensorFlow Probability draws a diagonal normal with its event axis in front."""
         keys = sorted(key for key in self.arrays if key.startswith(f"{prefix}/"))
         values = {key: torch.from_numpy(self.arrays[key].copy()) for key in keys}
+        values |= {key: value - self.port.first_integer for key, value in values.items() if key.endswith(".randint")}
         return [value.movedim(0, -1) if "_normal_jax" in key else value for key, value in values.items()]
 
     def learner(self, clipped: bool = True) -> Learner:
@@ -220,9 +229,13 @@ class Recording:
         view = View.of(self.modules, weights | {name: slow[name] for name in self.algorithm.act_with})
         observations = torch.from_numpy(self.arrays["sample/observations"])
         noise = ReplayedNoise(self.action_dim, self.draws("sample_draw"))
-        actions = self.algorithm.sampler(self.cfg)(view, observations, noise)
+        sampler = self.algorithm.explorer(self.cfg) or self.algorithm.sampler(self.cfg)  # Recorded while exploring.
+        actions = sampler(view, observations, noise)
         return actions, torch.from_numpy(self.arrays["sample/actions"]).reshape(actions.shape)
 
     def losses(self) -> Mapping[str, float]:
-        """Recorded scalars."""
-        return {key.removeprefix("loss/"): float(a) for key, a in self.arrays.items() if key.startswith("loss/")}
+        """Recorded scalars, without what they count for rows that are not valid (`Port.invalid_rows`)."""
+        scalars = {key.removeprefix("loss/"): float(a) for key, a in self.arrays.items() if key.startswith("loss/")}
+        invalid = 1 - float(self.batch.valid.mean())
+        counted = self.port.invalid_rows(self.config)
+        return {key: value - counted.get(key, 0.0) * invalid for key, value in scalars.items()}

@@ -1,5 +1,6 @@
 """FlowPolicy without any algorithm: predict, chunks, files."""
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from safetensors import safe_open
 from safetensors.torch import save_file
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -274,6 +276,40 @@ def test_slow_copies_act_in_predict_and_not_when_exploring() -> None:
     always = make(act_with=("actor_flow",), explore_with=("actor_flow",))
     always.targets["actor_flow"].net.output.bias += 10
     assert (always.predict(obs, deterministic=True, explore=True)[0] == 2).all()
+
+
+def test_an_explorer_acts_when_exploring_and_survives_a_file(tmp_path: Path) -> None:
+    policy = make(explorer=Guided(beta=50.0))
+    policy.save(tmp_path / "p")
+    obs = observations()
+    for found in (policy, FlowPolicy.load(tmp_path / "p", device="cpu")):
+        assert found.explorer == Guided(beta=50.0)
+        plain = found.predict(obs, deterministic=True)[0]
+        explored = found.predict(obs, deterministic=True, explore=True)[0]
+        np.testing.assert_array_equal(plain, make().predict(obs, deterministic=True)[0])
+        np.testing.assert_array_equal(explored, make(sampler=Guided(beta=50.0)).predict(obs, deterministic=True)[0])
+        assert not np.array_equal(plain, explored)
+
+
+def test_without_an_explorer_the_sampler_explores_whichever_it_is(tmp_path: Path) -> None:
+    policy = make(sampler=Guided(beta=50.0))
+    policy.save(tmp_path / "p")
+    obs = observations()
+    for found in (policy, FlowPolicy.load(tmp_path / "p", device="cpu")):
+        assert found.explorer is None
+        found.sampler = Integrate(steps=2)
+        plain, explored = (found.predict(obs, deterministic=True, explore=e)[0] for e in (False, True))
+        np.testing.assert_array_equal(plain, explored)
+
+
+def test_a_file_from_before_explorers_is_read(tmp_path: Path) -> None:
+    make(explorer=Guided()).save(tmp_path / "new")
+    with safe_open(tmp_path / "new", framework="pt") as file:
+        config = json.loads(file.metadata()["config"])
+        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    del config["explorer"]
+    save_file(weights, tmp_path / "old", metadata={"config": json.dumps(config)})
+    assert FlowPolicy.load(tmp_path / "old", device="cpu").explorer is None
 
 
 def test_sampler_is_exchanged_at_test_time() -> None:

@@ -15,6 +15,8 @@ def tiny(cls: type[OfflineAlgorithm], **options: Any) -> OfflineAlgorithm:
     """A small, seeded model."""
     sizes = {"actor_hidden_dims": (16, 16), "value_hidden_dims": (16, 16)}
     sizes |= {"flow_steps": 3, "diffusion_steps": 3, "num_samples": 4}
+    sizes |= {"next_samples": 2, "solver_steps": 3, "support_steps": 3, "energy_hidden_dims": (16, 16)}
+    sizes |= {"pretrain_steps": 1, "critic_warmup": 1, "actor_warmup": 0, "actor_every": 1, "critic_steps": 1}
     known = {name: value for name, value in sizes.items() if name in cls.Config.__dataclass_fields__}
     return cls(**{"batch_size": 32, "seed": 0, "device": "cpu", **known, **options})
 

@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from flowpolicies.data import RewardTransform
 from flowpolicies.training import make_vec_env
+from flowpolicies.training.envs import TransformedRewards
 
 
 def test_one_environment_is_monitored_and_seeded() -> None:
@@ -33,3 +35,16 @@ def test_wrong_requests_are_refused_before_any_process_starts() -> None:
         make_vec_env("Pendulum-v1", n_envs=0)
     with pytest.raises(ValueError, match="unknown environment source 'nowhere'"):
         make_vec_env("nowhere:x", n_envs=2)
+
+
+def test_transformed_rewards_leave_the_reported_returns_alone() -> None:
+    raw = make_vec_env("Pendulum-v1", 1, seed=0)
+    changed = TransformedRewards(make_vec_env("Pendulum-v1", 1, seed=0), RewardTransform(name="cql_antmaze", scale=4.0))
+    assert (raw.reset() == changed.reset()).all()
+    for _ in range(200):
+        actions = np.zeros((1, 1), np.float32)
+        _, rewards, dones, infos = raw.step(actions)
+        _, new_rewards, _, new_infos = changed.step(actions)
+        np.testing.assert_allclose(new_rewards, 4 * rewards, rtol=1e-6)
+    assert dones[0]
+    assert new_infos[0]["episode"]["r"] == infos[0]["episode"]["r"]

@@ -221,3 +221,24 @@ def test_the_folder_is_named_after_algorithm_data_and_seed(settings: Any) -> Non
     assert settings(run_dir=None, dataset="ogbench:cube-single-play-singletask-v0").folder("bc").name == (
         "bc-cube-single-play-singletask-v0-seed0"
     )
+
+
+def test_transformed_rewards_are_trained_on_and_raw_ones_reported(
+    run: Any, folder: RunFolder, settings: Any
+) -> None:
+    run(reward_transform="antmaze100", online_steps=24, eval_every=0)
+    raw = load_dataset(settings().dataset)
+    record = folder.read_config()
+    assert record["dataset"]["fingerprint"] != raw.fingerprint
+    assert record["dataset"]["reward"]["min"] == pytest.approx(100 * float(raw.rewards.min()))
+    assert record["dataset"]["provenance"]["reward_transform"]["name"] == "antmaze100"
+    model = load_checkpoint(FQL, folder)
+    online = model.replay_buffer.online.columns["rewards"][:24]
+    assert online.min() < -20  # A step of the environment costs less than 5.
+    assert all(-40 < row.mean_return < 0 for row in folder.read_evaluations())
+
+
+def test_a_run_keeps_its_reward_transform(run: Any) -> None:
+    run(steps=2)
+    with pytest.raises(ValueError, match="reward_transform: none in the run, iql_antmaze now"):
+        run(steps=4, reward_transform="iql_antmaze", resume=True)

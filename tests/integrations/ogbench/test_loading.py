@@ -1,15 +1,18 @@
+import hashlib
 import json
-import urllib.error
-import urllib.request
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ogbench
 import pytest
+from file_server import Server, answer, refuse, running_server
 from gymnasium.spaces import Box
 
-from flowpolicies.data import TransitionDataset, read_npz, write_npz
+from flowpolicies.data import read_npz, write_npz
 from flowpolicies_ogbench import loading, make_env, task_names
 from flowpolicies_ogbench.loading import load
 
@@ -93,14 +96,28 @@ def test_sparse_rewards_keep_the_masks(tmp_path: Path) -> None:
     assert "generated" not in sparse.provenance
 
 
-def test_a_missing_file_without_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+    """In the place of OGBench's server."""
+    monkeypatch.delenv("FLOWPOLICIES_OFFLINE", raising=False)
     monkeypatch.setattr(loading, "GENERATED_DATA_DIR", tmp_path / "generated")
+    with running_server() as server:
+        monkeypatch.setattr(loading, "DATASET_URL", server.url.removesuffix("/data.npz"))
+        yield server
+
+
+@pytest.mark.parametrize("how", ["argument", "environment"])
+def test_a_missing_file_without_download(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setenv("FLOWPOLICIES_OFFLINE", "1" if how == "environment" else "")
     message = (
-        r"no file '.*pointmaze-medium-navigate-v0\.npz' for 'pointmaze-medium-.*', and download=False\. "
-        r"Run `flowpolicies data generate ogbench:pointmaze-medium-navigate-singletask-task1-v0` and pass data_dir='"
+        r"no file '.*pointmaze-medium-navigate-v0\.npz', and downloads are off .* Or run "
+        r"`flowpolicies data generate ogbench:pointmaze-medium-navigate-singletask-task1-v0` and pass data_dir='"
     )
     with pytest.raises(FileNotFoundError, match=message):
-        load(POINTMAZE, data_dir=tmp_path, download=False)
+        load(POINTMAZE, data_dir=tmp_path, download=how == "environment")
+    assert server.requests == []
 
 
 def test_a_generated_file_elsewhere_is_pointed_at(
@@ -111,44 +128,84 @@ def test_a_generated_file_elsewhere_is_pointed_at(
         load(POINTMAZE, data_dir=tmp_path, download=False)
 
 
-def test_a_failing_download_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise urllib.error.URLError("no network in tests")
-
-    monkeypatch.setattr(urllib.request, "urlopen", fail)
-    monkeypatch.setattr(loading, "GENERATED_DATA_DIR", tmp_path / "generated")
+def test_a_failing_download_is_explained(server: Server, tmp_path: Path) -> None:
+    server.script = [refuse(404)]
     message = (
-        r"cannot download 'pointmaze-medium-navigate-v0\.npz' for 'pointmaze-.*': "
-        r"<urlopen error no network in tests>\. Run `flowpolicies data generate ogbench:pointmaze-"
+        rf"cannot download '{loading.DATASET_URL}/{FILE}': the server answered 404 Not Found\. Try again later, or put "
+        rf"the file at '{tmp_path}/new/{FILE}' by hand\. Or run `flowpolicies data generate ogbench:pointmaze-"
     )
     with pytest.raises(ConnectionError, match=message):
         load(POINTMAZE, data_dir=tmp_path / "new")
 
 
-def test_a_download_goes_where_ogbench_puts_it(
-    pointmaze_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_download_is_checked_recorded_and_made_once(server: Server, pointmaze_data: Path, tmp_path: Path) -> None:
+    content = (pointmaze_data / FILE).read_bytes()
+    server.script = [answer(content)]
+    first, second = load(POINTMAZE, data_dir=tmp_path), load(POINTMAZE, data_dir=tmp_path, full_check=True)
+    assert first.fingerprint == second.fingerprint == load(POINTMAZE, data_dir=pointmaze_data).fingerprint
+    assert [path for path, _ in server.requests] == [f"/{FILE}"]
+    assert first.provenance["sha256"] == hashlib.sha256(content).hexdigest()
+    load(POINTMAZE.replace("task1", "task2"), data_dir=tmp_path, download=False)
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (lambda content: content[:-100], "is not an .npz file, or only a part of one"),
+        (lambda content: content[:5000] + b"????" + content[5004:], "observations.npy is damaged"),
+        (lambda _: b"<html>Please log in</html>", "is not an .npz file"),
+    ],
+    ids=["half", "flipped", "log-in"],
+)
+def test_a_damaged_download_is_repeated(
+    server: Server, pointmaze_data: Path, tmp_path: Path, damage: Callable[[bytes], bytes], fault: str
 ) -> None:
-    def download(names: list[str], folder: str) -> None:
-        assert names == ["pointmaze-medium-navigate-v0"]
-        write_npz(Path(folder) / FILE, read_npz(pointmaze_data / FILE))
-
-    monkeypatch.setattr(ogbench, "download_datasets", download)
-    downloaded = load(POINTMAZE, data_dir=tmp_path)
-    assert isinstance(downloaded, TransitionDataset)
-    assert downloaded.fingerprint == load(POINTMAZE, data_dir=pointmaze_data).fingerprint
+    content = (pointmaze_data / FILE).read_bytes()
+    server.script = [answer(damage(content)), answer(content)]
+    assert load(POINTMAZE, data_dir=tmp_path).fingerprint == load(POINTMAZE, data_dir=pointmaze_data).fingerprint
+    broken = tmp_path / f"{FILE}.broken-1"
+    with pytest.raises(ValueError, match=fault):
+        loading._check(broken)
 
 
-def test_damaged_files_are_explained(pointmaze_data: Path, tmp_path: Path) -> None:
+def test_pinned_hashes_are_checked(
+    server: Server, pointmaze_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = (pointmaze_data / FILE).read_bytes()
+    monkeypatch.setitem(loading.SHA256, FILE, hashlib.sha256(content).hexdigest())
+    other = (pointmaze_data / FILE.replace(".npz", "-val.npz")).read_bytes()
+    server.script = [answer(other), answer(content)]
+    load(POINTMAZE, data_dir=tmp_path)
+    assert (tmp_path / f"{FILE}.broken-1").read_bytes() == other
+
+
+def test_damaged_files_are_explained(server: Server, pointmaze_data: Path, tmp_path: Path) -> None:
     path = tmp_path / FILE
     path.write_bytes((pointmaze_data / FILE).read_bytes()[:-100])
-    message = r"cannot read '.*' as OGBench data: .*\. If a download was interrupted, delete the file and load again\."
+    message = r"is not the file \(it is not an \.npz file, or only a part of one\), and downloads are off"
     with pytest.raises(ValueError, match=message):
+        load(POINTMAZE, data_dir=tmp_path, download=False)
+    server.script = [answer((pointmaze_data / FILE).read_bytes())]
+    with pytest.warns(UserWarning, match=rf"it is now '{FILE}\.broken-1', and downloaded again"):
         load(POINTMAZE, data_dir=tmp_path)
+    (tmp_path / "other").mkdir()
     arrays = read_npz(pointmaze_data / FILE)
     del arrays["qpos"]
-    write_npz(path, arrays)
+    write_npz(tmp_path / "other" / FILE, arrays)
     with pytest.raises(ValueError, match=r"cannot read '.*' as OGBench data: 'qpos'"):
-        load(POINTMAZE, data_dir=tmp_path)
+        load(POINTMAZE, data_dir=tmp_path / "other")
+
+
+def test_generated_files_are_not_compared_with_published_ones(
+    server: Server, pointmaze_data: Path, tmp_path: Path
+) -> None:
+    server.script = [answer((pointmaze_data / FILE).read_bytes())]
+    load(POINTMAZE, data_dir=tmp_path)
+    shutil.copytree(pointmaze_data, tmp_path, dirs_exist_ok=True)
+    os.utime(tmp_path / FILE, ns=(0, 0))
+    dataset = load(POINTMAZE, data_dir=tmp_path, full_check=True)
+    assert "sha256" not in dataset.provenance
+    assert len(server.requests) == 1
 
 
 def test_unknown_splits_and_names(tmp_path: Path) -> None:

@@ -1,0 +1,149 @@
+"""BDPO: a diffusion policy that pays, at each denoising step, for leaving the behaviour's diffusion.
+
+Gao et al., "Behavior-Regularized Diffusion Policy Optimization for Offline Reinforcement Learning",
+https://arxiv.org/abs/2502.04778
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, final
+
+from torch import Tensor
+
+from flowpolicies.algorithms.base import OfflineAlgorithm
+from flowpolicies.algorithms.config import DiffusionConfig, critic, denoise, noise_prediction
+from flowpolicies.core import Batch, BoundNetwork, Loss, Network, Networks, Noise, Step, loss_term
+from flowpolicies.flows import Noised, path_kl, reverse_step, step_kl
+from flowpolicies.losses import aggregate, denoising, regress_critic
+from flowpolicies.networks import NoisyValue
+from flowpolicies.samplers import Sampler, SoftmaxOfN, best_of, repeat
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class BDPOConfig(DiffusionConfig):
+    """Hyperparameters of BDPO."""
+
+    actor_hidden_dims: tuple[int, ...] = (256, 256, 256, 256)
+    """Hidden widths of the two noise predictions (512 on antmaze)."""
+    value_hidden_dims: tuple[int, ...] = (256, 256, 256)
+    """Hidden widths of the critics and of the values of noisy actions."""
+    value_layer_norm: bool = False
+    """LayerNorm before each activation of the critics (antmaze); the values of noisy actions always have it."""
+    ensemble: int = 10
+    """Number of critics, and of values of noisy actions."""
+    rho: float = 1.0
+    """Pessimism: mean - rho * std over the ensemble (0.5 to 2)."""
+    eta: float = 0.15
+    """Price of the divergence from the behaviour (0.05 to 1)."""
+    next_samples: int = 10
+    """Chains per next state, and samples of the next less noisy action, N."""
+    max_q_backup: bool = False
+    """Each critic takes the best of the next actions instead of their mean (antmaze)."""
+    num_samples: int = 10
+    """Candidates when acting."""
+    temperature: float | None = 0.0
+    """Of the draw among the candidates by their mean Q; 0: the best of them; None: one sample, without a critic."""
+    pretrain_steps: int = 2_000_000
+    """Updates of the behaviour alone, before anything else."""
+    actor_warmup: int = 50_000
+    """Updates of the critics alone, after that."""
+    actor_every: int = 5
+    """From then on, the actor and the behaviour are trained in every so-manieth update."""
+    behaviour_learning_rate: float | None = None
+    """Of the behaviour (1e-4 on antmaze); None: the algorithm's."""
+    actor_learning_rate: float | None = 1e-5
+    """Of the actor; None: the algorithm's."""
+    decay_updates: int | None = 2_000_000
+    """The learning rates of critics and actor fall to 0 along a cosine over so many updates of their own; None: no."""
+    clip_grad_norm: float | None = 1.0
+    """Clip the gradient of each network to this norm; None: no clipping."""
+
+
+def onward(
+    nets: Networks, actor: BoundNetwork, batch: Batch, noise: Noise, cfg: BDPOConfig
+) -> tuple[Noised, Tensor, Tensor]:
+    """x_t; agg_e mean_n Vbar_e(s, x_{t-1}^n, t-1), for t = 1 Qbar_e(s, x_0^n), less eta KL_t; KL_t; `[B]`."""
+    at = cfg.diffusion.noised(batch.actions, noise)
+    eps = actor(batch.observations, at.x, at.t)
+    observations, x_t, t, e = (repeat(rows, cfg.next_samples) for rows in (batch.observations, at.x, at.t, eps))
+    x = reverse_step(cfg.diffusion, x_t, t, e, noise.actions(t.shape[:-1]))
+    v, q = nets.target.inner_value(observations, x, t - 1), nets.target.critic(observations, x)
+    value = q.mean(-1).where(at.t.squeeze(-1) == cfg.first_index, v.mean(-1))
+    kl = step_kl(cfg.diffusion, at.x, at.t, eps, nets.target.actor_slow.given(batch.observations))
+    return at, aggregate(value, cfg.q_agg, cfg.rho) - cfg.eta * kl, kl
+
+
+@loss_term(trains="actor_slow")
+def behaviour_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BDPOConfig) -> Loss:
+    """|eps_b(s, x_t, t) - eps|^2."""
+    return denoising(nets.online.actor_slow, batch, noise, cfg.diffusion), {}
+
+
+@loss_term(trains="critic")
+def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BDPOConfig) -> Loss:
+    """(Q(s, a) - r - gamma (agg mean_n Qbar(s', a'_n) - eta mean_n sum_t KL_t))^2 over N chains of the slow actor."""
+    observations = repeat(batch.next_observations, cfg.next_samples)
+    actor, behaviour = (nets.target[name].given(observations) for name in ("actor_diffusion", "actor_slow"))
+    states, predictions = cfg.diffusion.reverse(actor, noise.actions(observations.shape[:-1]), noise)
+    kl = path_kl(cfg.diffusion, states, predictions, behaviour)
+    q = nets.target.critic(observations, states[-1])
+    next_q = aggregate(q.amax(-1) if cfg.max_q_backup else q.mean(-1), cfg.q_agg, cfg.rho)
+    loss, metrics = regress_critic(nets, batch, batch.rewards + batch.discounts * (next_q - cfg.eta * kl.mean(-1)))
+    return loss, metrics | {"kl": kl.mean()}
+
+
+@loss_term(trains="inner_value")
+def inner_value_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BDPOConfig) -> Loss:
+    """(V(s, x_t, t) - agg mean_n Vbar(s, x_{t-1}^n, t-1) + eta KL_t)^2, the reverse step from the slow actor."""
+    at, target, kl = onward(nets, nets.target.actor_diffusion, batch, noise, cfg)
+    v = nets.online.inner_value(batch.observations, at.x, at.t)
+    return (batch.valid * (v - target).square()).mean(), {"target_mean": target.mean(), "kl": kl.mean()}
+
+
+@loss_term(trains="actor_diffusion")
+def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BDPOConfig) -> Loss:
+    """-(agg mean_n Vbar(s, x_{t-1}^n, t-1) - eta KL_t): one reverse step, from a noisy action of the data."""
+    _, objective, kl = onward(nets, nets.online.actor_diffusion, batch, noise, cfg)
+    return -(batch.valid * objective).mean(), {"kl": kl.mean()}
+
+
+@final
+class BDPO(OfflineAlgorithm):
+    """Behaviour-regularised diffusion: values at every noise level, and a price on each step away from the data."""
+
+    Config, losses = BDPOConfig, (behaviour_loss, critic_loss, inner_value_loss, actor_loss)
+    act_with = explore_with = ("actor_diffusion", "critic")
+
+    @classmethod
+    def schedule(cls, step: int, cfg: Any) -> Step:
+        """The behaviour alone; then the actor begins as its slow copy, and joins the critics after their warm-up."""
+        main, critics = step - cfg.pretrain_steps, ("critic", "inner_value")
+        if main < 0:
+            return Step((("behaviour",),), ("actor_slow",), lagged=False)
+        copies = (("actor_diffusion", "actor_slow"),) if main == 0 else ()
+        if main >= cfg.actor_warmup and main % cfg.actor_every == 0:
+            return Step((critics, ("actor", "behaviour")), None, lagged=False, copies=copies)
+        return Step((critics,), critics, lagged=False, copies=copies)
+
+    @staticmethod
+    def networks(cfg: BDPOConfig, tau: float) -> dict[str, Network]:
+        init: dict[str, Any] = {"activation": "mish", "initialization": "orthogonal"}
+        train: dict[str, Any] = {"clip_grad_norm": cfg.clip_grad_norm, "decay_updates": cfg.decay_updates}
+        eps = noise_prediction(cfg, tau, **init, time_dim=64, time_hidden_dims=(64, 64), time_activate_last=True)
+        sizes: dict[str, Any] = {"hidden_dims": cfg.value_hidden_dims, "layer_norm": True, "ensemble": cfg.ensemble}
+        inner = partial(NoisyValue, **sizes, **init, norm_first=True, time_activate_last=True)
+        return {
+            "actor_slow": replace(eps, learning_rate=cfg.behaviour_learning_rate, clip_grad_norm=cfg.clip_grad_norm),
+            "actor_diffusion": replace(eps, learning_rate=cfg.actor_learning_rate, **train),
+            "critic": replace(critic(cfg, tau, **init, norm_first=True), **train),
+            "inner_value": Network(inner, tau, **train),
+        }
+
+    @staticmethod
+    def sampler(cfg: BDPOConfig) -> Sampler:
+        if cfg.temperature:
+            return SoftmaxOfN(denoise(cfg), cfg.num_samples, score="mean", temperature=cfg.temperature)
+        return best_of(denoise(cfg), 1 if cfg.temperature is None else cfg.num_samples)

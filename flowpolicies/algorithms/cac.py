@@ -1,0 +1,100 @@
+"""CAC: consistency actor-critic, a policy of one or two network calls that climbs Q through them.
+
+Ding, Jin, "Consistency Models as a Rich and Efficient Policy Class for Reinforcement Learning",
+https://arxiv.org/abs/2309.16984
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+from torch import Tensor
+
+from flowpolicies.algorithms.base import OfflineAlgorithm
+from flowpolicies.algorithms.config import (
+    BackpropagatedConfig,
+    backpropagated_networks,
+    critic_then_actor,
+    softmax_of,
+)
+from flowpolicies.core import Batch, Loss, Network, Networks, Noise, Step, loss_term
+from flowpolicies.flows import consistency_function, curriculum, random_neighbours
+from flowpolicies.losses import best_next_value, maximise_either_q, regress_critic
+from flowpolicies.samplers import Consistency, Sampler
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class CACConfig(BackpropagatedConfig):
+    """Hyperparameters of CAC."""
+
+    consistency_steps: int = 2
+    """Noise levels T at which the policy calls its network (2, on two tasks 5)."""
+    q_norm: bool = False
+    """Whether targets are divided by their standard deviation over the batch."""
+    curriculum_steps: int = 50_000
+    """Updates in which the number of noise levels grows from 2 to 150; then it starts again, as in the authors' code.
+    At least the length of the run: it grows once."""
+
+
+def _actor(cfg: CACConfig) -> Sampler:
+    return Consistency(steps=cfg.consistency_steps)
+
+
+def consistency_loss(nets: Networks, batch: Batch, noise: Noise, levels: Tensor) -> Tensor:
+    """mean valid 100 / (sigma' - sigma) |f(s, a + sigma' z, sigma') - fbar(s, a + sigma z, sigma)|^2, a scalar.
+
+    sigma < sigma' are the noise levels n and n + 1, and z is one draw for both.
+
+    Args:
+        levels: number of noise levels, `[]`; n is uniform over 0..levels - 2.
+    """
+    less, more = random_neighbours(noise, batch.rewards.shape, levels)
+    z = noise.actions(batch.rewards.shape)
+    online, slow = (view.actor_onestep.given(batch.observations) for view in (nets.online, nets.target))
+    student = consistency_function(online, batch.actions + more * z, more)
+    teacher = consistency_function(slow, batch.actions + less * z, less)
+    error = (100 / (more - less) * (student - teacher).square()).mean(-1)
+    return (batch.valid * error).mean()
+
+
+@loss_term(trains="critic")
+def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: CACConfig) -> Loss:
+    """sum_e (Q_e(s, a) - y)^2, y = r + gamma min_e Qbar_e(s', a'), a' from the slow actor."""
+    next_q = best_next_value(nets, batch, noise, _actor(cfg), cfg.max_q_backup, cfg.q_agg, cfg.rho)
+    target = batch.rewards + batch.discounts * next_q
+    if cfg.q_norm:
+        target = target / (target.std(correction=0) + 1e-6)
+    loss, metrics = regress_critic(nets, batch, target)
+    return cfg.ensemble * loss, metrics
+
+
+@loss_term(trains="actor_onestep")
+def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: CACConfig) -> Loss:
+    """Consistency on the data - eta Q_i(s, a) / |Q_j|, with gradient through every step of the sampler."""
+    levels = curriculum(nets.updates["actor_onestep"], cfg.curriculum_steps)
+    bc_loss = consistency_loss(nets, batch, noise, levels)
+    actions = _actor(cfg)(nets.online, batch.observations, noise)
+    q_loss = maximise_either_q(nets, batch, actions, noise)
+    return bc_loss + cfg.eta * q_loss, {"bc_loss": bc_loss, "q_loss": q_loss, "levels": levels.float()}
+
+
+@final
+class CAC(OfflineAlgorithm):
+    """Consistency actor-critic: a consistency policy, and backpropagation of Q through it."""
+
+    Config, losses = CACConfig, (critic_loss, actor_loss)
+    act_with = explore_with = ("critic",)
+
+    @classmethod
+    def schedule(cls, step: int, cfg: Any) -> Step:
+        return critic_then_actor(step, cfg)
+
+    @staticmethod
+    def networks(cfg: CACConfig, tau: float) -> dict[str, Network]:
+        return backpropagated_networks(cfg, tau, "actor_onestep")
+
+    @staticmethod
+    def sampler(cfg: CACConfig) -> Sampler:
+        return softmax_of(_actor(cfg), cfg)

@@ -1,0 +1,76 @@
+"""Diffusion-QL: a diffusion policy that climbs Q by backpropagation through its denoising.
+
+Wang, Hunt, Zhou, "Diffusion Policies as an Expressive Policy Class for Offline Reinforcement Learning",
+https://arxiv.org/abs/2208.06193
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+from flowpolicies.algorithms.base import OfflineAlgorithm
+from flowpolicies.algorithms.config import (
+    BackpropagatedConfig,
+    backpropagated_networks,
+    critic_then_actor,
+    softmax_of,
+)
+from flowpolicies.core import Batch, Loss, Network, Networks, Noise, Step, loss_term
+from flowpolicies.flows import BetaSchedule, Diffusion
+from flowpolicies.losses import best_next_value, denoising, maximise_either_q, regress_critic
+from flowpolicies.samplers import Denoise, Sampler
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DiffusionQLConfig(BackpropagatedConfig):
+    """Hyperparameters of Diffusion-QL."""
+
+    diffusion_steps: int = 5
+    """Noise levels T."""
+    beta_schedule: BetaSchedule = "vp"
+    """How noise grows with the level."""
+
+
+def _actor(cfg: DiffusionQLConfig) -> Sampler:
+    return Denoise(steps=cfg.diffusion_steps, schedule=cfg.beta_schedule, first_index=0, rule="posterior")
+
+
+@loss_term(trains="critic")
+def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DiffusionQLConfig) -> Loss:
+    """sum_e (Q_e(s, a) - r - gamma min_e Qbar_e(s', a'))^2, a' from the slow actor."""
+    next_q = best_next_value(nets, batch, noise, _actor(cfg), cfg.max_q_backup, cfg.q_agg, cfg.rho)
+    loss, metrics = regress_critic(nets, batch, batch.rewards + batch.discounts * next_q)
+    return cfg.ensemble * loss, metrics
+
+
+@loss_term(trains="actor_diffusion")
+def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DiffusionQLConfig) -> Loss:
+    """|eps_hat(s, x_t, t) - eps|^2 - eta Q_i(s, a) / |Q_j|, with gradient through every step of the sampler."""
+    diffusion = Diffusion(cfg.diffusion_steps, cfg.beta_schedule, 0)
+    bc_loss = denoising(nets.online.actor_diffusion, batch, noise, diffusion)
+    actions = _actor(cfg)(nets.online, batch.observations, noise)
+    q_loss = maximise_either_q(nets, batch, actions, noise)
+    return bc_loss + cfg.eta * q_loss, {"bc_loss": bc_loss, "q_loss": q_loss}
+
+
+@final
+class DiffusionQL(OfflineAlgorithm):
+    """Diffusion-QL: a diffusion policy, and backpropagation of Q through its denoising."""
+
+    name = "diffusion_ql"
+    Config, losses = DiffusionQLConfig, (critic_loss, actor_loss)
+    act_with = explore_with = ("critic",)
+
+    @classmethod
+    def schedule(cls, step: int, cfg: Any) -> Step:
+        return critic_then_actor(step, cfg)
+
+    @staticmethod
+    def networks(cfg: DiffusionQLConfig, tau: float) -> dict[str, Network]:
+        return backpropagated_networks(cfg, tau, "actor_diffusion")
+
+    @staticmethod
+    def sampler(cfg: DiffusionQLConfig) -> Sampler:
+        return softmax_of(_actor(cfg), cfg)

@@ -1,0 +1,106 @@
+"""IDQL: implicit Q-learning beside a diffusion that imitates the data; acting is the best of its samples.
+
+Hansen-Estruch et al., "IDQL: Implicit Q-Learning as an Actor-Critic Method with Diffusion Policies",
+https://arxiv.org/abs/2304.10573
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Literal, final
+
+from torch import Tensor
+
+from flowpolicies.algorithms.base import OfflineAlgorithm
+from flowpolicies.algorithms.config import DiffusionConfig, critic, denoise
+from flowpolicies.core import Batch, Draw, Loss, Network, Networks, Noise, Step, loss_term
+from flowpolicies.losses import QAggregation, denoising, iql_critic_loss, iql_value_loss
+from flowpolicies.networks import InputNormValue, ResidualNoisePrediction
+from flowpolicies.samplers import Sampler, best_of
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class IDQLConfig(DiffusionConfig):
+    """Hyperparameters of IDQL."""
+
+    first_index: ClassVar[Literal[0, 1]] = 0
+
+    actor_hidden_dims: tuple[int, ...] = (256, 256, 256)
+    """Width of each residual block of the actor, all the same."""
+    actor_layer_norm: bool = True
+    """LayerNorm at the beginning of each residual block."""
+    value_hidden_dims: tuple[int, ...] = (256, 256)
+    """Hidden widths of critics and value."""
+    value_layer_norm: bool = False
+    """LayerNorm after each activation of the critics; the value has one, on its input, in any case."""
+    q_agg: QAggregation = "min"
+    """How the target critics become the value's target."""
+    expectile: float = 0.7
+    """Level kappa of the expectile regression of V (0.9 on antmaze)."""
+    dropout: float = 0.1
+    """Share of what a residual block reads that is set to 0, in training only."""
+    ema: float = 0.999
+    """Decay of the slow actor, which acts."""
+    decay_updates: int | None = 3_000_000
+    """Cosine decay of the actor's learning rate to 0 over so many updates; None: constant."""
+    weight_decay: float = 1e-4
+    """Decoupled weight decay of the actor."""
+    num_samples: int = 64
+    """Candidates N per action, ranked by min_e Qbar_e."""
+
+
+def dropout_masks(noise: Noise, shape: tuple[int, ...], rate: float) -> Tensor:
+    """0 with probability `rate`, otherwise 1 / (1 - rate)."""
+    u = noise.draw(Draw("uniform", shape))
+    return (u >= rate).to(u.dtype) / (1 - rate)
+
+
+@loss_term(trains="actor_diffusion")
+def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IDQLConfig) -> Loss:
+    """mean_b sum_i (eps_hat(s, x_t, t) - eps)_i^2, with dropout."""
+    blocks, width = len(cfg.actor_hidden_dims), cfg.actor_hidden_dims[0]
+    masks = dropout_masks(noise, (*batch.rewards.shape, blocks, width), cfg.dropout)
+    network = lambda s, x, t: nets.online.actor_diffusion(s, x, t, masks)  # noqa: E731
+    return batch.actions.shape[-1] * denoising(network, batch, noise, cfg.diffusion), {}
+
+
+@loss_term(trains="value")
+def value_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IDQLConfig) -> Loss:
+    """L_kappa(min_e Qbar_e(s, a) - V(s))."""
+    return iql_value_loss(nets, batch, cfg.expectile, cfg.q_agg, cfg.rho)
+
+
+@loss_term(trains="critic")
+def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IDQLConfig) -> Loss:
+    """(Q_e(s, a) - r - gamma V(s'))^2."""
+    return iql_critic_loss(nets, batch)
+
+
+@final
+class IDQL(OfflineAlgorithm):
+    """Implicit diffusion Q-learning: the best of N samples of a behaviour diffusion."""
+
+    Config, losses = IDQLConfig, (actor_loss, value_loss, critic_loss)
+    act_with = explore_with = ("critic", "actor_diffusion")
+
+    @classmethod
+    def schedule(cls, step: int, cfg: Any) -> Step:
+        """One after the other: the critics see the updated value. Slow copies move towards the updated weights."""
+        return Step((("actor",), ("value",), ("critic",)), lagged=False)
+
+    @staticmethod
+    def networks(cfg: IDQLConfig, tau: float) -> dict[str, Network]:
+        actor = partial(ResidualNoisePrediction, hidden_dims=cfg.actor_hidden_dims, layer_norm=cfg.actor_layer_norm)
+        return {
+            "critic": critic(cfg, tau, activation="relu"),
+            "value": Network(partial(InputNormValue, hidden_dims=cfg.value_hidden_dims)),
+            "actor_diffusion": Network(
+                actor, 1 - cfg.ema, decay_updates=cfg.decay_updates, weight_decay=cfg.weight_decay
+            ),
+        }
+
+    @staticmethod
+    def sampler(cfg: IDQLConfig) -> Sampler:
+        return best_of(denoise(cfg, "direct"), cfg.num_samples, score="min")

@@ -1,0 +1,130 @@
+"""Implicit Q-learning with a Gaussian policy, by advantage-weighted regression or by climbing Q.
+
+Kostrikov, Nair, Levine, "Offline Reinforcement Learning with Implicit Q-Learning", https://arxiv.org/abs/2110.06169, in
+the form of FQL's code. The second policy loss is DDPG+BC of Park et al., "Is Value Learning Really the Main Bottleneck
+in Offline RL?".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from flowpolicies.algorithms.base import OfflineAlgorithm
+from flowpolicies.algorithms.config import CriticConfig, critic, gaussian, value
+from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
+from flowpolicies.losses import (
+    QAggregation,
+    advantage_weights,
+    aggregate,
+    gaussian_log_prob,
+    iql_critic_loss,
+    iql_value_loss,
+    maximise_q,
+)
+from flowpolicies.samplers import Gaussian, Sampler
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImplicitConfig(CriticConfig):
+    """Abstract: what the two variants share."""
+
+    q_agg: QAggregation = "min"
+    """How the critics become one value, in the value's target and in the policy's loss."""
+    expectile: float = 0.9
+    """Level kappa of the expectile regression of V."""
+    critic_weight: float = 2.0
+    """Weight of the critic loss. FQL's code sums over its two critics, which is twice the mean."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class IQLConfig(ImplicitConfig):
+    """Hyperparameters of IQL."""
+
+    alpha: float = 10.0
+    """Inverse temperature of the advantage weights (the paper's beta); 0 is behaviour cloning."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class IQLDDPGBCConfig(ImplicitConfig):
+    """Hyperparameters of IQL with DDPG+BC."""
+
+    alpha: float = 10.0
+    """Weight of behaviour cloning."""
+
+
+@loss_term(trains="value")
+def value_loss(nets: Networks, batch: Batch, noise: Noise, cfg: ImplicitConfig) -> Loss:
+    """L_kappa(agg Qbar(s, a) - V(s))."""
+    return iql_value_loss(nets, batch, cfg.expectile, cfg.q_agg, cfg.rho)
+
+
+@loss_term(trains="critic")
+def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: ImplicitConfig) -> Loss:
+    """(Q(s, a) - r - gamma V(s'))^2."""
+    loss, metrics = iql_critic_loss(nets, batch)
+    return cfg.critic_weight * loss, metrics
+
+
+@loss_term(trains="actor")
+def awr_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IQLConfig) -> Loss:
+    """-min(exp(alpha (agg Q(s, a) - V(s))), 100) log N(a; mu(s), I)."""
+    q = aggregate(nets.frozen.critic(batch.observations, batch.actions), cfg.q_agg, cfg.rho)
+    advantages = q - nets.frozen.value(batch.observations)
+    mean, log_std = nets.online.actor(batch.observations)
+    log_probs = gaussian_log_prob((mean, log_std), batch.actions)
+    loss = -(batch.valid * advantage_weights(advantages, cfg.alpha) * log_probs).mean()
+    return loss, {"advantage": advantages.mean(), "log_prob": log_probs.mean()}
+
+
+@loss_term(trains="actor")
+def ddpgbc_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IQLDDPGBCConfig) -> Loss:
+    """-agg Q(s, clip(mu(s))) / mean |Q| - alpha log N(a; mu(s), I)."""
+    mean, log_std = nets.online.actor(batch.observations)
+    q_loss = maximise_q(nets, batch, mean, normalize=True, q_agg=cfg.q_agg, rho=cfg.rho)
+    log_probs = gaussian_log_prob((mean, log_std), batch.actions)
+    loss = q_loss - cfg.alpha * (batch.valid * log_probs).mean()
+    return loss, {"q_loss": q_loss, "log_prob": log_probs.mean()}
+
+
+def _networks(cfg: ImplicitConfig, tau: float) -> dict[str, Network]:
+    return {"critic": critic(cfg, target_rate=tau), "value": value(cfg), "actor": gaussian(cfg)}
+
+
+@final
+class IQL(OfflineAlgorithm):
+    """Implicit Q-learning: expectile values, and a Gaussian fitted to the data by its advantages."""
+
+    Config, losses = IQLConfig, (value_loss, critic_loss, awr_loss)
+    parity = ("iql_a",)
+    networks = staticmethod(_networks)
+
+    @staticmethod
+    def sampler(cfg: IQLConfig) -> Sampler:
+        return Gaussian(temperature=0.0)
+
+    @staticmethod
+    def explorer(cfg: IQLConfig) -> Sampler:
+        return Gaussian()
+
+
+@final
+class IQLDDPGBC(OfflineAlgorithm):
+    """Implicit Q-learning whose Gaussian climbs Q and clones the data.
+
+    The policy loss is that of https://arxiv.org/abs/2406.09329.
+    """
+
+    name = "iql_ddpgbc"
+    Config, losses = IQLDDPGBCConfig, (value_loss, critic_loss, ddpgbc_loss)
+    networks = staticmethod(_networks)
+
+    @staticmethod
+    def sampler(cfg: IQLDDPGBCConfig) -> Sampler:
+        return Gaussian(temperature=0.0)
+
+    @staticmethod
+    def explorer(cfg: IQLDDPGBCConfig) -> Sampler:
+        return Gaussian()

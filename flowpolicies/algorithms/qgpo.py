@@ -1,0 +1,121 @@
+"""QGPO: a behaviour diffusion guided by the gradient of a learnt energy of noisy actions.
+
+Lu et al., "Contrastive Energy Prediction for Exact Energy-Guided Diffusion Sampling in Offline Reinforcement Learning",
+https://arxiv.org/abs/2304.12824
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, final
+
+from torch import Tensor
+
+from flowpolicies.algorithms.base import OfflineAlgorithm
+from flowpolicies.algorithms.config import CriticConfig, critic
+from flowpolicies.core import Batch, Loss, Network, Networks, Noise, Step, loss_term
+from flowpolicies.flows import noise_level, trained_times
+from flowpolicies.losses import QAggregation, aggregate, contrastive_energy, soft_td_loss
+from flowpolicies.networks import NoisyValue, UNet
+from flowpolicies.samplers import DPMSolver, EnergyGuided, Sampler, repeat
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class QGPOConfig(CriticConfig):
+    """Hyperparameters of QGPO."""
+
+    actor_hidden_dims: tuple[int, ...] = (512, 256, 128)
+    """Widths of the behaviour's U-net, on the way down."""
+    value_hidden_dims: tuple[int, ...] = (256, 256, 256)
+    """Hidden widths of the critics."""
+    value_layer_norm: bool = False
+    """LayerNorm after each activation of the critics."""
+    energy_hidden_dims: tuple[int, ...] = (256, 256, 256, 256)
+    """Hidden widths of the energy."""
+    q_agg: QAggregation = "min"
+    """How the critics become one value."""
+    alpha: float = 3.0
+    """Inverse temperature of the policy: it aims at behaviour times exp(alpha Q)."""
+    q_alpha: float = 1.0
+    """Inverse temperature of the next state's value."""
+    guidance_scale: float = 1.0
+    """s_g, the strength of the guidance; 1 is what the energy was trained for, 0 the behaviour (up to 10)."""
+    num_samples: int = 16
+    """Actions M per state, of the behaviour (32 on antmaze)."""
+    solver_steps: int = 15
+    """Evaluations of the solver when acting."""
+    support_steps: int = 15
+    """Evaluations of the solver for each of the M actions."""
+    pretrain_steps: int = 600_000
+    """Updates of the behaviour alone, before anything else."""
+    critic_steps: int = 500_000
+    """Updates of critic and energy after that; from then on only the energy is trained."""
+    actor_learning_rate: float | None = 1e-4
+    """Of the behaviour; None: the algorithm's."""
+
+
+def sample_support(nets: Networks, observations: Tensor, noise: Noise, cfg: QGPOConfig) -> Tensor:
+    """M actions of each state from the unguided behaviour, `[B, M, A]`."""
+    return DPMSolver(steps=cfg.support_steps)(nets.frozen, repeat(observations, cfg.num_samples), noise)
+
+
+@loss_term(trains="actor_diffusion")
+def behaviour_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QGPOConfig) -> Loss:
+    """sum_i (eps_hat(s, x_t, t) - z)_i^2, x_t = alpha(t) a + sigma(t) z."""
+    t, z = trained_times(noise.times(batch.rewards.shape)), noise.actions(batch.rewards.shape)
+    level = noise_level(t)
+    eps = nets.online.actor_diffusion(batch.observations, level.alpha * batch.actions + level.sigma * z, t)
+    return (batch.valid * (eps - z).square().sum(-1)).mean(), {}
+
+
+@loss_term(trains="critic")
+def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QGPOConfig) -> Loss:
+    """(Q(s, a) - r - gamma sum_j w_j Qbar(s', a'_j))^2, w = softmax(q_alpha Qbar(s', a')) over the support."""
+    actions = sample_support(nets, batch.next_observations, noise, cfg)
+    return soft_td_loss(nets, batch, actions, cfg.q_alpha, cfg.q_agg, cfg.rho)
+
+
+@loss_term(trains="inner_value")
+def energy_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QGPOConfig) -> Loss:
+    """-sum_j softmax_j(alpha Qbar(s, a_j)) log softmax_j f(s, x_t^j, t): one t for the M actions, noise for each."""
+    observations = repeat(batch.observations, cfg.num_samples)
+    actions = sample_support(nets, batch.observations, noise, cfg)
+    q = aggregate(nets.target.critic(observations, actions), cfg.q_agg, cfg.rho)
+    t = repeat(trained_times(noise.times(batch.rewards.shape)), cfg.num_samples)
+    level, z = noise_level(t), noise.actions(actions.shape[:-1])
+    f = nets.online.inner_value(observations, level.alpha * actions + level.sigma * z, t)
+    return contrastive_energy(f, q, cfg.alpha).mean(), {"q_spread": q.std(-1, correction=0).mean()}
+
+
+@final
+class QGPO(OfflineAlgorithm):
+    """Q-guided policy optimisation: a behaviour diffusion, bent when acting by the gradient of a contrastive energy."""
+
+    Config, losses = QGPOConfig, (behaviour_loss, critic_loss, energy_loss)
+
+    @classmethod
+    def schedule(cls, step: int, cfg: Any) -> Step:
+        """The behaviour alone; then, on its samples, critic and energy; then the energy alone."""
+        if step < cfg.pretrain_steps:
+            return Step((("behaviour",),), (), lagged=False)
+        if step < cfg.pretrain_steps + cfg.critic_steps:
+            return Step((("critic",), ("energy",)), lagged=False)
+        return Step((("energy",),), (), lagged=False)
+
+    @staticmethod
+    def networks(cfg: QGPOConfig, tau: float) -> dict[str, Network]:
+        time: dict[str, Any] = {"time_embedding": "gaussian_fourier", "time_dim": 32, "time_hidden_dims": (32,)}
+        body: dict[str, Any] = {"activation": "silu", "initialization": "torch"}
+        energy = partial(NoisyValue, hidden_dims=cfg.energy_hidden_dims, **body, **time)
+        behaviour = Network(partial(UNet, hidden_dims=cfg.actor_hidden_dims), learning_rate=cfg.actor_learning_rate)
+        return {
+            "actor_diffusion": behaviour,
+            "critic": critic(cfg, tau, activation="relu", initialization="torch"),
+            "inner_value": Network(energy),
+        }
+
+    @staticmethod
+    def sampler(cfg: QGPOConfig) -> Sampler:
+        return EnergyGuided(guidance_scale=cfg.guidance_scale, steps=cfg.solver_steps)

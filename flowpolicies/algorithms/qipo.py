@@ -1,0 +1,142 @@
+"""QIPO: behaviour cloning of a flow, weighted by exp(beta Q) over a few actions per state.
+
+Zhang et al., "Energy-Weighted Flow Matching for Offline Reinforcement Learning", https://arxiv.org/abs/2503.04975
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, final
+
+import torch
+from torch import Tensor
+
+from flowpolicies.algorithms.base import OfflineAlgorithm
+from flowpolicies.algorithms.config import CriticConfig, critic, velocity
+from flowpolicies.core import Batch, Loss, Network, Networks, Noise, Step, View, loss_term
+from flowpolicies.losses import aggregate, flow_matching, flow_matching_loss, soft_td_loss, support_weights
+from flowpolicies.samplers import Integrate, Sampler, repeat
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupportConfig(CriticConfig):
+    """Abstract: what the two forms share."""
+
+    support: ClassVar[Literal["frozen", "target"]]
+    """Whose samples the support is: the policy's, or its slow copy's, which is the policy of the last renewal."""
+
+    beta: float = 1.0
+    """Inverse temperature: the policy aims at behaviour times exp(beta Q)."""
+    num_samples: int = 4
+    """Actions M per state, beside that of the data."""
+    flow_steps: int = 10
+    """Euler steps of the flow."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class QIPOConfig(SupportConfig):
+    """Hyperparameters of QIPO in its data-only form."""
+
+    support: ClassVar = "frozen"
+
+    normalize_weights: bool = False
+    """Multiply the weights by M + 1, so that equal values give behaviour cloning and not a (M + 1)th of it."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class QIPOFullConfig(SupportConfig):
+    """Hyperparameters of QIPO over the full support."""
+
+    support: ClassVar = "target"
+
+    num_samples: int = 16
+    """Actions M per state, beside that of the data (16 to 64)."""
+    pretrain_steps: int = 250_000
+    """Updates of the behaviour flow alone, before anything else."""
+    critic_warmup: int = 250_000
+    """Updates of the critic alone, after that."""
+    renew_every: int = 100_000
+    """Updates between two renewals of the support; each multiplies the policy by another exp(beta Q)."""
+
+
+def sample_support(nets: Networks, observations: Tensor, noise: Noise, cfg: SupportConfig) -> Tensor:
+    """M actions of each state, `[B, M, A]`."""
+    policy: View = getattr(nets, cfg.support)
+    return Integrate(steps=cfg.flow_steps)(policy, repeat(observations, cfg.num_samples), noise)
+
+
+def weighted_support(nets: Networks, batch: Batch, noise: Noise, cfg: SupportConfig) -> tuple[Tensor, Tensor]:
+    """The action of the data and M more, `[B, M + 1, A]`, and their weights softmax(beta Q), `[B, M + 1]`; constant."""
+    samples = sample_support(nets, batch.observations, noise, cfg)
+    actions = torch.cat([batch.actions.unsqueeze(-2), samples], -2)
+    q = nets.frozen.critic(repeat(batch.observations, cfg.num_samples + 1), actions)
+    return actions, support_weights(aggregate(q, cfg.q_agg, cfg.rho), cfg.beta)
+
+
+@loss_term(trains="critic")
+def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: SupportConfig) -> Loss:
+    """(Q(s, a) - r - gamma sum_j w_j Qbar(s', a'_j))^2, w = softmax(beta Qbar(s', a')) over M actions."""
+    actions = sample_support(nets, batch.next_observations, noise, cfg)
+    return soft_td_loss(nets, batch, actions, cfg.beta, cfg.q_agg, cfg.rho)
+
+
+@loss_term(trains="actor_flow")
+def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QIPOConfig) -> Loss:
+    """w_0 |v(s, x_t, t) - (a - x_0)|^2: the action of the data, weighted against M others."""
+    weights = weighted_support(nets, batch, noise, cfg)[1][..., 0]
+    scale = cfg.num_samples + 1 if cfg.normalize_weights else 1
+    return flow_matching(nets.online.actor_flow, batch, noise, scale * weights), {"weight": weights.mean()}
+
+
+@loss_term(trains="actor_flow")
+def support_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QIPOFullConfig) -> Loss:
+    """sum_j w_j |v(s, x_t^j, t_j) - (a_j - x_0^j)|^2, the action of the data and M others."""
+    actions, weights = weighted_support(nets, batch, noise, cfg)
+    observations, valid = repeat(batch.observations, cfg.num_samples + 1), batch.valid.unsqueeze(-1)
+    members = batch._replace(observations=observations, actions=actions, valid=valid)
+    loss = flow_matching(nets.online.actor_flow, members, noise, (cfg.num_samples + 1) * weights)
+    return loss, {"weight": weights[..., 0].mean()}
+
+
+@final
+class QIPO(OfflineAlgorithm):
+    """Q-weighted flow matching: each action of the data counts by exp(beta Q), against others of its state."""
+
+    Config, losses = QIPOConfig, (critic_loss, actor_loss)
+
+    @staticmethod
+    def networks(cfg: QIPOConfig, tau: float) -> dict[str, Network]:
+        return {"critic": critic(cfg, target_rate=tau), "actor_flow": velocity(cfg)}
+
+    @staticmethod
+    def sampler(cfg: QIPOConfig) -> Sampler:
+        return Integrate(steps=cfg.flow_steps)
+
+
+@final
+class QIPOFull(OfflineAlgorithm):
+    """Q-weighted iterative policy optimisation: the flow's own samples count too, and are renewed from time to time."""
+
+    name = "qipo_full"
+    Config, losses = QIPOFullConfig, (flow_matching_loss, critic_loss, support_loss)
+
+    @classmethod
+    def schedule(cls, step: int, cfg: Any) -> Step:
+        """The flow alone, the critic alone, then both; the copy of the flow is that of the last renewal."""
+        main = step - cfg.pretrain_steps - cfg.critic_warmup
+        if step < cfg.pretrain_steps:
+            return Step((("flow_matching",),), ("actor_flow",), lagged=False)
+        if main < 0:
+            return Step((("critic",),), ("critic",), lagged=False)
+        renews = (main + 1) % cfg.renew_every == 0
+        return Step((("critic", "support"),), None if renews else ("critic",), lagged=False)
+
+    @staticmethod
+    def networks(cfg: QIPOFullConfig, tau: float) -> dict[str, Network]:
+        return {"critic": critic(cfg, target_rate=tau), "actor_flow": velocity(cfg, target_rate=1.0)}
+
+    @staticmethod
+    def sampler(cfg: QIPOFullConfig) -> Sampler:
+        return Integrate(steps=cfg.flow_steps)

@@ -1,0 +1,125 @@
+"""ReBRAC: TD3 with behaviour cloning in actor and critic, as in FQL's code, and as in QAM's.
+
+Tarasov et al., "Revisiting the Minimalist Approach to Offline Reinforcement Learning",
+https://arxiv.org/abs/2305.09836
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+from flowpolicies.algorithms.base import OfflineAlgorithm
+from flowpolicies.algorithms.config import CriticConfig, critic, gaussian
+from flowpolicies.core import Batch, Loss, Network, Networks, Noise, Step, loss_term
+from flowpolicies.losses import QAggregation, aggregate, maximise_q, regress_critic
+from flowpolicies.samplers import Gaussian, Perturbed, Sampler
+
+
+@dataclass(frozen=True, kw_only=True)
+class PenalisedConfig(CriticConfig):
+    """Abstract: what the two forms share."""
+
+    alpha_actor: float = 0.0
+    """Weight of |mu(s) - a|^2 in the actor's loss, against a Q of size 1 (the authors use 0.01 to 1)."""
+    alpha_critic: float = 0.0
+    """Weight of |a' - a'_data|^2, which is taken off the next value."""
+    actor_noise: float = 0.2
+    """Standard deviation of the noise that is added to actions, in targets and when collecting."""
+    actor_noise_clip: float = 0.5
+    """Largest noise of a coordinate."""
+    actor_freq: int = 2
+    """The target copies move in every so-manieth update; in `rebrac` only those train the actor."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ReBRACConfig(PenalisedConfig):
+    """Hyperparameters of ReBRAC."""
+
+    q_agg: QAggregation = "min"
+    """How the critics become one value, in the target and in the actor's loss."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ReBRACQAMConfig(PenalisedConfig):
+    """Hyperparameters of ReBRAC in the form of QAM's code."""
+
+    ensemble: int = 10
+    """Number of critics K."""
+    rho: float = 0.5
+    """Pessimism, in the target and in the actor's loss: mean - rho * std (the authors use 0 on humanoidmaze)."""
+
+
+def _perturbed(cfg: PenalisedConfig) -> Sampler:
+    return Perturbed(std=cfg.actor_noise, clip=cfg.actor_noise_clip)
+
+
+# The authors' joint Adam steps the actor in every update. Where its own term is not due its gradient is zero, and its
+# momentum moves it on: that is why this term names it.
+@loss_term(trains=("critic", "actor"))
+def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: PenalisedConfig) -> Loss:
+    """(Q(s, a) - r - gamma (agg Qbar(s', a') - alpha_critic |a' - a'_data|^2))^2, a' the slow actor's, perturbed."""
+    next_actions = _perturbed(cfg)(nets.target, batch.next_observations, noise)
+    penalty = (next_actions - batch.next_actions).square().sum(-1)
+    next_q = aggregate(nets.target.critic(batch.next_observations, next_actions), cfg.q_agg, cfg.rho)
+    target = batch.rewards + batch.discounts * (next_q - cfg.alpha_critic * penalty)
+    loss, metrics = regress_critic(nets, batch, target)
+    return loss, metrics | {"penalty": penalty.mean()}
+
+
+@loss_term(trains="actor")
+def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: PenalisedConfig) -> Loss:
+    """-agg Q(s, mu(s)) / mean |Q| + alpha_actor |mu(s) - a|^2."""
+    mean, _ = nets.online.actor(batch.observations)
+    q_loss = maximise_q(nets, batch, mean, normalize=True, q_agg=cfg.q_agg, rho=cfg.rho)
+    bc_loss = (batch.valid * (mean - batch.actions).square().sum(-1)).mean()
+    return q_loss + cfg.alpha_actor * bc_loss, {"q_loss": q_loss, "bc_loss": bc_loss}
+
+
+def _networks(cfg: PenalisedConfig, tau: float) -> dict[str, Network]:
+    return {"critic": critic(cfg, target_rate=tau), "actor": gaussian(cfg, target_rate=tau, tanh_mean=True)}
+
+
+@final
+class ReBRAC(OfflineAlgorithm):
+    """TD3 with behaviour cloning in actor and critic; the actor is trained in every second update."""
+
+    Config, losses = ReBRACConfig, (critic_loss, actor_loss)
+    parity = ("rebrac_a",)
+    uses_next_actions = True
+    networks = staticmethod(_networks)
+
+    @classmethod
+    def schedule(cls, step: int, cfg: Any) -> Step:
+        """Every `actor_freq`-th update is whole; the others train the critic only."""
+        return Step((("critic", "actor"),)) if (step + 1) % cfg.actor_freq == 0 else Step((("critic",),), moves=())
+
+    @staticmethod
+    def sampler(cfg: ReBRACConfig) -> Sampler:
+        return Gaussian(temperature=0.0)
+
+    @staticmethod
+    def explorer(cfg: ReBRACConfig) -> Sampler:
+        return _perturbed(cfg)
+
+
+@final
+class ReBRACQAM(OfflineAlgorithm):
+    """ReBRAC as in QAM's code: ten critics, an actor trained in every update, targets that move in every second."""
+
+    name = "rebrac_qam"
+    Config, losses = ReBRACQAMConfig, (critic_loss, actor_loss)
+    parity = ("qam_rebrac_a",)
+    uses_next_actions = True
+    networks = staticmethod(_networks)
+
+    @classmethod
+    def schedule(cls, step: int, cfg: Any) -> Step:
+        """The target copies stay where they are, but in every `actor_freq`-th update."""
+        return Step((("critic", "actor"),), moves=None if (step + 1) % cfg.actor_freq == 0 else ())
+
+    @staticmethod
+    def sampler(cfg: ReBRACQAMConfig) -> Sampler:
+        return _perturbed(cfg)

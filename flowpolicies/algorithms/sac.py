@@ -1,0 +1,125 @@
+"""Soft actor-critic, and RLPD, which is SAC on batches of half prior data.
+
+Haarnoja et al., "Soft Actor-Critic Algorithms and Applications", https://arxiv.org/abs/1812.05905, in the form of FQL's
+code; Ball et al., "Efficient Online Reinforcement Learning with Offline Data", in the form of QAM's code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from flowpolicies.algorithms.base import OfflineAlgorithm
+from flowpolicies.algorithms.config import CriticConfig, critic, gaussian
+from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
+from flowpolicies.losses import (
+    QAggregation,
+    aggregate,
+    maximise_q,
+    regress_critic,
+    soft_policy_loss,
+    squashed_log_prob,
+    squashed_sample,
+)
+from flowpolicies.networks import Temperature
+from flowpolicies.samplers import Sampler, TanhGaussian
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftConfig(CriticConfig):
+    """Abstract: what the two forms share."""
+
+    target_entropy_multiplier: float = 0.5
+    """The policy's entropy is held at minus this, times the dimension of the action (chunk)."""
+    entropy_backup: float = 0.0
+    """Weight of the entropy in the target: 1 is the paper's soft value, 0 the authors' choice with prior data."""
+    bc_alpha: float = 0.0
+    """Weight of behaviour cloning; 0: none."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SACConfig(SoftConfig):
+    """Hyperparameters of SAC."""
+
+    q_agg: QAggregation = "min"
+    """How the target critics become one value. The actor climbs mean - rho * std whatever this is."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RLPDConfig(SoftConfig):
+    """Hyperparameters of RLPD."""
+
+    ensemble: int = 10
+    """Number of critics K."""
+    rho: float = 0.5
+    """Pessimism, in the target and in the actor's loss: mean - rho * std (the authors use 0 on humanoidmaze)."""
+
+
+@loss_term(trains="critic")
+def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: SoftConfig) -> Loss:
+    """(Q(s, a) - r - gamma (agg Qbar(s', a') - entropy_backup alpha log pi(a' | s')))^2, a' ~ pi."""
+    mean, log_std = nets.frozen.actor(batch.next_observations)
+    next_actions, log_probs = squashed_sample((mean, log_std), noise.actions(batch.rewards.shape))
+    next_q = aggregate(nets.target.critic(batch.next_observations, next_actions), cfg.q_agg, cfg.rho)
+    next_value = next_q - cfg.entropy_backup * nets.frozen.temperature() * log_probs
+    return regress_critic(nets, batch, batch.rewards + batch.discounts * next_value)
+
+
+@loss_term(trains=("actor", "temperature"))
+def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: SoftConfig) -> Loss:
+    """alpha log pi(a' | s) - (mean - rho std)_e Q_e(s, a') - bc_alpha log pi(a | s), a' ~ pi; alpha (H - H_target)."""
+    mean, log_std = nets.online.actor(batch.observations)
+    actions, log_probs = squashed_sample((mean, log_std), noise.actions(batch.rewards.shape))
+    q_loss = maximise_q(nets, batch, actions, rho=cfg.rho)
+    target_entropy = -cfg.target_entropy_multiplier * batch.actions.shape[-1]
+    loss, metrics = soft_policy_loss(nets, q_loss, log_probs, target_entropy)
+    bc_loss = -(batch.valid * squashed_log_prob((mean, log_std), batch.actions)).mean()
+    return loss + cfg.bc_alpha * bc_loss, metrics | {"bc_loss": bc_loss}
+
+
+@final
+class SAC(OfflineAlgorithm):
+    """Soft actor-critic, on the union of dataset and experience."""
+
+    Config, losses = SACConfig, (critic_loss, actor_loss)
+
+    @staticmethod
+    def networks(cfg: SACConfig, tau: float) -> dict[str, Network]:
+        return {
+            "critic": critic(cfg, target_rate=tau),
+            "actor": gaussian(cfg, state_dependent_std=True),
+            "temperature": Network(Temperature),
+        }
+
+    @staticmethod
+    def sampler(cfg: SACConfig) -> Sampler:
+        return TanhGaussian(temperature=0.0)
+
+    @staticmethod
+    def explorer(cfg: SACConfig) -> Sampler:
+        return TanhGaussian()
+
+
+@final
+class RLPD(OfflineAlgorithm):
+    """Soft actor-critic with ten critics, online from the first step, on batches of half prior data.
+
+    https://arxiv.org/abs/2302.02948
+    """
+
+    Config, losses = RLPDConfig, (critic_loss, actor_loss)
+    offline_share = 0.5
+
+    @staticmethod
+    def networks(cfg: RLPDConfig, tau: float) -> dict[str, Network]:
+        return {
+            "critic": critic(cfg, target_rate=tau),
+            "actor": gaussian(cfg, state_dependent_std=True, head_scale=1.0, log_std_bounds=(-20.0, 2.0)),
+            "temperature": Network(Temperature),
+        }
+
+    @staticmethod
+    def sampler(cfg: RLPDConfig) -> Sampler:
+        return TanhGaussian()

@@ -1,0 +1,148 @@
+"""`flowpolicies reproduce`: the runs of published tables."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, final
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from flowpolicies.cli.command import Command
+from flowpolicies.training.callbacks import say
+from flowpolicies.training.files import atomic_write, csv_text
+from flowpolicies.training.jobs import Job, Outcome, run_side_by_side
+from flowpolicies.training.reproduce import PublishedTable, Run, collect, load_table, plan
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ReproduceTable(Command):
+    """Run a published table again: every algorithm, task and seed with the authors' hyperparameters.
+
+    What is done is not run again, and an interrupted run goes on from its last checkpoint; the same command continues.
+    """
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "flowpolicies reproduce table qflow-standard --dry-run",
+        "flowpolicies reproduce table qflow-standard --algorithms qflow fql --tasks cube-single --seeds 0 1 --parallel 2",
+        "flowpolicies list tables",
+    )
+
+    name: tyro.conf.Positional[str]
+    """Of the table; `flowpolicies list tables` shows them."""
+    dry_run: bool = False
+    """Only print the runs: state, algorithm, task, seed, preset, command."""
+    parallel: int = 1
+    """Runs side by side, in processes of their own."""
+    runs_dir: Path = Path("runs/reproduce")
+    """Runs go to a folder of the table's name in it."""
+    seeds: tuple[int, ...] = ()
+    """Seeds; none: those of the table."""
+    tasks: tuple[str, ...] = ()
+    """Rows, environments or tasks, such as cube-double or cube-double-play-task2; none: all."""
+    algorithms: tuple[str, ...] = ()
+    """Columns; none: all."""
+    with_defaults: bool = False
+    """Also run, with their defaults, algorithms whose hyperparameters are not published; the table marks them with *."""
+    extra: str = ""
+    """Flags for every run, as one word, such as --extra="--eval-envs 4"; other settings are no longer the paper's."""
+
+    def run(self, words: Sequence[str]) -> None:
+        """Runs what is open, and prints the table."""
+        table = load_table(self.name)
+        runs, left_out = plan(
+            table,
+            self.runs_dir,
+            seeds=self.seeds,
+            tasks=self.tasks,
+            algorithms=self.algorithms,
+            with_defaults=self.with_defaults,
+            extra=shlex.split(self.extra),
+        )
+        print(table.title)
+        print(f"note: {table.notes}")
+        if self.dry_run:
+            print("\n".join(map(str, runs)))
+        for algorithm, tasks in left_out.items():
+            print(
+                f"{algorithm}: no published hyperparameters for {_shorten(tasks)}; left out. "
+                "--with-defaults runs them with the algorithm's defaults."
+            )
+        todo = [run for run in runs if not run.is_done]
+        print(f"{len(runs)} runs, {len(runs) - len(todo)} done, {len(todo)} open.", flush=True)
+        if self.dry_run:
+            return
+        failed = self._run(todo)
+        self._summarise(table, runs)
+        if failed:
+            raise ChildProcessError(f"{len(failed)} of {len(todo)} runs failed; their logs: {_shorten(failed)}")
+
+    def _run(self, todo: Sequence[Run]) -> list[str]:
+        """Logs of the runs that failed."""
+        jobs = [Job(run.folder.path.name, run.words, run.folder.path.with_suffix(".log")) for run in todo]
+        start, ended, failed = time.monotonic(), list[str](), list[str]()
+
+        def report(outcome: Outcome) -> None:
+            ended.append(outcome.job.name)
+            left = (time.monotonic() - start) / len(ended) * (len(jobs) - len(ended))
+            result = "done" if outcome.code == 0 else f"FAILED with exit code {outcome.code}, see {outcome.job.log}"
+            if outcome.code != 0:
+                failed.append(str(outcome.job.log))
+            say(
+                f"[{len(ended)}/{len(jobs)}] {outcome.job.name}: {result} after {_duration(outcome.seconds)}, "
+                f"{_duration(left)} left"
+            )
+
+        run_side_by_side(jobs, self.parallel, report)
+        return failed
+
+    def _summarise(self, table: PublishedTable, runs: Sequence[Run]) -> None:
+        """Ours beside the paper's, on the screen and in results.csv."""
+        scores = collect(table, runs)
+        if not scores:
+            print("No run has an evaluation yet.")
+            return
+        guessed = {run.column for run in runs if not run.is_published}
+        columns = [column for column in table.columns if any(key[1] == column for key in scores)]
+        view = Table(title=f"{table.title}: ours (runs) | published", title_justify="left")
+        view.add_column("")
+        for column in columns:
+            view.add_column(column + ("*" if column in guessed else ""), justify="right")
+        rows, lines = [row for row in table.rows if any(key[0] == row for key in scores)], list[tuple[object, ...]]()
+        for row in rows:
+            cells = []
+            for column in columns:
+                score, cell = scores.get((row, column)), table.published.get((row, column))
+                std = "" if score is None or math.isnan(score.std) else f"±{score.std:.0f}"
+                ours = "-" if score is None else f"{score.mean:.1f}{std} ({score.runs})"
+                cells.append(f"{ours} | {cell or '-'}")
+                if score is not None:
+                    lines.append((row, column, *score, *(cell or (None, None)), column not in guessed))
+            view.add_row(row, *cells)
+        Console(highlight=False, markup=False).print(view)
+        if guessed:
+            print("* some of its runs have the algorithm's defaults: no hyperparameters are published.")
+        if self.extra:
+            print(f"All runs had {self.extra}, so these are not the published settings.")
+        header = ("row", "column", "mean", "std", "runs", "published_mean", "published_std", "published_settings")
+        path = self.runs_dir / table.name / "results.csv"
+        with atomic_write(path) as file:
+            file.write(csv_text([header, *lines]).encode())
+        print(f"The numbers are in {path}")
+
+
+def _shorten(names: Sequence[str], most: int = 3) -> str:
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.1f} min" if minutes >= 1 else f"{seconds:.0f} s"

@@ -1,0 +1,66 @@
+"""Consistency models: every point of a path from noise leads to the same action (rql_diffusion_family 5).
+
+Here x_sigma = x_1 + sigma z, z ~ N(0, I): noise levels are standard deviations, from `SMALLEST` to `LARGEST`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from flowpolicies.core.noise import Draw, Noise
+from flowpolicies.core.types import Velocity
+
+SMALLEST, LARGEST = 0.002, 80.0
+"""The range of noise levels."""
+DATA_VARIANCE = 0.25
+"""Variance of the data that the form assumes."""
+FEWEST, MOST = 2, 150
+"""Numbers of noise levels at the beginning of a curriculum and at its end."""
+
+
+class Neighbours(NamedTuple):
+    """Two noise levels next to each other, `[*, 1]` each."""
+
+    less: Tensor
+    more: Tensor
+
+
+def consistency_function(network: Velocity, x: Tensor, sigma: Tensor) -> Tensor:
+    """f(x, sigma) = c_skip x + c_out F(x, sigma), `[*, A]`; f(x, SMALLEST) = x whatever the network F says.
+
+    c_skip = v / ((sigma - SMALLEST)^2 + v) and c_out = sqrt(v) (sigma - SMALLEST) / sqrt(sigma^2 + v), v = 1/4.
+
+    Args:
+        network: (x `[*, A]`, sigma `[*, 1]`) -> `[*, A]`.
+    """
+    above = sigma - SMALLEST
+    c_skip = DATA_VARIANCE / (above.square() + DATA_VARIANCE)
+    c_out = DATA_VARIANCE**0.5 * above / (sigma.square() + DATA_VARIANCE).sqrt()
+    return c_skip * x + c_out * network(x, sigma)
+
+
+def boundaries(index: Tensor, count: Tensor | int) -> Tensor:
+    """Noise level number `index` of `count`: evenly spaced in the seventh root, from SMALLEST to LARGEST."""
+    low, high = SMALLEST ** (1 / 7), LARGEST ** (1 / 7)
+    return (low + index / (count - 1) * (high - low)).pow(7)
+
+
+def curriculum(updates: Tensor, period: int) -> Tensor:
+    """How many noise levels there are after so many updates, an integer `[]`; it starts again after each period.
+
+    N = ceil(sqrt(i (150^2 - 2^2) / period + 2^2) - 1) + 1, i = updates mod period. In double precision, as in single
+    precision N changes one update early or late.
+    """
+    i = updates.double().remainder(period)
+    growth = (i * ((MOST**2 - FEWEST**2) / period) + FEWEST**2).sqrt()
+    return ((growth - 1).ceil() + 1).long()
+
+
+def random_neighbours(noise: Noise, batch_shape: torch.Size, count: Tensor) -> Neighbours:
+    """Levels n and n + 1 of `count`, n uniform over 0..count - 2; one uniform draw, as `count` may change."""
+    u = noise.draw(Draw("uniform", (*batch_shape, 1)))
+    n = torch.minimum((u * (count - 1)).floor(), count - 2)
+    return Neighbours(boundaries(n, count), boundaries(n + 1, count))

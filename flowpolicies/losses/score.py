@@ -1,0 +1,54 @@
+"""Noise regression that is told the gradient of Q: what DAC and QSM share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+from flowpolicies.core.noise import Noise
+from flowpolicies.core.types import Batch
+from flowpolicies.core.views import Networks
+from flowpolicies.flows import Diffusion, Noised, action_gradient
+
+
+class Scored(NamedTuple):
+    """Actions of the data at random noise levels, and what the policy and a critic say of them."""
+
+    noised: Noised
+    """x_t and the eps in it."""
+    eps_hat: Tensor
+    """The policy's prediction of eps, with gradient to it, `[B, A]`."""
+    q_gradient: Tensor
+    """G = grad_x mean_e Q_e(s, x) at x_t, unclipped; constant, `[B, A]`."""
+
+
+def scored(nets: Networks, critic: Callable[..., Tensor], batch: Batch, noise: Noise, diffusion: Diffusion) -> Scored:
+    """Draws levels and eps as `denoising` does, so that both see the same points on the same draws.
+
+    Args:
+        critic: (observations, actions) -> `[E, B]`, without gradient to its weights.
+    """
+    noised = diffusion.noised(batch.actions, noise)
+    eps_hat = nets.online.actor_diffusion(batch.observations, noised.x, noised.t)
+    return Scored(noised, eps_hat, action_gradient(critic, batch.observations, noised.x))
+
+
+def noise_error(at: Scored, batch: Batch) -> Tensor:
+    """mean_b valid_b mean_i (eps_hat - eps)_i^2: `denoising`, at these points."""
+    return _mean(batch, (at.eps_hat - at.noised.eps).square())
+
+
+def soft_guidance(at: Scored, batch: Batch) -> Tensor:
+    """mean_b valid_b mean_i sqrt(1 - abar_t) G_i eps_hat_i: drives eps_hat along -G, and so the action along G."""
+    return _mean(batch, (1 - at.noised.abar).sqrt() * at.q_gradient * at.eps_hat)
+
+
+def q_score_error(at: Scored, batch: Batch, inv_temp: float) -> Tensor:
+    """mean_b valid_b mean_i (eps_hat + kappa G)_i^2, kappa the inverse temperature: the noise is to point down Q."""
+    return _mean(batch, (at.eps_hat + inv_temp * at.q_gradient).square())
+
+
+def _mean(batch: Batch, terms: Tensor) -> Tensor:
+    return (batch.valid * terms.mean(-1)).mean()

@@ -1,0 +1,93 @@
+"""Networks of IDQL (rql_diffusion_family 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from flowpolicies.networks.diffusion import EmbedLevel
+from flowpolicies.networks.mlp import ACTIVATIONS, MLP, Activation, Dense, LayerNorm
+
+
+@final
+class ResidualBlock(nn.Module):
+    """x + W_2 silu(W_1 LN(mask x)), four times as wide inside."""
+
+    def __init__(self, dim: int, layer_norm: bool) -> None:
+        super().__init__()
+        self.norm = LayerNorm(dim) if layer_norm else None
+        self.widen = Dense(dim, 4 * dim, initialization="lecun")
+        self.narrow = Dense(4 * dim, dim, initialization="lecun")
+
+    def forward(self, x: Tensor, *masks: Tensor) -> Tensor:
+        h = x
+        for mask in masks:
+            h = h * mask
+        h = h if self.norm is None else self.norm(h)
+        return x + self.narrow(ACTIVATIONS["silu"](self.widen(h)))  # type: ignore[no-any-return]
+
+
+@final
+class ResidualNoisePrediction(nn.Module):
+    """eps(s, x, t): (observations `[*, O]`, x `[*, A]`, index `[*, 1]`) -> predicted noise `[*, A]`.
+
+    A dense layer on [x, s, MLP(phi(t))], residual blocks, SiLU, and a linear output. It may be called with one more
+    input, factors `[*, blocks, width]` of what each block reads: dropout, whose randomness is the caller's.
+
+    Args:
+        hidden_dims: one width for each residual block, all the same.
+        time_dim: Fourier features of the index, of trained frequencies.
+        time_hidden_dims: widths of the MLP on them, of which the last is not activated.
+
+    Raises:
+        ValueError: if the widths differ.
+    """
+
+    def __init__(
+        self,
+        observation_dim: int,
+        action_dim: int,
+        *,
+        hidden_dims: Sequence[int] = (256, 256, 256),
+        layer_norm: bool = True,
+        time_dim: int = 128,
+        time_hidden_dims: Sequence[int] = (256, 256),
+    ) -> None:
+        super().__init__()
+        if len(set(hidden_dims)) != 1:
+            raise ValueError(f"residual blocks need one width, such as (256, 256, 256), got {tuple(hidden_dims)}")
+        width, (*hidden, out) = hidden_dims[0], time_hidden_dims
+        self.embed = EmbedLevel("learned_fourier", time_dim)
+        self.time = MLP(time_dim, hidden, out, activation="silu")
+        self.input = Dense(action_dim + observation_dim + out, width)
+        self.blocks = nn.ModuleList(ResidualBlock(width, layer_norm) for _ in hidden_dims)
+        self.output = Dense(width, action_dim)
+
+    def forward(self, observations: Tensor, x: Tensor, t: Tensor, *masks: Tensor) -> Tensor:
+        h = self.input(torch.cat([x, observations, self.time(self.embed(t))], -1))
+        for i, block in enumerate(self.blocks):
+            h = block(h, *(mask[..., i, :] for mask in masks))
+        return self.output(ACTIVATIONS["silu"](h))  # type: ignore[no-any-return]
+
+
+@final
+class InputNormValue(nn.Module):
+    """State value with one LayerNorm, on the input: observations `[*, O]` -> `[*]`. `action_dim` is not used."""
+
+    def __init__(
+        self,
+        observation_dim: int,
+        action_dim: int,
+        *,
+        hidden_dims: Sequence[int] = (256, 256),
+        activation: Activation = "relu",
+    ) -> None:
+        super().__init__()
+        self.norm = LayerNorm(observation_dim)
+        self.net = MLP(observation_dim, hidden_dims, 1, activation=activation)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        return self.net(self.norm(observations)).squeeze(-1)  # type: ignore[no-any-return]

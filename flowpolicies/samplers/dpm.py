@@ -1,0 +1,59 @@
+"""Samplers that solve the probability flow of a continuous diffusion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.func import grad
+
+from flowpolicies.core.noise import Noise
+from flowpolicies.core.types import Velocity
+from flowpolicies.core.views import View
+from flowpolicies.flows import EARLIEST, dpm_solver, noise_level, uniform_grid
+
+
+@final
+@dataclass(frozen=True)
+class DPMSolver:
+    """x ~ N(0, I), DPM-Solver++ of second order on a uniform grid from 1 to 0.001, clipped to [-1, 1] at the end."""
+
+    network: str = "actor_diffusion"
+    """Who predicts the noise, (observations, x, t) -> eps."""
+    steps: int = 15
+    """Intervals of the grid, with one evaluation each."""
+
+    def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
+        return _solve(nets[self.network].given(observations), noise.actions(observations.shape[:-1]), self.steps)
+
+
+@final
+@dataclass(frozen=True)
+class EnergyGuided:
+    """`DPMSolver` along score + s_g grad_x f(s, x, t): behaviour times exp(s_g energy), if f is the noisy energy."""
+
+    network: str = "actor_diffusion"
+    """Who predicts the noise, (observations, x, t) -> eps."""
+    energy: str = "inner_value"
+    """f, (observations, x, t) -> `[*]`."""
+    guidance_scale: float = 1.0
+    """s_g; 0 is the behaviour, 1 what f was trained for."""
+    steps: int = 15
+    """Intervals of the grid, with one evaluation each."""
+
+    def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
+        x = noise.actions(observations.shape[:-1])
+        predict, energy = nets[self.network].given(observations), nets[self.energy].given(observations)
+
+        def guided(x: Tensor, t: Tensor) -> Tensor:
+            climb: Tensor = grad(lambda x: energy(x, t).sum())(x)
+            return predict(x, t) - self.guidance_scale * noise_level(t).sigma * climb
+
+        return _solve(guided, x, self.steps)
+
+
+def _solve(predict: Velocity, x: Tensor, steps: int) -> Tensor:
+    start = torch.ones_like(x[..., :1])
+    return dpm_solver(predict, x, uniform_grid(start, EARLIEST * start, steps)).clamp(-1, 1)

@@ -1,0 +1,375 @@
+"""Published settings by name, such as "ogbench/antmaze-large-navigate-task3", from the files in `flowpolicies/presets`.
+
+A file is an environment of a suite; its tables are algorithms, and hold what a paper or the authors' script gives, no
+more. What all environments of a suite have in common is in its `suite.toml`. docs/presets.md describes both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, Literal, final
+
+from flowpolicies.algorithms import get_algorithm
+from flowpolicies.algorithms.registry import nearest
+from flowpolicies.training.settings import Knobs, TrainSettings
+
+SUITES = ("ogbench", "ogbench-pixels", "ogbench-advanced", "ogbench-online", "d4rl", "d4rl-online")
+"""Folders of presets, in the order in which "auto" looks through them."""
+
+AUTO = "auto"
+"""Name of the preset that is chosen by the dataset or the environment."""
+
+_SAYINGS = ("source", "notes", "unsupported")  # Keys of a table that are no fields.
+_TASK = re.compile(r"-task(\d+)(?=$|-)")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """Settings of one algorithm in one environment."""
+
+    algorithm: str
+    """Its name."""
+    suite: str
+    """Folder of the file."""
+    environment: str
+    """Such as "antmaze-large-navigate"."""
+    task: int | None
+    """One of OGBench's five, or None where there are none."""
+    default_task: int | None
+    """The one that a dataset's name without a task means."""
+    values: Mapping[str, Any]
+    """Fields of `TrainSettings`, of `Knobs` and of the algorithm's `Config`, as the file has them."""
+    sources: tuple[str, ...]
+    """Papers, tables and scripts that the values come from."""
+    notes: tuple[str, ...] = ()
+    """What else they say, such as how the checkpoint was chosen."""
+    unsupported: Mapping[str, Any] = field(default_factory=dict)
+    """Published values that this package has no field for."""
+
+    @property
+    def name(self) -> str:
+        """Such as "ogbench/antmaze-large-navigate-task3"."""
+        return f"{self.suite}/{self.environment}" + ("" if self.task is None else f"-task{self.task}")
+
+    @property
+    def dataset(self) -> str:
+        """Address of the data."""
+        return str(self.values["dataset"])
+
+    def fields_of(self, config: type[Any]) -> dict[str, Any]:
+        """Those of the values that are fields of this dataclass, with the types that it says.
+
+        Raises:
+            ValueError: if a value has another type.
+        """
+        hints = typing.get_type_hints(config)
+        names = [spec.name for spec in dataclasses.fields(config) if spec.name in self.values]
+        return {name: _convert(hints[name], self.values[name], f"{self.name}: {name}") for name in names}
+
+    def describe(self) -> dict[str, Any]:
+        """The record for `config.json`."""
+        return {
+            "name": self.name,
+            "values": dict(self.values),
+            "sources": list(self.sources),
+            "notes": list(self.notes),
+            "unsupported": dict(self.unsupported),
+        }
+
+
+def load_preset(algorithm: str, name: str, addresses: Sequence[str] = ()) -> Preset:
+    """The preset of an algorithm by its name.
+
+    Args:
+        algorithm: its name.
+        name: "SUITE/ENVIRONMENT"; a suffix "-task3" or a whole dataset name
+            ("ogbench/antmaze-large-navigate-singletask-task3-v0") chooses a task, else it is the default one.
+        addresses: datasets or environments that choose the task, if the name does not.
+
+    Raises:
+        ValueError: for an unknown name, or if the algorithm has no preset of this name, with those that it has.
+    """
+    suite, _, rest = name.partition("/")
+    if suite not in SUITES or not rest:
+        raise ValueError(
+            f"unknown preset '{name}': names are SUITE/ENVIRONMENT, and the suites {', '.join(SUITES)}.{_similar(name)}"
+        )
+    key, task = split_task(rest)
+    found = [environment for environment in _environments(suite) if environment.answers_to(key)]
+    if not found:
+        raise ValueError(f"unknown preset '{name}'.{_similar(name)} `flowpolicies list presets` shows all.")
+    fitting = [environment for environment in found if algorithm in environment.algorithms()]
+    if not fitting:
+        raise ValueError(f"{algorithm} has no preset '{name}'. {_places(algorithm)}")
+    if len(fitting) > 1:
+        options = ", ".join(f"{suite}/{environment.name}" for environment in fitting)
+        raise ValueError(f"preset '{name}' could be {options}. Name one of them.")
+    if task is None:
+        named = [split_task(address)[1] for address in addresses if fitting[0].is_meant_by(address)]
+        task = next((one for one in named if one is not None), None)
+    return fitting[0].preset(algorithm, task)
+
+
+def find_preset(algorithm: str, addresses: Sequence[str]) -> Preset:
+    """The preset for datasets or environments by their addresses: of the standard suite if there is one.
+
+    Raises:
+        ValueError: if there is none, or no address.
+    """
+    if not addresses:
+        raise ValueError("--preset auto chooses by --dataset or --env: give one of them, or name the preset.")
+    for address in addresses:
+        for suite in SUITES:
+            for environment in _environments(suite):
+                if environment.is_meant_by(address) and algorithm in environment.algorithms():
+                    return environment.preset(algorithm, split_task(address)[1])
+    raise ValueError(f"--preset auto: {algorithm} has no preset for '{addresses[0]}'. {_places(algorithm)}")
+
+
+def check_same_environment(preset: Preset, address: str) -> None:
+    """Raises a ValueError if an address names another environment, or another task, than the preset is for.
+
+    Addresses of other sources, such as files, say nothing about their environment.
+    """
+    source, _, name = address.partition(":")
+    own_source, _, own_name = preset.dataset.partition(":")
+    same = source not in _benchmarks()
+    if source == own_source:
+        key, task = split_task(name)
+        same = _scene(key) == _scene(split_task(own_name)[0]) and (task or preset.default_task) == preset.task
+    if not same:
+        raise ValueError(
+            f"preset '{preset.name}' is for '{preset.dataset}', not for '{address}'. "
+            "Give the preset of that environment, or let --preset auto choose it."
+        )
+
+
+def list_presets() -> dict[str, tuple[str, ...]]:
+    """Every preset without its task, and the algorithms that it has."""
+    return {
+        f"{suite}/{environment.name}": tuple(environment.algorithms())
+        for suite in SUITES
+        for environment in _environments(suite)
+    }
+
+
+def iterate_presets() -> Iterator[Preset]:
+    """Every preset of every algorithm and task."""
+    for suite in SUITES:
+        for environment in _environments(suite):
+            for algorithm in environment.algorithms():
+                for task in environment.tasks_of(algorithm):
+                    yield environment.preset(algorithm, task)
+
+
+def has_preset(algorithm: str, name: str) -> bool:
+    """Whether an algorithm has a preset of this full name, such as "ogbench/antmaze-large-navigate-task3"."""
+    environment, task = _environment(name)
+    return algorithm in environment.algorithms() and task in environment.tasks_of(algorithm)
+
+
+def settings_of_environment(algorithm: str, name: str) -> Preset:
+    """What a suite gives for an environment whatever the algorithm, for one that has no preset there."""
+    environment, task = _environment(name)
+    return environment.preset(algorithm, task, only_common=True)
+
+
+def tasks_of(name: str) -> tuple[int, ...]:
+    """The tasks of "SUITE/ENVIRONMENT"; none where there are no tasks, or the name has one."""
+    environment, task = _environment(name)
+    return () if task is not None else tuple(environment.table.get("tasks", ()))
+
+
+def _environment(name: str) -> tuple[_Environment, int | None]:
+    """Of a name that is known to be right."""
+    suite, _, rest = name.partition("/")
+    key, task = split_task(rest)
+    return next(one for one in _environments(suite) if one.name == key), task
+
+
+def split_task(name: str) -> tuple[str, int | None]:
+    """Environment and task in a preset's or a dataset's name, such as ("antmaze-large-navigate", 3)."""
+    match = _TASK.search(name)
+    key = _TASK.sub("", name)
+    if "-singletask" in key:
+        key = re.sub(r"-v\d+$", "", key.replace("-singletask", ""))
+    return key, int(match[1]) if match else None
+
+
+# ---------------------------------------------------------------------- files
+
+
+@final
+@dataclass(frozen=True)
+class _Environment:
+    """An environment file, or an entry of its `also`, below its suite's file."""
+
+    suite: str
+    name: str
+    table: Mapping[str, Any]
+    common: Mapping[str, Any]
+
+    def algorithms(self) -> list[str]:
+        """Those with a table of their own."""
+        only = self.table.get("algorithms")
+        names = [key for key, entry in self.table.items() if isinstance(entry, dict) and key not in ("all", "also")]
+        return [name for name in names if only is None or name in only]
+
+    def tasks_of(self, algorithm: str) -> tuple[int | None, ...]:
+        """All of the environment's, or those with tables of their own."""
+        own = _task_tables(self.table[algorithm])
+        return tuple(own) or tuple(self.table.get("tasks", [None]))
+
+    def answers_to(self, key: str) -> bool:
+        """Names of a benchmark without version, and the papers' suffixes, are understood."""
+        plain = _plain(key)
+        return plain == self.name or plain == re.sub(r"-v\d+$", "", self.name)
+
+    def is_meant_by(self, address: str) -> bool:
+        """Whether it is the environment of a dataset or environment of this name."""
+        source, _, name = address.partition(":")
+        return source == self.table["dataset"].partition(":")[0] and self.answers_to(split_task(name)[0])
+
+    def preset(self, algorithm: str, task: int | None, *, only_common: bool = False) -> Preset:
+        """What applies to an algorithm, the particular before the general."""
+        own = {} if only_common else self.table[algorithm]
+        possible = tuple(_task_tables(own)) or tuple(self.table.get("tasks", [None]))
+        default = self.table.get("default_task")
+        if task is None:
+            task = default if default in possible else possible[0]
+        if task not in possible:
+            known = ", ".join(f"task{n}" for n in possible) if possible != (None,) else "none, it has no tasks"
+            raise ValueError(f"{algorithm} has no preset '{self.suite}/{self.name}-task{task}' (tasks: {known}).")
+        layers = [self.common.get("all", {}), self.table.get("all", {})]
+        fields = {spec.name for spec in _all_fields(algorithm)}
+        layers = [{k: v for k, v in layer.items() if k in fields or k in _SAYINGS} for layer in layers]
+        layers.append(self.common.get(algorithm, {}))
+        layers.append({key: value for key, value in own.items() if not key.startswith("task")})
+        layers.append(_task_tables(own).get(task or 0, {}))
+        merged = {key: value for layer in layers for key, value in layer.items()}
+        extra = {"also": self.table["source"]} if "source" in self.table else {}
+        dataset = merged.pop("dataset", self.table["dataset"]).format(task="" if task is None else f"-task{task}")
+        return Preset(
+            algorithm=algorithm,
+            suite=self.suite,
+            environment=self.name,
+            task=task,
+            default_task=default,
+            values={"dataset": dataset} | {k: v for k, v in merged.items() if k not in _SAYINGS},
+            sources=tuple(dict.fromkeys([*extra.values(), *(lay["source"] for lay in layers[::-1] if "source" in lay)])),
+            notes=tuple(layer["notes"] for layer in layers if "notes" in layer),
+            unsupported={key: value for layer in layers for key, value in layer.get("unsupported", {}).items()},
+        )
+
+
+def _task_tables(entry: Mapping[str, Any]) -> dict[int, Any]:
+    return {int(key[4:]): value for key, value in entry.items() if re.fullmatch(r"task\d+", key)}
+
+
+def presets_folder() -> Traversable:
+    """Where the files are."""
+    return files("flowpolicies") / "presets"
+
+
+@cache
+def _environments(suite: str) -> tuple[_Environment, ...]:
+    folder = presets_folder() / suite
+    common = tomllib.loads((folder / "suite.toml").read_text())
+    found: list[_Environment] = []
+    for file in sorted(folder.iterdir(), key=lambda path: path.name):
+        name = Path(file.name).stem
+        if not file.name.endswith(".toml") or name == "suite":
+            continue
+        table = tomllib.loads(file.read_text())
+        found.append(_Environment(suite, name, table, common))
+        for other, changes in table.get("also", {}).items():
+            found.append(_Environment(suite, other, {**table, **changes}, common))
+    return tuple(found)
+
+
+def _plain(key: str) -> str:
+    """Without what a suite says about its data: the papers call these environments "-sparse" and their data "-100m"."""
+    return re.sub(r"-(sparse|100m)(?=$|-)", "", key)
+
+
+def _scene(key: str) -> str:
+    """Without the kind of data, which does not change the environment."""
+    return re.sub(r"-(navigate|stitch|explore|play|noisy)$", "", _plain(key))
+
+
+def _benchmarks() -> set[str]:
+    return {environment.table["dataset"].partition(":")[0] for suite in SUITES for environment in _environments(suite)}
+
+
+def _all_fields(algorithm: str) -> list[dataclasses.Field[Any]]:
+    kinds = (get_algorithm(algorithm).Config, Knobs, TrainSettings)
+    return [spec for kind in kinds for spec in dataclasses.fields(kind)]
+
+
+# ---------------------------------------------------------------------- messages
+
+
+def _similar(name: str) -> str:
+    known = list(list_presets())
+    hint = nearest(split_task(name)[0], known)
+    if not hint:
+        same = [other for other in known if other.partition("/")[2] == _plain(split_task(name.rpartition("/")[2])[0])]
+        hint = f" Did you mean {same[0]!r}?" if same else ""
+    return hint
+
+
+def _places(algorithm: str) -> str:
+    """Where an algorithm has presets."""
+    names = [name for name, algorithms in list_presets().items() if algorithm in algorithms]
+    if not names:
+        return f"There are no presets for {algorithm}: no per-environment hyperparameters are published."
+    return f"It has presets in {', '.join(names)}."
+
+
+# ---------------------------------------------------------------------- types
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """A TOML value as the type of a field: numbers become floats and arrays tuples; "none" is None."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value == "none" and type(None) in arguments:
+            return None
+        inner = [argument for argument in arguments if argument is not type(None)]
+        return _first_that_fits(inner, value, where)
+    if origin is Literal:
+        fits = value in arguments
+    elif origin is tuple:
+        if isinstance(value, list):
+            return tuple(_convert(arguments[0], item, where) for item in value)
+        fits = False
+    elif hint is float:
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+        value = float(value) if fits else value
+    elif hint is int:
+        fits = isinstance(value, int) and not isinstance(value, bool)
+    else:
+        fits = isinstance(value, hint)
+    if not fits:
+        raise ValueError(f"preset {where} = {value!r} is not a {getattr(hint, '__name__', hint)}.")
+    return value
+
+
+def _first_that_fits(hints: Sequence[Any], value: Any, where: str) -> Any:
+    for hint in hints[:-1]:
+        try:
+            return _convert(hint, value, where)
+        except ValueError:
+            continue
+    return _convert(hints[-1], value, where)

@@ -1,0 +1,268 @@
+"""Published tables as lists of training runs: what each runs, what is done, and its numbers beside the paper's."""
+
+from __future__ import annotations
+
+import csv
+import math
+import shlex
+import tomllib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import numpy as np
+
+from flowpolicies.algorithms.registry import nearest
+from flowpolicies.training.evaluations import Phase
+from flowpolicies.training.presets import (
+    Preset,
+    has_preset,
+    load_preset,
+    presets_folder,
+    settings_of_environment,
+    tasks_of,
+)
+from flowpolicies.training.runs import RunFolder
+
+
+class Cell(NamedTuple):
+    """A published number."""
+
+    mean: float
+    std: float | None
+
+    def __str__(self) -> str:
+        return f"{self.mean:g}" if self.std is None else f"{self.mean:g}±{self.std:g}"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PublishedTable:
+    """A table of a paper; the keys of `flowpolicies/presets/tables.toml`."""
+
+    name: str
+    title: str
+    rows: Mapping[str, str]
+    """The table's name of a row, and its preset without or with a task."""
+    columns: Mapping[str, str]
+    """The table's name of a column, and its algorithm."""
+    seeds: tuple[int, ...]
+    phase: Phase
+    last: int
+    options: Mapping[str, Any]
+    published: Mapping[tuple[str, str], Cell]
+    """Numbers by row and column; none if we do not have them."""
+    notes: str
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training run of a table."""
+
+    row: str
+    column: str
+    preset: Preset
+    is_published: bool
+    """Whether there are hyperparameters of this algorithm for this environment; else they are its defaults."""
+    seed: int
+    folder: RunFolder
+    words: tuple[str, ...]
+    """Command line without the program."""
+
+    @property
+    def task(self) -> str:
+        """Environment and task."""
+        return self.preset.name.partition("/")[2]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has gone to its end."""
+        return self.folder.model.is_file()
+
+    def __str__(self) -> str:
+        source = self.preset.name if self.is_published else f"algorithm defaults in {self.preset.name}"
+        state = "done" if self.is_done else "open"
+        command = shlex.join(("flowpolicies", *self.words))
+        return f"{state}  {self.preset.algorithm}  {self.task}  seed {self.seed}  {source}  {command}"
+
+
+def load_table(name: str) -> PublishedTable:
+    """A published table by name.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    tables = _tables()
+    if name not in tables:
+        raise ValueError(f"unknown table '{name}' (known: {', '.join(tables)}).{nearest(name, tables)}")
+    entry = tables[name]
+    rows = tables[entry["rows"]]["rows"] if isinstance(entry["rows"], str) else entry["rows"]
+    return PublishedTable(
+        name=name,
+        title=entry["title"],
+        rows=rows,
+        columns=entry["columns"],
+        seeds=tuple(entry["seeds"]),
+        phase=entry["phase"],
+        last=entry["last"],
+        options=entry.get("options", {}),
+        published=_published(entry["published"]) if "published" in entry else {},
+        notes=entry["notes"],
+    )
+
+
+def list_tables() -> dict[str, str]:
+    """Names and titles."""
+    return {name: entry["title"] for name, entry in _tables().items()}
+
+
+@cache
+def _tables() -> dict[str, Any]:
+    return tomllib.loads((presets_folder() / "tables.toml").read_text())
+
+
+def _published(file: str) -> dict[tuple[str, str], Cell]:
+    lines = (presets_folder() / "published" / file).read_text().splitlines()
+    return {
+        (row, column): Cell(float(mean), float(std) if std else None)
+        for row, column, mean, std in list(csv.reader(lines))[1:]
+    }
+
+
+# ---------------------------------------------------------------------- runs
+
+
+def plan(
+    table: PublishedTable,
+    runs_dir: Path,
+    *,
+    seeds: Collection[int] = (),
+    tasks: Collection[str] = (),
+    algorithms: Collection[str] = (),
+    with_defaults: bool = False,
+    extra: Sequence[str] = (),
+) -> tuple[list[Run], dict[str, list[str]]]:
+    """The runs of a table, seed after seed, so that the table fills evenly; and what is left out.
+
+    Args:
+        runs_dir: runs are in a folder of the table's name in it.
+        seeds: of the runs; none: the table's.
+        tasks: rows, environments or tasks of the table; none: all.
+        algorithms: columns or algorithms of the table; none: all.
+        with_defaults: also run algorithms without published hyperparameters, with their defaults.
+        extra: words at the end of every command line.
+
+    Returns:
+        Runs, and algorithm -> the tasks for which no hyperparameters are published, if they are not run.
+
+    Raises:
+        ValueError: if the table has no such task or algorithm.
+    """
+    names = {column: {column, column.lower(), algorithm} for column, algorithm in table.columns.items()}
+    _check_known("algorithm", algorithms, set(table.columns.values()).union(*names.values()), table)
+    cells = list(_cells(table))
+    _check_known("task", tasks, {name for row, preset, _ in cells for name in _names_of(row, preset)}, table)
+    runs, left_out = list[Run](), dict[str, list[str]]()
+    for seed in seeds or table.seeds:
+        for row, name, task in cells:
+            for column, algorithm in table.columns.items():
+                if tasks and not _names_of(row, name) & set(tasks):
+                    continue
+                if algorithms and not names[column] & set(algorithms):
+                    continue
+                known = has_preset(algorithm, name)
+                if not known and not with_defaults:
+                    left_out.setdefault(algorithm, []).append(task)
+                    continue
+                preset = load_preset(algorithm, name) if known else settings_of_environment(algorithm, name)
+                folder = RunFolder(runs_dir / table.name / f"{algorithm}-{task}-seed{seed}")
+                words = ["train", algorithm, *(("--preset", name) if known else _flags(preset.values))]
+                words += [*_flags(table.options), "--seed", str(seed), "--run-dir", str(folder.path), "--resume"]
+                runs.append(
+                    Run(
+                        row=row,
+                        column=column,
+                        preset=preset,
+                        is_published=known,
+                        seed=seed,
+                        folder=folder,
+                        words=(*words, *extra),
+                    )
+                )
+    return runs, {algorithm: list(dict.fromkeys(tasks)) for algorithm, tasks in left_out.items()}
+
+
+def _cells(table: PublishedTable) -> Iterator[tuple[str, str, str]]:
+    """Row, preset with its task, and the task's name."""
+    for row, name in table.rows.items():
+        possible = tasks_of(name)
+        for full in [name] if not possible else [f"{name}-task{task}" for task in possible]:
+            yield row, full, full.partition("/")[2]
+
+
+def _names_of(row: str, preset: str) -> set[str]:
+    """By which a user may mean a task."""
+    task = preset.partition("/")[2]
+    return {row, preset, task, task.rpartition("-task")[0] or task}
+
+
+def _check_known(what: str, given: Iterable[str], known: Collection[str], table: PublishedTable) -> None:
+    for name in given:
+        if name not in known:
+            raise ValueError(
+                f"table '{table.name}' has no {what} '{name}' (known: {', '.join(sorted(known))}).{nearest(name, known)}"
+            )
+
+
+def _flags(values: Mapping[str, Any]) -> list[str]:
+    """Values as words of a command line."""
+    words: list[str] = []
+    for name, value in values.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+    return words
+
+
+# ---------------------------------------------------------------------- results
+
+
+class Score(NamedTuple):
+    """What runs of a cell have found so far."""
+
+    mean: float
+    """Mean over tasks of the mean over seeds: success in percent, or the return where success is not known."""
+    std: float
+    """Standard deviation over seeds of the mean over tasks; nan unless there are two seeds with all tasks."""
+    runs: int
+    """How many runs it is of."""
+
+
+def score_of(run: Run, table: PublishedTable) -> float:
+    """The mean of its last evaluations in the table's phase; nan without any."""
+    rows = [row for row in run.folder.read_evaluations() if row.phase == table.phase][-table.last :]
+    if not rows:
+        return math.nan
+    return float(np.mean([row.mean_return if math.isnan(row.success) else 100 * row.success for row in rows]))
+
+
+def collect(table: PublishedTable, runs: Sequence[Run]) -> dict[tuple[str, str], Score]:
+    """Scores by row and column, of the runs that are done."""
+    cells: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
+    for run in runs:
+        if run.is_done and not math.isnan(score := score_of(run, table)):
+            cells.setdefault((run.row, run.column), {}).setdefault(run.task, {})[run.seed] = score
+    return {key: _summarise(tasks) for key, tasks in cells.items()}
+
+
+def _summarise(tasks: Mapping[str, Mapping[int, float]]) -> Score:
+    mean = float(np.mean([np.mean(list(seeds.values())) for seeds in tasks.values()]))
+    complete = set[int].intersection(*(set(seeds) for seeds in tasks.values()))
+    means = [float(np.mean([seeds[seed] for seeds in tasks.values()])) for seed in sorted(complete)]
+    std = float(np.std(means)) if len(means) > 1 else math.nan
+    return Score(mean, std, sum(len(seeds) for seeds in tasks.values()))

@@ -1,0 +1,272 @@
+"""Minari's datasets as transitions: T+1 observations of an episode become T pairs, episode by episode."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import minari
+import numpy as np
+import numpy.typing as npt
+from gymnasium.spaces import Box, Space
+from minari.dataset.minari_storage import MinariStorage
+
+from flowpolicies.data import TransitionDataset
+from flowpolicies_minari.environment import environment_id
+from flowpolicies_minari.folder import Folder, find
+from flowpolicies_minari.observations import Observations
+from flowpolicies_minari.rewards import RewardConvention, apply_convention, check_convention
+
+Array = npt.NDArray[Any]
+
+ACTION_MARGIN = 1e-5
+"""How far inside the bounds `clip_actions` leaves actions, as a share of half the range."""
+
+_FLAGS = ("terminations", "truncations")
+
+
+def load(
+    name: str,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    reward_convention: RewardConvention = "stored",
+    clip_actions: bool = False,
+    download: bool = True,
+) -> TransitionDataset:
+    """The transitions of a Minari dataset; it needs no environment.
+
+    Observations of any structure become a Box or a flat Dict of Boxes, see `Observations`; `make_env` gives the same.
+    A termination sets the mask to 0. The last step of an episode ends a trajectory, whatever its flags say.
+    When a dataset has been read as a whole, the hashes of its files are kept beside it, and checked from then on.
+
+    Args:
+        name: such as "D4RL/pen/human-v2", or with a place to download from "hf://farama-minari/D4RL/pen/human-v2".
+        data_dir: folder of all datasets; None: Minari's (MINARI_DATASETS_PATH, or ~/.minari/datasets).
+        reward_convention: "stored", or "d4rl-antmaze" for r - 1 and masks of 0 at the goal.
+        clip_actions: clip actions to a little inside the bounds, as papers do for policies that squash.
+        download: let Minari fetch a dataset that is missing or incomplete.
+
+    Raises:
+        ValueError: if there is no such dataset, it is not whole or was changed, or something is wrong with the data;
+            it names the episode.
+        FileNotFoundError: if it is missing and `download` is off.
+        ImportError: if Minari lacks something, with what to install.
+        ConnectionError: if it cannot be downloaded.
+    """
+    check_convention(reward_convention)
+    folder = find(name, data_dir, download=download)
+    hashes = folder.hashes()
+    is_recorded = folder.check_record(hashes)
+    metadata = folder.metadata()
+    storage = _open(folder, metadata)
+    action_space = _check_actions(storage.action_space, folder.id)
+    reader = _Reader(folder, metadata, Observations(storage.observation_space, folder.id), action_space.shape)
+    for index, episode in enumerate(_episodes(storage, folder, reader.episodes)):
+        reader.add(index, episode, reward_convention)
+    columns = reader.finish()
+    if clip_actions:
+        columns["actions"] = _clip(columns["actions"], action_space)
+    provenance = {**_provenance(folder, metadata, hashes), "reward_convention": reward_convention}
+    dataset = TransitionDataset.from_arrays(
+        **columns,
+        observation_space=reader.observations.space,
+        action_space=action_space,
+        name=folder.id,
+        provenance=provenance | ({"action_margin": ACTION_MARGIN} if clip_actions else {}),
+    )
+    if reader.inside and "flowpolicies" not in metadata:
+        warnings.warn(
+            f"dataset '{folder.id}': {reader.inside} terminations stand inside episodes that go on; masks are 0 there, "
+            "and the trajectory goes on.",
+            stacklevel=2,
+        )
+    if not is_recorded:
+        folder.write_record(hashes)
+    return dataset
+
+
+class _Reader:
+    """Columns that are filled episode by episode."""
+
+    def __init__(
+        self, folder: Folder, metadata: Mapping[str, Any], observations: Observations, action_shape: tuple[int, ...]
+    ) -> None:
+        self.folder, self.observations = folder, observations
+        self.episodes, self.steps = int(metadata["total_episodes"]), int(metadata["total_steps"])
+        if self.episodes < 1 or self.steps < 1:
+            raise ValueError(
+                f"Minari dataset '{folder.id}' is empty: {self.episodes} episodes of {self.steps} steps, says its "
+                "metadata. Collect it again."
+            )
+        self.action_shape = action_shape
+        space = observations.space
+        boxes: dict[str, Space[Any]] = {"": space} if isinstance(space, Box) else dict(space.spaces)
+        self.now, self.next = ({key: _empty(self.steps, box) for key, box in boxes.items()} for _ in range(2))
+        self.actions = np.empty((self.steps, *action_shape), np.float32)
+        self.rewards, self.masks, self.terminals = (np.empty(self.steps, np.float32) for _ in range(3))
+        self.row, self.inside = 0, 0
+
+    def add(self, index: int, episode: Mapping[str, Any], convention: RewardConvention) -> None:
+        """One episode of T steps and T+1 observations."""
+        where = f"episode {index} of Minari dataset '{self.folder.id}'"
+        rewards = np.asarray(episode["rewards"], np.float32).reshape(-1)
+        terminations, truncations = (np.asarray(episode[flag], bool).reshape(-1) for flag in _FLAGS)
+        actions = np.asarray(episode["actions"], np.float32)
+        try:
+            observations = self.observations.batch(episode["observations"])
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise ValueError(f"{where}: observations do not fit their space ({error!r}).") from error
+        lengths = {"actions": len(actions), "terminations": len(terminations), "truncations": len(truncations)}
+        _check_lengths(where, len(rewards), lengths, {key: len(array) for key, array in observations.items()})
+        self._check_room(where, len(rewards))
+        if len(rewards) == 0:
+            return
+        if truncations[:-1].any():
+            raise ValueError(
+                f"{where} is truncated at step {int(truncations.argmax())} of {len(rewards)} and goes on: the "
+                "observation after it may belong to another episode. Split the episode there."
+            )
+        rows = slice(self.row, self.row + len(rewards))
+        for key, array in observations.items():
+            _fill(self.now[key], rows, array[:-1], where, f"observations {key}".strip())
+            _fill(self.next[key], rows, array[1:], where, f"observations {key}".strip())
+        _fill(self.actions, rows, actions, where, "actions")
+        self.inside += int(terminations[:-1].sum())
+        rewards, terminations = apply_convention(convention, rewards, terminations, self.folder.id)
+        self.rewards[rows], self.masks[rows], self.terminals[rows] = rewards, ~terminations, 0
+        self.row = rows.stop
+        self.terminals[self.row - 1] = 1
+
+    def finish(self) -> dict[str, Any]:
+        """The columns, for `TransitionDataset.from_arrays`."""
+        if self.row != self.steps:
+            raise ValueError(
+                f"Minari dataset '{self.folder.id}' is incomplete: its metadata says {self.steps} steps in "
+                f"{self.episodes} episodes, but only {self.row} are there. {self.folder.advice()}"
+            )
+        return {
+            "observations": self.now.get("", self.now),
+            "actions": self.actions,
+            "rewards": self.rewards,
+            "next_observations": self.next.get("", self.next),
+            "masks": self.masks,
+            "terminals": self.terminals,
+        }
+
+    def _check_room(self, where: str, length: int) -> None:
+        if self.row + length > self.steps:
+            raise ValueError(
+                f"{where} goes beyond the {self.steps} steps that the metadata says there are. {self.folder.advice()}"
+            )
+
+
+def _empty(rows: int, box: Space[Any]) -> Array:
+    assert box.shape is not None
+    return np.empty((rows, *box.shape), box.dtype)
+
+
+def _fill(column: Array, rows: slice, values: Array, where: str, what: str) -> None:
+    if values.shape[1:] != column.shape[1:]:
+        raise ValueError(f"{where}: {what} have shape {values.shape[1:]}, their space has {column.shape[1:]}.")
+    if values.dtype != np.uint8 and not np.isfinite(values).all():
+        step = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))[0])
+        raise ValueError(f"{where}: {what} are NaN or infinite at step {step}. Drop or repair the episode.")
+    column[rows] = values
+
+
+def _check_lengths(where: str, steps: int, lengths: Mapping[str, int], observations: Mapping[str, int]) -> None:
+    wrong = [f"{found} {key}" for key, found in lengths.items() if found != steps]
+    if wrong:
+        raise ValueError(f"{where} has {steps} rewards, but {' and '.join(wrong)}.")
+    for key, found in observations.items():
+        if found != steps + 1:
+            which = f"observations '{key}'" if key else "observations"
+            raise ValueError(
+                f"{where} has {found} {which} for {steps} steps; {steps + 1} are needed, one before the first step and "
+                "one after each. Without the last one it is not known where the last action led: collect the data "
+                "with minari.DataCollector, or drop the last step of such episodes."
+            )
+
+
+def _open(folder: Folder, metadata: Mapping[str, Any]) -> MinariStorage:
+    """Minari's reader. `minari.load_dataset` is not used: it fails on environment specifications of other versions."""
+    written_by = metadata["minari_version"]
+    if written_by not in minari.supported_dataset_versions:
+        raise ValueError(
+            f"dataset '{folder.id}' was written by Minari {written_by}, which the installed {minari.__version__} does "
+            "not read. Update it: pip install -U minari"
+        )
+    try:
+        storage = MinariStorage.read(folder.data)
+        if "jpeg_encoding" not in metadata and not _is_readable(storage):
+            # Versions before this setting stored images of any size as they are.
+            storage = type(storage)(folder.data, storage.observation_space, storage.action_space, jpeg_encoding=False)
+    except ImportError as error:
+        raise ImportError(
+            f"cannot read Minari dataset '{folder.id}' ({error}). For HDF5: pip install \"flowpolicies[minari]\""
+        ) from error
+    except (KeyError, ValueError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"cannot read Minari dataset '{folder.id}': {error!r}. {folder.advice()}") from error
+    return storage
+
+
+def _is_readable(storage: MinariStorage) -> bool:
+    """Whether the first episode can be decoded."""
+    try:
+        return next(iter(storage.get_episodes([0]))) is not None
+    except Exception:  # Image decoders raise whatever they like.
+        return False
+
+
+def _episodes(storage: MinariStorage, folder: Folder, total: int) -> Iterator[Mapping[str, Any]]:
+    """All episodes in order; errors name the first that cannot be read."""
+    episodes: Iterator[Mapping[str, Any]] = iter(())
+    for index in range(total):
+        try:
+            if index == 0:
+                episodes = iter(storage.get_episodes(range(total)))
+            episode = next(episodes)
+        except Exception as error:  # HDF5 reports damage by errors of many kinds.
+            raise ValueError(
+                f"cannot read episode {index} of the {total} of Minari dataset '{folder.id}': {error!r}. "
+                f"{folder.advice()}"
+            ) from error
+        yield episode
+
+
+def _check_actions(space: Any, name: str) -> Box:
+    if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating) and space.is_bounded("both"):
+        return space
+    raise ValueError(
+        f"dataset '{name}' has the action space {space}; flow policies act in continuous spaces, a Box of real numbers "
+        "with finite bounds. Collect the data with such an action_space."
+    )
+
+
+def _clip(actions: Array, space: Box) -> Array:
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    middle, half = (low + high) / 2, (1 - ACTION_MARGIN) * (high - low) / 2
+    return np.clip(actions, middle - half, middle + half).astype(np.float32)
+
+
+def _provenance(folder: Folder, metadata: Mapping[str, Any], hashes: Mapping[str, str]) -> dict[str, Any]:
+    """What Minari knows of the data."""
+    provenance: dict[str, Any] = {
+        "source": "minari",
+        "minari": minari.__version__,
+        "written_by_minari": metadata["minari_version"],
+        "env": environment_id(metadata),
+        "episodes": metadata["total_episodes"],
+        "sha256": dict(hashes),
+    }
+    copied = ("algorithm_name", "author", "code_permalink", "description", "requirements", "combined_datasets")
+    provenance |= {key: metadata[key] for key in copied if metadata.get(key)}
+    if metadata.get("ref_max_score") is not None and metadata.get("ref_min_score") is not None:
+        provenance["reference_scores"] = {"min": metadata["ref_min_score"], "max": metadata["ref_max_score"]}
+    if metadata.get("jpeg_encoding") is not None:
+        provenance["jpeg_encoding"] = metadata["jpeg_encoding"]
+    if "flowpolicies" in metadata:
+        provenance["collected"] = metadata["flowpolicies"].get("provenance", {})
+    return provenance

@@ -1,0 +1,145 @@
+"""CAC against a transcription in numpy and double precision (rql_diffusion_family 5)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from stubs import view
+from tiny import tiny
+
+from flowpolicies.algorithms import CAC, CACConfig, DiffusionQL, DiffusionQLConfig
+from flowpolicies.algorithms.cac import actor_loss, critic_loss
+from flowpolicies.core import Batch, Networks, ReplayedNoise
+from flowpolicies.samplers import Consistency, SoftmaxOfN
+
+ROWS, COIN, UPDATES, LEVELS = 5, 0.8, 25_000, 107
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+def random(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=GENERATOR, dtype=torch.float64)
+
+
+BATCH = Batch(
+    observations=random(ROWS, 2),
+    actions=random(ROWS, 2).tanh(),
+    next_observations=random(ROWS, 2),
+    next_actions=torch.zeros(ROWS, 0),
+    rewards=random(ROWS),
+    discounts=torch.tensor([0.9, 0.0, 0.9, 0.9, 0.9], dtype=torch.float64),
+    valid=torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0], dtype=torch.float64),
+    action_mask=torch.ones(ROWS, 2),
+)
+U = torch.tensor([[0.0], [0.3], [0.5], [0.77], [0.9999]], dtype=torch.float64)
+Z, DRAWS = random(ROWS, 2), 0.02 * random(2, ROWS, 2)
+
+
+def network(s, x, t, theta):
+    """Stands for F; for arrays and tensors alike."""
+    return theta * np.sin(x) * s + 0.01 * t if isinstance(x, np.ndarray) else theta * x.sin() * s + 0.01 * t
+
+
+def f(s: np.ndarray, x: np.ndarray, t: np.ndarray | float, theta: float) -> np.ndarray:
+    skip = 0.25 / ((t - 0.002) ** 2 + 0.25)
+    return skip * x + 0.5 * (t - 0.002) / np.sqrt(t**2 + 0.25) * network(s, x, t, theta)
+
+
+def sample(s: np.ndarray, draws: np.ndarray, theta: float) -> np.ndarray:
+    x = f(s, 80 * draws[0], 80.0, theta)
+    return f(s, x + math.sqrt(2.0**2 - 0.002**2) * draws[1], 2.0, theta).clip(-1, 1)
+
+
+def critics(s, a):
+    return [a[..., 0] * s[..., 1] + 0.5 * a[..., 1] ** 2 + 2, a[..., 0] ** 2 - s[..., 0] * a[..., 1] - 1]
+
+
+def networks(theta: torch.Tensor, slow: float, updates: int = UPDATES) -> Networks:
+    q = lambda s, a: torch.stack(critics(s, a))  # noqa: E731
+    actor = lambda s, x, t: network(s, x, t, theta)  # noqa: E731
+    slower = view(actor_onestep=lambda s, x, t: network(s, x, t, slow), critic=lambda s, a: q(s, a) + 0.25)
+    count = {"actor_onestep": torch.tensor(float(updates))}
+    return Networks(view(actor_onestep=actor, critic=q), view(critic=q), slower, count)
+
+
+def written_actor_loss(theta: float, slow: float, eta: float, divisor: float | None = None) -> tuple[float, float]:
+    """The loss, and the divisor of Q, which counts as a constant."""
+    s, a, z = (c.numpy() for c in (BATCH.observations, BATCH.actions, Z))
+    low, high = 0.002 ** (1 / 7), 80 ** (1 / 7)
+    n = np.floor(U.numpy() * (LEVELS - 1))
+    less, more = ((low + i / (LEVELS - 1) * (high - low)) ** 7 for i in (n, n + 1))
+    error = (f(s, a + more * z, more, theta) - f(s, a + less * z, less, slow)) ** 2 * 100 / (more - less)
+    other, climbed = critics(s, sample(s, DRAWS.numpy(), theta))
+    divisor = np.abs(other).mean() if divisor is None else divisor
+    return (BATCH.valid.numpy() * error.mean(-1)).mean() - eta * climbed.mean() / divisor, divisor
+
+
+def test_actor_loss_and_its_gradient_through_the_sampler() -> None:
+    theta = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+    noise = ReplayedNoise(2, [U, Z, *DRAWS, torch.tensor(COIN)])
+    loss, metrics = actor_loss.fn(networks(theta, 0.1), BATCH, noise, CACConfig(eta=300.0))
+    expected, divisor = written_actor_loss(0.4, 0.1, 300.0)
+    assert loss.item() == pytest.approx(expected, rel=1e-9)
+    assert float(metrics["levels"]) == LEVELS
+    (gradient,) = torch.autograd.grad(loss, theta)
+    ends = [written_actor_loss(0.4 + h, 0.1, 300.0, divisor)[0] for h in (1e-6, -1e-6)]
+    assert gradient.item() == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-6)
+
+
+@pytest.mark.parametrize(("n", "q_norm"), [(1, False), (10, False), (10, True)])
+def test_critic_loss(n: int, q_norm: bool) -> None:
+    draws = 0.02 * random(2, ROWS, n, 2)
+    cfg = CACConfig(max_q_backup=n == 10, q_norm=q_norm)
+    loss, metrics = critic_loss.fn(networks(torch.tensor(0.4), 0.1), BATCH, ReplayedNoise(2, [*draws]), cfg)
+    after = np.repeat(BATCH.next_observations.numpy()[:, None], n, 1)
+    q = np.stack(critics(after, sample(after, draws.numpy(), 0.1))) + 0.25
+    y = BATCH.rewards.numpy() + BATCH.discounts.numpy() * q.max(-1).min(0)
+    y = y / (y.std() + 1e-6) if q_norm else y
+    now = critics(BATCH.observations.numpy(), BATCH.actions.numpy())
+    expected = sum((BATCH.valid.numpy() * (q - y) ** 2).mean() for q in now)
+    assert float(loss) == pytest.approx(expected, rel=1e-10)
+    assert float(metrics["target_mean"]) == pytest.approx(y.mean(), rel=1e-10)
+
+
+def written_levels(update: int, period: int) -> int:
+    return math.ceil(math.sqrt(update % period * (150**2 - 2**2) / period + 4) - 1) + 1
+
+
+@pytest.mark.parametrize("backend", [None, "aot_eager"])
+def test_the_curriculum_of_a_model_grows_starts_again_and_survives_saving(backend: str | None, data, tmp_path) -> None:
+    model = tiny(CAC, dataset=data, curriculum_steps=4, compile_backend=backend)
+
+    def levels(model: CAC, updates: int) -> list[int]:
+        found = []
+        for _ in range(updates):
+            model.train(1, 32)
+            found.append(int(model._means.pop()["actor/levels"]))
+        return found
+
+    model.learn_offline(0)
+    assert levels(model, 6) == [written_levels(i, 4) for i in range(6)] == [2, 76, 107, 130, 2, 76]
+    model.save(tmp_path / "model.zip")
+    loaded = CAC.load(tmp_path / "model.zip", device="cpu")
+    loaded.set_dataset(data)
+    assert levels(loaded, 3) == [written_levels(i, 4) for i in (6, 7, 8)]
+
+
+def test_order_and_slow_copies_are_those_of_diffusion_ql() -> None:
+    for step in (0, 999, 1000, 1001, 1005):
+        assert CAC.schedule(step, CACConfig()) == DiffusionQL.schedule(step, DiffusionQLConfig())
+
+
+def test_networks_and_sampler() -> None:
+    cfg = CACConfig(clip_grad_norm=9.0, consistency_steps=5)
+    specs = CAC.networks(cfg, 0.005)
+    assert {name: (s.target_rate, s.learning_rate, s.clip_grad_norm) for name, s in specs.items()} == {
+        "critic": (0.005, 3e-4, 9.0),
+        "actor_onestep": (pytest.approx(0.005), None, 9.0),
+    }
+    actor = specs["actor_onestep"].factory(17, 6)
+    assert [tuple(p.shape) for p in actor.time.parameters()] == [(16, 32), (32,), (32, 16), (16,)]
+    assert actor.embed.frequencies[0] == 1
+    assert actor.embed.frequencies[-1] == pytest.approx(1e-4)
+    assert CAC.sampler(cfg) == SoftmaxOfN(Consistency(steps=5), 50, "critic", "min")

@@ -1,0 +1,124 @@
+"""`flowpolicies train ALGORITHM --preset NAME`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowpolicies.training import RunFolder
+
+SMALL = (
+    *("--steps", "2", "--online-steps", "0", "--eval-episodes", "0", "--checkpoint-every", "0", "--device", "cpu"),
+    *("--actor-hidden-dims", "16", "16", "--value-hidden-dims", "16", "16", "--batch-size", "16"),
+)
+
+
+@pytest.fixture
+def own(data: Path, tmp_path: Path) -> tuple[str, ...]:
+    """Words that make a run with a preset a tiny one on Pendulum's data."""
+    return ("--dataset", f"npz:{data}", "--run-dir", str(tmp_path / "run"), *SMALL)
+
+
+def test_a_preset_is_the_default_of_the_flags(call: Any, own: tuple[str, ...], tmp_path: Path) -> None:
+    answer = call("train", "fql", "--preset", "ogbench/antmaze-giant-navigate", *own, "--seed=3")
+    assert answer.code == 0, answer.err
+    record = RunFolder(tmp_path / "run").read_config()
+    assert record["hyperparameters"]["q_agg"] == "min"
+    assert record["hyperparameters"]["alpha"] == 10.0
+    assert record["knobs"]["gamma"] == 0.995
+    assert record["settings"]["eval_every"] == 100_000
+    assert record["settings"]["steps"] == 2
+    assert record["preset"]["name"] == "ogbench/antmaze-giant-navigate-task1"
+    assert record["preset"]["values"]["steps"] == 1_000_000
+    assert any("4.5" in source for source in record["preset"]["sources"])
+    lines = [line.split() for line in answer.out.splitlines()]
+    assert ["q_agg", "min", "preset"] in lines
+    assert ["steps", "2", "command", "line"] in lines
+    assert ["seed", "3", "command", "line"] in lines
+    assert ["tau", "0.005", "default"] in lines
+    assert "source: FQL repo, README, table of offline OGBench runs (flow_family.md 4.5)" in answer.out
+
+
+def test_a_run_with_a_preset_is_continued(call: Any, own: tuple[str, ...]) -> None:
+    words = ("train", "fql", "--preset", "ogbench/scene-play", *own)
+    assert call(*words).code == 0
+    answer = call(*words, "--steps", 3, "--resume")
+    assert answer.code == 0, answer.err
+    assert "Continuing after 2 offline" in answer.out
+    refused = call(*words, "--steps", 4, "--resume", "--alpha", 5)
+    assert refused.code == 2
+    assert "alpha: 300.0 in the run, 5.0 now" in refused.err
+
+
+def test_without_a_preset_nothing_changes(call: Any, own: tuple[str, ...], tmp_path: Path) -> None:
+    answer = call("train", "fql", *own)
+    assert answer.code == 0, answer.err
+    assert "source:" not in answer.out
+    assert RunFolder(tmp_path / "run").read_config()["preset"] is None
+
+
+def test_help_shows_the_presets_values(call: Any) -> None:
+    answer = call("train", "fql", "--preset", "ogbench/antmaze-giant-navigate-task2", "--help")
+    assert answer.code == 0
+    text = " ".join(answer.out.replace("│", " ").split())
+    assert "(default: ogbench:antmaze-giant-navigate-singletask-task2-v0)" in text
+    assert "(default: min)" in text
+
+
+def test_auto_says_what_it_chose(call: Any, own: tuple[str, ...]) -> None:
+    words = ("--env", "ogbench:scene-play-singletask-task2-v0")
+    answer = call("train", "qam", "--preset", "auto", *own, *words, "--reward-transform", "none", "--horizon", 1)
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith("--preset auto: ogbench-advanced/scene-play-task2\n")
+    answer = call("train", "fql", "--preset=auto")
+    assert answer.code == 2
+    assert "--preset auto chooses by --dataset or --env" in answer.err
+
+
+def test_pixels_say_what_is_missing(call: Any, own: tuple[str, ...]) -> None:
+    answer = call("train", "fql", "--preset", "ogbench-pixels/visual-scene-play", *own)
+    assert answer.code == 0, answer.err
+    assert "warning: the published runs also have p_aug = 0.5, which flowpolicies does not have yet." in answer.out
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (("fql", "--preset", "ogbench/scene-pla"), "Did you mean 'ogbench/scene-play'?"),
+        (("rql", "--preset", "ogbench/scene-play"), "rql has no preset 'ogbench/scene-play'. It has presets in"),
+        (
+            ("fql", "--preset", "ogbench/scene-play", "--dataset", "ogbench:cube-single-play-singletask-v0"),
+            "is for 'ogbench:scene-play-singletask-task2-v0', not for 'ogbench:cube-single-play-singletask-v0'",
+        ),
+        (
+            ("fql", "--preset", "ogbench/scene-play", "--env", "ogbench:cube-single-play-singletask-v0"),
+            "not for 'ogbench:cube-single-play-singletask-v0'. Give the preset of that environment",
+        ),
+        (
+            ("qam", "--preset", "ogbench-advanced/puzzle-4x4-play"),
+            "Use the standard data of the same task: --dataset ogbench:puzzle-4x4-play-singletask-task4-v0",
+        ),
+        (
+            ("fql", "--preset", "d4rl/pen-human-v1"),
+            "there is no dataset source 'd4rl' (known: ",
+        ),
+    ],
+)
+def test_errors(call: Any, words: tuple[str, ...], error: str, tmp_path: Path) -> None:
+    answer = call("train", *words, "--run-dir", tmp_path / "run")
+    assert answer.code == 2
+    assert error in answer.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_field_that_the_algorithm_lacks(call: Any) -> None:
+    answer = call("train", "qflow", "--preset", "ogbench/scene-play", "--guidance-lamda", 3)
+    assert answer.code == 2
+    assert "--guidance-lambda" in answer.err
+
+
+def test_presets_and_tables_are_listed(call: Any) -> None:
+    assert "  ogbench/scene-play  " in call("list", "presets").out
+    assert "  qflow-standard  " in call("list", "tables").out

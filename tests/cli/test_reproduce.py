@@ -1,0 +1,125 @@
+"""`flowpolicies reproduce table NAME`."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowpolicies.training import RunFolder
+
+TASK = ("reproduce", "table", "qflow-standard", "--tasks", "cube-single-play-task2", "--seeds", "0")
+
+
+@pytest.fixture
+def extra(data: Path) -> str:
+    """What makes a run tiny."""
+    return (
+        f"--extra=--dataset npz:{data} --env Pendulum-v1 --steps 4 --eval-every 2 --eval-episodes 1 --device cpu "
+        "--batch-size 16 --actor-hidden-dims 16 16 --value-hidden-dims 16 16 --flow-steps 2"
+    )
+
+
+def test_dry_run(call: Any, tmp_path: Path) -> None:
+    answer = call("reproduce", "table", "qflow-standard", "--dry-run", "--runs-dir", tmp_path)
+    assert answer.code == 0, answer.err
+    lines = answer.out.splitlines()
+    runs = [line for line in lines if line.startswith("open  ")]
+    assert len(runs) == (2 * 50 + 3 * 5 + 4 * 5) * 8
+    assert lines[-1] == f"{len(runs)} runs, 0 done, {len(runs)} open."
+    command = f"flowpolicies train qflow --preset ogbench/scene-play-task5 --seed 7 --run-dir {tmp_path}"
+    assert any(command in line for line in runs)
+    assert "idql: no published hyperparameters for antmaze-large-navigate-task1, " in answer.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_runs_are_made_once_and_continued(call: Any, tmp_path: Path, extra: str) -> None:
+    words = (*TASK, "--algorithms", "fql", "qflow", "--runs-dir", tmp_path, "--parallel", 2, extra)
+    answer = call(*words)
+    assert answer.code == 0, answer.err
+    assert "[1/2] " in answer.out
+    assert "[2/2] " in answer.out
+    assert "0 s left" in answer.out
+    folders = [tmp_path / "qflow-standard" / f"{name}-cube-single-play-task2-seed0" for name in ("fql", "qflow")]
+    config = RunFolder(folders[0]).read_config()
+    assert config["hyperparameters"]["alpha"] == 300.0
+    assert config["preset"]["name"] == "ogbench/cube-single-play-task2"
+    with open(tmp_path / "qflow-standard" / "results.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["row"], row["column"], row["runs"]) for row in rows] == [
+        ("cube-single", "FQL", "1"),
+        ("cube-single", "Q-Flow", "1"),
+    ]
+    assert [row["published_mean"] for row in rows] == ["96.0", "95.0"]
+    assert "so these are not the published settings" in answer.out
+
+    again = call(*words)
+    assert "2 runs, 2 done, 0 open." in again.out
+    assert "[1/" not in again.out
+
+    (folders[1] / "model.zip").unlink()
+    third = call(*words)
+    assert "2 runs, 1 done, 1 open." in third.out
+    assert "[1/1] qflow-cube-single-play-task2-seed0: done" in third.out
+    log = folders[1].with_suffix(".log").read_text()
+    assert "Continuing after 4 offline and 0 online steps." in log
+    assert len(RunFolder(folders[1]).read_config()["commands"]) == 2
+
+
+def test_a_failure_is_reported_and_the_rest_goes_on(call: Any, tmp_path: Path, extra: str) -> None:
+    blocked = tmp_path / "qflow-standard" / "fql-cube-single-play-task2-seed0"
+    blocked.mkdir(parents=True)
+    (blocked / "something").touch()
+    answer = call(*TASK, "--algorithms", "fql", "qflow", "--runs-dir", tmp_path, extra)
+    assert answer.code == 2
+    assert "[1/2] fql-cube-single-play-task2-seed0: FAILED with exit code 2, see " in answer.out
+    assert "[2/2] qflow-cube-single-play-task2-seed0: done" in answer.out
+    assert "1 of 2 runs failed; their logs: " in answer.err
+    assert "is not the folder of a run" in blocked.with_suffix(".log").read_text()
+
+
+def test_ctrl_c_lets_runs_save_and_the_same_command_goes_on(tmp_path: Path, data: Path, extra: str) -> None:
+    long = extra.replace("--steps 4 --eval-every 2 --eval-episodes 1", "--steps 1000000 --eval-episodes 0")
+    words = (*TASK, "--algorithms", "fql", "--runs-dir", str(tmp_path), long + " --checkpoint-every 20")
+    folder = RunFolder(tmp_path / "qflow-standard" / "fql-cube-single-play-task2-seed0")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flowpolicies", *words], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while folder.latest() is None and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    log = folder.path.with_suffix(".log").read_text()
+    assert "Interrupted. The run is in" in log
+    assert "once more stops at once" in log
+    assert folder.policy.is_file()
+    assert not folder.model.is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (("qflow-standrd",), "Did you mean 'qflow-standard'?"),
+        (("qflow-standard", "--algorithms", "qflw"), "Did you mean 'qflow'?"),
+        (("qflow-standard", "--parallel", 0, "--tasks", "cube-single"), "must be at least 1, got 0"),
+    ],
+)
+def test_errors(call: Any, words: tuple[object, ...], error: str, tmp_path: Path) -> None:
+    answer = call("reproduce", "table", *words, "--runs-dir", tmp_path)
+    assert answer.code == 2
+    assert error in answer.err
+    shutil.rmtree(tmp_path)

@@ -1,0 +1,392 @@
+"""Downloads from a server on this machine that does everything wrong that servers and networks do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from file_server import CONTENT, Handler, Server, answer, refuse, running_server
+
+from flowpolicies.data import download as module
+from flowpolicies.data.download import Transfer, download
+from flowpolicies.data.files import quarantine, read_record, record_path
+
+HASH = hashlib.sha256(CONTENT).hexdigest()
+EAGER = Transfer(connect_timeout=2, stall_timeout=0.3, attempts=3, backoff=0.0, progress=False)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY", module.OFFLINE_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    with running_server() as server:
+        yield server
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
+
+
+def test_a_download_is_whole_and_recorded(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "data.npz"
+    assert download(server.url, path, transfer=EAGER) == path
+    assert path.read_bytes() == CONTENT
+    record = json.loads((tmp_path / "new" / "data.npz.download.json").read_text())
+    assert {key: record[key] for key in ("url", "size", "sha256")} == {
+        "url": server.url,
+        "size": len(CONTENT),
+        "sha256": HASH,
+    }
+    assert record["date"].endswith("+00:00")
+    assert names(path.parent) == ["data.npz", "data.npz.download.json"]
+    assert server.requests[0][1]["Accept-Encoding"] == "identity"
+
+
+def test_a_file_that_is_there_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
+    for _ in range(3):
+        download(server.url, tmp_path / "data.npz", transfer=EAGER)
+    download(server.url, tmp_path / "data.npz", sha256=HASH, transfer=EAGER)
+    assert len(server.requests) == 1
+
+
+def test_what_came_before_a_broken_connection_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
+    server.script = [answer(cut=98_304), answer(cut=294_912), answer()]
+    assert download(server.url, tmp_path / "data.npz", transfer=EAGER).read_bytes() == CONTENT
+    assert server.ranges() == [None, "bytes=98304-", "bytes=294912-"]
+    assert server.requests[1][1]["If-Range"] == '"v1"'
+
+
+def test_attempts_that_bring_new_bytes_are_not_counted(server: Server, tmp_path: Path) -> None:
+    server.script = [answer(cut=49_152 * (part + 1)) for part in range(10)] + [answer()]
+    assert download(server.url, tmp_path / "data.npz", transfer=EAGER).read_bytes() == CONTENT
+    assert len(server.requests) == 11 > EAGER.attempts
+
+
+def test_a_failed_download_goes_on_in_the_next_call(server: Server, tmp_path: Path) -> None:
+    server.script = [answer(cut=98_304), refuse(503)]
+    message = (
+        rf"cannot download '{server.url}': the server answered 503 Service Unavailable\. 0\.1 MB are kept: the next "
+        rf"attempt goes on from there\. Try again later, or put the file at '{tmp_path}/data\.npz' by hand\."
+    )
+    with pytest.raises(ConnectionError, match=message):
+        download(server.url, tmp_path / "data.npz", transfer=EAGER)
+    assert len(server.requests) == 1 + EAGER.attempts - 1
+    assert not (tmp_path / "data.npz").exists()
+    server.script = [answer()]
+    assert download(server.url, tmp_path / "data.npz", transfer=EAGER).read_bytes() == CONTENT
+    assert server.ranges()[-1] == "bytes=98304-"
+
+
+def test_a_download_that_was_killed_before_its_renaming_needs_no_further_bytes(server: Server, tmp_path: Path) -> None:
+    (tmp_path / ".data.npz.part").write_bytes(CONTENT)
+    notes = {"url": server.url, "validator": '"v1"', "total": len(CONTENT)}
+    (tmp_path / ".data.npz.part.json").write_text(json.dumps(notes))
+    assert download(server.url, tmp_path / "data.npz", transfer=EAGER).read_bytes() == CONTENT
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "notes", ["{", "[]", '{"url": "http://elsewhere/data.npz", "validator": "v", "total": 9}', None]
+)
+def test_a_beginning_that_may_be_of_another_file_is_not_used(server: Server, tmp_path: Path, notes: str | None) -> None:
+    (tmp_path / ".data.npz.part").write_bytes(b"x" * 1000)
+    if notes is not None:
+        (tmp_path / ".data.npz.part.json").write_text(notes)
+    assert download(server.url, tmp_path / "data.npz", transfer=EAGER).read_bytes() == CONTENT
+    assert server.ranges() == [None]
+
+
+def test_a_stalled_connection_is_given_up_and_resumed(server: Server, tmp_path: Path) -> None:
+    server.script = [answer(cut=200_000, stall=True), answer()]
+    start = time.monotonic()
+    assert download(server.url, tmp_path / "data.npz", transfer=EAGER).read_bytes() == CONTENT
+    assert time.monotonic() - start < 5
+    assert server.ranges()[1] in {f"bytes={size}-" for size in range(180_224, 200_001)}
+
+
+def test_a_server_that_never_says_more_is_named(server: Server, tmp_path: Path) -> None:
+    server.script = [answer(cut=0, stall=True)]
+    with pytest.raises(ConnectionError, match=r"nothing came for 0\.3 s\. Try again later"):
+        download(server.url, tmp_path / "data.npz", transfer=EAGER)
+    assert len(server.requests) == EAGER.attempts
+
+
+def test_a_server_without_ranges_sends_everything_again(server: Server, tmp_path: Path) -> None:
+    server.script = [answer(cut=393_216, ranges=False), answer(ranges=False)]
+    assert download(server.url, tmp_path / "data.npz", transfer=EAGER).read_bytes() == CONTENT
+    assert server.ranges() == [None, "bytes=393216-"]
+
+
+def test_without_a_validator_the_beginning_is_used_only_under_a_pinned_hash(server: Server, tmp_path: Path) -> None:
+    server.script = [answer(tag=None, cut=98_304), answer(tag=None)]
+    download(server.url, tmp_path / "a.npz", transfer=EAGER)
+    assert server.ranges() == [None, None]
+    server.requests.clear()
+    download(server.url, tmp_path / "b.npz", sha256=HASH, transfer=EAGER)
+    assert server.ranges() == [None, "bytes=98304-"]
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("if_range", [True, False])
+def test_a_file_that_changes_between_attempts_is_not_mixed(server: Server, tmp_path: Path, if_range: bool) -> None:
+    """Also by a server that knows ranges but not If-Range: its ETag tells."""
+    changed = CONTENT[::-1]
+    server.script = [answer(cut=98_304), answer(changed, tag='"v2"', if_range=if_range)]
+    assert download(server.url, tmp_path / "data.npz", transfer=EAGER).read_bytes() == changed
+    assert len(server.requests) == (2 if if_range else 3)
+
+
+def test_a_file_that_became_shorter_is_fetched_from_its_start(server: Server, tmp_path: Path) -> None:
+    server.script = [answer(cut=294_912), answer(CONTENT[:1000], if_range=False)]
+    assert download(server.url, tmp_path / "data.npz", transfer=EAGER).read_bytes() == CONTENT[:1000]
+    assert server.ranges() == [None, "bytes=294912-", None]
+
+
+def test_a_length_that_is_not_said_is_accepted_when_the_hash_is_right(server: Server, tmp_path: Path) -> None:
+    server.script = [answer(length=False, cut=7000), answer(length=False)]
+    path = download(server.url, tmp_path / "data.npz", sha256=HASH, transfer=EAGER)
+    assert path.read_bytes() == CONTENT
+    assert names(tmp_path) == ["data.npz", "data.npz.broken-1", "data.npz.download.json"]
+
+
+def test_corrupted_content_is_set_aside_and_fetched_again(server: Server, tmp_path: Path) -> None:
+    corrupt = CONTENT[:5000] + b"?" + CONTENT[5001:]
+    server.script = [answer(corrupt), answer()]
+    path = download(server.url, tmp_path / "data.npz", sha256=HASH, transfer=EAGER)
+    assert path.read_bytes() == CONTENT
+    assert (tmp_path / "data.npz.broken-1").read_bytes() == corrupt
+    assert names(tmp_path) == ["data.npz", "data.npz.broken-1", "data.npz.download.json"]
+
+
+def test_a_file_that_is_wrong_on_the_server_is_refused_after_a_second_look(server: Server, tmp_path: Path) -> None:
+    server.script = [answer(CONTENT[:-1])]
+    found = hashlib.sha256(CONTENT[:-1]).hexdigest()
+    message = rf"what came has sha256 {found}, expected {HASH}, twice; see 'data\.npz\.broken-2'\. Try again later"
+    with pytest.raises(ConnectionError, match=message):
+        download(server.url, tmp_path / "data.npz", sha256=HASH, transfer=EAGER)
+    assert len(server.requests) == 2
+    assert names(tmp_path) == ["data.npz.broken-1", "data.npz.broken-2"]
+
+
+def test_a_log_in_page_is_not_taken_for_the_file(server: Server, tmp_path: Path) -> None:
+    def check(path: Path) -> None:
+        if path.read_bytes().startswith(b"<html>"):
+            raise ValueError("it is a web page")
+
+    server.script = [answer(b"<html>Welcome to the hotel's network</html>"), answer()]
+    assert download(server.url, tmp_path / "data.npz", check=check, transfer=EAGER).read_bytes() == CONTENT
+    server.script, other = [answer(b"<html>")], tmp_path / "other.npz"
+    with pytest.raises(ConnectionError, match=r"what came is not the file \(it is a web page\), twice; see 'other"):
+        download(server.url, other, check=check, transfer=EAGER)
+    other.write_bytes(b"<html>")
+    server.script = [answer()]
+    with pytest.warns(
+        UserWarning, match=r"other\.npz' is not the file \(it is a web page\); it is now 'other\.npz\.brok"
+    ):
+        assert download(server.url, other, check=check, transfer=EAGER).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(("code", "requests"), [(404, 1), (403, 1), (500, 3), (429, 3)])
+def test_refusals_are_final_and_failures_are_not(server: Server, tmp_path: Path, code: int, requests: int) -> None:
+    server.script = [refuse(code)]
+    with pytest.raises(ConnectionError, match=rf"cannot download '{server.url}': the server answered {code} "):
+        download(server.url, tmp_path / "data.npz", transfer=EAGER)
+    assert len(server.requests) == requests
+    assert names(tmp_path) == []
+
+
+def test_no_server_and_no_address(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/data.npz"
+    message = rf"cannot download '{url}': .*Connection refused\. Try again later, or put the file at '{tmp_path}/data"
+    with pytest.raises(ConnectionError, match=message):
+        download(url, tmp_path / "data.npz", transfer=EAGER)
+    with pytest.raises(ConnectionError, match=r"cannot download 'data\.npz': Invalid URL 'data\.npz'"):
+        download("data.npz", tmp_path / "data.npz", transfer=EAGER)
+
+
+def test_a_changed_file_is_noticed_set_aside_and_fetched_again(server: Server, tmp_path: Path) -> None:
+    path = download(server.url, tmp_path / "data.npz", transfer=EAGER)
+    path.write_bytes(CONTENT[:-1] + b"?")
+    message = (
+        rf"'{path}' is not what it was on .* \(sha256 {HASH}\); it is now 'data\.npz\.broken-1', and downloaded again"
+    )
+    with pytest.warns(UserWarning, match=message):
+        download(server.url, path, transfer=EAGER)
+    assert path.read_bytes() == CONTENT
+    assert (tmp_path / "data.npz.broken-1").read_bytes() == CONTENT[:-1] + b"?"
+    old = read_record(tmp_path / "data.npz.broken-1")
+    assert old is not None
+    assert old.sha256 == HASH
+
+
+def test_a_change_that_size_and_time_hide_is_found_by_a_full_check(server: Server, tmp_path: Path) -> None:
+    path = download(server.url, tmp_path / "data.npz", transfer=EAGER)
+    times = path.stat()
+    path.write_bytes(b"?" + CONTENT[1:])
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    download(server.url, path, transfer=EAGER)
+    assert len(server.requests) == 1
+    with pytest.warns(UserWarning, match="downloaded again"):
+        download(server.url, path, full=True, transfer=EAGER)
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_copied_file_is_read_once_and_then_known(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = download(server.url, tmp_path / "data.npz", transfer=EAGER)
+    os.utime(path, ns=(0, 10**9))
+    download(server.url, path, transfer=EAGER)
+    monkeypatch.setattr(module, "is_intact", None)  # The record has the new time: nothing to read.
+    download(server.url, path, transfer=EAGER)
+    assert len(server.requests) == 1
+
+
+def test_a_file_put_there_by_hand_is_recorded_and_a_wrong_one_replaced(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    path.write_bytes(b"by hand")
+    assert download(server.url, path, transfer=EAGER).read_bytes() == b"by hand"
+    record = read_record(path)
+    assert record is not None
+    assert record.sha256 == hashlib.sha256(b"by hand").hexdigest()
+    assert server.requests == []
+    with pytest.warns(UserWarning, match=rf"has sha256 {record.sha256}, expected {HASH}; it is now"):
+        download(server.url, path, sha256=HASH, transfer=EAGER)
+    assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("by", ["argument", "environment"])
+def test_offline_nothing_is_asked_for(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    if by == "environment":
+        monkeypatch.setenv("FLOWPOLICIES_OFFLINE", "1")
+    offline = True if by == "argument" else None
+    path = tmp_path / "data.npz"
+    message = rf"no file '{path}', and downloads are off \(FLOWPOLICIES_OFFLINE, .*Put the file of '{server.url}' there"
+    with pytest.raises(FileNotFoundError, match=message):
+        download(server.url, path, offline=offline, transfer=EAGER)
+    path.write_bytes(CONTENT)
+    assert download(server.url, path, offline=offline, transfer=EAGER) == path
+    path.write_bytes(b"changed")
+    with pytest.raises(
+        ValueError, match=r"is not what it was .* downloads are off, so it is left alone.*delete 'data\.n"
+    ):
+        download(server.url, path, offline=offline, transfer=EAGER)
+    assert path.read_bytes() == b"changed"
+    record_path(path).unlink()
+    assert download(server.url, path, offline=offline, transfer=EAGER) == path
+    assert server.requests == []
+
+
+def test_zero_and_nothing_do_not_mean_offline(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in ("0", ""):
+        monkeypatch.setenv("FLOWPOLICIES_OFFLINE", value)
+        download(server.url, tmp_path / f"{value}.npz", transfer=EAGER)
+    assert len(server.requests) == 2
+
+
+def test_a_folder_that_cannot_be_written_to_is_only_read(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "data.npz"
+    path.write_bytes(CONTENT)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    download(server.url, path, sha256=HASH, transfer=EAGER)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["data.npz"]
+    path.write_bytes(b"changed")
+    with pytest.raises(ValueError, match=rf"expected {HASH}, and its folder cannot be written to"):
+        download(server.url, path, sha256=HASH, transfer=EAGER)
+    assert path.read_bytes() == b"changed"
+
+
+def test_a_damaged_record_is_explained(server: Server, tmp_path: Path) -> None:
+    path = download(server.url, tmp_path / "data.npz", transfer=EAGER)
+    record_path(path).write_text("{}")
+    with pytest.raises(ValueError, match=r"'.*data\.npz\.download\.json' is no record of a download .* Delete it"):
+        download(server.url, path, transfer=EAGER)
+
+
+def test_broken_files_are_numbered(tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / "a").write_text(str(number))
+        assert quarantine(tmp_path / "a") == tmp_path / f"a.broken-{number}"
+    assert (tmp_path / "a.broken-1").read_text() == "1"
+
+
+def test_a_full_disk_is_named_before_it_is_full(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(OSError, match=rf"'{server.url}' needs 0\.00 GB, but '{tmp_path}' has 0\.00 GB left"):
+        download(server.url, tmp_path / "data.npz", transfer=EAGER)
+    assert len(server.requests) == 1
+
+
+def test_the_environment_s_proxy_is_used(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", server.url.removesuffix("/data.npz"))
+    monkeypatch.setenv("no_proxy", "")
+    download("http://data.invalid/a/data.npz", tmp_path / "data.npz", sha256=HASH, transfer=EAGER)
+    assert [path for path, _ in server.requests] == ["http://data.invalid/a/data.npz"]
+
+
+def test_progress_goes_on_where_the_download_does(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.script = [answer(cut=245_760), answer()]
+    download(server.url, tmp_path / "data.npz", transfer=Transfer(backoff=0, progress=True))
+    shown = capsys.readouterr().err
+    assert "data.npz:  48%" in shown
+    assert "data.npz: 100%" in shown
+    download(server.url, tmp_path / "other.npz", transfer=Transfer(backoff=0))
+    assert capsys.readouterr().err == ""  # Standard error is no terminal here.
+
+
+def _ask(arguments: tuple[str, Path]) -> int:
+    return len(download(*arguments, transfer=Transfer(progress=False)).read_bytes())
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_ten_at_once_download_once(server: Server, tmp_path: Path, kind: str) -> None:
+    def slowly(handler: Handler) -> None:
+        time.sleep(0.3)
+        answer()(handler)
+
+    server.script = [slowly]
+    jobs = [(server.url, tmp_path / "data.npz")] * 10
+    if kind == "threads":
+        with ThreadPoolExecutor(10) as threads:
+            sizes = list(threads.map(_ask, jobs))
+    else:
+        with multiprocessing.get_context("fork").Pool(10) as pool:
+            sizes = pool.map(_ask, jobs, chunksize=1)
+    assert sizes == [len(CONTENT)] * 10
+    assert len(server.requests) == 1
+
+
+def test_a_process_that_dies_with_the_lock_blocks_nobody(server: Server, tmp_path: Path) -> None:
+    server.script = [answer(cut=98_304, stall=True), answer()]
+    context: Any = multiprocessing.get_context("fork")
+    patient = Transfer(stall_timeout=60, progress=False)
+    process = context.Process(
+        target=download, args=(server.url, tmp_path / "data.npz"), kwargs={"transfer": patient}, daemon=True
+    )
+    process.start()
+    part = tmp_path / ".data.npz.part"
+    while not (part.exists() and part.stat().st_size):
+        assert process.is_alive()
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    assert download(server.url, tmp_path / "data.npz", transfer=EAGER).read_bytes() == CONTENT
+    assert server.ranges()[1] is not None

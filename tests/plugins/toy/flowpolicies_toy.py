@@ -1,0 +1,50 @@
+"""Behaviour cloning that prefers large rewards: all that another package needs to add an algorithm.
+
+Its paper is https://example.org/toy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from flowpolicies.algorithms import OfflineAlgorithm
+from flowpolicies.algorithms.config import PolicyConfig, velocity
+from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
+from flowpolicies.flows import interpolate
+from flowpolicies.samplers import Integrate, Sampler
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ToyConfig(PolicyConfig):
+    """Hyperparameters of Toy."""
+
+    temperature: float = 1.0
+    """How little a reward counts."""
+    flow_steps: int = 10
+    """Euler steps of the flow."""
+
+
+@loss_term(trains="actor_flow")
+def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: ToyConfig) -> Loss:
+    """w |v(s, x_t, t) - (x_1 - x_0)|^2, w = softmax of r / temperature over the batch."""
+    x_t, t, velocity = interpolate(batch.actions, noise)
+    error = (nets.online.actor_flow(batch.observations, x_t, t) - velocity).square().mean(-1)
+    weight = (batch.rewards / cfg.temperature).softmax(0)
+    return (batch.valid * weight * error).sum(), {"weight_max": weight.max()}
+
+
+@final
+class Toy(OfflineAlgorithm):
+    """Reward-weighted flow matching."""
+
+    Config, losses = ToyConfig, (actor_loss,)
+
+    @staticmethod
+    def networks(cfg: ToyConfig, tau: float) -> dict[str, Network]:
+        return {"actor_flow": velocity(cfg)}
+
+    @staticmethod
+    def sampler(cfg: ToyConfig) -> Sampler:
+        return Integrate(steps=cfg.flow_steps)

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from flowpolicies.training.evaluations import EvaluationRow
+from flowpolicies.training.reproduce import Run, collect, list_tables, load_table, plan
+from flowpolicies.training.runs import RunFolder
+
+TABLES = Path(__file__).parents[1] / "presets_tables"
+
+
+def test_every_table_names_what_there_is() -> None:
+    for name in list_tables():
+        table = load_table(name)
+        runs, left_out = plan(table, Path("runs"))
+        everything, nothing = plan(table, Path("runs"), with_defaults=True)
+        assert runs
+        assert not nothing
+        cells = {(run.task, run.column) for run in everything}
+        assert len(everything) == len(cells) * len(table.seeds)
+        assert len(runs) + sum(map(len, left_out.values())) * len(table.seeds) == len(everything)
+        assert {run.folder.path for run in everything} == {
+            Path("runs", name, f"{run.preset.algorithm}-{run.task}-seed{run.seed}") for run in everything
+        }
+        if table.published:
+            assert {run.row for run in everything} | {"Average"} >= {row for row, _ in table.published}
+            assert {run.column for run in everything} == {column for _, column in table.published}
+
+
+@pytest.mark.parametrize(
+    ("name", "runs"),
+    # Algorithms x tasks x seeds: FQL and Q-Flow everywhere, others where the papers say their hyperparameters: IQL,
+    # ReBRAC and IFQL on humanoidmaze-medium (5 tasks), CAC, FAWAC, FBRAC and IFQL on QFQL's five tasks.
+    [
+        ("qflow-standard", (2 * 50 + 3 * 5 + 4 * 5) * 8),
+        ("qflow-advanced", 9 * 50 * 12),
+        ("qam-offline", 16 * 50 * 12),
+        ("qam-online", 17 * 50 * 12),
+        ("qfql", (5 * 8 + 7) * 8),
+        ("rql", 50 * 4),
+        ("fql-d4rl", 18 * 8),
+    ],
+)
+def test_number_of_runs(name: str, runs: int) -> None:
+    assert len(plan(load_table(name), Path("runs"))[0]) == runs
+
+
+def test_a_run() -> None:
+    table = load_table("qflow-advanced")
+    (run,), left_out = plan(
+        table, Path("runs"), seeds=[7], tasks=["scene-play-task3"], algorithms=["QAM-E"], extra=["--eval-envs", "4"]
+    )
+    assert not left_out
+    assert (run.row, run.column, run.task, run.seed) == ("scene-sparse", "QAM-E", "scene-play-task3", 7)
+    folder = "runs/qflow-advanced/qam_e-scene-play-task3-seed7"
+    assert " ".join(run.words) == (
+        "train qam_e --preset ogbench-advanced/scene-play-task3 --online-steps 0 --seed 7 "
+        f"--run-dir {folder} --resume --eval-envs 4"
+    )
+    assert str(run).startswith(
+        "open  qam_e  scene-play-task3  seed 7  ogbench-advanced/scene-play-task3  flowpolicies train qam_e"
+    )
+
+
+def test_a_run_with_defaults_has_what_the_environment_has() -> None:
+    (run,), _ = plan(
+        load_table("qflow-standard"),
+        Path("runs"),
+        seeds=[0],
+        tasks=["puzzle-3x3-play-task1"],
+        algorithms=["idql"],
+        with_defaults=True,
+    )
+    assert not run.is_published
+    words = " ".join(run.words)
+    assert words.startswith("train idql --dataset ogbench:puzzle-3x3-play-singletask-task1-v0 --steps 1000000 ")
+    assert "--gamma 0.99" in words
+    assert "--preset" not in words
+    assert "algorithm defaults in ogbench/puzzle-3x3-play-task1" in str(run)
+
+
+def test_seeds_come_one_after_the_other() -> None:
+    runs, _ = plan(load_table("qflow-standard"), Path("runs"), tasks=["cube-single"], algorithms=["fql"])
+    assert [run.seed for run in runs] == [seed for seed in range(8) for _ in range(5)]
+
+
+@pytest.mark.parametrize("name", ["scene", "ogbench/scene-play-task2", "scene-play", "scene-play-task2"])
+def test_ways_to_name_a_task(name: str) -> None:
+    runs, _ = plan(load_table("qflow-standard"), Path("runs"), seeds=[0], tasks=[name], algorithms=["fql"])
+    assert {run.preset.environment for run in runs} == {"scene-play"}
+    assert len(runs) == (1 if "task2" in name else 5)
+
+
+def test_unknown_names() -> None:
+    table = load_table("qflow-standard")
+    with pytest.raises(ValueError, match="unknown table 'qflow-standrd' .known: qflow-standard, .*'qflow-standard'?"):
+        load_table("qflow-standrd")
+    with pytest.raises(ValueError, match="has no task 'cube-singl' .*Did you mean 'cube-single'?"):
+        plan(table, Path("runs"), tasks=["cube-singl"])
+    with pytest.raises(ValueError, match="has no algorithm 'rql'"):
+        plan(table, Path("runs"), algorithms=["rql"])
+
+
+def finish(run: Run, successes: list[float], phase: str = "offline") -> None:
+    """Leaves what a run that is done leaves."""
+    nan = math.nan
+    for step, success in enumerate(successes, 1):
+        run.folder.add_evaluation(EvaluationRow(phase, step, 50, success, nan, nan, -1.0, nan, nan, 9.0))  # type: ignore[arg-type]
+    run.folder.model.touch()
+
+
+def test_scores(tmp_path: Path) -> None:
+    table = load_table("qflow-standard")
+    runs, _ = plan(table, tmp_path, seeds=[0, 1], tasks=["scene-play"], algorithms=["fql"])
+    assert collect(table, runs) == {}
+    first = [run for run in runs if run.task.endswith(("task1", "task2"))]
+    for run, last in zip(first, (0.4, 0.8, 0.2, 0.6), strict=True):
+        finish(run, [1.0, last - 0.1, last + 0.1, last])  # The mean of the last three.
+    mean, std, count = collect(table, runs)["scene", "FQL"]
+    assert (mean, std, count) == pytest.approx((50.0, 10.0, 4))  # Seeds: 60 and 40.
+    runs[0].folder.model.unlink()
+    mean, std, count = collect(table, runs)["scene", "FQL"]
+    assert (mean, count) == (pytest.approx((20 + (80 + 60) / 2) / 2), 3)
+    assert math.isnan(std)
+
+
+def test_returns_where_success_is_not_known_and_the_phase(tmp_path: Path) -> None:
+    table = load_table("fql-d4rl")
+    (run,), _ = plan(table, tmp_path, seeds=[0], tasks=["pen-human-v1"])
+    finish(run, [math.nan, math.nan])
+    assert collect(table, [run])["pen-human-v1", "FQL"].mean == -1.0
+    table = load_table("qam-online")
+    (run,), _ = plan(table, tmp_path, seeds=[0], tasks=["scene-play-task1"], algorithms=["qam"])
+    finish(run, [1.0])
+    finish(run, [0.0, 0.5], "online")
+    assert collect(table, [run])["scene-sparse", "QAM"].mean == 50.0
+
+
+@pytest.mark.parametrize(("name", "phase"), [("qam_offline", "offline"), ("qam_online", "online")])
+def test_the_published_numbers_of_qam_are_those_of_the_spec(name: str, phase: str) -> None:
+    table = load_table(f"qam-{phase}")
+    lines = (TABLES / f"{name}.md").read_text().splitlines()
+    header, _, *rows = ([cell.strip().strip("*") for cell in line.strip("|").split("|")] for line in lines)
+    names = {"am": "antmaze", "hm": "humanoidmaze", "pz": "puzzle", "c": "cube"}
+    full = [names.get(cell.split("-")[0], cell.split("-")[0]) + cell[len(cell.split("-")[0]) :] for cell in header]
+    found = {}
+    for method, *cells in rows:
+        for column, cell in zip(full[1:-1], cells[:-1], strict=True):
+            row = {"cube-quad": "cube-quadruple", "all": "Average"}.get(column, column)
+            row += "-sparse" if row.startswith(("scene", "puzzle")) else ""
+            found[row, method] = float(cell)
+    assert {key: cell.mean for key, cell in table.published.items()} == found
+
+
+def test_the_folder_is_done_when_the_model_is_there(tmp_path: Path) -> None:
+    (run,), _ = plan(load_table("rql"), tmp_path, seeds=[0], tasks=["scene-play-task1"])
+    assert not run.is_done
+    RunFolder(run.folder.path).path.mkdir(parents=True)
+    assert not run.is_done
+    run.folder.model.touch()
+    assert run.is_done
+    assert str(run).startswith("done  rql")
