@@ -54,8 +54,13 @@ SIZES = {
 COMMON = ("--batch-size", "128", "--learning-rate", "0.001", "--gamma", "0.97", "--tau", "0.02")
 REWARDS = ("--reward-transform", "normalize")
 """The defaults of most algorithms expect rewards of the order of 1; evaluation reports those of the environment."""
-OWN: dict[str, tuple[str, ...]] = {}
-"""What an algorithm needs besides, for so few steps. One setting each, not tuned."""
+OWN: dict[str, tuple[str, ...]] = {
+    "bdpo": ("--pretrain-steps", "1000", "--actor-warmup", "200", "--actor-learning-rate", "0.0003"),
+    "cac": ("--curriculum-steps", "2500"),
+    "qgpo": ("--pretrain-steps", "1000", "--critic-steps", "1000", "--energy-hidden-dims", "64", "64"),
+    "qipo_full": ("--pretrain-steps", "800", "--critic-warmup", "500", "--renew-every", "400"),
+}
+"""Phases, which else take longer than the whole run, and the rates and sizes that go with them. Not tuned."""
 ONLINE = ("qsm_online", "rlpd", "sac")
 """Made for interaction: as many environment steps, each with an update, instead of steps on the data alone."""
 

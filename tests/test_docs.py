@@ -46,6 +46,16 @@ def test_example_of_a_sampler_runs(block: str, policy: FlowPolicy) -> None:
 
 def test_there_is_an_example_for_each_kind() -> None:
     text = "\n".join(BLOCKS)
-    kinds = ("Integrate", "Guided", "RobustGuided", "BestOfN", "Edit", "Latent", "OneStep", "MemorylessSDE", "flip(0)")
-    assert [kind for kind in kinds if kind not in text] == []
-    assert len(BLOCKS) == 8
+    kinds = (
+        "Integrate",
+        "Guided",
+        "RobustGuided",
+        "BestOfN",
+        "SoftmaxOfN",
+        "Edit",
+        "Latent",
+        "OneStep",
+        "MemorylessSDE",
+    )
+    assert [kind for kind in (*kinds, "flip(0)") if kind not in text] == []
+    assert len(BLOCKS) == 9

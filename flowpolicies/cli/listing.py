@@ -25,7 +25,9 @@ from flowpolicies.samplers import Sampler
 from flowpolicies.training.presets import list_presets
 from flowpolicies.training.reproduce import list_tables
 
-Topic = Literal["all", "algorithms", "datasets", "environments", "generators", "samplers", "networks", "presets", "tables"]
+Topic = Literal[
+    "all", "algorithms", "datasets", "environments", "generators", "samplers", "networks", "presets", "tables"
+]
 
 SUPPORT = ("offline", "online", "pixels")
 """What the shell gives to every algorithm; the contract tests check it of each of ours."""
@@ -108,8 +110,8 @@ def composition(sampler: Sampler) -> str:
 def _show_algorithms() -> None:
     """As wide as it needs to be; in a terminal as wide as that is, if the long columns can be wrapped so far."""
     notes = _import_others()
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("name", "paper", "class", "acts by", *SUPPORT, "parity"):
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in ("name", "paper", "class", "sampler", *SUPPORT, "parity"):
         table.add_column(column, no_wrap=column not in LEAST_WIDTH, min_width=LEAST_WIDTH.get(column))
     for name in sorted(ALGORITHMS, key=lambda name: (not is_built_in(name), name)):
         facts = Facts.of(ALGORITHMS[name])
@@ -137,13 +139,13 @@ def _import_others() -> list[str]:
 PAGE = """\
 # Algorithms
 
-| name | what it does | paper | class | acts by | offline | online | pixels | parity |
+| name | what it does | paper | class | sampler | offline | online | pixels | parity |
 |---|---|---|---|---|---|---|---|---|
 {rows}
 
 `make docs-index` writes this page. `flowpolicies list algorithms` prints it, with the algorithms of other packages.
 
-- **acts by**: the sampler at the default hyperparameters; what stands in brackets is composed with it.
+- **sampler**: how it acts at the default hyperparameters; what stands in brackets is the sampler inside.
 - **offline, online, pixels**: learns from a dataset without an environment; learns in one, from scratch and after a
   dataset; takes images, through an encoder in each network that sees observations. The contract tests check all three.
 - **parity**: recordings of the authors' code whose losses, gradients, actions and weights after an update the tests

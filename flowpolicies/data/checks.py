@@ -1,7 +1,8 @@
 """Checks of offline data: each raises a ValueError that names the dataset, the field, and the next move."""
 
+import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,40 @@ Array = npt.NDArray[Any]
 
 BOUND_TOLERANCE = 1e-6
 """How far an action may lie outside its bounds (relative to bounds beyond 1): what float32 rounding can do."""
+
+
+def as_numbers(where: str, key: str, values: Any) -> Array:
+    """The values as an array of float32, or of bytes (uint8) if that is what they are.
+
+    Raises:
+        ValueError: if they are no numbers, or differ in shape; it begins with `where`.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{where}: {key} differ in shape from row to row ({error}).") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{where}: {key} are {array.dtype}, not numbers. Convert them to numbers first.")
+    return array if array.dtype == np.uint8 else array.astype(np.float32, copy=False)
+
+
+def as_flags(where: str, key: str, values: Any) -> npt.NDArray[np.bool_]:
+    """The values as booleans.
+
+    Raises:
+        ValueError: if one of them is neither 0 nor 1; it begins with `where`.
+    """
+    flags = as_numbers(where, key, values)
+    wrong = np.argwhere((flags != 0) & (flags != 1))
+    if len(wrong):
+        raise ValueError(f"{where}: {key} must be 0 or 1, but row {wrong[0][0]} has {flags[tuple(wrong[0])]:.6g}.")
+    return flags.astype(bool)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A question to put after a message, or nothing if no known word is like this one."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean '{close[0]}'?" if close else ""
 
 
 def check_lengths(name: str, arrays: Mapping[str, Array]) -> None:
@@ -66,7 +101,7 @@ def check_action_space(name: str, space: Space[Any]) -> None:
         )
 
 
-def check_actions(name: str, actions: Array, space: Box) -> None:
+def check_actions(name: str, actions: Array, space: Box, terminals: Array) -> None:
     """Actions have the shape of the action space and lie inside its bounds."""
     _check_array(name, "actions", actions, space)
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
@@ -78,7 +113,8 @@ def check_actions(name: str, actions: Array, space: Box) -> None:
         raise ValueError(
             f"dataset '{name}': {len(rows)} of {len(actions)} actions lie outside the bounds of action_space (actions "
             f"range from {actions.min():.6g} to {actions.max():.6g}, bounds from {low.min():.6g} to {high.max():.6g}; "
-            f"first in row {rows[0]}). Pass the action_space= that these actions were made for, or clip them."
+            f"first in {place(rows[0], terminals)}). Pass the action_space= that these actions were made for, or clip "
+            "them."
         )
 
 
@@ -92,7 +128,7 @@ def check_scalars(name: str, key: str, array: Array) -> None:
     _check_float32(name, key, array)
 
 
-def check_finite(name: str, key: str, array: Array) -> None:
+def check_finite(name: str, key: str, array: Array, terminals: Array) -> None:
     """No NaN, no infinity."""
     if array.dtype == np.uint8:
         return
@@ -101,18 +137,28 @@ def check_finite(name: str, key: str, array: Array) -> None:
         rows = np.flatnonzero(~finite.reshape(len(array), -1).all(axis=1))
         raise ValueError(
             f"dataset '{name}': {key} hold {int((~finite).sum())} values that are NaN or infinite, in {len(rows)} of "
-            f"{len(array)} rows, first in row {rows[0]}. Repair or drop the trajectories that contain them."
+            f"{len(array)} rows, first in {place(rows[0], terminals)}. Repair or drop the trajectories that contain "
+            "them."
         )
 
 
-def check_flags(name: str, key: str, array: Array) -> None:
+def check_flags(name: str, key: str, array: Array, terminals: Array | None = None) -> None:
     """Only zeros and ones."""
     wrong = np.flatnonzero((array != 0) & (array != 1))
     if len(wrong):
         raise ValueError(
             f"dataset '{name}': {key} must be 0 or 1, but {len(wrong)} of {len(array)} are not, first "
-            f"{array[wrong[0]]:.6g} in row {wrong[0]}. {_FLAG_MEANING[key]}"
+            f"{array[wrong[0]]:.6g} in {place(wrong[0], terminals)}. {_FLAG_MEANING[key]}"
         )
+
+
+def place(row: int, terminals: Array | None) -> str:
+    """Which transition a row is, for messages: episodes, and steps inside them, are counted from 0 as rows are."""
+    if terminals is None:
+        return f"row {row}"
+    earlier = np.flatnonzero(terminals[:row] == 1)
+    step = row - (earlier[-1] + 1 if len(earlier) else 0)
+    return f"row {row} (episode {len(earlier)}, step {step})"
 
 
 def check_last_terminal(name: str, terminals: Array) -> None:

@@ -3,11 +3,11 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,10 @@ from gymnasium.spaces import Box, Dict, Space
 from flowpolicies.data import checks
 from flowpolicies.data.npz import read_npz, write_npz
 from flowpolicies.data.spaces import space_from_json, space_to_json
+
+if TYPE_CHECKING:
+    import torch
+    from stable_baselines3.common.buffers import ReplayBuffer
 
 Array = npt.NDArray[Any]
 Observations = Array | dict[str, Array]
@@ -70,9 +74,9 @@ class TransitionDataset:
         for key in ("rewards", "masks", "terminals"):
             checks.check_scalars(name, key, arrays[key])
         for key, array in arrays.items():
-            checks.check_finite(name, key, array)
-        checks.check_actions(name, self.actions, self.action_space)
-        checks.check_flags(name, "masks", self.masks)
+            checks.check_finite(name, key, array, self.terminals)
+        checks.check_actions(name, self.actions, self.action_space, self.terminals)
+        checks.check_flags(name, "masks", self.masks, self.terminals)
         checks.check_flags(name, "terminals", self.terminals)
         checks.check_last_terminal(name, self.terminals)
         checks.check_provenance(name, self.provenance)
@@ -102,9 +106,12 @@ class TransitionDataset:
         Raises:
             ValueError: if something is wrong with the data, see the class.
         """
-        observations, actions = _to_observations(observations), np.asarray(actions, np.float32)
+        observations, actions = (
+            _to_observations(name, "observations", observations),
+            _to_float32(name, "actions", actions),
+        )
         flags = {"terminations": terminations, "truncations": truncations, "masks": masks, "terminals": terminals}
-        given = {key: np.asarray(flag, np.float32) for key, flag in flags.items() if flag is not None}
+        given = {key: _to_float32(name, key, flag) for key, flag in flags.items() if flag is not None}
         masks, terminals = _masks_and_terminals(name, given)
         if observation_space is None:
             observation_space = _infer_observation_space(observations)
@@ -113,14 +120,63 @@ class TransitionDataset:
         return TransitionDataset(
             observations=observations,
             actions=actions,
-            rewards=np.asarray(rewards, np.float32),
-            next_observations=_to_observations(next_observations),
+            rewards=_to_float32(name, "rewards", rewards),
+            next_observations=_to_observations(name, "next_observations", next_observations),
             masks=masks,
             terminals=terminals,
             observation_space=cast(Box | Dict, observation_space),  # Checked by the constructor.
             action_space=cast(Box, action_space),
             provenance={"name": name, **(provenance or {})},
         )
+
+    @staticmethod
+    def from_episodes(
+        episodes: Iterable[Mapping[str, Any]],
+        *,
+        observation_space: Space[Any] | None = None,
+        action_space: Space[Any] | None = None,
+        name: str = "episodes",
+        provenance: Mapping[str, Any] | None = None,
+    ) -> "TransitionDataset":
+        """A dataset from whole episodes of T steps, each a mapping with
+
+        - `observations`: T+1 of them, an array or a dict of arrays; the last one follows the last action,
+        - `actions` and `rewards`: T,
+        - `terminations`: T flags, or one for the episode; or `masks` (T), where a state inside it is terminal,
+        - `truncations`, if you like: every episode ends with its last step, so they are only checked.
+
+        Spaces are as in `from_arrays`.
+
+        Raises:
+            ValueError: if something is wrong with the data; it names the episode.
+        """
+        from flowpolicies.data.trajectories import join_episodes  # It builds on this module.
+
+        spaces = {"observation_space": observation_space, "action_space": action_space}
+        return join_episodes(episodes, **spaces, name=name, provenance=provenance)
+
+    @staticmethod
+    def from_dataframe(
+        frame: Any,
+        *,
+        observations: Sequence[str] | Mapping[str, Sequence[str]],
+        actions: Sequence[str],
+        rewards: str,
+        terminations: str | None,
+        **columns: Any,
+    ) -> "TransitionDataset":
+        """A dataset from a pandas DataFrame with one row per step; the arguments are names of columns.
+
+        `episode`, `step`, `truncations`, `next_observations`, and what is not a column: see
+        `flowpolicies.data.frames.from_dataframe`.
+
+        Raises:
+            ValueError: if a column is missing, or something is wrong with the data; it names the episode.
+        """
+        from flowpolicies.data.frames import from_dataframe  # It builds on this module.
+
+        columns |= {"observations": observations, "actions": actions, "rewards": rewards}
+        return from_dataframe(frame, terminations=terminations, **columns)
 
     @staticmethod
     def trusted(
@@ -195,6 +251,16 @@ class TransitionDataset:
         encoded = np.frombuffer(json.dumps(description).encode(), np.uint8)
         return write_npz(path, {**self.arrays(), _DESCRIPTION: encoded})
 
+    def to_npz(self, path: str | os.PathLike[str]) -> Path:
+        """`save` by another name, beside `to_sb3_buffer`."""
+        return self.save(path)
+
+    def to_sb3_buffer(self, *, device: "torch.device | str" = "auto", buffer_size: int | None = None) -> "ReplayBuffer":
+        """A stock Stable-Baselines3 replay buffer with these transitions, see `flowpolicies.data.sb3.to_sb3_buffer`."""
+        from flowpolicies.data.sb3 import to_sb3_buffer  # It builds on this module.
+
+        return to_sb3_buffer(self, device=device, buffer_size=buffer_size)
+
     @staticmethod
     def load(path: str | os.PathLike[str], **options: Any) -> "TransitionDataset":
         """The dataset in an .npz file that `save` wrote, or in one that holds the arrays of `from_arrays`.
@@ -232,15 +298,15 @@ _FIELDS = ("observations", "actions", "rewards", "next_observations", "masks", "
 _FLAGS = ("terminations", "truncations", "masks", "terminals")
 
 
-def _to_observations(observations: Any) -> Observations:
+def _to_observations(name: str, key: str, observations: Any) -> Observations:
+    where = f"dataset '{name}'"
     if isinstance(observations, Mapping):
-        return {str(key): _to_numbers(part) for key, part in observations.items()}
-    return _to_numbers(observations)
+        return {str(part): checks.as_numbers(where, f"{key}/{part}", values) for part, values in observations.items()}
+    return checks.as_numbers(where, key, observations)
 
 
-def _to_numbers(values: Any) -> Array:
-    array = np.asarray(values)
-    return array if array.dtype == np.uint8 else array.astype(np.float32, copy=False)
+def _to_float32(name: str, key: str, values: Any) -> Array:
+    return checks.as_numbers(f"dataset '{name}'", key, values).astype(np.float32, copy=False)
 
 
 def _masks_and_terminals(name: str, flags: Mapping[str, Array]) -> tuple[Array, Array]:
@@ -303,6 +369,12 @@ def _from_plain_npz(
     path: str | os.PathLike[str], fields: Mapping[str, Any], options: Mapping[str, Any]
 ) -> TransitionDataset:
     missing = [key for key in _FIELDS[:4] if key not in fields]
+    if set(missing) == {"rewards", "next_observations"} and "terminals" in fields:
+        raise ValueError(
+            f"'{path}' looks like a file of OGBench, which holds no rewards: they depend on the task. Put it into a "
+            f"folder under its own name and load it with a task, for example data_dir='{Path(path).parent}' of "
+            "ogbench:cube-single-play-singletask-task1-v0."
+        )
     if missing:
         raise ValueError(
             f"'{path}' lacks {missing} (it holds {sorted(fields)}). Needed are {list(_FIELDS[:4])}, and terminations "

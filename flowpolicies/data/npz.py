@@ -3,12 +3,15 @@
 import os
 import secrets
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from flowpolicies.data.files import existing_file
 
 Array = npt.NDArray[Any]
 
@@ -20,15 +23,13 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
         FileNotFoundError: if there is no such file.
         ValueError: if it is not an .npz file, is damaged, or holds pickled objects.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: '{path}'. Give the path of an .npz file with its ending.")
+    path = existing_file(path, "an .npz file")
     if not zipfile.is_zipfile(path):
         raise ValueError(f"'{path}' is not an .npz file, or only a part of one. Write it again with np.savez.")
     try:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
-    except (ValueError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise ValueError(
             f"cannot read '{path}': {error}. Files must hold plain arrays: pickled objects are never loaded."
         ) from error

@@ -6,7 +6,6 @@ What stands before the colon is a source: built in, or an entry point of an inst
 A package is imported when one of its addresses is used, not before.
 """
 
-import difflib
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -14,12 +13,15 @@ from typing import Any, Literal
 
 import gymnasium
 
+from flowpolicies.data.checks import did_you_mean
 from flowpolicies.data.dataset import TransitionDataset
+from flowpolicies.data.hdf5 import load_hdf5
+from flowpolicies.data.sb3 import load_sb3
 
 Kind = Literal["datasets", "environments", "generators"]
 
 _BUILT_IN: dict[str, dict[str, Callable[..., Any]]] = {
-    "datasets": {"npz": TransitionDataset.load},
+    "datasets": {"hdf5": load_hdf5, "npz": TransitionDataset.load, "sb3": load_sb3},
     "environments": {},
     "generators": {},
 }
@@ -31,7 +33,9 @@ _EXAMPLES = {
 
 
 def load_dataset(address: str, **options: Any) -> TransitionDataset:
-    """The dataset at "source:name"; "npz:PATH" is always there, see `TransitionDataset.load`.
+    """The dataset at "source:name"; "npz:PATH", "hdf5:PATH" and "sb3:PATH" are always there.
+
+    See `TransitionDataset.load`, `flowpolicies.data.hdf5.load_hdf5` and `flowpolicies.data.sb3.load_sb3` for options.
 
     Args:
         address: source and name.
@@ -93,9 +97,9 @@ def _find(source: str, kind: Kind) -> Callable[..., Any]:
     points = {point.value: point for point in entry_points(group=f"flowpolicies.{kind}", name=source)}
     if not points:
         known = list_sources(kind)
-        close = difflib.get_close_matches(source, known, n=1)
-        hint = f" Did you mean '{close[0]}'?" if close else ""
-        raise ValueError(f"unknown {kind[:-1]} source '{source}' (known: {', '.join(known) or 'none'}).{hint}")
+        raise ValueError(
+            f"unknown {kind[:-1]} source '{source}' (known: {', '.join(known) or 'none'}).{did_you_mean(source, known)}"
+        )
     if len(points) > 1:
         givers = ", ".join(sorted(_distribution(point) for point in points.values()))
         raise ValueError(

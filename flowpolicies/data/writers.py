@@ -1,8 +1,8 @@
 """Datasets out to addresses, such as "npz:PATH" or "minari:NAME".
 
 What stands before the colon is a writer: "npz", or an entry point of an installed package in the group
-`flowpolicies.writers`: `open_writer(name, overwrite=..., **options)` checks that the place is free and returns
-`write(dataset, **options) -> Path`, which writes whole or not at all.
+`flowpolicies.writers`: `open_writer(name, overwrite=..., env=..., **options)` checks that the place is free and gives
+`write(dataset) -> Path`, which writes whole or not at all. `env` is what the data come from, for formats that keep it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 from flowpolicies.data.dataset import TransitionDataset
 
-Writer = Callable[..., Path]
-"""Writes a dataset, with options of its kind such as `env`, and returns where."""
+Writer = Callable[[TransitionDataset], Path]
+"""Writes a dataset and returns where."""
 
 
 def save_dataset(dataset: TransitionDataset, address: str, *, overwrite: bool = False, **options: Any) -> Path:
@@ -26,7 +26,7 @@ def save_dataset(dataset: TransitionDataset, address: str, *, overwrite: bool = 
         dataset: any.
         address: such as "npz:data.npz" or "minari:pendulum/mine-v0".
         overwrite: replace what is there.
-        **options: of the writer, such as `data_dir` for Minari.
+        **options: of the writer, such as `env`, `author` and `data_dir` for Minari.
 
     Raises:
         ValueError: if there is no such writer, or it cannot hold this dataset.
@@ -53,14 +53,14 @@ def open_writer(address: str, *, overwrite: bool = False, **options: Any) -> Wri
     return writer
 
 
-def _open_npz(name: str, *, overwrite: bool = False) -> Writer:
+def _open_npz(name: str, *, overwrite: bool = False, env: Any = None) -> Writer:
     path = Path(name).expanduser()
     if path.suffix != ".npz":
         raise ValueError(f"'npz:{name}' must end in .npz.")
     if path.exists() and not overwrite:
         raise FileExistsError(f"'{path}' exists. Pass overwrite=True (--overwrite) to replace it, or another path.")
 
-    def write(dataset: TransitionDataset, **_: Any) -> Path:
+    def write(dataset: TransitionDataset) -> Path:
         return dataset.save(path)
 
     return write

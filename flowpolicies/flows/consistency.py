@@ -5,6 +5,7 @@ Here x_sigma = x_1 + sigma z, z ~ N(0, I): noise levels are standard deviations,
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -38,13 +39,13 @@ def consistency_function(network: Velocity, x: Tensor, sigma: Tensor) -> Tensor:
     """
     above = sigma - SMALLEST
     c_skip = DATA_VARIANCE / (above.square() + DATA_VARIANCE)
-    c_out = DATA_VARIANCE**0.5 * above / (sigma.square() + DATA_VARIANCE).sqrt()
+    c_out = math.sqrt(DATA_VARIANCE) * above / (sigma.square() + DATA_VARIANCE).sqrt()
     return c_skip * x + c_out * network(x, sigma)
 
 
 def boundaries(index: Tensor, count: Tensor | int) -> Tensor:
     """Noise level number `index` of `count`: evenly spaced in the seventh root, from SMALLEST to LARGEST."""
-    low, high = SMALLEST ** (1 / 7), LARGEST ** (1 / 7)
+    low, high = math.pow(SMALLEST, 1 / 7), math.pow(LARGEST, 1 / 7)
     return (low + index / (count - 1) * (high - low)).pow(7)
 
 

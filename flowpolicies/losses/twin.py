@@ -52,5 +52,5 @@ def maximise_either_q(nets: Networks, batch: Batch, actions: Tensor, noise: Nois
     if q.shape[0] != 2:
         raise ValueError(f"the actor's loss divides one critic by the size of the other: ensemble=2, got {q.shape[0]}")
     heads = noise.draw(Draw("uniform", ())) < 0.5
-    climbed, other = torch.where(heads, q, q.flip(0))
+    climbed, other = torch.where(heads, q, q.flip(0)).unbind()
     return -climbed.mean() / other.abs().mean().detach()

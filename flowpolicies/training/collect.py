@@ -49,7 +49,7 @@ def collect(
         FileExistsError: if something is there and `overwrite` is off; before the first episode.
         ValueError: for fewer than one episode, an unknown writer, or an environment that does not fit the policy.
     """
-    write = None if out is None else open_writer(out, overwrite=overwrite)
+    write = None if out is None else open_writer(out, overwrite=overwrite, env=env, **options)
     facts = {
         "source": "collect",
         "env": env if isinstance(env, str) else env.spec.id if env.spec else type(env.unwrapped).__name__,
@@ -70,7 +70,7 @@ def collect(
         found = evaluate(policy, recorder, episodes, deterministic=deterministic, seed=seed)
     dataset = recorder.dataset(name, facts)
     if write is not None:
-        write(dataset, env=env, **options)
+        write(dataset)
     return dataset, found
 
 

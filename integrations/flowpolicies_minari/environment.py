@@ -69,9 +69,10 @@ def origin(metadata: Mapping[str, Any], name: str, evaluation: bool = False) -> 
         ValueError: if its specification cannot be read.
         ImportError: if the environment is not installed.
     """
+    if (address := _address(metadata)) is not None:
+        return address
     text = _spec_text(metadata, evaluation)
-    specification = text and read_spec(text, name, metadata.get("requirements") or ())
-    return _address(metadata) or specification or None
+    return None if text is None else read_spec(text, name, metadata.get("requirements") or ())
 
 
 def environment_id(metadata: Mapping[str, Any]) -> str | None:

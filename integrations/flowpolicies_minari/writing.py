@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import secrets
 import shutil
@@ -89,19 +90,23 @@ def to_minari(
     return folder.path
 
 
-def open_writer(
-    name: str, *, overwrite: bool = False, data_dir: str | os.PathLike[str] | None = None
-) -> Callable[..., Path]:
-    """`to_minari` for this id, after a check that the id is free: nobody wants to learn that after an hour.
+def open_writer(name: str, **options: Any) -> Callable[[TransitionDataset], Path]:
+    """`to_minari` for this id, after all checks that need no data: nobody wants to fail them after an hour.
+
+    Args:
+        name: the id.
+        **options: of `to_minari`.
 
     Raises:
         ValueError: if the id has another form.
-        FileExistsError: if it is taken and `overwrite` is off.
+        TypeError: for an unknown option.
+        FileExistsError: if the id is taken and `overwrite` is off.
     """
-    _free(name, data_dir, overwrite)
+    inspect.signature(to_minari).bind(None, name, **options)
+    _free(name, options.get("data_dir"), options.get("overwrite", False))
 
-    def write(dataset: TransitionDataset, **options: Any) -> Path:
-        return to_minari(dataset, name, overwrite=overwrite, data_dir=data_dir, **options)
+    def write(dataset: TransitionDataset) -> Path:
+        return to_minari(dataset, name, **options)
 
     return write
 
@@ -173,7 +178,7 @@ def _closed(now: Any, after: Any, rows: slice, where: str) -> Any:
     if isinstance(now, Mapping):
         return _nest({key: _closed(now[key], after[key], rows, where) for key in now})
     inner, outer = now[rows][1:], after[rows]
-    differ = (inner != outer[:-1]).reshape(len(inner), -1).any(1)
+    differ = (inner != outer[:-1]).any(tuple(range(1, inner.ndim)))
     if differ.any():
         raise ValueError(
             f"{where} is not closed: what follows step {int(differ.argmax())} is not the observation of the next step. "

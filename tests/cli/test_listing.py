@@ -27,7 +27,7 @@ def test_everything_is_listed(call: Any) -> None:
 
 def test_the_table_of_algorithms(call: Any) -> None:
     found = rows(call("list", "algorithms").out)
-    assert found["name"] == ["name", "paper", "class", "acts", "by", "offline", "online", "pixels", "parity"]
+    assert found["name"] == ["name", "paper", "class", "sampler", "offline", "online", "pixels", "parity"]
     support = ["yes"] * 3
     assert found["ifql"] == [
         "ifql",

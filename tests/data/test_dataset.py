@@ -113,11 +113,11 @@ def test_dict_observations() -> None:
         ({"rewards": np.zeros((6, 1))}, r"rewards have shape \(6, 1\), expected \(6,\)\. Pass rewards\.reshape\(-1\)"),
         (
             {"rewards": [0, 0, np.nan, np.nan, 0, 0]},
-            r"rewards hold 2 values that are NaN or infinite, in 2 of 6 rows, first in row 2",
+            r"rewards hold 2 values that are NaN or infinite, in 2 of 6 rows, first in row 2 \(episode 0, step 2\)\.",
         ),
         (
             {"observations": np.where(np.arange(18).reshape(6, 3) > 14, np.inf, 0)},
-            r"observations hold 3 values that are NaN or infinite, in 1 of 6 rows, first in row 5\. Repair or drop",
+            r"observations hold 3 values that are NaN or infinite, in 1 of 6 rows, first in row 5 \(episode 1, step 2\)\. Repair or drop",
         ),
         (
             {"observation_space": Box(-1.0, 1.0, (4,))},
@@ -151,7 +151,7 @@ def test_dict_observations() -> None:
         (
             {"actions": [[0, 0]] * 4 + [[0, 1.5], [-3, 0]], "action_space": Box(-1.0, 1.0, (2,))},
             r"2 of 6 actions lie outside the bounds of action_space \(actions range from -3 to 1\.5, bounds from -1 to "
-            r"1; first in row 4\)\. Pass the action_space= that these actions were made for, or clip them\.",
+            r"1; first in row 4 \(episode 1, step 1\)\)\. Pass the action_space= that these actions were made for, or clip them\.",
         ),
         ({"actions": [[0, np.nan]] * 6}, r"actions hold 6 values that are NaN or infinite"),
         ({"provenance": {"path": Path("x")}}, r"provenance must be JSON data \(.*\)\. Pass strings, numbers"),
@@ -186,7 +186,9 @@ def test_the_constructor_converts_nothing() -> None:
         dataclasses.replace(dataset, rewards=np.zeros(6))
     with pytest.raises(ValueError, match=r"the last transition must end its trajectory, but terminals\[-1\] is 0"):
         dataclasses.replace(dataset, terminals=np.zeros(6, np.float32))
-    with pytest.raises(ValueError, match=r"masks must be 0 or 1, but 6 of 6 are not, first 0\.5 in row 0. A mask is 1"):
+    with pytest.raises(
+        ValueError, match=r"masks must be 0 or 1, but 6 of 6 are not, first 0\.5 in row 0 \(episode 0, step 0\)\. A m"
+    ):
         dataclasses.replace(dataset, masks=np.full(6, 0.5, np.float32))
 
 

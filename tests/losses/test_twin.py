@@ -23,7 +23,7 @@ BATCH = Batch(
 
 
 def test_each_critic_takes_its_own_maximum_before_the_minimum() -> None:
-    """The critics want opposite things: the minimum of maxima is 0.9 and 0.6, the maximum of minima would be below 0."""
+    """The critics want opposite things: the minima of maxima are 0.9 and 0.6, the maxima of minima -0.9 and 0.4."""
     slow = view(
         actor_onestep=lambda s, z: z,
         critic=lambda s, a: torch.stack([a[..., 0], -a[..., 0] + s[..., 0]]),

@@ -48,9 +48,9 @@ def test_residual_network_written_out() -> None:
 def test_initialisation_and_widths() -> None:
     torch.manual_seed(0)
     network = ResidualNoisePrediction(17, 6)
-    assert float(network.blocks[0].widen.weight.std()) == pytest.approx(256**-0.5, rel=0.02)
-    assert float(network.blocks[0].narrow.weight.std()) == pytest.approx(1024**-0.5, rel=0.02)
-    assert float(network.input.weight.abs().max()) == pytest.approx((6 / (17 + 6 + 256 + 256)) ** 0.5, rel=1e-3)
+    assert network.blocks[0].widen.weight.std().item() == pytest.approx(256**-0.5, rel=0.02)
+    assert network.blocks[0].narrow.weight.std().item() == pytest.approx(1024**-0.5, rel=0.02)
+    assert network.input.weight.abs().max().item() == pytest.approx((6 / (17 + 6 + 256 + 256)) ** 0.5, rel=1e-3)
     assert len(network.blocks) == 3
     assert network.embed.frequencies.shape == (64,)
     with pytest.raises(ValueError, match=r"one width, such as \(256, 256, 256\), got \(256, 128\)"):

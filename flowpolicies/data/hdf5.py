@@ -1,0 +1,156 @@
+"""HDF5 files in D4RL's layout: one row per step in the order in which it happened, episode after episode.
+
+observations  [R, *shape], or a group with one array for each key of a Dict
+actions       [R, *A]
+rewards       [R]
+terminals     [R], true where the episode ended in a terminal state
+timeouts      [R], true where it was cut short
+next_observations like observations, in some files; infos/* and metadata/* are not read
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium.spaces import Space
+
+from flowpolicies.data.checks import as_flags, did_you_mean
+from flowpolicies.data.dataset import TransitionDataset
+from flowpolicies.data.files import existing_file
+from flowpolicies.data.trajectories import pair_rows, take
+
+Array = npt.NDArray[Any]
+NextObservations = Literal["stored", "shifted"]
+
+_NEEDED = ("observations", "actions", "rewards", "terminals")
+
+
+def load_hdf5(
+    path: str | os.PathLike[str],
+    *,
+    next_observations: NextObservations | None = None,
+    max_episode_steps: int | None = None,
+    observation_space: Space[Any] | None = None,
+    action_space: Space[Any] | None = None,
+    name: str | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> TransitionDataset:
+    """The transitions of an HDF5 file in D4RL's layout.
+
+    Args:
+        path: the file.
+        next_observations: "stored": from the file. "shifted": the observation of the following row, as D4RL's
+            `qlearning_dataset` does, whatever the file holds; the last row of an episode then has none: it is dropped
+            if the episode timed out, or the file ends there, and stands in for itself if it terminated, for then
+            nothing reads it. None: stored, if the file has them.
+        max_episode_steps: length at which episodes time out, for a file without `timeouts`.
+        observation_space: of the observations; None: unbounded.
+        action_space: of the actions; None: [-1, 1].
+        name: what messages call this dataset; None: the file's name.
+        provenance: more about where it came from, as JSON data.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not such a file, or something is wrong with the data.
+        ImportError: if h5py is not installed.
+    """
+    if next_observations not in (None, *get_args(NextObservations)):
+        raise ValueError(f"unknown next_observations '{next_observations}' (known: stored, shifted).")
+    path = existing_file(path, "an HDF5 file")
+    name = path.stem if name is None else name
+    where = f"dataset '{name}'"
+    columns = _read(path, next_observations)
+    terminated = as_flags(where, "terminals", columns.pop("terminals"))
+    timed_out = _timeouts(path, where, columns.pop("timeouts", None), terminated, max_episode_steps)
+    _check_rows(path, len(terminated), {**columns, "timeouts": timed_out})
+    ends = terminated | timed_out
+    ends[-1:] = True
+    stored = "next_observations" in columns
+    if stored:
+        masks, terminals = ~terminated, ends
+    else:
+        pairs = pair_rows(ends, terminated & ~timed_out)
+        columns["next_observations"] = take(columns["observations"], pairs.next_rows)
+        columns |= {key: take(columns[key], pairs.rows) for key in ("observations", "actions", "rewards")}
+        masks, terminals = ~terminated[pairs.rows], pairs.terminals
+    known = {"source": "hdf5", "file": path.name, "next_observations": "stored" if stored else "shifted"}
+    return TransitionDataset.from_arrays(
+        **columns,
+        masks=masks,
+        terminals=terminals,
+        observation_space=observation_space,
+        action_space=action_space,
+        name=name,
+        provenance={**known, "rows": len(ends), **(provenance or {})},
+    )
+
+
+def _read(path: Path, next_observations: NextObservations | None) -> dict[str, Any]:
+    """The columns that are used; the values of a group of arrays are a dict."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError(
+            f"'{path}' is read by h5py ({error}). Install it: pip install \"flowpolicies[hdf5]\""
+        ) from error
+    if not h5py.is_hdf5(path):
+        raise ValueError(f"'{path}' is not an HDF5 file.")
+    try:
+        with h5py.File(path, "r") as file:
+            wanted = _wanted(path, list(file), next_observations)
+            return {key: _column(file[key]) for key in wanted}
+    except OSError as error:
+        raise ValueError(f"cannot read '{path}': {error}. If it is only a part of the file, fetch it again.") from error
+
+
+def _wanted(path: Path, found: list[str], next_observations: NextObservations | None) -> list[str]:
+    needed = [*_NEEDED, *(["next_observations"] if next_observations == "stored" else [])]
+    missing = [key for key in needed if key not in found]
+    if missing:
+        hint = did_you_mean(missing[0], found)
+        if "episode_0" in found:
+            hint = " It looks like the data of a Minari dataset: load that by its name, minari:NAME."
+        raise ValueError(f"'{path}' lacks {missing} (it holds {sorted(found)}).{hint}")
+    optional = ["timeouts", *(["next_observations"] if next_observations is None else [])]
+    return [*needed, *(key for key in optional if key in found)]
+
+
+def _column(node: Any) -> Any:
+    """Double precision is halved while it is read, so that it never takes its full room."""
+    if hasattr(node, "items"):
+        return {key: _column(part) for key, part in node.items()}
+    return node.astype(np.float32)[()] if node.dtype == np.float64 else node[()]
+
+
+def _timeouts(
+    path: Path, where: str, stored: Any, terminated: npt.NDArray[np.bool_], max_episode_steps: int | None
+) -> npt.NDArray[np.bool_]:
+    """Where episodes were cut short: as the file says, or every `max_episode_steps` steps without a termination."""
+    if stored is not None and max_episode_steps is not None:
+        raise ValueError(f"'{path}' says itself where episodes time out: load it without max_episode_steps.")
+    if stored is not None:
+        return as_flags(where, "timeouts", stored)
+    if max_episode_steps is None or max_episode_steps < 1:
+        raise ValueError(
+            f"'{path}' has no 'timeouts'. Pass max_episode_steps=, the number of steps after which its episodes were "
+            "cut short; if all of them terminated, a number above their lengths."
+        )
+    rows = np.arange(len(terminated))
+    starts = np.maximum.accumulate(np.append(0, np.where(terminated, rows + 1, 0)[:-1]))
+    return (rows - starts) % max_episode_steps == max_episode_steps - 1
+
+
+def _check_rows(path: Path, rows: int, columns: Mapping[str, Any]) -> None:
+    flat: dict[str, Array] = {}
+    for key, column in columns.items():
+        flat |= (
+            {f"{key}/{part}": array for part, array in column.items()} if isinstance(column, dict) else {key: column}
+        )
+    wrong = {key: np.shape(array) for key, array in flat.items() if np.shape(array)[:1] != (rows,)}
+    if wrong or rows == 0:
+        raise ValueError(f"'{path}' has {rows} terminals, but these shapes: {wrong}. All need one row per step.")
