@@ -142,7 +142,7 @@ def _timeouts(
         )
     rows = np.arange(len(terminated))
     starts = np.maximum.accumulate(np.append(0, np.where(terminated, rows + 1, 0)[:-1]))
-    return (rows - starts) % max_episode_steps == max_episode_steps - 1
+    return np.asarray((rows - starts) % max_episode_steps == max_episode_steps - 1)
 
 
 def _check_rows(path: Path, rows: int, columns: Mapping[str, Any]) -> None:

@@ -171,13 +171,13 @@ def _map(function: Callable[[Array], Array], observations: Any) -> Observations:
 
 def _jumps(observations: Observations, next_observations: Observations, length: int) -> npt.NDArray[np.bool_]:
     """Rows whose next observation is not the observation of the following row of the same stream."""
-    if isinstance(observations, dict):
-        assert isinstance(next_observations, dict)
-        parts = [_jumps(observations[key], next_observations[key], length) for key in observations]
-        return np.logical_or.reduce(parts)
-    assert not isinstance(next_observations, dict)
-    differs = (next_observations[:-1] != observations[1:]).reshape(len(observations) - 1, -1).any(1)
-    return np.append(differs, False) & (np.arange(len(observations)) % length != length - 1)
+    if not isinstance(observations, dict) or not isinstance(next_observations, dict):
+        observations, next_observations = {"": observations}, {"": next_observations}
+    jumps = np.zeros(len(next(iter(observations.values()))), bool)
+    for key, array in observations.items():
+        jumps[:-1] |= (next_observations[key][:-1] != array[1:]).reshape(len(array) - 1, -1).any(1)
+    jumps[length - 1 :: length] = False
+    return jumps
 
 
 def _unscale(space: Box, actions: Array) -> Array:

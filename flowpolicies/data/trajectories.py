@@ -170,8 +170,7 @@ def _flags(where: str, episode: Mapping[str, Any], key: str, steps: int) -> Arra
     return flags.astype(np.float32)
 
 
-def _concatenate(parts: Sequence[Observations]) -> Observations:
-    first = parts[0]
-    if isinstance(first, dict):
-        return {key: np.concatenate([part[key] for part in parts]) for key in first}
+def _concatenate(parts: Sequence[Any]) -> Observations:
+    if isinstance(parts[0], dict):
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     return np.concatenate(parts)

@@ -165,34 +165,37 @@ def plan(
     _check_known("algorithm", algorithms, set(table.columns.values()).union(*names.values()), table)
     cells = list(_cells(table))
     _check_known("task", tasks, {name for row, preset, _ in cells for name in _names_of(row, preset)}, table)
-    runs, left_out = list[Run](), dict[str, list[str]]()
+    chosen, left_out = list[tuple[str, str, str, Preset, bool]](), dict[str, list[str]]()
+    for row, name, task in cells:
+        for column, algorithm in table.columns.items():
+            if tasks and not _names_of(row, name) & set(tasks):
+                continue
+            if algorithms and not names[column] & set(algorithms):
+                continue
+            if has_preset(algorithm, name):
+                chosen.append((row, name, column, load_preset(algorithm, name), True))
+            elif with_defaults:
+                chosen.append((row, name, column, settings_of_environment(algorithm, name), False))
+            else:
+                left_out.setdefault(algorithm, []).append(task)
+    runs = []
     for seed in seeds or table.seeds:
-        for row, name, task in cells:
-            for column, algorithm in table.columns.items():
-                if tasks and not _names_of(row, name) & set(tasks):
-                    continue
-                if algorithms and not names[column] & set(algorithms):
-                    continue
-                known = has_preset(algorithm, name)
-                if not known and not with_defaults:
-                    left_out.setdefault(algorithm, []).append(task)
-                    continue
-                preset = load_preset(algorithm, name) if known else settings_of_environment(algorithm, name)
-                folder = RunFolder(runs_dir / table.name / f"{algorithm}-{task}-seed{seed}")
-                words = ["train", algorithm, *(("--preset", name) if known else _flags(preset.values))]
-                words += [*_flags(table.options), "--seed", str(seed), "--run-dir", str(folder.path), "--resume"]
-                runs.append(
-                    Run(
-                        row=row,
-                        column=column,
-                        preset=preset,
-                        is_published=known,
-                        seed=seed,
-                        folder=folder,
-                        words=(*words, *extra),
-                    )
+        for row, name, column, preset, known in chosen:
+            folder = RunFolder(runs_dir / table.name / f"{preset.algorithm}-{name.partition('/')[2]}-seed{seed}")
+            words = ["train", preset.algorithm, *(("--preset", name) if known else _flags(preset.values))]
+            words += [*_flags(table.options), "--seed", str(seed), "--run-dir", str(folder.path), "--resume", *extra]
+            runs.append(
+                Run(
+                    row=row,
+                    column=column,
+                    preset=preset,
+                    is_published=known,
+                    seed=seed,
+                    folder=folder,
+                    words=tuple(words),
                 )
-    return runs, {algorithm: list(dict.fromkeys(tasks)) for algorithm, tasks in left_out.items()}
+            )
+    return runs, left_out
 
 
 def _cells(table: PublishedTable) -> Iterator[tuple[str, str, str]]:

@@ -16,9 +16,10 @@ LAST_PHASE = {"bdpo": BDPO, "qipo_full": QIPOFull, "qgpo": QGPO}
 each = pytest.mark.parametrize("algorithm", LAST_PHASE.values(), ids=LAST_PHASE)
 
 FREE = "inner_value.net.output.bias"
-"""QGPO's energy counts up to a constant: the gradient of this bias is rounding, and Adam gives it the size of the rate."""
+"""QGPO's energy counts up to a constant: the gradient of this bias is rounding, which Adam blows up to its rate."""
 
 
+@pytest.mark.slow
 @each
 def test_main_phase_eager_equals_compiled(algorithm: type[OfflineAlgorithm], data) -> None:
     start = {"pretrain_steps": 0} | ({"critic_warmup": 0} if algorithm is QIPOFull else {})

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from flowpolicies.data import load_dataset
 from flowpolicies.training import RunFolder
 
 NAME = "ogbench:pointmaze-medium-navigate-singletask-v0"
@@ -36,3 +37,42 @@ def test_a_source_that_cannot_generate_is_explained(call: Any) -> None:
     answer = call("data", "generate", "npz:a")
     assert answer.code == 2
     assert "unknown generator source 'npz'" in answer.err
+
+
+@pytest.mark.parametrize("kind", ["npz", "minari"])
+def test_what_was_collected_can_be_shown_and_trained_on(
+    call: Any, policy: Path, tiny_run: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    if kind == "minari":
+        pytest.importorskip("minari")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    out = {"npz": f"npz:{tmp_path}/mine.npz", "minari": "minari:pendulum/mine-v0"}[kind]
+    words = ("data", "collect", "--policy", policy, "--env", "Pendulum-v1", "--episodes", 2, "--out", out)
+    answer = call(*words)
+    assert answer.code == 0, answer.err
+    assert "2 episodes (sampled actions): return -" in answer.out
+    assert f"Wrote {out}. Train on it with --dataset {out}" in answer.out
+    assert "2/2" in answer.err
+    assert "transitions     400" in call("data", "show", out).out
+    refused = call(*words)
+    assert refused.code == 2
+    assert "--overwrite" in refused.err
+    assert call(*words, "--overwrite").code == 0
+    trained = call(
+        "train", "bc", *tiny_run, "--dataset", out, "--steps", 2, "--env", "None" if kind == "minari" else "Pendulum-v1"
+    )
+    assert trained.code == 0, trained.err
+
+
+def test_conversion(call: Any, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    words = ("data", "convert", f"npz:{data}", f"npz:{tmp_path}/copy.npz")
+    assert call(*words).code == 0
+    assert load_dataset(f"npz:{tmp_path}/copy.npz").fingerprint == load_dataset(f"npz:{data}").fingerprint
+    refused = call("data", "convert", "npz:missing.npz", f"npz:{tmp_path}/copy.npz")
+    assert refused.code == 2
+    assert "copy.npz' exists" in refused.err  # Said before the data are read.
+    pytest.importorskip("minari")
+    open_ended = call("data", "convert", f"npz:{data}", "minari:copy-v0")
+    assert open_ended.code == 2  # Random rows are no trajectories.
+    assert "trajectory 0 of dataset 'arrays' is not closed" in open_ended.err

@@ -19,6 +19,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package `flowpolicies` whose command line is Python, in the children's working directory."""
     package = tmp_path / "flowpolicies"
     package.mkdir()
+    (package / "__init__.py").touch()
     (package / "__main__.py").write_text("import sys\nexec(sys.argv[1])\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -30,8 +31,8 @@ def job(name: str, code: str) -> Job:
 
 @pytest.mark.usefixtures("program")
 def test_all_are_run_and_reported_at_most_so_many_at_a_time() -> None:
-    code = "import time, pathlib; pathlib.Path(f'{name}.start').touch(); time.sleep(.3); pathlib.Path(f'{name}.end').touch()"
-    todo = [job(str(i), code.replace("{name}", str(i))) for i in range(3)]
+    code = "import time, pathlib; pathlib.Path('NAME.start').touch(); time.sleep(.3); pathlib.Path('NAME.end').touch()"
+    todo = [job(str(i), code.replace("NAME", str(i))) for i in range(3)]
     outcomes: list[Outcome] = []
 
     def report(outcome: Outcome) -> None:
@@ -72,7 +73,8 @@ pathlib.Path('NAME.saved').touch()
     todo = [job(name, code.replace("NAME", name)) for name in ("a", "b", "never")]
 
     def interrupt() -> None:
-        while not (Path("a.ready").exists() and Path("b.ready").exists()):
+        deadline = time.monotonic() + 30
+        while not (Path("a.ready").exists() and Path("b.ready").exists()) and time.monotonic() < deadline:
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -100,7 +102,8 @@ except KeyboardInterrupt:
     print("interrupted")
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    while not (tmp_path / "ready").exists():
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "ready").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.5)
     process.send_signal(signal.SIGTERM)

@@ -206,7 +206,9 @@ def test_without_minari_the_line_to_install_it_is_given(monkeypatch: pytest.Monk
     for module in [name for name in sys.modules if name.startswith("flowpolicies_minari")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "minari", None)
-    with pytest.raises(ImportError, match=r"source 'minari' cannot be imported .* pip install \"flowpolicies\[minari\]\""):
+    with pytest.raises(
+        ImportError, match=r"source 'minari' cannot be imported .* pip install \"flowpolicies\[minari\]\""
+    ):
         load_dataset("minari:w-v0")
 
 

@@ -153,7 +153,9 @@ def test_text_is_refused(write: Any, episode: Any, space: Any) -> None:
     observations = text if isinstance(space, Text) else {"a": np.zeros((5, 1), np.float32), "mission": text}
     write("text-v0", [episode(4, observations=observations)], space)
     which = "the observation" if isinstance(space, Text) else "observation 'mission'"
-    with pytest.raises(ValueError, match=rf"'text-v0': {which} is Text.* which cannot be used\. Known are Box, Discrete"):
+    with pytest.raises(
+        ValueError, match=rf"'text-v0': {which} is Text.* which cannot be used\. Known are Box, Discrete"
+    ):
         load("text-v0")
 
 
@@ -359,7 +361,9 @@ def test_a_folder_that_nobody_may_write_to(record: Any, root: Path, monkeypatch:
 
 def test_a_stale_specification_does_not_matter_to_the_data(record: Any, root: Path) -> None:
     record("w-v0", "MinariWorld-v0")
-    change_metadata(root / "w-v0", env_spec='{"id":"Gone-v7","entry_point":"gone:Gone","additional_wrappers":[],"autoreset":true}')
+    change_metadata(
+        root / "w-v0", env_spec='{"id":"Gone-v7","entry_point":"gone:Gone","additional_wrappers":[],"autoreset":true}'
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         dataset = load("w-v0")
@@ -417,7 +421,11 @@ def test_downloads_are_minaris(record: Any, root: Path, tmp_path: Path, monkeypa
 @pytest.mark.parametrize(
     ("raised", "expected", "message"),
     [
-        (OSError("no route"), ConnectionError, r"cannot download 'some/b-v0': OSError\('no route'\)\. On a machine with a"),
+        (
+            OSError("no route"),
+            ConnectionError,
+            r"cannot download 'some/b-v0': OSError\('no route'\)\. On a machine with a",
+        ),
         (RuntimeError("offline"), ConnectionError, r"copy the folder to '.*minari/some/b-v0'"),
         (ImportError("no huggingface_hub"), ImportError, r'pip install "flowpolicies\[minari\]"'),
         (ValueError("Couldn't find any version"), ValueError, "cannot download 'some/b-v0': Couldn't find any version"),
