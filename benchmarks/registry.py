@@ -14,7 +14,6 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -156,7 +155,7 @@ class Run(NamedTuple):
 
     @property
     def record(self) -> Path:
-        """Words, exit code and seconds of the last attempt."""
+        """Words, exit code and processor seconds of the last attempt."""
         return self.folder.path.with_suffix(".json")
 
     @property
@@ -203,12 +202,13 @@ def execute(run: Run) -> None:
     if run.is_done():
         return
     run.log.parent.mkdir(parents=True, exist_ok=True)
-    start = time.time()
     with run.log.open("wb") as log:
         command = [sys.executable, "-m", "flowpolicies", *run.words]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        code = subprocess.run(command, stdout=log, stderr=log, env=environment, check=False).returncode
-    seconds = time.time() - start
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = code = os.waitstatus_to_exitcode(status)
+    seconds = usage.ru_utime + usage.ru_stime
     write_json(run.record, {"words": list(run.words), "code": code, "seconds": seconds})
     found = run.evaluation()
     print(
@@ -319,13 +319,13 @@ says that each one trains from the command line, and that it learns.
 
 A seed beats the random policy if the 95 % bootstrap interval over its episodes lies above that of the random policy; an
 algorithm, if all its seeds do. Each cell is the mean over {episodes} episodes with sampled actions. The interval over
-seeds is a bootstrap of so few means, and not to be trusted far. Seconds are those of the slowest seed, with start and
-evaluation.
+seeds is a bootstrap of so few means, and not to be trusted far. Seconds are processor time of the slowest seed, with
+start and evaluation.
 
 ![returns](registry-pendulum.png)
 
 All runs: [registry-pendulum.csv](registry-pendulum.csv). Made by `{command}`
-at commit `{commit}`, {parallel} runs side by side on one thread each, {minutes:.0f} minutes of runs, on
+at commit `{commit}`, {parallel} runs side by side on one thread each, {minutes:.0f} minutes of processor time, on
 {hardware}.
 
 **Data.** {transitions:,} transitions in {data_episodes} episodes of 200 steps. A scripted controller (swing-up by

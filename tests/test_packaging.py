@@ -21,19 +21,27 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 def test_top_level_names(wheel: zipfile.ZipFile) -> None:
     tops = {name.split("/")[0] for name in wheel.namelist() if not name.split("/")[0].endswith(".dist-info")}
-    assert tops == {"flowpolicies", "flowpolicies_ogbench"}
+    assert tops == {"flowpolicies", "flowpolicies_minari", "flowpolicies_ogbench"}
 
 
 def test_typed_and_licensed(wheel: zipfile.ZipFile) -> None:
     names = wheel.namelist()
-    assert {"flowpolicies/py.typed", "flowpolicies_ogbench/py.typed"} <= set(names)
+    assert {f"{top}/py.typed" for top in ("flowpolicies", "flowpolicies_minari", "flowpolicies_ogbench")} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_presets_are_shipped(wheel: zipfile.ZipFile) -> None:
+    folder = ROOT / "flowpolicies" / "presets"
+    files = {str(path.relative_to(ROOT)) for path in folder.rglob("*") if path.is_file()}
+    assert len(files) > 80
+    assert files == {name for name in wheel.namelist() if name.startswith("flowpolicies/presets/")}
 
 
 def test_entry_points(wheel: zipfile.ZipFile) -> None:
     text = wheel.read(next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))).decode()
     assert "flowpolicies = flowpolicies.cli:main" in text
     assert text.count("ogbench = flowpolicies_ogbench:") == 3
+    assert text.count("minari = flowpolicies_minari:") == 3
 
 
 def test_no_package_markers_where_names_would_leak() -> None:
@@ -51,7 +59,7 @@ def test_every_algorithm_is_in_the_independence_contract() -> None:
 def test_importing_the_package_is_light_and_exports_its_names() -> None:
     code = (
         "import sys, flowpolicies\n"
-        "assert 'ogbench' not in sys.modules and 'matplotlib' not in sys.modules, 'heavy import'\n"
+        "assert not {'ogbench', 'minari', 'matplotlib'} & set(sys.modules), 'heavy import'\n"
         "from flowpolicies import FQL, QFlow, FlowPolicy, TransitionDataset, evaluate, load_dataset, make_env\n"
         "print(flowpolicies.__version__)"
     )

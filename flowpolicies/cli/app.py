@@ -16,7 +16,7 @@ from flowpolicies.cli.data import Collect, Convert, Generate, Show
 from flowpolicies.cli.demo import Demo
 from flowpolicies.cli.evaluate import Evaluate
 from flowpolicies.cli.listing import List
-from flowpolicies.cli.reproduce import ReproduceTable
+from flowpolicies.cli.reproduce import ReproduceResults, ReproduceTable
 from flowpolicies.cli.rollout import Rollout
 from flowpolicies.cli.train import Train, choose_preset, train_command
 
@@ -36,7 +36,7 @@ def commands() -> dict[str, Entry]:
         "rollout": Rollout,
         "data": Group("Make and look at datasets.", DATA),
         "list": List,
-        "reproduce": Group("Run what papers published.", {"table": ReproduceTable}),
+        "reproduce": Group("Run what papers published.", {"table": ReproduceTable, "results": ReproduceResults}),
         "demo": Demo,
     }
 

@@ -21,28 +21,14 @@ from flowpolicies.training.jobs import Job, Outcome, run_side_by_side
 from flowpolicies.training.reproduce import PublishedTable, Run, collect, load_table, plan
 
 
-@final
 @dataclass(frozen=True, kw_only=True)
-class ReproduceTable(Command):
-    """Run a published table again: every algorithm, task and seed with the authors' hyperparameters.
-
-    What is done is not run again, and an interrupted run goes on from its last checkpoint; the same command continues.
-    """
-
-    examples: ClassVar[tuple[str, ...]] = (
-        "flowpolicies reproduce table qflow-standard --dry-run",
-        "flowpolicies reproduce table qflow-standard --algorithms qflow fql --tasks cube-single --seeds 0 1 --parallel 2",
-        "flowpolicies list tables",
-    )
+class OfTable(Command):
+    """Abstract: which runs of which table."""
 
     name: tyro.conf.Positional[str]
     """Of the table; `flowpolicies list tables` shows them."""
-    dry_run: bool = False
-    """Only print the runs: state, algorithm, task, seed, preset, command."""
-    parallel: int = 1
-    """Runs side by side, in processes of their own."""
     runs_dir: Path = Path("runs/reproduce")
-    """Runs go to a folder of the table's name in it."""
+    """Runs are in a folder of the table's name in it."""
     seeds: tuple[int, ...] = ()
     """Seeds; none: those of the table."""
     tasks: tuple[str, ...] = ()
@@ -50,24 +36,47 @@ class ReproduceTable(Command):
     algorithms: tuple[str, ...] = ()
     """Columns; none: all."""
     with_defaults: bool = False
-    """Also run, with their defaults, algorithms whose hyperparameters are not published; the table marks them with *."""
-    extra: str = ""
-    """Flags for every run, as one word, such as --extra="--eval-envs 4"; other settings are no longer the paper's."""
+    """Also algorithms whose hyperparameters are not published, with their defaults; the result marks them by *."""
 
-    def run(self, words: Sequence[str]) -> None:
-        """Runs what is open, and prints the table."""
-        table = load_table(self.name)
-        runs, left_out = plan(
+    def plan(self, table: PublishedTable, extra: Sequence[str] = ()) -> tuple[list[Run], dict[str, list[str]]]:
+        """The runs, and what is left out; see `training.reproduce.plan`."""
+        return plan(
             table,
             self.runs_dir,
             seeds=self.seeds,
             tasks=self.tasks,
             algorithms=self.algorithms,
             with_defaults=self.with_defaults,
-            extra=shlex.split(self.extra),
+            extra=extra,
         )
-        print(table.title)
-        print(f"note: {table.notes}")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ReproduceTable(OfTable):
+    """Run a published table again: every algorithm, task and seed with the authors' hyperparameters.
+
+    What is done is not run again, and an interrupted run goes on from its last checkpoint; the same command continues.
+    """
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "flowpolicies reproduce table qflow-standard --dry-run",
+        "flowpolicies reproduce table qflow-standard --algorithms qflow --tasks cube-single --seeds 0 1 --parallel 2",
+        "flowpolicies list tables",
+    )
+
+    dry_run: bool = False
+    """Only print the runs: state, algorithm, task, seed, preset, command."""
+    parallel: int = 1
+    """Runs side by side, in processes of their own."""
+    extra: str = ""
+    """Flags for every run, as one word, such as --extra="--eval-envs 4"; other settings are no longer the paper's."""
+
+    def run(self, words: Sequence[str]) -> None:
+        """Runs what is open, and prints the table."""
+        table = load_table(self.name)
+        runs, left_out = self.plan(table, shlex.split(self.extra))
+        print(f"{table.title}\nnote: {table.notes}")
         if self.dry_run:
             print("\n".join(map(str, runs)))
         for algorithm, tasks in left_out.items():
@@ -80,7 +89,9 @@ class ReproduceTable(Command):
         if self.dry_run:
             return
         failed = self._run(todo)
-        self._summarise(table, runs)
+        summarise(table, runs, self.runs_dir)
+        if self.extra:
+            print(f"Runs had {self.extra}, so these are not the published settings.")
         if failed:
             raise ChildProcessError(f"{len(failed)} of {len(todo)} runs failed; their logs: {_shorten(failed)}")
 
@@ -103,39 +114,51 @@ class ReproduceTable(Command):
         run_side_by_side(jobs, self.parallel, report)
         return failed
 
-    def _summarise(self, table: PublishedTable, runs: Sequence[Run]) -> None:
-        """Ours beside the paper's, on the screen and in results.csv."""
-        scores = collect(table, runs)
-        if not scores:
-            print("No run has an evaluation yet.")
-            return
-        guessed = {run.column for run in runs if not run.is_published}
-        columns = [column for column in table.columns if any(key[1] == column for key in scores)]
-        view = Table(title=f"{table.title}: ours (runs) | published", title_justify="left")
-        view.add_column("")
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ReproduceResults(OfTable):
+    """Print what the runs of a table have found so far beside the published numbers, and run nothing."""
+
+    examples: ClassVar[tuple[str, ...]] = ("flowpolicies reproduce results qflow-standard",)
+
+    def run(self, words: Sequence[str]) -> None:
+        """Prints the table."""
+        table = load_table(self.name)
+        summarise(table, self.plan(table)[0], self.runs_dir)
+
+
+def summarise(table: PublishedTable, runs: Sequence[Run], runs_dir: Path) -> None:
+    """Ours beside the paper's, on the screen and in results.csv."""
+    scores = collect(table, runs)
+    if not scores:
+        print("No run has an evaluation yet.")
+        return
+    guessed = {run.column for run in runs if not run.is_published}
+    columns = [column for column in table.columns if any(key[1] == column for key in scores)]
+    view = Table(title=f"{table.title}: ours (runs) | published", title_justify="left")
+    view.add_column("")
+    for column in columns:
+        view.add_column(column + ("*" if column in guessed else ""), justify="right")
+    rows, lines = [row for row in table.rows if any(key[0] == row for key in scores)], list[tuple[object, ...]]()
+    for row in rows:
+        cells = []
         for column in columns:
-            view.add_column(column + ("*" if column in guessed else ""), justify="right")
-        rows, lines = [row for row in table.rows if any(key[0] == row for key in scores)], list[tuple[object, ...]]()
-        for row in rows:
-            cells = []
-            for column in columns:
-                score, cell = scores.get((row, column)), table.published.get((row, column))
-                std = "" if score is None or math.isnan(score.std) else f"±{score.std:.0f}"
-                ours = "-" if score is None else f"{score.mean:.1f}{std} ({score.runs})"
-                cells.append(f"{ours} | {cell or '-'}")
-                if score is not None:
-                    lines.append((row, column, *score, *(cell or (None, None)), column not in guessed))
-            view.add_row(row, *cells)
-        Console(highlight=False, markup=False).print(view)
-        if guessed:
-            print("* some of its runs have the algorithm's defaults: no hyperparameters are published.")
-        if self.extra:
-            print(f"All runs had {self.extra}, so these are not the published settings.")
-        header = ("row", "column", "mean", "std", "runs", "published_mean", "published_std", "published_settings")
-        path = self.runs_dir / table.name / "results.csv"
-        with atomic_write(path) as file:
-            file.write(csv_text([header, *lines]).encode())
-        print(f"The numbers are in {path}")
+            score, cell = scores.get((row, column)), table.published.get((row, column))
+            std = "" if score is None or math.isnan(score.std) else f"±{score.std:.0f}"
+            ours = "-" if score is None else f"{score.mean:.1f}{std} ({score.runs})"
+            cells.append(f"{ours} | {cell or '-'}")
+            if score is not None:
+                lines.append((row, column, *score, *(cell or (None, None)), column not in guessed))
+        view.add_row(row, *cells)
+    Console(highlight=False, markup=False).print(view)
+    if guessed:
+        print("* some of its runs have the algorithm's defaults: no hyperparameters are published.")
+    header = ("row", "column", "mean", "std", "runs", "published_mean", "published_std", "published_settings")
+    path = runs_dir / table.name / "results.csv"
+    with atomic_write(path) as file:
+        file.write(csv_text([header, *lines]).encode())
+    print(f"The numbers are in {path}")
 
 
 def _shorten(names: Sequence[str], most: int = 3) -> str:

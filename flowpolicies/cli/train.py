@@ -73,11 +73,16 @@ class Train(Command):
             print(f"note: {note}")
         for name, value in preset.unsupported.items():
             print(f"warning: the published runs also have {name} = {value}, which flowpolicies does not have yet.")
-        source, _, _ = self.settings.dataset.partition(":")
-        if self.settings.dataset == preset.dataset and source not in (known := list_sources("datasets")):
+        if self.settings.dataset != preset.dataset:
+            return
+        if "-100m-" in preset.dataset:
+            smaller = preset.dataset.replace("-100m-", "-")
+            print(f"note: the data are one of OGBench's 100M sets; the standard ones: --dataset {smaller}")
+        source, _, _ = preset.dataset.partition(":")
+        if source not in (known := list_sources("datasets")):
             raise ValueError(
                 f"preset '{preset.name}' is for the data '{preset.dataset}', and there is no dataset source '{source}' "
-                f"(known: {', '.join(known)}). Pass your own copy with --dataset npz:PATH, and --env to evaluate in."
+                f"(known: {', '.join(known)}). Pass your copy, such as --dataset hdf5:PATH, and --env to evaluate in."
             )
 
     def origins(self, preset: Preset, words: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
@@ -103,10 +108,7 @@ def train_command(algorithm: type[OfflineAlgorithm], preset: Preset | None = Non
     parts = {"hyperparameters": algorithm.Config, "settings": TrainSettings, "knobs": Knobs}
     fields: list[Any] = [("hyperparameters", flat[algorithm.Config])]
     if preset is not None:
-        fields = [
-            (name, flat[kind], field(default=kind(**preset.fields_of(kind))))  # type: ignore[operator]
-            for name, kind in parts.items()
-        ]
+        fields = [(name, flat[kind], field(default=kind(**preset.fields_of(kind)))) for name, kind in parts.items()]
     return make_dataclass(
         f"Train{algorithm.__name__}", fields, bases=(Train,), namespace=namespace, frozen=True, kw_only=True
     )

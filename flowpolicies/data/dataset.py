@@ -371,8 +371,8 @@ def _from_plain_npz(
     missing = [key for key in _FIELDS[:4] if key not in fields]
     if set(missing) == {"rewards", "next_observations"} and "terminals" in fields:
         raise ValueError(
-            f"'{path}' looks like a file of OGBench, which holds no rewards: they depend on the task. Load it by the "
-            f"name of a task, such as ogbench:cube-single-play-singletask-task1-v0, with data_dir='{Path(path).parent}'."
+            f"'{path}' looks like a file of OGBench, which holds no rewards: they depend on the task. Load it by a "
+            f"task's name, such as ogbench:cube-single-play-singletask-task1-v0, with data_dir='{Path(path).parent}'."
         )
     if missing:
         raise ValueError(

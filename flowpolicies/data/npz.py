@@ -31,7 +31,8 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
             return {key: file[key] for key in file.files}
     except (ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"cannot read '{path}': {error}. Files must hold plain arrays: pickled objects are never loaded."
+            f"cannot read '{path}': {error}. Files must be whole and hold plain arrays: "
+            "pickled objects are never loaded."
         ) from error
 
 

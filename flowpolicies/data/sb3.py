@@ -171,11 +171,11 @@ def _map(function: Callable[[Array], Array], observations: Any) -> Observations:
 
 def _jumps(observations: Observations, next_observations: Observations, length: int) -> npt.NDArray[np.bool_]:
     """Rows whose next observation is not the observation of the following row of the same stream."""
-    if not isinstance(observations, dict) or not isinstance(next_observations, dict):
-        observations, next_observations = {"": observations}, {"": next_observations}
-    jumps = np.zeros(len(next(iter(observations.values()))), bool)
-    for key, array in observations.items():
-        jumps[:-1] |= (next_observations[key][:-1] != array[1:]).reshape(len(array) - 1, -1).any(1)
+    if isinstance(observations, dict) and isinstance(next_observations, dict):
+        parts = [_jumps(observations[key], next_observations[key], length) for key in observations]
+        return np.asarray(np.stack(parts).any(0))
+    before, after = np.asarray(next_observations), np.asarray(observations)
+    jumps = np.append((before[:-1] != after[1:]).reshape(len(after) - 1, -1).any(1), False)
     jumps[length - 1 :: length] = False
     return jumps
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 from typing import Literal, NamedTuple, final
 
@@ -23,7 +22,6 @@ BetaSchedule = Literal["vp", "linear", "cosine"]
 ReverseRule = Literal["ancestral", "posterior", "direct", "jump", "ddim"]
 
 
-@cache
 def betas(schedule: BetaSchedule, steps: int) -> tuple[float, ...]:
     """beta_i = 1 - alpha_i, from the least noisy level to the noisiest.
 

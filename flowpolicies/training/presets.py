@@ -249,7 +249,7 @@ class _Environment:
         if task is None:
             task = default if default in possible else possible[0]
         if task not in possible:
-            known = ", ".join(f"task{n}" for n in possible) if possible != (None,) else "none, it has no tasks"
+            known = "none, it has no tasks" if None in possible else ", ".join(f"task{n}" for n in possible)
             raise ValueError(f"{algorithm} has no preset '{self.suite}/{self.name}-task{task}' (tasks: {known}).")
         layers = [self.common.get("all", {}), self.table.get("all", {})]
         fields = {spec.name for spec in _all_fields(algorithm)}
@@ -267,7 +267,9 @@ class _Environment:
             task=task,
             default_task=default,
             values={"dataset": dataset} | {k: v for k, v in merged.items() if k not in _SAYINGS},
-            sources=tuple(dict.fromkeys([*extra.values(), *(lay["source"] for lay in layers[::-1] if "source" in lay)])),
+            sources=tuple(
+                dict.fromkeys([*extra.values(), *(lay["source"] for lay in layers[::-1] if "source" in lay)])
+            ),
             notes=tuple(layer["notes"] for layer in layers if "notes" in layer),
             unsupported={key: value for layer in layers for key, value in layer.get("unsupported", {}).items()},
         )

@@ -161,23 +161,7 @@ def plan(
     Raises:
         ValueError: if the table has no such task or algorithm.
     """
-    names = {column: {column, column.lower(), algorithm} for column, algorithm in table.columns.items()}
-    _check_known("algorithm", algorithms, set(table.columns.values()).union(*names.values()), table)
-    cells = list(_cells(table))
-    _check_known("task", tasks, {name for row, preset, _ in cells for name in _names_of(row, preset)}, table)
-    chosen, left_out = list[tuple[str, str, str, Preset, bool]](), dict[str, list[str]]()
-    for row, name, task in cells:
-        for column, algorithm in table.columns.items():
-            if tasks and not _names_of(row, name) & set(tasks):
-                continue
-            if algorithms and not names[column] & set(algorithms):
-                continue
-            if has_preset(algorithm, name):
-                chosen.append((row, name, column, load_preset(algorithm, name), True))
-            elif with_defaults:
-                chosen.append((row, name, column, settings_of_environment(algorithm, name), False))
-            else:
-                left_out.setdefault(algorithm, []).append(task)
+    chosen, left_out = _choose(table, tasks, algorithms, with_defaults)
     runs = []
     for seed in seeds or table.seeds:
         for row, name, column, preset, known in chosen:
@@ -198,6 +182,40 @@ def plan(
     return runs, left_out
 
 
+class _Cell(NamedTuple):
+    """What a table runs for one of its columns and one of its tasks."""
+
+    row: str
+    name: str
+    column: str
+    preset: Preset
+    is_published: bool
+
+
+def _choose(
+    table: PublishedTable, tasks: Collection[str], algorithms: Collection[str], with_defaults: bool
+) -> tuple[list[_Cell], dict[str, list[str]]]:
+    """See `plan`."""
+    names = {column: {column, column.lower(), algorithm} for column, algorithm in table.columns.items()}
+    _check_known("algorithm", algorithms, set(table.columns.values()).union(*names.values()), table)
+    cells = list(_cells(table))
+    _check_known("task", tasks, {name for row, preset, _ in cells for name in _names_of(row, preset)}, table)
+    chosen, left_out = list[_Cell](), dict[str, list[str]]()
+    for row, name, task in cells:
+        for column, algorithm in table.columns.items():
+            if tasks and not _names_of(row, name) & set(tasks):
+                continue
+            if algorithms and not names[column] & set(algorithms):
+                continue
+            if has_preset(algorithm, name):
+                chosen.append(_Cell(row, name, column, load_preset(algorithm, name), True))
+            elif with_defaults:
+                chosen.append(_Cell(row, name, column, settings_of_environment(algorithm, name), False))
+            else:
+                left_out.setdefault(algorithm, []).append(task)
+    return chosen, left_out
+
+
 def _cells(table: PublishedTable) -> Iterator[tuple[str, str, str]]:
     """Row, preset with its task, and the task's name."""
     for row, name in table.rows.items():
@@ -215,9 +233,8 @@ def _names_of(row: str, preset: str) -> set[str]:
 def _check_known(what: str, given: Iterable[str], known: Collection[str], table: PublishedTable) -> None:
     for name in given:
         if name not in known:
-            raise ValueError(
-                f"table '{table.name}' has no {what} '{name}' (known: {', '.join(sorted(known))}).{nearest(name, known)}"
-            )
+            listed = ", ".join(sorted(known))
+            raise ValueError(f"table '{table.name}' has no {what} '{name}' (known: {listed}).{nearest(name, known)}")
 
 
 def _flags(values: Mapping[str, Any]) -> list[str]:

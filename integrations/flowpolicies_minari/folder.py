@@ -22,7 +22,16 @@ from minari.storage import get_dataset_path
 RECORD = "flowpolicies.json"
 """The file beside a dataset's data that holds their hashes, once all of it could be read."""
 
-_NEEDED = ("dataset_id", "total_episodes", "total_steps", "data_format", "minari_version")
+# Without the spaces Minari would make the environment, that is call what the metadata name.
+_NEEDED = (
+    "dataset_id",
+    "total_episodes",
+    "total_steps",
+    "data_format",
+    "minari_version",
+    "observation_space",
+    "action_space",
+)
 
 
 @final
@@ -162,8 +171,8 @@ def find(name: str, data_dir: str | os.PathLike[str] | None = None, *, download:
     folder.root.mkdir(parents=True, exist_ok=True)
     # Several processes that start together, one per seed, download once.
     with FileLock(folder.root / f".{folder.id.replace('/', '-')}.lock"):
-        if folder.fault() is not None:
-            _download(folder)
+        if (fault := folder.fault()) is not None:
+            _download(folder, fault)
     if (fault := folder.fault()) is not None:
         raise ValueError(f"Minari's download of '{folder.id}' left an incomplete dataset: {fault}. {folder.advice()}")
     return folder
@@ -192,8 +201,10 @@ def _refuse(folder: Folder, fault: str) -> None:
     raise ValueError(f"Minari dataset '{folder.id}' is incomplete: {fault}. {folder.advice()}")
 
 
-def _download(folder: Folder) -> None:
+def _download(folder: Folder, fault: str) -> None:
     """By Minari's own downloader; an incomplete folder is completed."""
+    state = "incomplete on this machine" if folder.path.exists() else "not on this machine"
+    start = f"Minari dataset '{folder.id}' is {state} ({fault}), and cannot be downloaded"
     by_hand = f"On a machine with a network run `minari download {folder.id}`, and copy the folder to '{folder.path}'."
     full = folder.id if folder.remote is None else f"{folder.remote}/{folder.id}"
     try:
@@ -202,13 +213,12 @@ def _download(folder: Folder) -> None:
             minari.download_dataset(full, force_download=folder.path.exists())
     except ImportError as error:
         raise ImportError(
-            f"Minari dataset '{folder.id}' is not on this machine, and Minari cannot download it ({error}). "
-            f'Install what it needs: pip install "flowpolicies[minari]". Or: {by_hand}'
+            f'{start}: {error}. Install what it needs: pip install "flowpolicies[minari]". Or: {by_hand}'
         ) from error
     except ValueError as error:
-        raise ValueError(f"cannot download '{folder.id}': {error}{_hint(folder.id, folder.root)}") from error
+        raise ValueError(f"{start}: {error}{_hint(folder.id, folder.root)}") from error
     except Exception as error:  # What the hub's client raises without a network depends on its version.
-        raise ConnectionError(f"cannot download '{folder.id}': {error!r}. {by_hand}") from error
+        raise ConnectionError(f"{start}: {error!r}. {by_hand}") from error
 
 
 def _hint(dataset_id: str, root: Path) -> str:

@@ -257,6 +257,7 @@ def _provenance(folder: Folder, metadata: Mapping[str, Any], hashes: Mapping[str
         "source": "minari",
         "minari": minari.__version__,
         "written_by_minari": metadata["minari_version"],
+        "dataset_version": int(folder.id.rpartition("-v")[2]),
         "env": environment_id(metadata),
         "episodes": metadata["total_episodes"],
         "sha256": dict(hashes),

@@ -30,7 +30,8 @@ class Part(NamedTuple):
 class Observations:
     """How observations of a space become arrays of a Box or of a flat Dict of Boxes.
 
-    Dicts and Tuples are flattened (`Part.key`), numbers become float32, bytes stay bytes, Discrete becomes one-hot.
+    Dicts and Tuples are flattened (`Part.key`), numbers become float32, Discrete becomes one-hot. Bytes stay bytes;
+    images `[H, W, C]` become `[C, H, W]`, as Stable-Baselines3 makes them of environments.
 
     Raises:
         ValueError: if the space has parts that are no numbers, or two parts would get the same key.
@@ -75,7 +76,10 @@ def _pick(values: Any, path: tuple[str | int, ...]) -> Any:
 def _box(part: Part, name: str) -> Box:
     space = part.space
     if isinstance(space, Box) and space.dtype == np.uint8:
-        return space
+        low, high = (
+            np.moveaxis(bound, -1, 0) if _is_channels_last(space) else bound for bound in (space.low, space.high)
+        )
+        return Box(low, high, dtype=np.uint8)
     if isinstance(space, Box):
         with np.errstate(over="ignore"):  # Bounds beyond float32 are none.
             low, high = space.low.astype(np.float32), space.high.astype(np.float32)
@@ -97,4 +101,13 @@ def _encode(part: Part, values: Any) -> Array:
         if ((indices < 0) | (indices >= part.space.n)).any():
             raise ValueError(f"observation '{part.key}' leaves its space {part.space}")
         return np.eye(int(part.space.n), dtype=np.float32)[indices]
-    return np.asarray(values, np.uint8 if part.space.dtype == np.uint8 else np.float32)
+    if part.space.dtype == np.uint8:
+        images = np.asarray(values, np.uint8)
+        return np.moveaxis(images, -1, 1) if _is_channels_last(part.space) and images.ndim == 4 else images
+    return np.asarray(values, np.float32)
+
+
+def _is_channels_last(space: Space[Any]) -> bool:
+    """Whether these are images with their channels behind: the last of three axes is the shortest."""
+    shape = space.shape or ()
+    return space.dtype == np.uint8 and len(shape) == 3 and shape[2] < min(shape[:2])

@@ -66,7 +66,8 @@ def to_minari(
     if isinstance(env, str) and env.startswith("minari:"):
         source = named(env.removeprefix("minari:"), data_dir)
         env = origin(source.metadata(), source.id)  # That dataset may be replaced, perhaps by this one.
-    if isinstance(env, str) and ":" in env:
+    spec = _spec_of(env)
+    if isinstance(env, str) and spec is None:
         own["env"] = env
     metadata |= {"dataset_id": folder.id, "minari_version": minari.__version__, "flowpolicies": own}
     staging = folder.root / f".{secrets.token_hex(8)}"  # Minari does not look into hidden folders.
@@ -76,7 +77,7 @@ def to_minari(
             staging / "data",
             observation_space=_nested_space(dataset.observation_space),
             action_space=dataset.action_space,
-            env_spec=_spec_of(env),
+            env_spec=spec,
             data_format="hdf5",
             jpeg_encoding=False,
         )
@@ -147,11 +148,12 @@ def _spec_of(env: gymnasium.Env[Any, Any] | EnvSpec | str | None) -> EnvSpec | N
     try:
         spec.to_json()
     except (TypeError, ValueError) as error:
-        warnings.warn(
-            f"the environment '{spec.id}' cannot be written down ({error}), so the dataset does not name it. Register "
-            "it with an entry point of the form 'module:Class', and arguments that JSON knows.",
-            stacklevel=3,
-        )
+        if not isinstance(env, str):
+            warnings.warn(
+                f"the environment '{spec.id}' cannot be written down ({error}), so the dataset does not name it. "
+                "Register it with an entry point of the form 'module:Class', and arguments that JSON knows.",
+                stacklevel=3,
+            )
         return None
     return spec
 

@@ -14,7 +14,7 @@ from ogbench.relabel_utils import relabel_dataset
 from ogbench.utils import DATASET_URL, DEFAULT_DATASET_DIR
 
 from flowpolicies.data import TransitionDataset
-from flowpolicies.data.download import download as fetch
+from flowpolicies.data.download import download
 from flowpolicies.data.files import read_record
 from flowpolicies_ogbench.environment import OGBenchEnv, make_env, sparse_rewards
 from flowpolicies_ogbench.hashes import SHA256
@@ -61,7 +61,9 @@ def load(
     if split not in ("train", "val"):
         raise ValueError(f"unknown split '{split}' of '{name}' (known: train, val).")
     task = parse_name(name)
-    path = _find_file(name, task, Path(data_dir or PUBLISHED_DATA_DIR), split, download=download, full_check=full_check)
+    path = _find_file(
+        name, task, Path(data_dir or PUBLISHED_DATA_DIR), split, offline=not download, full_check=full_check
+    )
     env = make_env(name, seed=0)
     arrays = _read(path, task, env)
     dataset = TransitionDataset.from_arrays(
@@ -90,7 +92,7 @@ def record_file(task: TaskName, data_dir: Path) -> Path:
     return data_dir.expanduser() / f"{task.dataset}.json"
 
 
-def _find_file(name: str, task: TaskName, data_dir: Path, split: str, *, download: bool, full_check: bool) -> Path:
+def _find_file(name: str, task: TaskName, data_dir: Path, split: str, *, offline: bool, full_check: bool) -> Path:
     path = data_file(task, data_dir, split)
     if path.is_file() and record_file(task, data_dir).is_file():
         return path  # Generated on this machine: there is nothing to compare it with.
@@ -98,9 +100,9 @@ def _find_file(name: str, task: TaskName, data_dir: Path, split: str, *, downloa
         advice = f"A generated file is there: pass data_dir='{GENERATED_DATA_DIR}'."
     else:
         advice = f"Or run `flowpolicies data generate ogbench:{name}` and pass data_dir='{GENERATED_DATA_DIR}'."
-    url, offline = f"{DATASET_URL}/{path.name}", None if download else True
+    url = f"{DATASET_URL}/{path.name}"
     try:
-        return fetch(url, path, sha256=SHA256.get(path.name), check=_check, full=full_check, offline=offline)
+        return download(url, path, sha256=SHA256.get(path.name), check=_check, full=full_check, offline=offline or None)
     except (ConnectionError, FileNotFoundError) as error:
         raise type(error)(f"{error} {advice}") from error
 

@@ -1,15 +1,23 @@
-"""OGBench's names of single-task datasets, such as "cube-single-play-singletask-task2-v0"."""
+"""OGBench's names of datasets, such as "cube-single-play-singletask-task2-v0"."""
 
 import difflib
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 import gymnasium
 import ogbench  # noqa: F401  # Registers the environments.
 
 DATASET_TYPES = ("navigate", "stitch", "explore", "play", "noisy")
 
-_PATTERN = re.compile(r"(?P<scene>.+)-(?P<kind>[a-z]+)-singletask(?P<task>-task\d+)?-(?P<version>v\d+)")
+Mode = Literal["singletask", "goals", "oraclerep"]
+"""singletask: rewards of one task. goals: goals are observations. oraclerep: goals are OGBench's short description."""
+
+_KINDS = "|".join(DATASET_TYPES)
+_PATTERN = re.compile(
+    r"(?P<scene>.+)-(?P<kind>[a-z]+)(?:-(?P<size>\d+[mb]))?"
+    r"(?:-singletask(?P<task>-task\d+)?|-(?P<oracle>oraclerep))?-(?P<version>v\d+)"
+)
 
 
 @dataclass(frozen=True)
@@ -23,15 +31,23 @@ class TaskName:
     """How the data was collected, one of `DATASET_TYPES`."""
 
     task: str
-    """ "-task1" to "-task5", or "" for the default task of the scene."""
+    """ "-task1" to "-task5", or "" for the default task of the scene, or for goals."""
 
     version: str
     """Such as "v0"."""
 
+    mode: Mode = "singletask"
+    """What the rewards are about."""
+
+    size: str = ""
+    """Such as "100m" for one of the large sets, which are folders of many files."""
+
     @property
     def environment(self) -> str:
-        """Gymnasium id of the single-task environment."""
-        return f"{self.scene}-singletask{self.task}-{self.version}"
+        """Gymnasium id of the environment."""
+        if self.mode == "singletask":
+            return f"{self.scene}-singletask{self.task}-{self.version}"
+        return self.collecting_environment
 
     @property
     def collecting_environment(self) -> str:
@@ -41,50 +57,55 @@ class TaskName:
     @property
     def dataset(self) -> str:
         """Name of the data file without its ending: the tasks of a scene share their data."""
-        return f"{self.scene}-{self.kind}-{self.version}"
+        size = f"-{self.size}" if self.size else ""
+        return f"{self.scene}-{self.kind}{size}-{self.version}"
 
 
 def parse_name(name: str) -> TaskName:
-    """The parts of a single-task name.
+    """The parts of a name.
 
     Raises:
         ValueError: if the name has another form, or OGBench has no such environment.
     """
-    if "-100m-" in name:
-        raise ValueError(
-            f"'{name}' is one of OGBench's 100M sets, which flowpolicies cannot load yet. "
-            f"Use the standard data of the same task: --dataset ogbench:{name.replace('-100m-', '-')}"
-        )
     match = _PATTERN.fullmatch(name)
-    if match is None:
+    if match is None or match["kind"] not in DATASET_TYPES:
         raise ValueError(
-            f"'{name}' is not an OGBench single-task name; those look like "
-            f"'{_single_task_form(name)}'. Goal-conditioned names are not supported."
+            f"'{name}' is not the name of an OGBench dataset{_missing_kind(name)}; those look like "
+            "'cube-single-play-singletask-task1-v0', or for goals 'cube-single-play-v0'."
         )
-    task = TaskName(match["scene"], match["kind"], match["task"] or "", match["version"])
-    if task.kind not in DATASET_TYPES:
-        raise ValueError(
-            f"'{name}' names no dataset type before 'singletask' (known: {', '.join(DATASET_TYPES)}). "
-            "OGBench's single-task names look like 'cube-single-play-singletask-task1-v0'."
-        )
+    mode: Mode = "singletask" if "-singletask" in name else "oraclerep" if match["oracle"] else "goals"
+    task = TaskName(match["scene"], match["kind"], match["task"] or "", match["version"], mode, match["size"] or "")
     if task.environment not in gymnasium.registry:
-        known = [key for key in gymnasium.registry if "-singletask" in key]
+        known = [key for key in _environments() if ("-singletask" in key) == (mode == "singletask")]
         close = difflib.get_close_matches(task.environment, known, n=1)
-        hint = f" Did you mean '{close[0].replace('-singletask', f'-{task.kind}-singletask')}'?" if close else ""
+        hint = f" Did you mean '{_with_kind(close[0], task.kind)}'?" if close else ""
         raise ValueError(f"OGBench has no environment '{task.environment}' for '{name}'.{hint}")
     return task
 
 
 def task_names(name: str) -> list[str]:
-    """The names of the five tasks that share the data of `name`, which may name one of them or the default.
+    """The names of the five tasks that share the data of `name`, which may name one of them, the default, or none.
 
     Raises:
-        ValueError: if `name` is not a single-task name.
+        ValueError: if it is no name of a dataset.
     """
     task = parse_name(name)
-    return [f"{task.scene}-{task.kind}-singletask-task{number}-{task.version}" for number in range(1, 6)]
+    stem = task.dataset.removesuffix(f"-{task.version}")
+    return [f"{stem}-singletask-task{number}-{task.version}" for number in range(1, 6)]
 
 
-def _single_task_form(name: str) -> str:
-    match = re.fullmatch(rf"(.+-(?:{'|'.join(DATASET_TYPES)}))-(v\d+)", name)
-    return f"{match[1]}-singletask-{match[2]}" if match else "cube-single-play-singletask-task1-v0"
+def _environments() -> list[str]:
+    return [key for key, spec in gymnasium.registry.items() if str(spec.entry_point).startswith("ogbench.")]
+
+
+def _with_kind(environment: str, kind: str) -> str:
+    """Name of a dataset of an environment."""
+    stem, version = re.sub("-singletask.*", "", environment), environment.rpartition("-")[2]
+    stem = stem.removesuffix(f"-{version}")
+    return environment.replace(stem, f"{stem}-{kind}", 1)
+
+
+def _missing_kind(name: str) -> str:
+    if re.search(rf"-(?:{_KINDS})(?:-|$)", name):
+        return ""
+    return f": it names no dataset type (known: {', '.join(DATASET_TYPES)})"

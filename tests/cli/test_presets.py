@@ -97,10 +97,6 @@ def test_pixels_say_what_is_missing(call: Any, own: tuple[str, ...]) -> None:
             "not for 'ogbench:cube-single-play-singletask-v0'. Give the preset of that environment",
         ),
         (
-            ("qam", "--preset", "ogbench-advanced/puzzle-4x4-play"),
-            "Use the standard data of the same task: --dataset ogbench:puzzle-4x4-play-singletask-task4-v0",
-        ),
-        (
             ("fql", "--preset", "d4rl/pen-human-v1"),
             "there is no dataset source 'd4rl' (known: ",
         ),
@@ -111,6 +107,19 @@ def test_errors(call: Any, words: tuple[str, ...], error: str, tmp_path: Path) -
     assert answer.code == 2
     assert error in answer.err
     assert not (tmp_path / "run").exists()
+
+
+def test_large_data_come_with_advice(call: Any, monkeypatch: pytest.MonkeyPatch, own: tuple[str, ...]) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("flowpolicies.cli.train.train", refuse)
+    words = ("train", "qam", "--preset", "ogbench-advanced/puzzle-4x4-play")
+    advice = "the standard ones: --dataset ogbench:puzzle-4x4-play-singletask-task4-v0"
+    answer = call(*words)
+    assert answer.code == 2
+    assert advice in answer.out
+    assert advice not in call(*words, *own).out
 
 
 def test_a_field_that_the_algorithm_lacks(call: Any) -> None:

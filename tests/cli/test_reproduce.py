@@ -61,6 +61,11 @@ def test_runs_are_made_once_and_continued(call: Any, tmp_path: Path, extra: str)
     assert [row["published_mean"] for row in rows] == ["96.0", "95.0"]
     assert "so these are not the published settings" in answer.out
 
+    results = call("reproduce", "results", "qflow-standard", "--runs-dir", tmp_path)
+    assert results.code == 0
+    assert "cube-single" in results.out
+    assert "| 96±1" in results.out
+
     again = call(*words)
     assert "2 runs, 2 done, 0 open." in again.out
     assert "[1/" not in again.out
@@ -108,6 +113,11 @@ def test_ctrl_c_lets_runs_save_and_the_same_command_goes_on(tmp_path: Path, data
     assert "once more stops at once" in log
     assert folder.policy.is_file()
     assert not folder.model.is_file()
+
+
+def test_results_before_there_are_any(call: Any, tmp_path: Path) -> None:
+    answer = call("reproduce", "results", "rql", "--runs-dir", tmp_path)
+    assert (answer.code, answer.out) == (0, "No run has an evaluation yet.\n")
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,8 @@ def test_dict_observations() -> None:
         ),
         (
             {"observations": np.where(np.arange(18).reshape(6, 3) > 14, np.inf, 0)},
-            r"observations hold 3 values that are NaN or infinite, in 1 of 6 rows, first in row 5 \(episode 1, step 2\)\. Repair or drop",
+            r"observations hold 3 values that are NaN or infinite, in 1 of 6 rows, first in row 5 \(episode 1, "
+            r"step 2\)\. Repair or drop",
         ),
         (
             {"observation_space": Box(-1.0, 1.0, (4,))},
@@ -151,9 +152,14 @@ def test_dict_observations() -> None:
         (
             {"actions": [[0, 0]] * 4 + [[0, 1.5], [-3, 0]], "action_space": Box(-1.0, 1.0, (2,))},
             r"2 of 6 actions lie outside the bounds of action_space \(actions range from -3 to 1\.5, bounds from -1 to "
-            r"1; first in row 4 \(episode 1, step 1\)\)\. Pass the action_space= that these actions were made for, or clip them\.",
+            r"1; first in row 4 \(episode 1, step 1\)\)\. Pass the action_space= that these actions were made for, or "
+            r"clip them\.",
         ),
         ({"actions": [[0, np.nan]] * 6}, r"actions hold 6 values that are NaN or infinite"),
+        ({"actions": [["left", "up"]] * 6}, r"actions are <U4, not numbers\. Convert them to numbers first"),
+        ({"actions": [[0, 0]] * 5 + [[0]]}, r"actions differ in shape from row to row \(.*inhomogeneous"),
+        ({"rewards": [None] * 6}, r"rewards are object, not numbers"),
+        ({"observations": np.zeros((6, 3), complex)}, r"observations are complex128, not numbers"),
         ({"provenance": {"path": Path("x")}}, r"provenance must be JSON data \(.*\)\. Pass strings, numbers"),
     ],
 )
@@ -261,6 +267,19 @@ def test_incomplete_npz_files_are_explained(tmp_path: Path) -> None:
     message = r"lacks \['actions', 'rewards', 'next_observations'\] \(it holds \['infos', 'observations'\]\)"
     with pytest.raises(ValueError, match=message):
         TransitionDataset.load(path)
+
+
+def test_files_of_ogbench_are_recognised(tmp_path: Path) -> None:
+    arrays = {"observations": np.zeros((2, 3)), "actions": np.zeros((2, 1)), "terminals": np.zeros(2)}
+    path = write_npz(tmp_path / "plain.npz", arrays)
+    message = rf"looks like a file of OGBench, which holds no rewards: .* with data_dir='{tmp_path}'"
+    with pytest.raises(ValueError, match=message):
+        TransitionDataset.load(path)
+
+
+def test_to_npz_is_save(tmp_path: Path) -> None:
+    dataset = TransitionDataset.from_arrays(**make_arrays())
+    assert dataset.to_npz(tmp_path / "a.npz").read_bytes() == dataset.save(tmp_path / "b.npz").read_bytes()
 
 
 def test_files_of_a_later_version_are_refused(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from flowpolicies.data.download import Transfer, download
 from flowpolicies.data.files import quarantine, read_record, record_path
 
 HASH = hashlib.sha256(CONTENT).hexdigest()
-EAGER = Transfer(connect_timeout=2, stall_timeout=0.3, attempts=3, backoff=0.0, progress=False)
+EAGER = Transfer(attempts=3, backoff=0.0, progress=False)
+HASTY = Transfer(stall_timeout=0.3, attempts=3, backoff=0.0, progress=False)
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_a_beginning_that_may_be_of_another_file_is_not_used(server: Server, tmp
 def test_a_stalled_connection_is_given_up_and_resumed(server: Server, tmp_path: Path) -> None:
     server.script = [answer(cut=200_000, stall=True), answer()]
     start = time.monotonic()
-    assert download(server.url, tmp_path / "data.npz", transfer=EAGER).read_bytes() == CONTENT
+    assert download(server.url, tmp_path / "data.npz", transfer=HASTY).read_bytes() == CONTENT
     assert time.monotonic() - start < 5
     assert server.ranges()[1] in {f"bytes={size}-" for size in range(180_224, 200_001)}
 
@@ -117,8 +118,8 @@ def test_a_stalled_connection_is_given_up_and_resumed(server: Server, tmp_path: 
 def test_a_server_that_never_says_more_is_named(server: Server, tmp_path: Path) -> None:
     server.script = [answer(cut=0, stall=True)]
     with pytest.raises(ConnectionError, match=r"nothing came for 0\.3 s\. Try again later"):
-        download(server.url, tmp_path / "data.npz", transfer=EAGER)
-    assert len(server.requests) == EAGER.attempts
+        download(server.url, tmp_path / "data.npz", transfer=HASTY)
+    assert len(server.requests) == HASTY.attempts
 
 
 def test_a_server_without_ranges_sends_everything_again(server: Server, tmp_path: Path) -> None:

@@ -60,7 +60,9 @@ def test_last_rows_without_actions_hold_the_last_observation_and_nothing_is_lost
 
 def test_rewards_without_actions_are_refused() -> None:
     frame = make_frame(force=[0.0, 0.1, 0.2, np.nan, 0.4])
-    with pytest.raises(ValueError, match=r"the last row of episode 1 has no actions, but a reward of 11\. A reward bel"):
+    with pytest.raises(
+        ValueError, match=r"the last row of episode 1 has no actions, but a reward of 11\. A reward bel"
+    ):
         TransitionDataset.from_dataframe(frame, **COLUMNS)
 
 
@@ -106,7 +108,11 @@ def test_dict_observations_and_spaces() -> None:
 @pytest.mark.parametrize(
     ("changes", "columns", "message"),
     [
-        ({}, {"rewards": "rewardd"}, r"there is no column 'rewardd' \(there are: run, time, .*\)\. Did you mean 'reward'"),
+        (
+            {},
+            {"rewards": "rewardd"},
+            r"there is no column 'rewardd' \(there are: run, time, .*\)\. Did you mean 'reward'",
+        ),
         ({}, {"observations": "x"}, r"expected a list of column names, got 'x'"),
         ({}, {"observations": ["x", "run"]}, r"the values of column 'run' are .*, not numbers"),
         ({}, {"episode": None, "terminations": None}, r"say where episodes end, by episode=, or by terminations="),

@@ -39,6 +39,22 @@ def test_missing_file(tmp_path: Path) -> None:
         read_npz(tmp_path / "none.npz")
 
 
+def test_the_file_that_was_meant_is_named(tmp_path: Path) -> None:
+    write_npz(tmp_path / "data.npz", {"a": np.zeros(1)})
+    with pytest.raises(FileNotFoundError, match=r"no such file: '.*dta\.npz'\. Did you mean '.*/data\.npz'\?"):
+        read_npz(tmp_path / "dta.npz")
+
+
+def test_flipped_bytes_are_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    np.savez_compressed(path, a=np.random.default_rng(0).normal(size=1000))
+    content = bytearray(path.read_bytes())
+    content[2000:2100] = bytes(100)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"cannot read '.*data\.npz'"):
+        read_npz(path)
+
+
 def test_other_and_cut_files_are_refused(tmp_path: Path) -> None:
     text = tmp_path / "text.npz"
     text.write_text("hello")

@@ -29,7 +29,7 @@ def test_pairs_of_a_table_by_hand() -> None:
 
 
 def test_observations_never_drift_against_actions() -> None:
-    """Three episodes of four steps: the drift of one step per episode that other loaders have would show in the second."""
+    """Three episodes of four steps: a drift of a step per episode, as other loaders have, would show in the second."""
     dataset = TransitionDataset.from_episodes(make_episode(number, 4) for number in range(3))
     expected = np.concatenate([100.0 * number + np.arange(4) for number in range(3)])
     assert isinstance(dataset.observations, np.ndarray)
@@ -74,10 +74,19 @@ def test_dict_observations_and_images() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"observations": np.zeros((3, 1))}, r"has 3 observations for 3 actions; the observation after the last action"),
+        (
+            {"observations": np.zeros((3, 1))},
+            r"has 3 observations for 3 actions; the observation after the last action",
+        ),
         ({"observations": np.zeros((6, 1))}, r"has 6 observations for 3 actions, expected 4\."),
-        ({"observations": np.zeros((4, 2))}, r"observations have shape \(2,\) per step, those of episode 0 have \(1,\)"),
-        ({"observations": {"state": np.zeros((4, 1))}}, r"has \['observations/state'\], episode 0 has \['observations'\]"),
+        (
+            {"observations": np.zeros((4, 2))},
+            r"observations have shape \(2,\) per step, those of episode 0 have \(1,\)",
+        ),
+        (
+            {"observations": {"state": np.zeros((4, 1))}},
+            r"has \['observations/state'\], episode 0 has \['observations'\]",
+        ),
         ({"observations": [["a"], ["b"]]}, r"observations are <U1, not numbers\. Convert them"),
         ({"observations": [[1], [1, 2]]}, r"observations differ in shape from row to row \(.*inhomogeneous"),
         ({"actions": np.zeros((3, 2))}, r"actions have shape \(2,\) per step, those of episode 0 have \(1,\)"),

@@ -77,5 +77,5 @@ def test_division_by_zero_is_refused(name: Any, rewards: list[float], fault: str
 
 
 def test_an_unknown_name() -> None:
-    with pytest.raises(ValueError, match="unknown reward transform 'iql' .known: none, sparse"):
+    with pytest.raises(ValueError, match=r"unknown reward transform 'iql' \(known: none, sparse"):
         RewardTransform.fit("iql", dataset([1.0], [0]))  # type: ignore[arg-type]

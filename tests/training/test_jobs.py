@@ -89,13 +89,12 @@ pathlib.Path('NAME.saved').touch()
 
 def test_the_order_to_end_of_a_cluster_is_a_ctrl_c(tmp_path: Path) -> None:
     code = f"""
-import pathlib, time
+import pathlib, subprocess, sys
 from flowpolicies.training import jobs
 def start(job, threads):
-    import subprocess, sys
+    pathlib.Path({str(tmp_path / "ready")!r}).touch()
     return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
 jobs._start = start
-pathlib.Path({str(tmp_path / "ready")!r}).touch()
 try:
     jobs.run_side_by_side([jobs.Job("x", (), pathlib.Path("x.log"))], 1, print)
 except KeyboardInterrupt:
@@ -105,7 +104,7 @@ except KeyboardInterrupt:
     deadline = time.monotonic() + 60
     while not (tmp_path / "ready").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(0.5)
+    time.sleep(0.1)  # The job is entered right after it was started.
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=30)
     assert out == "interrupted\n"

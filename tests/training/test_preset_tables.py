@@ -1,6 +1,6 @@
 """Every cell of the specs' tables is in the presets, and every value of the presets is in a cell.
 
-The tables in tests/preset_tables are verbatim copies from the specs.
+The tables in tests/presets_tables are verbatim copies from the specs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from flowpolicies.training.presets import Preset, iterate_presets
+from flowpolicies.algorithms import get_algorithm
+from flowpolicies.training import Knobs, TrainSettings
+from flowpolicies.training.presets import Preset, iterate_presets, load_preset
 
 TABLES = Path(__file__).parents[1] / "presets_tables"
 Cells = dict[tuple[str, str], dict[str, Any]]  # Algorithm and preset (without task: all of them) -> field -> value.
@@ -67,7 +69,9 @@ COMMON: dict[tuple[str, str], dict[str, Any]] = {
         "gamma": 0.99,
         "ensemble": 2,
     },
-    **{("d4rl", name): {"ensemble": 2, "rho": 0.0} for name in ("fawac", "fbrac", "ifql", "qfql")},  # 4.1, FQL's column.
+    **{
+        ("d4rl", name): {"ensemble": 2, "rho": 0.0} for name in ("fawac", "fbrac", "ifql", "qfql")
+    },  # 4.1, FQL's column.
     # RQL family 6, "Order" and below the table.
     ("d4rl", "dac_d4rl"): {
         "steps": 2_000_000,
@@ -419,11 +423,64 @@ def names_of(preset: Preset) -> tuple[str, str]:
 def test_every_value_is_in_a_cell(expected: Cells) -> None:
     for preset in iterate_presets():
         assert any((preset.algorithm, name) in expected for name in names_of(preset)), preset.name
-        known = of_preset(expected, preset)
-        for field, value in preset.values.items():
-            if field != "dataset":
-                assert field in known, f"{preset.algorithm} {preset.name}: {field} is in no table"
-                assert value == known[field], f"{preset.algorithm} {preset.name}: {field}"
+        parts = (get_algorithm(preset.algorithm).Config, Knobs, TrainSettings)
+        fields = {name for part in parts for name in part.__dataclass_fields__}
+        known = {name: value for name, value in of_preset(expected, preset).items() if name in fields}
+        values = {name: value for name, value in preset.values.items() if name != "dataset"}
+        assert values == known, f"{preset.algorithm} {preset.name}"
+
+
+def test_the_two_specs_agree_on_dac_and_qsm() -> None:
+    """Flow family 4.3 and the RQL family's sections 6 and 7."""
+    dac, qsm = (TABLES / "dac_qsm_ogbench.md").read_text().splitlines()
+    full = {"antmaze": "navigate", "humanoid": "navigate", "cube": "play", "scene": "play", "puzzle": "play"}
+
+    def environment(name: str) -> str:
+        scene = name.replace("humanoid", "humanoidmaze")
+        return f"{scene}-{full[name.split('-')[0]]}"
+
+    cells = re.findall(r"([a-z0-9-]+) ([\d.]+)(?=[,.])", dac.rpartition("alpha: ")[2].partition(" 1M offline")[0])
+    assert len(cells) == 10
+    for name, alpha in cells:
+        values = load_preset("dac", f"ogbench-advanced/{environment(name)}").values
+        assert values["alpha"] == float(alpha.rstrip("."))
+    pairs = re.findall(r"([a-z0-9-]+) \(([\d.]+),([\d.]+)\)", qsm)
+    assert len(pairs) == 10
+    for name, inv_temp, alpha in pairs:
+        values = load_preset("qsm", f"ogbench-advanced/{environment(name)}").values
+        assert (values["inv_temp"], values["alpha"]) == (float(inv_temp), float(alpha))
+
+
+def test_common_defaults() -> None:
+    """Flow family 4.1: what the presets do not say is what the fields say."""
+    rows = {cells[0]: cells[1:] for cells in table("fql_defaults")[1]}
+    knobs = Knobs()
+    assert rows["lr / Adam"][:2] == ["3e-4"] * 2
+    assert rows["batch"][0] == str(knobs.batch_size)
+    assert rows["τ"][0] == str(knobs.tau)
+    assert knobs.learning_rate == 3e-4
+    assert rows["γ (default)"][0] == str(knobs.gamma)
+    standard, advanced = COMMON["ogbench-online", "*"], COMMON["ogbench-advanced", "*"]
+    assert rows["offline/online steps"][:2] == ["1M / 0", "1M / 500k"]
+    assert (advanced["steps"], advanced["online_steps"]) == (1_000_000, 500_000)
+    assert rows["start_training (online)"][:2] == [str(suite["learning_starts"]) for suite in (standard, advanced)]
+    assert rows["eval every / episodes"][:2] == [
+        f"{suite['eval_every'] // 1000}k / {suite['eval_episodes']}" for suite in (standard, advanced)
+    ]
+    assert [int(cell.partition(",")[0]) for cell in rows["K, aggregation"][:2]] == [
+        suite["ensemble"] for suite in (standard, advanced)
+    ]
+    for preset in iterate_presets():
+        if not preset.suite.startswith("ogbench"):
+            continue
+        config = get_algorithm(preset.algorithm).Config()
+        assert getattr(config, "flow_steps", 10) == int(rows["flow steps"][0])
+        if preset.algorithm not in ("cac",):  # Its own networks (RQL family 5).
+            assert config.actor_hidden_dims == config.value_hidden_dims == (512,) * 4
+            assert config.value_layer_norm
+            assert not config.actor_layer_norm
+        clips = preset.algorithm in ("qam", "qam_f", "qam_e", "bam", "dac", "qsm", "cac")
+        assert (config.clip_grad_norm is not None) == clips, preset.algorithm
 
 
 def test_tasks_and_data(expected: Cells) -> None:

@@ -104,7 +104,7 @@ def test_auto_prefers_the_standard_suite() -> None:
     assert find_preset("qam", ["npz:mine.npz", address]).name == "ogbench-advanced/antmaze-large-navigate-task3"
     with pytest.raises(ValueError, match="give one of them, or name the preset"):
         find_preset("fql", [])
-    with pytest.raises(ValueError, match="fql has no preset for 'npz:mine.npz'. It has presets in ogbench/antmaze"):
+    with pytest.raises(ValueError, match=r"fql has no preset for 'npz:mine.npz'\. It has presets in ogbench/antmaze"):
         find_preset("fql", ["npz:mine.npz"])
 
 
@@ -113,10 +113,18 @@ def test_auto_prefers_the_standard_suite() -> None:
     [
         ("fql", "ogbench/antmaze-large-navigat", "unknown preset .* Did you mean 'ogbench/antmaze-large-navigate'?"),
         ("fql", "ogbench/antmaze-larg-navigate-task3", "Did you mean 'ogbench/antmaze-large-navigate'?"),
-        ("fql", "cube-single-play", "names are SUITE/ENVIRONMENT, and the suites ogbench, .*'ogbench/cube-single-play'"),
+        (
+            "fql",
+            "cube-single-play",
+            "names are SUITE/ENVIRONMENT, and the suites ogbench, .*'ogbench/cube-single-play'",
+        ),
         ("fql", "ogbnch/cube-single-play", "Did you mean 'ogbench/cube-single-play'?"),
         ("rql", "ogbench/scene-play", "rql has no preset 'ogbench/scene-play'. It has presets in ogbench-advanced/"),
-        ("tfql", "ogbench/scene-play", "There are no presets for tfql: no per-environment hyperparameters are published"),
+        (
+            "tfql",
+            "ogbench/scene-play",
+            "There are no presets for tfql: no per-environment hyperparameters are published",
+        ),
         ("qfql", "ogbench/scene-play-task1", "qfql has no preset 'ogbench/scene-play-task1' .tasks: task2.."),
         ("fql", "ogbench/scene-play-task6", r"tasks: task1, task2, task3, task4, task5\)"),
         ("fql", "d4rl/pen-human-v1-task1", r"tasks: none, it has no tasks\)"),

@@ -223,9 +223,7 @@ def test_the_folder_is_named_after_algorithm_data_and_seed(settings: Any) -> Non
     )
 
 
-def test_transformed_rewards_are_trained_on_and_raw_ones_reported(
-    run: Any, folder: RunFolder, settings: Any
-) -> None:
+def test_transformed_rewards_are_trained_on_and_raw_ones_reported(run: Any, folder: RunFolder, settings: Any) -> None:
     run(reward_transform="antmaze100", online_steps=24, eval_every=0)
     raw = load_dataset(settings().dataset)
     record = folder.read_config()

@@ -52,6 +52,16 @@ def test_environment_and_data_agree(record: Any, train: Any, env: str) -> None:
         assert (found.successes is None) == (env == "Pendulum-v1")
 
 
+def test_images_train_and_evaluate(record: Any) -> None:
+    from flowpolicies import BC
+
+    record("w-v0", "MinariImageWorld-v0", 2, jpeg_encoding=False)
+    sizes = {"actor_hidden_dims": (8,), "batch_size": 4, "flow_steps": 2, "device": "cpu"}
+    model = BC(env=make_env("minari:w-v0"), dataset=load("w-v0"), **sizes)
+    model.learn_offline(1)
+    assert len(model.evaluate(episodes=1)) == 1
+
+
 def test_success_is_reported_as_sb3_expects(record: Any) -> None:
     record("w-v0", "MinariWorld-v0", 1)
     env = make_env("minari:w-v0")
@@ -142,7 +152,7 @@ def test_a_class_that_is_not_registered(record: Any, root: Path) -> None:
 
 def test_unmet_requirements_are_said(record: Any) -> None:
     assert list(unmet_requirements(["numpy>=1", "not a requirement!"])) == []
-    assert list(unmet_requirements(["numpy<1"]))[0].startswith("it asks for numpy<1, installed is ")
+    assert next(unmet_requirements(["numpy<1"])).startswith("it asks for numpy<1, installed is ")
     record("w-v0", "MinariWorld-v0", 1, requirements=["numpy<1", "robots"])
     with pytest.warns(UserWarning, match="robots, which is not installed"), pytest.warns(UserWarning, match="numpy<1"):
         make_env("minari:w-v0")
@@ -172,7 +182,7 @@ def test_a_replacement_with_other_observations_is_refused(write: Any, episode: A
 
 def test_a_dataset_without_an_environment(write: Any, episode: Any) -> None:
     write("own-v0", [episode(4)])
-    with pytest.raises(ValueError, match="'own-v0' names no environment. Training needs none; to evaluate, give one"):
+    with pytest.raises(ValueError, match=r"'own-v0' names no environment\. Training needs none; to evaluate, give one"):
         make_env("minari:own-v0")
 
 

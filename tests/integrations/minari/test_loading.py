@@ -29,7 +29,7 @@ def flat(env: str, observations: list[Any]) -> dict[str, np.ndarray]:
         }
     if env == "MinariTupleWorld-v0":
         numbers = np.stack([one[0] for one in observations]).astype(np.float32)
-        return {"0": numbers, "1": np.stack([one[1] for one in observations])}
+        return {"0": numbers, "1": np.stack([one[1].transpose(2, 0, 1) for one in observations])}
     return {"": np.stack(observations).astype(np.float32)}
 
 
@@ -69,7 +69,7 @@ def test_provenance_says_where_the_data_are_from(record: Any, root: Path) -> Non
     assert provenance["name"] == "a/b/w-v3"
     assert provenance["source"] == "minari"
     assert provenance["minari"] == provenance["written_by_minari"] == minari.__version__
-    assert provenance["env"] == "MinariWorld-v0"
+    assert (provenance["env"], provenance["dataset_version"]) == ("MinariWorld-v0", 3)
     assert (provenance["author"], provenance["algorithm_name"]) == (["Ada"], "random")
     assert provenance["requirements"] == ["numpy"]
     assert list(provenance["sha256"]) == ["main_data.hdf5"]
@@ -199,7 +199,8 @@ def test_images_are_bytes(record: Any) -> None:
     witnessed = record("raw-v0", "MinariImageWorld-v0", 2, jpeg_encoding=False)
     dataset = load("raw-v0")
     seen = np.concatenate([np.stack(one["observations"][:-1]) for one in witnessed])
-    np.testing.assert_array_equal(dataset.observations, seen)
+    np.testing.assert_array_equal(dataset.observations, seen.transpose(0, 3, 1, 2))
+    assert dataset.observation_space == Box(0, 255, (3, 40, 33), np.uint8)
     assert dataset.observations.dtype == np.uint8
     assert dataset.provenance["jpeg_encoding"] is False
 
@@ -207,15 +208,15 @@ def test_images_are_bytes(record: Any) -> None:
 def test_jpeg_is_decoded_and_said(record: Any) -> None:
     witnessed = record("jpeg-v0", "MinariImageWorld-v0", 1)
     dataset = load("jpeg-v0")
-    assert dataset.observations.shape[1:] == (40, 33, 3)
-    assert not np.array_equal(dataset.observations[0], witnessed[0]["observations"][0])
+    assert dataset.observations.shape[1:] == (3, 40, 33)
+    assert not np.array_equal(dataset.observations[0], witnessed[0]["observations"][0].transpose(2, 0, 1))
     assert dataset.provenance["jpeg_encoding"] is True
 
 
 def test_images_of_versions_before_jpeg(record: Any, root: Path) -> None:
     witnessed = record("old-v0", "MinariImageWorld-v0", 1, jpeg_encoding=False)
     change_metadata(root / "old-v0", jpeg_encoding=None)
-    np.testing.assert_array_equal(load("old-v0").observations[0], witnessed[0]["observations"][0])
+    np.testing.assert_array_equal(load("old-v0").observations[0], witnessed[0]["observations"][0].transpose(2, 0, 1))
 
 
 # ---------------------------------------------------------------------- D4RL
@@ -311,6 +312,26 @@ def test_damaged_metadata(record: Any, root: Path) -> None:
         load("half-v0")
 
 
+def test_an_incomplete_dataset_that_nobody_else_has(record: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record("half-v0", "MinariWorld-v0")
+    (root / "half-v0" / "data" / "main_data.hdf5").unlink()
+
+    def download(*_: Any, **__: Any) -> None:
+        raise ValueError("unknown")
+
+    monkeypatch.setattr(minari, "download_dataset", download)
+    with pytest.raises(ValueError, match=r"incomplete on this machine \(.*no main_data.hdf5\), .* downloaded: unknown"):
+        load("half-v0")
+
+
+def test_metadata_without_spaces_make_no_environment(record: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record("half-v0", "MinariWorld-v0")
+    change_metadata(root / "half-v0", observation_space=None)
+    monkeypatch.setattr(gym, "make", None)
+    with pytest.raises(ValueError, match=r"lacks \['observation_space'\]"):
+        load("half-v0")
+
+
 def test_an_empty_dataset(write: Any) -> None:
     write("empty-v0", [])
     with pytest.raises(ValueError, match="'empty-v0' is empty: 0 episodes of 0 steps"):
@@ -368,7 +389,7 @@ def test_a_stale_specification_does_not_matter_to_the_data(record: Any, root: Pa
         warnings.simplefilter("error")
         dataset = load("w-v0")
     assert dataset.provenance["env"] == "Gone-v7"
-    with pytest.raises(ValueError):  # Minari itself cannot.
+    with pytest.raises(ValueError, match="issue occurred when trying to make"):  # Minari itself cannot.
         minari.load_dataset("w-v0")
 
 
@@ -424,11 +445,11 @@ def test_downloads_are_minaris(record: Any, root: Path, tmp_path: Path, monkeypa
         (
             OSError("no route"),
             ConnectionError,
-            r"cannot download 'some/b-v0': OSError\('no route'\)\. On a machine with a",
+            r"'some/b-v0' is not on this machine .* OSError\('no route'\)\. On a machine with a",
         ),
         (RuntimeError("offline"), ConnectionError, r"copy the folder to '.*minari/some/b-v0'"),
         (ImportError("no huggingface_hub"), ImportError, r'pip install "flowpolicies\[minari\]"'),
-        (ValueError("Couldn't find any version"), ValueError, "cannot download 'some/b-v0': Couldn't find any version"),
+        (ValueError("Couldn't find any version"), ValueError, "cannot be downloaded: Couldn't find any version"),
     ],
 )
 def test_downloads_that_fail(

@@ -174,10 +174,12 @@ def test_an_environment_that_cannot_be_written_down() -> None:
     gym.register("Local-v0", lambda: gym.make("MinariWorld-v0"))
     try:
         with pytest.warns(UserWarning, match="environment 'Local-v0' cannot be written down"):
-            to_minari(closed(), "mine-v0", env="Local-v0")
+            to_minari(closed(), "mine-v0", env=gym.spec("Local-v0"))
+        to_minari(closed(), "named-v0", env="Local-v0")
     finally:
         del gym.registry["Local-v0"]
     assert load("mine-v0").provenance["env"] is None
+    assert load("named-v0").provenance["env"] == "Local-v0"
 
 
 def test_addresses_write_minari_datasets(tmp_path: Path) -> None:

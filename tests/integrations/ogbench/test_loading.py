@@ -100,6 +100,7 @@ def test_sparse_rewards_keep_the_masks(tmp_path: Path) -> None:
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
     """In the place of OGBench's server."""
     monkeypatch.delenv("FLOWPOLICIES_OFFLINE", raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(loading, "GENERATED_DATA_DIR", tmp_path / "generated")
     with running_server() as server:
         monkeypatch.setattr(loading, "DATASET_URL", server.url.removesuffix("/data.npz"))
