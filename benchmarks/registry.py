@@ -54,12 +54,18 @@ COMMON = ("--batch-size", "128", "--learning-rate", "0.001", "--gamma", "0.97", 
 REWARDS = ("--reward-transform", "normalize")
 """The defaults of most algorithms expect rewards of the order of 1; evaluation reports those of the environment."""
 OWN: dict[str, tuple[str, ...]] = {
-    "bdpo": ("--pretrain-steps", "1000", "--actor-warmup", "200", "--actor-learning-rate", "0.0003"),
+    "bdpo": (
+        *("--pretrain-steps", "1000", "--actor-warmup", "200", "--actor-learning-rate", "0.0003"),
+        *("--next-samples", "4"),
+    ),
     "cac": ("--curriculum-steps", "2500"),
-    "qgpo": ("--pretrain-steps", "1000", "--critic-steps", "1000", "--energy-hidden-dims", "64", "64"),
+    "qgpo": (
+        *("--pretrain-steps", "1000", "--critic-steps", "1000", "--energy-hidden-dims", "64", "64"),
+        *("--num-samples", "4", "--support-steps", "5", "--solver-steps", "10"),
+    ),
     "qipo_full": ("--pretrain-steps", "800", "--critic-warmup", "500", "--renew-every", "400"),
 }
-"""Phases, which else take longer than the whole run, and the rates and sizes that go with them. Not tuned."""
+"""Phases, which else take longer than the whole run, and what goes with them; sizes that the budget pays. Not tuned."""
 ONLINE = ("qsm_online", "rlpd", "sac")
 """Made for interaction: as many environment steps, each with an update, instead of steps on the data alone."""
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Union, cast
 import tyro
 
 from flowpolicies.algorithms import ALGORITHMS, get_algorithm
+from flowpolicies.cli.check import Check
 from flowpolicies.cli.command import Command, Group
 from flowpolicies.cli.data import Collect, Convert, Generate, Show
 from flowpolicies.cli.demo import Demo
@@ -25,7 +26,7 @@ Entry = type[Command] | Group
 DESCRIPTION = "Flow policies for offline and offline-to-online reinforcement learning."
 
 
-DATA: dict[str, Entry] = {"generate": Generate, "collect": Collect, "convert": Convert, "show": Show}
+DATA: dict[str, Entry] = {"generate": Generate, "collect": Collect, "convert": Convert, "show": Show, "check": Check}
 
 
 def commands() -> dict[str, Entry]:
@@ -45,7 +46,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Runs a command line, without the program's name; None: that of the process.
 
     Returns:
-        The exit code: 0, 2 for wrong input, 130 after Ctrl-C, 141 if nobody reads the output.
+        The exit code: 0, 1 for what a check found, 2 for wrong input, 130 after Ctrl-C, 141 if nobody reads the output.
     """
     words = list(sys.argv[1:] if args is None else args)
     try:
@@ -69,8 +70,7 @@ def _run(words: Sequence[str]) -> int:
         if stop.code == 0:
             print("\nexamples:\n" + "\n".join(f"  {line}" for line in _examples(words)))
         return int(stop.code or 0)
-    command.run(words)
-    return 0
+    return command.run(words) or 0
 
 
 def _parse(words: Sequence[str]) -> Command:

@@ -19,8 +19,8 @@ class Command(ABC):
     """Show the traceback of an error; so does the environment variable FLOWPOLICIES_DEBUG=1."""
 
     @abstractmethod
-    def run(self, words: Sequence[str]) -> None:
-        """Does it. `words` is the command line, without the program."""
+    def run(self, words: Sequence[str]) -> int | None:
+        """Does it, and returns the exit code, if it is not 0. `words` is the command line, without the program."""
 
 
 class Group(NamedTuple):

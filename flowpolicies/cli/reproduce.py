@@ -18,7 +18,7 @@ from flowpolicies.cli.command import Command
 from flowpolicies.training.callbacks import say
 from flowpolicies.training.files import atomic_write, csv_text
 from flowpolicies.training.jobs import Job, Outcome, run_side_by_side
-from flowpolicies.training.reproduce import PublishedTable, Run, collect, load_table, plan
+from flowpolicies.training.reproduce import PublishedTable, Run, collect, deviations, load_table, plan, without_twins
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,6 @@ class ReproduceTable(OfTable):
     examples: ClassVar[tuple[str, ...]] = (
         "flowpolicies reproduce table qflow-standard --dry-run",
         "flowpolicies reproduce table qflow-standard --algorithms qflow --tasks cube-single --seeds 0 1 --parallel 2",
-        "flowpolicies list tables",
     )
 
     dry_run: bool = False
@@ -77,21 +76,20 @@ class ReproduceTable(OfTable):
         table = load_table(self.name)
         runs, left_out = self.plan(table, shlex.split(self.extra))
         print(f"{table.title}\nnote: {table.notes}")
+        unique = without_twins(runs)
         if self.dry_run:
-            print("\n".join(map(str, runs)))
+            print("\n".join(map(str, unique)))
         for algorithm, tasks in left_out.items():
             print(
                 f"{algorithm}: no published hyperparameters for {_shorten(tasks)}; left out. "
                 "--with-defaults runs them with the algorithm's defaults."
             )
-        todo = [run for run in runs if not run.is_done]
-        print(f"{len(runs)} runs, {len(runs) - len(todo)} done, {len(todo)} open.", flush=True)
+        todo = [run for run in unique if not run.is_done]
+        print(f"{len(unique)} runs, {len(unique) - len(todo)} done, {len(todo)} open.", flush=True)
         if self.dry_run:
             return
         failed = self._run(todo)
         summarise(table, runs, self.runs_dir)
-        if self.extra:
-            print(f"Runs had {self.extra}, so these are not the published settings.")
         if failed:
             raise ChildProcessError(f"{len(failed)} of {len(todo)} runs failed; their logs: {_shorten(failed)}")
 
@@ -134,26 +132,31 @@ def summarise(table: PublishedTable, runs: Sequence[Run], runs_dir: Path) -> Non
     if not scores:
         print("No run has an evaluation yet.")
         return
-    guessed = {run.column for run in runs if not run.is_published}
+    done = [run for run in runs if run.is_done]
+    guessed = {(run.row, run.column) for run in done if not run.is_published}
+    changed = {(run.row, run.column) for run in done if deviations(run, table)}
     columns = [column for column in table.columns if any(key[1] == column for key in scores)]
     view = Table(title=f"{table.title}: ours (runs) | published", title_justify="left")
     view.add_column("")
     for column in columns:
-        view.add_column(column + ("*" if column in guessed else ""), justify="right")
+        view.add_column(column, justify="right")
     rows, lines = [row for row in table.rows if any(key[0] == row for key in scores)], list[tuple[object, ...]]()
     for row in rows:
         cells = []
         for column in columns:
             score, cell = scores.get((row, column)), table.published.get((row, column))
             std = "" if score is None or math.isnan(score.std) else f"±{score.std:.0f}"
-            ours = "-" if score is None else f"{score.mean:.1f}{std} ({score.runs})"
+            marks = "*" * ((row, column) in guessed) + "!" * ((row, column) in changed)
+            ours = "-" if score is None else f"{score.mean:.1f}{std}{marks} ({score.runs})"
             cells.append(f"{ours} | {cell or '-'}")
             if score is not None:
-                lines.append((row, column, *score, *(cell or (None, None)), column not in guessed))
+                lines.append((row, column, *score, *(cell or (None, None)), not marks))
         view.add_row(row, *cells)
     Console(highlight=False, markup=False).print(view)
     if guessed:
-        print("* some of its runs have the algorithm's defaults: no hyperparameters are published.")
+        print("* the algorithm's defaults in some of the runs: their hyperparameters are not published.")
+    if changed:
+        print("! other settings than the published ones in some of the runs, see their config.json.")
     header = ("row", "column", "mean", "std", "runs", "published_mean", "published_std", "published_settings")
     path = runs_dir / table.name / "results.csv"
     with atomic_write(path) as file:

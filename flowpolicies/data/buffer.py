@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal, final
 
 import numpy as np
@@ -15,18 +14,19 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from flowpolicies.core import Batch
+from flowpolicies.data.columns import OBSERVATIONS, make_columns
 from flowpolicies.data.dataset import TransitionDataset
 from flowpolicies.data.episodes import choose_episodes
+from flowpolicies.data.goals import Hindsight, HindsightGoals
 from flowpolicies.data.layout import (
-    as_tensor,
     flat_dtype,
     flatten_arrays,
     observation_dim,
     observation_layout,
-    scale_actions,
     unflatten,
 )
-from flowpolicies.data.rows import FileColumn, mapped_parts, release_pages
+from flowpolicies.data.pixels import CROP_PADDING, crop_observations
+from flowpolicies.data.rows import release_pages
 from flowpolicies.data.store import CachedWindows, Store
 
 WindowScheme = Literal["uniform", "episodes"]
@@ -49,6 +49,11 @@ class TransitionBuffer(ReplayBuffer):
         next_actions: whether batches hold the dataset's next actions; without, their width is 0.
         offline_share: share of each batch that comes from the dataset, once there are online windows; None: uniform
             over both parts together.
+        goals: how goals of the dataset's transitions are drawn; None: its own ones; "dataset": drawn with the defaults
+            of `HindsightGoals` if the dataset says so (`provenance["goals"] == "hindsight"`), else its own ones.
+            Transitions collected online keep the goals that they were collected for.
+        frame_stack: number of frames that make an observation; the dataset holds one per row, see `StackedFrames`.
+        p_aug: share of batches whose images are moved by up to 3 pixels, observation and next observation alike.
         seed: seed of the index generator; None: from the operating system.
     """
 
@@ -67,6 +72,9 @@ class TransitionBuffer(ReplayBuffer):
         windows: WindowScheme = "uniform",
         next_actions: bool = True,
         offline_share: float | None = None,
+        goals: HindsightGoals | Literal["dataset"] | None = "dataset",
+        frame_stack: int = 1,
+        p_aug: float = 0.0,
         seed: int | None = None,
     ) -> None:
         BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs=n_envs)
@@ -78,7 +86,11 @@ class TransitionBuffer(ReplayBuffer):
             )
         if offline_share is not None and not 0 <= offline_share <= 1:
             raise ValueError(f"offline_share must lie in 0..1 or be None (uniform over all), got {offline_share}")
+        if not 0 <= p_aug <= 1 or (p_aug and not any(part.image for part in observation_layout(observation_space))):
+            raise ValueError(f"p_aug={p_aug} must be a share, and 0 for observations without images")
         self.horizon, self.gamma, self.windows, self.offline_share = horizon, gamma, windows, offline_share
+        self.goals, self.frame_stack, self.p_aug = goals, frame_stack, p_aug
+        self.hindsight: Hindsight | None = None
         self.next_actions, self.handle_timeout_termination = next_actions, True
         self.length = max(horizon, n_steps)
         self.generator = torch.Generator()
@@ -102,21 +114,17 @@ class TransitionBuffer(ReplayBuffer):
                 f"the dataset has {len(dataset)} transitions, fewer than one window of {self.length} steps "
                 "(horizon or n_steps). Give more data or a smaller horizon."
             )
-        columns = {key: as_tensor(getattr(dataset, key)) for key in ("rewards", "masks", "terminals")}
-        in_files = self._in_files(dataset)
-        if not in_files:
-            assert isinstance(self.action_space, spaces.Box)
-            columns |= {
-                "observations": flatten_arrays(self.observation_space, dataset.observations),
-                "next_observations": flatten_arrays(self.observation_space, dataset.next_observations),
-                "actions": as_tensor(scale_actions(self.action_space, dataset.actions)),
-            }
+        self.hindsight = self._find_hindsight(dataset)
+        assert isinstance(self.action_space, spaces.Box)
+        columns, in_files = make_columns(
+            dataset, self.observation_space, self.action_space, self.hindsight, self.frame_stack
+        )
         store = Store(len(dataset), 1, columns, in_files)
         store.size = len(dataset)
         store.episodes.extend(columns["terminals"].unsqueeze(-1))
-        if self.windows == "uniform":
+        if self.windows == "uniform" and self.hindsight is None:
             store.cache_windows(self._powers(), self.horizon, self.gamma**self.length)
-        elif store.episodes.starts() == 0:
+        elif self.windows == "episodes" and store.episodes.starts() == 0:
             raise ValueError(
                 f"the dataset's {len(dataset)} transitions hold no episode of at least two steps, and windows start "
                 "before the last step of an episode. Check its terminals, or use an algorithm with uniform windows."
@@ -124,17 +132,13 @@ class TransitionBuffer(ReplayBuffer):
         self.offline = store
         release_pages(list(dataset.arrays().values()))
 
-    def _in_files(self, dataset: TransitionDataset) -> dict[str, FileColumn]:
-        """The wide columns of a memory-mapped dataset; none for one in memory."""
-        assert isinstance(self.action_space, spaces.Box)
-        keys = [entry.key for entry in observation_layout(self.observation_space)]
-        parts = {key: mapped_parts(getattr(dataset, key), keys) for key in ("observations", "next_observations")}
-        actions = mapped_parts(dataset.actions, [None])
-        if actions is None or None in parts.values():
-            return {}
-        dtype = flat_dtype(self.observation_space)
-        columns = {key: FileColumn(part, dtype) for key, part in parts.items() if part is not None}
-        return columns | {"actions": FileColumn(actions, torch.float32, partial(scale_actions, self.action_space))}
+    def _find_hindsight(self, dataset: TransitionDataset) -> Hindsight | None:
+        goals = self.goals
+        if goals == "dataset":
+            goals = HindsightGoals() if dataset.provenance.get("goals") == "hindsight" else None
+        if goals is None:
+            return None
+        return Hindsight(goals, self.observation_space, dataset.episode_ends, self.gamma)
 
     def add(
         self,
@@ -221,12 +225,12 @@ class TransitionBuffer(ReplayBuffer):
             read = self._episode_batch
         drawn = self._draw(counts, batch_size)
         if len(stores) == 1:
-            return self._to_device(read(stores[0], drawn, env))
+            return self._finish(read(stores[0], drawn, env))
         online = drawn >= counts[0]
         parts = [read(stores[0], drawn[~online], env), read(stores[1], drawn[online] - counts[0], env)]
         # Rows keep the order in which they were drawn: RQL treats the two halves of a batch differently.
         order = torch.cat([(~online).nonzero(), online.nonzero()]).squeeze(-1).argsort()
-        return self._to_device(Batch(*(torch.cat(column)[order] for column in zip(*parts, strict=True))))
+        return self._finish(Batch(*(torch.cat(column)[order] for column in zip(*parts, strict=True))))
 
     def _draw(self, counts: list[int], batch_size: int) -> Tensor:
         """Which windows (or episodes) of the parts, numbered through."""
@@ -243,14 +247,16 @@ class TransitionBuffer(ReplayBuffer):
             return self._cached_batch(store, store.cached, starts)
         offsets, powers = torch.arange(self.length), self._powers()
         rows = store.rows(starts, offsets)
-        windows = store.windows(rows, powers, self._normalized_rewards(store, rows, env))
+        goals = self._draw_goals(store, rows[:, 0])
+        rewards, masks = self._judge(store, rows, goals, env)
+        windows = store.windows(rows, powers, rewards, masks)
         following = (starts // store.n_envs + self.length).clamp(max=store.size - self.horizon)
         ahead = store.rows(following * store.n_envs + starts % store.n_envs, offsets[: self.horizon])
         actions = store.take("actions", rows[:, : self.horizon]).flatten(1)
         return Batch(
-            observations=self._observations(store.take("observations", rows[:, 0]), env),
+            observations=self._observations(store, "observations", rows[:, 0], goals, env),
             actions=actions,
-            next_observations=self._observations(store.take("next_observations", windows.last), env),
+            next_observations=self._observations(store, "next_observations", windows.last, goals, env),
             next_actions=store.take("actions", ahead).flatten(1) if self.next_actions else actions[:, :0],
             rewards=windows.rewards,
             discounts=self.gamma**self.length * windows.masks,
@@ -291,42 +297,74 @@ class TransitionBuffer(ReplayBuffer):
         n = self.length
         stream, steps, inside = store.episodes.windows(chosen, n + self.horizon, self.generator)
         rows = store.at(stream.unsqueeze(-1), steps)
-        normalized = self._normalized_rewards(store, rows[:, :n], env)
-        rewards = store.take("rewards", rows[:, :n]) if normalized is None else normalized
+        goals = self._draw_goals(store, rows[:, 0])
+        rewards, masks = self._judge(store, rows[:, :n], goals, env)
+        # A drawn goal is one row: a chunk that passes it has reached it.
+        last_mask = store.take("masks", rows[:, n - 1]) if masks is None else masks.amin(-1)
         actions = store.take("actions", rows)
         mask = inside[:, : self.horizon].unsqueeze(-1).expand(-1, -1, actions.shape[-1])
         return Batch(
-            observations=self._observations(store.take("observations", rows[:, 0]), env),
+            observations=self._observations(store, "observations", rows[:, 0], goals, env),
             actions=actions[:, : self.horizon].flatten(1),
-            next_observations=self._observations(store.take("observations", rows[:, n]), env),
+            next_observations=self._observations(store, "observations", rows[:, n], goals, env),
             next_actions=actions[:, n:].flatten(1) if self.next_actions else actions[:, :0].flatten(1),
             rewards=(inside[:, :n] * self._powers() * rewards).sum(-1),
-            discounts=self.gamma**n * store.take("masks", rows[:, n - 1]),
+            discounts=self.gamma**n * last_mask,
             valid=inside[:, n - 1],
             action_mask=mask.flatten(1),
         )
 
-    def _to_device(self, batch: Batch) -> Batch:
-        return batch if self.device.type == "cpu" else Batch(*(column.to(self.device) for column in batch))
+    def _finish(self, batch: Batch) -> Batch:
+        """The batch on the device, its images moved."""
+        if self.device.type != "cpu":
+            batch = Batch(*(column.to(self.device) for column in batch))
+        if self.p_aug and torch.rand((), generator=self.generator) < self.p_aug:
+            count = len(batch.rewards)
+            offsets = torch.randint(2 * CROP_PADDING + 1, (count, 2), generator=self.generator)
+            moved = {
+                key: crop_observations(self.observation_space, getattr(batch, key), offsets) for key in OBSERVATIONS
+            }
+            batch = batch._replace(**moved)
+        return batch
 
     def _powers(self) -> Tensor:
         return torch.tensor([self.gamma**j for j in range(self.length)])
 
-    def _observations(self, flat: Tensor, env: VecNormalize | None) -> Tensor:
+    def _draw_goals(self, store: Store, rows: Tensor) -> Tensor | None:
+        """Rows `[B]` whose states are the goals of the windows that begin at `rows`; None if they keep their own."""
+        if self.hindsight is None or store is not self.offline:
+            return None
+        return self.hindsight.draw(rows, self.generator)
+
+    def _judge(
+        self, store: Store, rows: Tensor, goals: Tensor | None, env: VecNormalize | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Rewards of the steps `rows` `[B, H]`, and masks if they are not the stored ones."""
+        rewards, masks = store.columns["rewards"][rows], None
+        if goals is not None:
+            reached = (rows == goals.unsqueeze(-1)).float()
+            rewards, masks = reached - 1, 1 - reached
+        if env is not None:
+            rewards = torch.as_tensor(env.normalize_reward(rewards.numpy()), dtype=torch.float32)
+        return rewards, masks
+
+    def _observations(
+        self, store: Store, name: str, rows: Tensor, goals: Tensor | None, env: VecNormalize | None
+    ) -> Tensor:
+        """A column of observations at `rows` `[B]`, with the states at `goals` as their goals."""
+        flat = store.take(name, rows)
+        if goals is not None:
+            assert self.hindsight is not None
+            flat = self.hindsight.insert(flat, store.take("goals", goals))
         if env is None:
             return flat
         return flatten_arrays(self.observation_space, env.normalize_obs(unflatten(self.observation_space, flat)))
-
-    def _normalized_rewards(self, store: Store, rows: Tensor, env: VecNormalize | None) -> Tensor | None:
-        if env is None:
-            return None
-        return torch.as_tensor(env.normalize_reward(store.columns["rewards"][rows].numpy()), dtype=torch.float32)
 
     # ------------------------------------------------------------------ persistence
 
     def __getstate__(self) -> dict[str, Any]:
         """Online transitions and the generator; the dataset is not copied into a pickle."""
-        return {**self.__dict__, "offline": None, "generator": self.generator.get_state()}
+        return {**self.__dict__, "offline": None, "hindsight": None, "generator": self.generator.get_state()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from flowpolicies.data.episodes import Episodes
-from flowpolicies.data.rows import FileColumn
+from flowpolicies.data.pixels import Column
 
 
 class Windows(NamedTuple):
@@ -45,7 +45,7 @@ class Store:
     """Rows of transitions of `n_envs` interleaved streams: row `time * n_envs + env`; a ring once it is full."""
 
     def __init__(
-        self, capacity: int, n_envs: int, columns: dict[str, Tensor], in_files: dict[str, FileColumn] | None = None
+        self, capacity: int, n_envs: int, columns: dict[str, Tensor], in_files: dict[str, Column] | None = None
     ) -> None:
         self.capacity, self.n_envs, self.columns, self.in_files = capacity, n_envs, columns, in_files or {}
         self.head, self.size = 0, 0
@@ -116,13 +116,15 @@ class Store:
         column = self.columns[name]
         return column.index_select(0, rows.flatten()).view(*rows.shape, *column.shape[1:])
 
-    def windows(self, rows: Tensor, powers: Tensor, rewards: Tensor | None = None) -> Windows:
-        """Sums over the windows `rows` `[B, H]`; `powers` is gamma^j; `rewards` `[B, H]` replaces the stored ones."""
+    def windows(
+        self, rows: Tensor, powers: Tensor, rewards: Tensor | None = None, masks: Tensor | None = None
+    ) -> Windows:
+        """Sums over the windows `rows` `[B, H]`; `powers` is gamma^j; `rewards` and `masks` replace the stored ones."""
         ends = self.columns["terminals"][rows]
         inside = torch.ones_like(ends)
         inside[:, 1:] = 1 - ends[:, :-1].cummax(-1).values
         total = ((self.columns["rewards"][rows] if rewards is None else rewards) * powers * inside).sum(-1)
-        masks = torch.where(inside > 0, self.columns["masks"][rows], 1.0).amin(-1)
+        masks = torch.where(inside > 0, self.columns["masks"][rows] if masks is None else masks, 1.0).amin(-1)
         last = rows.gather(1, inside.sum(-1, keepdim=True).long() - 1).squeeze(1)
         return Windows(total, masks, last, inside[:, -1])
 

@@ -111,6 +111,12 @@ def load_preset(algorithm: str, name: str, addresses: Sequence[str] = ()) -> Pre
         raise ValueError(f"unknown preset '{name}'.{_similar(name)} `flowpolicies list presets` shows all.")
     fitting = [environment for environment in found if algorithm in environment.algorithms()]
     if not fitting:
+        for environment in found:
+            if (other := environment.same_as(algorithm)) is not None:
+                raise ValueError(
+                    f"{algorithm} has no preset '{name}': the published runs there are plain {other}, with the "
+                    f"number that makes the difference at 0. Train {other} with this preset."
+                )
         raise ValueError(f"{algorithm} has no preset '{name}'. {_places(algorithm)}")
     if len(fitting) > 1:
         options = ", ".join(f"{suite}/{environment.name}" for environment in fitting)
@@ -179,6 +185,12 @@ def has_preset(algorithm: str, name: str) -> bool:
     return algorithm in environment.algorithms() and task in environment.tasks_of(algorithm)
 
 
+def stand_in(algorithm: str, name: str) -> str:
+    """The algorithm that a published run is: that of the table, unless its hyperparameters make it another one."""
+    environment, _ = _environment(name)
+    return environment.same_as(algorithm) or algorithm
+
+
 def settings_of_environment(algorithm: str, name: str) -> Preset:
     """What a suite gives for an environment whatever the algorithm, for one that has no preset there."""
     environment, task = _environment(name)
@@ -223,8 +235,14 @@ class _Environment:
     def algorithms(self) -> list[str]:
         """Those with a table of their own."""
         only = self.table.get("algorithms")
-        names = [key for key, entry in self.table.items() if isinstance(entry, dict) and key not in ("all", "also")]
+        entries = {key: entry for key, entry in self.table.items() if isinstance(entry, dict)}
+        names = [key for key, entry in entries.items() if key not in ("all", "also") and "same_as" not in entry]
         return [name for name in names if only is None or name in only]
+
+    def same_as(self, algorithm: str) -> str | None:
+        """The algorithm that the published runs of another one really are here."""
+        entry = self.table.get(algorithm, {})
+        return str(entry["same_as"]) if "same_as" in entry else None
 
     def tasks_of(self, algorithm: str) -> tuple[int | None, ...]:
         """All of the environment's, or those with tables of their own."""
@@ -251,15 +269,10 @@ class _Environment:
         if task not in possible:
             known = "none, it has no tasks" if None in possible else ", ".join(f"task{n}" for n in possible)
             raise ValueError(f"{algorithm} has no preset '{self.suite}/{self.name}-task{task}' (tasks: {known}).")
-        layers = [self.common.get("all", {}), self.table.get("all", {})]
-        fields = {spec.name for spec in _all_fields(algorithm)}
-        layers = [{k: v for k, v in layer.items() if k in fields or k in _SAYINGS} for layer in layers]
-        layers.append(self.common.get(algorithm, {}))
-        layers.append({key: value for key, value in own.items() if not key.startswith("task")})
-        layers.append(_task_tables(own).get(task or 0, {}))
+        layers = [*self._common_layers(algorithm), *_own_layers(own, task)]
         merged = {key: value for layer in layers for key, value in layer.items()}
-        extra = {"also": self.table["source"]} if "source" in self.table else {}
-        dataset = merged.pop("dataset", self.table["dataset"]).format(task="" if task is None else f"-task{task}")
+        sources = [table["source"] for table in (self.table, *reversed(layers)) if "source" in table]
+        dataset = self.table["dataset"].format(task="" if task is None else f"-task{task}")
         return Preset(
             algorithm=algorithm,
             suite=self.suite,
@@ -267,12 +280,26 @@ class _Environment:
             task=task,
             default_task=default,
             values={"dataset": dataset} | {k: v for k, v in merged.items() if k not in _SAYINGS},
-            sources=tuple(
-                dict.fromkeys([*extra.values(), *(lay["source"] for lay in layers[::-1] if "source" in lay)])
-            ),
+            sources=tuple(dict.fromkeys(sources)),
             notes=tuple(layer["notes"] for layer in layers if "notes" in layer),
             unsupported={key: value for layer in layers for key, value in layer.get("unsupported", {}).items()},
         )
+
+    def _common_layers(self, algorithm: str) -> list[dict[str, Any]]:
+        """What all algorithms have, as far as this one has the field, and what it has in the whole suite."""
+        known = {spec.name for spec in _all_fields(algorithm)} | set(_SAYINGS)
+        layers = [self.common.get("all", {}), self.table.get("all", {})]
+        return [
+            *({key: value for key, value in layer.items() if key in known} for layer in layers),
+            self.common.get(algorithm, {}),
+        ]
+
+
+def _own_layers(entry: Mapping[str, Any], task: int | None) -> list[dict[str, Any]]:
+    """An algorithm's table of an environment, and that of a task in it."""
+    tasks = _task_tables(entry)
+    names = {f"task{number}" for number in tasks}
+    return [{key: value for key, value in entry.items() if key not in names}, tasks.get(task or 0, {})]
 
 
 def _task_tables(entry: Mapping[str, Any]) -> dict[int, Any]:

@@ -22,6 +22,7 @@ from flowpolicies.training.presets import (
     load_preset,
     presets_folder,
     settings_of_environment,
+    stand_in,
     tasks_of,
 )
 from flowpolicies.training.runs import RunFolder
@@ -207,13 +208,19 @@ def _choose(
                 continue
             if algorithms and not names[column] & set(algorithms):
                 continue
-            if has_preset(algorithm, name):
-                chosen.append(_Cell(row, name, column, load_preset(algorithm, name), True))
+            real = stand_in(algorithm, name)
+            if has_preset(real, name):
+                chosen.append(_Cell(row, name, column, load_preset(real, name), True))
             elif with_defaults:
-                chosen.append(_Cell(row, name, column, settings_of_environment(algorithm, name), False))
+                chosen.append(_Cell(row, name, column, settings_of_environment(real, name), False))
             else:
-                left_out.setdefault(algorithm, []).append(task)
+                left_out.setdefault(real, []).append(task)
     return chosen, left_out
+
+
+def without_twins(runs: Iterable[Run]) -> list[Run]:
+    """Runs without those that another column has as well."""
+    return list({run.folder: run for run in runs}.values())
 
 
 def _cells(table: PublishedTable) -> Iterator[tuple[str, str, str]]:
@@ -286,3 +293,13 @@ def _summarise(tasks: Mapping[str, Mapping[int, float]]) -> Score:
     means = [float(np.mean([seeds[seed] for seeds in tasks.values()])) for seed in sorted(complete)]
     std = float(np.std(means)) if len(means) > 1 else math.nan
     return Score(mean, std, sum(len(seeds) for seeds in tasks.values()))
+
+
+def deviations(run: Run, table: PublishedTable) -> dict[str, Any]:
+    """What a run that is done had otherwise than its preset and its table say: field -> value."""
+    record = run.folder.read_config()
+    had = {**record["settings"], **record["knobs"], **record["hyperparameters"]}
+    should = {**run.preset.values, **table.options, "seed": run.seed}
+    return {
+        name: had.get(name) for name, value in should.items() if had.get(name) != (None if value == "none" else value)
+    }

@@ -22,14 +22,16 @@ from minari.storage import get_dataset_path
 RECORD = "flowpolicies.json"
 """The file beside a dataset's data that holds their hashes, once all of it could be read."""
 
-# Without the spaces Minari would make the environment, that is call what the metadata name.
+OFFLINE_VARIABLE = "FLOWPOLICIES_OFFLINE"
+"""Environment variable that turns downloads off; flowpolicies' own downloader heeds it too."""
+
 _NEEDED = (
     "dataset_id",
     "total_episodes",
     "total_steps",
     "data_format",
     "minari_version",
-    "observation_space",
+    "observation_space",  # Without its spaces Minari would make the environment, that is call what the metadata name.
     "action_space",
 )
 
@@ -166,7 +168,7 @@ def find(name: str, data_dir: str | os.PathLike[str] | None = None, *, download:
     fault = folder.fault()
     if fault is None:
         return folder
-    if not download:
+    if not download or os.environ.get(OFFLINE_VARIABLE, "0") not in ("", "0"):
         _refuse(folder, fault)
     folder.root.mkdir(parents=True, exist_ok=True)
     # Several processes that start together, one per seed, download once.
@@ -195,8 +197,8 @@ def datasets_path(root: Path) -> Iterator[None]:
 def _refuse(folder: Folder, fault: str) -> None:
     if not folder.path.exists():
         raise FileNotFoundError(
-            f"Minari dataset '{folder.id}' is not on this machine ({fault}), and download=False. Get it with: "
-            f"minari download {folder.id}{_hint(folder.id, folder.root)}"
+            f"Minari dataset '{folder.id}' is not on this machine ({fault}), and downloads are off "
+            f"({OFFLINE_VARIABLE}, or by argument). Get it with: minari download {folder.id}{_hint(folder.id, folder.root)}"
         )
     raise ValueError(f"Minari dataset '{folder.id}' is incomplete: {fault}. {folder.advice()}")
 

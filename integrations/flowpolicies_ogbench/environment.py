@@ -91,20 +91,16 @@ class OGBenchEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         super().__init__(env)
         self._generator = np.random.default_rng(seed)
         self._random_state = np.random.RandomState(0)
-        self._sparse, self._has_goals, self._task_id = sparse, mode != "singletask", task_id
+        self._sparse, self._mode, self._task_id = sparse, mode, task_id
         self._goal: Array | None = None
         inner: Any = env.unwrapped
         self._inner_action_space = _pin_action_space(inner)
         self.action_space = _copy_space(self._inner_action_space)
         inner.render_mode = render_mode
         with global_draws_from(self._random_state):  # Manipulation environments compile and reset to tell their space.
-            self._state_space = _public_space(inner.observation_space)
-            self.observation_space = self._state_space
-            if self._has_goals:
-                goal = env.reset(seed=0)[1]["goal"] if mode == "oraclerep" else None
-                shape = self._state_space.shape if goal is None else goal.shape
-                goal_space = self._state_space if goal is None else Box(-np.inf, np.inf, shape, np.float32)
-                self.observation_space = Dict({"observation": self._state_space, "desired_goal": goal_space})
+            self.observation_space: Space[Any] = _public_space(inner.observation_space)
+            if mode != "singletask":
+                self.observation_space = self._goal_space(self.observation_space)
         # The others draw in `reset` only.
         self._draws_in_step = getattr(inner, "_teleport_info", None) is not None or hasattr(inner, "pw")
         inner.metadata = {"render_fps": 20, **inner.metadata, "render_modes": ["rgb_array"]}
@@ -131,7 +127,7 @@ class OGBenchEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             options = {"task_id": self._task_id, **(options or {})}
         with global_draws_from(self._random_state):
             observation, info = self.env.reset(seed=episode_seed, options=options)
-        self._goal = info.get("goal")
+        self._goal = _public_array(info["goal"])
         return self._observe(observation), self._public(info)
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -144,23 +140,32 @@ class OGBenchEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         else:
             outcome = self.env.step(action)
         observation, reward, terminated, truncated, info = outcome
-        if self._has_goals:
+        if self._mode != "singletask":
             reward = float(info["success"]) - 1.0
         elif self._sparse:
             reward = float(sparse_rewards(np.asarray(reward)))
         return self._observe(observation), float(reward), bool(terminated), bool(truncated), self._public(info)
 
+    def _goal_space(self, states: Box) -> Dict:
+        if self._mode == "goals":
+            return Dict({"observation": states, "desired_goal": states})
+        goals = Box(-np.inf, np.inf, np.shape(self.env.reset(seed=0)[1]["goal"]), np.float32)
+        return Dict({"observation": states, "achieved_goal": goals, "desired_goal": goals})
+
     def _observe(self, observation: Array) -> Observation:
         state = _public_array(observation)
-        if not self._has_goals:
+        if self._mode == "singletask":
             return state
         assert self._goal is not None
-        return {"observation": state, "desired_goal": _public_array(self._goal)}
+        observations = {"observation": state, "desired_goal": self._goal}
+        if self._mode == "oraclerep":
+            observations["achieved_goal"] = _public_array(_described(self.env.unwrapped))
+        return observations
 
     def _public(self, info: dict[str, Any]) -> dict[str, Any]:
         """What a policy's user may see: the simulator's state and the goal observation stay out."""
         kept = {key: info[key] for key in _KEPT_INFOS if key in info}
-        if self._has_goals:
+        if self._mode != "singletask":
             inner: Any = self.env.unwrapped
             kept["task_id"] = inner.cur_task_id
         return {**kept, "is_success": bool(info["success"])} if "success" in info else kept
@@ -182,6 +187,13 @@ def sparse_rewards(rewards: Array) -> Array:
 def channels_first(images: Array) -> Array:
     """`[*, H, W, C]` -> `[*, C, H, W]`, in memory too."""
     return np.ascontiguousarray(np.moveaxis(images, -1, -3))
+
+
+def _described(env: Any) -> Array:
+    """OGBench's short description of the present state, as its goals are described for "oraclerep"."""
+    if hasattr(env, "compute_oracle_observation"):
+        return np.asarray(env.compute_oracle_observation(), np.float32)
+    return np.asarray(env.get_agent_ball_xy()[1] if hasattr(env, "get_agent_ball_xy") else env.get_xy(), np.float32)
 
 
 def _public_array(array: Array) -> Array:

@@ -11,18 +11,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock
 from tqdm import tqdm
 
-from flowpolicies.data import write_npz
-from flowpolicies_ogbench.loading import GENERATED_DATA_DIR, data_file, record_file
+from flowpolicies_ogbench.finding import GENERATED_DATA_DIR, data_file, files_in, record_file, shard_file
 from flowpolicies_ogbench.manipulation import ManipulationCollector
 from flowpolicies_ogbench.names import TaskName, parse_name
+from flowpolicies_ogbench.parts import Parts
 from flowpolicies_ogbench.pointmaze import PointMazeCollector
 from flowpolicies_ogbench.workers import map_in_workers
 
 Array = npt.NDArray[Any]
 
 SPLITS = ("train", "val")
+
+SHARD_SIZE = 1_000_000
+"""Most transitions in one file."""
 
 MANIPULATION_EPISODES = {
     "cube-single": 1000,
@@ -45,6 +49,14 @@ class Recipe(NamedTuple):
     num_steps: int
 
 
+POINTMAZE = {
+    "navigate": Recipe(PointMazeCollector, 1000, 1001),
+    "stitch": Recipe(PointMazeCollector, 5000, 201),
+    "explore": Recipe(PointMazeCollector, 10000, 501),  # OGBench publishes none; the size is that of its antmaze-*.
+}
+POINTMAZE_GIANT = Recipe(PointMazeCollector, 500, 2001)
+
+
 def generate(
     name: str,
     *,
@@ -55,21 +67,27 @@ def generate(
     workers: int = 1,
     progress: bool = True,
     overwrite: bool = False,
+    shard_size: int = SHARD_SIZE,
 ) -> Path:
     """Write the training and validation files of a dataset in OGBench's format, and return the training file.
 
     An episode is a function of seed, split and number: the data does not depend on `workers`, and more episodes begin
-    with the same ones. Files of an earlier run with the same parameters are kept as they are.
+    with the same ones. Files of an earlier run with the same parameters are kept as they are, and a run that was
+    interrupted goes on where it was: episodes are kept one by one until their file is written.
+
+    More transitions than `shard_size` go into several files, in a folder with the dataset's name, which is returned
+    instead; `load` reads either.
 
     Args:
-        name: such as "pointmaze-medium-navigate-singletask-v0"; the tasks of a scene share their data.
-        data_dir: folder to write to; None: `GENERATED_DATA_DIR`. Pass it to `load` as well.
+        name: such as "cube-double-play-v0", or the name of any of its tasks, as they share their data.
+        data_dir: folder to write to; None: `GENERATED_DATA_DIR`, where `load` looks too.
         num_episodes: of training, and a tenth as many for validation; None: as published.
         max_episode_steps: rows per episode, the last of which is no transition; None: as published.
         seed: of everything.
         workers: number of processes. A script that asks for more than one needs `if __name__ == "__main__":`.
         progress: show a progress bar.
         overwrite: replace what is there.
+        shard_size: most transitions in a file.
 
     Raises:
         ValueError: if there is no recipe for this dataset, or a number is too small.
@@ -82,35 +100,49 @@ def generate(
     _check_least(
         name, num_episodes=(num_episodes, 1), max_episode_steps=(num_steps, 2), seed=(seed, 0), workers=(workers, 1)
     )
-    folder = Path(data_dir or GENERATED_DATA_DIR)
+    folder = Path(data_dir or GENERATED_DATA_DIR).expanduser()
     parameters = {"dataset": task.dataset, "seed": seed, "num_episodes": num_episodes, "max_episode_steps": num_steps}
-    if not overwrite and _is_done(task, folder, parameters):
-        return data_file(task, folder, "train")
     counts = {"train": num_episodes, "val": max(1, num_episodes // 10)}
     setup = functools.partial(_make_collect, recipe.collector, task, num_steps)
-    data = _collect(setup, counts, num_steps, seed=seed, workers=workers, title=task.dataset if progress else None)
-    record_file(task, folder).unlink(
-        missing_ok=True
-    )  # Its presence says that both files are whole and belong together.
-    for split in SPLITS:
-        write_npz(data_file(task, folder, split), data[split])
-    _write_record(task, folder, {**parameters, "workers": workers, "versions": _versions()})
-    return data_file(task, folder, "train")
+    parts = Parts(folder / f".{task.dataset}.parts", counts, max(1, shard_size // (num_steps - 1)))
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f".{task.dataset}.lock"):
+        if not overwrite and _is_done(task, folder, parameters):
+            return _result(task, folder)
+        parts.open({**parameters, "versions": _versions(), "shard_size": shard_size}, overwrite=overwrite)
+        _collect(setup, parts, seed=seed, workers=workers, title=task.dataset if progress else None)
+        _remove(task, folder)
+        parts.move(lambda split, number, of: _place(task, folder, split, number, of))
+        _write_record(task, folder, {**parameters, "workers": workers, "versions": _versions()})
+    return _result(task, folder)
 
 
 def _find_recipe(name: str, task: TaskName) -> Recipe:
-    if task.scene.startswith("pointmaze-") and task.kind == "navigate":
+    if task.scene.startswith("pointmaze-") and task.kind in POINTMAZE:
+        recipe = POINTMAZE_GIANT if "giant" in task.scene and task.kind == "navigate" else POINTMAZE[task.kind]
+    elif task.scene in MANIPULATION_EPISODES and task.kind in ("play", "noisy"):
+        recipe = Recipe(ManipulationCollector, MANIPULATION_EPISODES[task.scene], 1001)
+    else:
+        raise ValueError(f"'{name}' cannot be generated: {_obstacle(task)}. Can be: {_possible()}.")
+    if task.size:
+        transitions = int(task.size[:-1]) * {"m": 10**6, "b": 10**9}[task.size[-1]]
+        recipe = recipe._replace(num_episodes=transitions // (recipe.num_steps - 1))
+    return recipe
+
+
+def _obstacle(task: TaskName) -> str:
+    if task.scene.startswith(("ant", "humanoid")):
         return (
-            Recipe(PointMazeCollector, 500, 2001) if "giant" in task.scene else Recipe(PointMazeCollector, 1000, 1001)
+            "its robot walks by policies that OGBench's authors trained, which are no part of the package; download "
+            "the data, or put it into the folder that loading it names"
         )
-    if task.scene.startswith("pointmaze-") and task.kind == "stitch":
-        return Recipe(PointMazeCollector, 5000, 201)
-    if task.scene in MANIPULATION_EPISODES and task.kind in ("play", "noisy"):
-        return Recipe(ManipulationCollector, MANIPULATION_EPISODES[task.scene], 1001)
-    raise ValueError(
-        f"'{name}' cannot be generated: OGBench collected it with trained policies or from images, or never. Can be: "
-        f"pointmaze-* with navigate or stitch; {', '.join(MANIPULATION_EPISODES)} with play or noisy."
-    )
+    if task.scene.startswith("visual-"):
+        return "images are not generated here"
+    return "OGBench has no script for it"
+
+
+def _possible() -> str:
+    return f"pointmaze-* with {', '.join(POINTMAZE)}; {', '.join(MANIPULATION_EPISODES)} with play or noisy"
 
 
 def _check_least(name: str, **values: tuple[int, int]) -> None:
@@ -121,12 +153,12 @@ def _check_least(name: str, **values: tuple[int, int]) -> None:
 
 def _is_done(task: TaskName, folder: Path, parameters: Mapping[str, Any]) -> bool:
     """Whether the files are there already, made with these parameters."""
-    files = [data_file(task, folder, split) for split in SPLITS]
+    files = [file for split in SPLITS for file in files_in(task, folder, split)]
     record = record_file(task, folder)
-    if not any(file.exists() for file in (*files, record)):
+    if not files and not record.exists():
         return False
     advice = "Pass overwrite=True to replace them, or another data_dir."
-    if not all(file.exists() for file in (*files, record)):
+    if not record.exists() or not all(files_in(task, folder, split) for split in SPLITS):
         raise FileExistsError(
             f"'{folder}' has files of '{task.dataset}' that no complete run of generate left there. {advice}"
         )
@@ -137,6 +169,24 @@ def _is_done(task: TaskName, folder: Path, parameters: Mapping[str, Any]) -> boo
     if other:
         raise FileExistsError(f"'{folder}' has '{task.dataset}' with {', '.join(other)}. {advice}")
     return True
+
+
+def _place(task: TaskName, folder: Path, split: str, number: int, of: int) -> Path:
+    return data_file(task, folder, split) if of == 1 else shard_file(task, folder, split, number)
+
+
+def _result(task: TaskName, folder: Path) -> Path:
+    """The training file, or the folder of shards."""
+    file = data_file(task, folder, "train")
+    return file if file.is_file() else shard_file(task, folder, "train", 0).parent
+
+
+def _remove(task: TaskName, folder: Path) -> None:
+    """What is there of the dataset; the record first: its presence says that all files are whole."""
+    record_file(task, folder).unlink(missing_ok=True)
+    for split in SPLITS:
+        for file in files_in(task, folder, split):
+            file.unlink()
 
 
 def _make_collect(
@@ -156,25 +206,25 @@ def _make_collect(
 
 def _collect(
     setup: Callable[[], Callable[[list[int]], dict[str, Array]]],
-    counts: Mapping[str, int],
-    num_steps: int,
+    parts: Parts,
     *,
     seed: int,
     workers: int,
     title: str | None,
-) -> dict[str, dict[str, Array]]:
-    """All episodes of each split, one after the other."""
-    places = [(split, number) for split in SPLITS for number in range(counts[split])]
-    seeds = [[seed, SPLITS.index(split), number] for split, number in places]
-    data: dict[str, dict[str, Array]] = {split: {} for split in SPLITS}
-    with closing(map_in_workers(setup, seeds, workers)) as episodes:
-        for position, episode in tqdm(episodes, title, len(seeds), unit="episode", disable=title is None):
-            split, number = places[position]
-            for key, array in episode.items():
-                if key not in data[split]:
-                    data[split][key] = np.empty((counts[split] * num_steps, *array.shape[1:]), array.dtype)
-                data[split][key][number * num_steps : (number + 1) * num_steps] = array
-    return data
+) -> None:
+    """All episodes that are missing, each kept when it is there."""
+    todo = parts.missing()
+    total = sum(parts.counts.values())
+    seeds = [[seed, SPLITS.index(split), number] for split, number in todo]
+    with (
+        closing(map_in_workers(setup, seeds, workers)) as episodes,
+        tqdm(
+            desc=title, total=total, initial=total - len(todo), unit="episode", smoothing=0.05, disable=title is None
+        ) as bar,
+    ):
+        for position, episode in episodes:
+            parts.add(*todo[position], episode)
+            bar.update()
 
 
 def _write_record(task: TaskName, folder: Path, record: Mapping[str, Any]) -> None:

@@ -1,34 +1,28 @@
-"""OGBench's datasets as transitions with the rewards of one task."""
+"""OGBench's datasets as transitions: of one task, or with goals, from one file or from many."""
 
+import functools
 import json
 import os
 import zipfile
 import zlib
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import ogbench
-from ogbench.relabel_utils import relabel_dataset
-from ogbench.utils import DATASET_URL, DEFAULT_DATASET_DIR
+from ogbench.utils import DATASET_URL
 
 from flowpolicies.data import TransitionDataset
+from flowpolicies.data.cache import Storage, from_shards
 from flowpolicies.data.download import download
 from flowpolicies.data.files import read_record
-from flowpolicies_ogbench.environment import OGBenchEnv, make_env, sparse_rewards
+from flowpolicies_ogbench import finding
+from flowpolicies_ogbench.finding import data_file, files_in, is_generated, record_file
 from flowpolicies_ogbench.hashes import SHA256
 from flowpolicies_ogbench.names import TaskName, parse_name
-from flowpolicies_ogbench.randomness import global_draws_from
+from flowpolicies_ogbench.reading import ACTION_LIMIT, Reader
+from flowpolicies_ogbench.versions import ogbench_version, reward_timing
 
-PUBLISHED_DATA_DIR = Path(DEFAULT_DATASET_DIR)
-"""Where OGBench keeps the files that it downloads."""
-
-GENERATED_DATA_DIR = Path("~/.cache/flowpolicies/ogbench")
-"""Where `generate` writes, so that local data is never mistaken for the published files."""
-
-ACTION_LIMIT = 1 - 1e-5
-"""Actions are clipped to this on loading, as in the papers: policies that squash could never reach the bounds."""
+PUBLISHED_DATA_DIR = finding.PUBLISHED_DATA_DIR
+GENERATED_DATA_DIR = finding.GENERATED_DATA_DIR
 
 
 def load(
@@ -37,20 +31,34 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     split: Literal["train", "val"] = "train",
     sparse: bool = False,
+    storage: Storage | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     download: bool = True,
     full_check: bool = False,
 ) -> TransitionDataset:
-    """The transitions of a single-task dataset.
+    """The transitions of a dataset.
 
-    Rewards and masks judge the state before the step, as in OGBench: a mask of 0 stands where that state is a success,
-    which can be inside a trajectory.
+    Single-task names: rewards and masks judge the state before the step, as in OGBench: a mask of 0 stands where that
+    state is a success, which can be inside a trajectory.
+
+    Names without "singletask" have goals. `desired_goal` is the state of the last row of the trajectory (with
+    "oraclerep": OGBench's short description of it, and `achieved_goal` that of the present state), and the reward -1
+    but for that row. `TransitionBuffer` draws other goals, see `flowpolicies.data.HindsightGoals`.
+
+    Data comes from the published files; if they are not there, from those that `generate` made on this machine (with a
+    warning, and `provenance["generated"]`); else it is downloaded. Images have their channels first.
 
     Args:
-        name: such as "cube-single-play-singletask-task1-v0"; without "-task1" it is the scene's default task.
-        data_dir: folder of the data files; None: `PUBLISHED_DATA_DIR`.
+        name: such as "cube-single-play-singletask-task1-v0"; without "-task1" it is the scene's default task;
+            "cube-single-play-v0" and "cube-single-play-oraclerep-v0" have goals; "puzzle-4x4-play-100m-singletask-v0"
+            is a large set, for which `data_dir` has a folder of many files.
+        data_dir: folder of the data files; None: `PUBLISHED_DATA_DIR`, or `GENERATED_DATA_DIR` as said above.
         split: "train" or "val".
         sparse: rewards are -1 until the whole task is done, rather than minus the number of its open parts.
-        download: fetch a missing file from OGBench's server.
+        storage: "ram", or "memmap" for files that are laid out once and opened afterwards; None: "memmap" for data in
+            several files, else "ram".
+        cache_dir: where the latter go; None: `flowpolicies.data.cache.CACHE_DIR`.
+        download: fetch a missing file from OGBench's server; large sets never are.
         full_check: read the whole file to compare it with its SHA-256; otherwise only if its size or time changed.
 
     Raises:
@@ -61,42 +69,41 @@ def load(
     if split not in ("train", "val"):
         raise ValueError(f"unknown split '{split}' of '{name}' (known: train, val).")
     task = parse_name(name)
-    path = _find_file(
-        name, task, Path(data_dir or PUBLISHED_DATA_DIR), split, offline=not download, full_check=full_check
+    if sparse and task.mode != "singletask":
+        raise ValueError(f"'{name}' has goals, and rewards of -1 and 0 already; sparse=True is for single tasks.")
+    if data_dir is None:
+        folder = finding.find_folder(name, task, PUBLISHED_DATA_DIR, GENERATED_DATA_DIR, split)
+    else:
+        folder = Path(data_dir)
+    files = _find_files(name, task, folder, split, offline=not download, full_check=full_check)
+    provenance = _provenance(files, task, folder, split, sparse)
+    reader = functools.cache(lambda: Reader(name, task, sparse=sparse, provenance=provenance))
+    dataset = from_shards(
+        {"name": name, "source": "ogbench", "provenance": provenance},
+        files,
+        lambda file: reader()(file),
+        storage or ("ram" if len(files) == 1 else "memmap"),
+        cache_dir,
     )
-    env = make_env(name, seed=0)
-    arrays = _read(path, task, env)
-    dataset = TransitionDataset.from_arrays(
-        arrays["observations"],
-        np.clip(arrays["actions"], -ACTION_LIMIT, ACTION_LIMIT),
-        sparse_rewards(arrays["rewards"]) if sparse else arrays["rewards"],
-        arrays["next_observations"],
-        masks=arrays["masks"],
-        terminals=arrays["terminals"],
-        observation_space=env.observation_space,
-        action_space=env.action_space,
-        name=name,
-        provenance=_provenance(path, task, split, sparse),
-    )
-    env.close()
+    if reader.cache_info().currsize:
+        reader().env.close()
     return dataset
 
 
-def data_file(task: TaskName, data_dir: Path, split: str) -> Path:
-    """Path of a data file, named as OGBench names it."""
-    return data_dir.expanduser() / f"{task.dataset}{'-val' if split == 'val' else ''}.npz"
-
-
-def record_file(task: TaskName, data_dir: Path) -> Path:
-    """Path of the file in which `generate` says how it made the data beside it."""
-    return data_dir.expanduser() / f"{task.dataset}.json"
+def _find_files(name: str, task: TaskName, folder: Path, split: str, *, offline: bool, full_check: bool) -> list[Path]:
+    """What to read, in order."""
+    files = files_in(task, folder, split)
+    are_shards = bool(files) and files != [data_file(task, folder, split)]
+    if are_shards or (files and is_generated(task, folder)):
+        return files  # There is nothing to compare them with.
+    if task.size:
+        raise FileNotFoundError(finding.missing_shards(name, task, folder))
+    return [_find_file(name, task, folder, split, offline=offline, full_check=full_check)]
 
 
 def _find_file(name: str, task: TaskName, data_dir: Path, split: str, *, offline: bool, full_check: bool) -> Path:
     path = data_file(task, data_dir, split)
-    if path.is_file() and record_file(task, data_dir).is_file():
-        return path  # Generated on this machine: there is nothing to compare it with.
-    if data_file(task, GENERATED_DATA_DIR, split).is_file():
+    if files_in(task, GENERATED_DATA_DIR, split):
         advice = f"A generated file is there: pass data_dir='{GENERATED_DATA_DIR}'."
     else:
         advice = f"Or run `flowpolicies data generate ogbench:{name}` and pass data_dir='{GENERATED_DATA_DIR}'."
@@ -123,31 +130,23 @@ def _check(path: Path) -> None:
             raise ValueError(f"its {damaged} is damaged")
 
 
-def _read(path: Path, task: TaskName, env: OGBenchEnv) -> dict[str, Any]:
-    """OGBench's own reading and relabelling by the goal of `env`, which it resets."""
-    try:
-        arrays: dict[str, Any] = ogbench.load_dataset(str(path), ob_dtype=env.observation_space.dtype, add_info=True)
-        with global_draws_from(np.random.RandomState(0)):
-            relabel_dataset(task.environment, env.env, arrays)
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"cannot read '{path}' as OGBench data: {error}. "
-            "If another program made the file, remove it and load again."
-        ) from error
-    return arrays
-
-
-def _provenance(path: Path, task: TaskName, split: str, sparse: bool) -> dict[str, Any]:
+def _provenance(files: list[Path], task: TaskName, folder: Path, split: str, sparse: bool) -> dict[str, Any]:
     provenance: dict[str, Any] = {
         "source": "ogbench",
-        "ogbench": version("ogbench"),
-        "file": path.name,
+        "ogbench": ogbench_version(),
+        "file": files[0].name,
         "split": split,
         "reward_timing": "state before the step",
+        "environment_reward_timing": reward_timing(),
         "sparse": sparse,
         "action_limit": ACTION_LIMIT,
     }
-    record, downloaded = record_file(task, path.parent), read_record(path)
-    if record.is_file():
-        return {**provenance, "generated": json.loads(record.read_text())}
+    if len(files) > 1:
+        provenance |= {"file": files[0].parent.name, "files": len(files)}
+    if task.mode != "singletask":
+        provenance |= {"reward_timing": "0 at the goal", "goals": "hindsight"}
+        del provenance["environment_reward_timing"]
+    if is_generated(task, folder):
+        return {**provenance, "generated": json.loads(record_file(task, folder).read_text())}
+    downloaded = read_record(files[0]) if len(files) == 1 else None
     return provenance if downloaded is None else {**provenance, "sha256": downloaded.sha256}

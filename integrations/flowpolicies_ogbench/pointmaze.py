@@ -13,20 +13,28 @@ Array = npt.NDArray[Any]
 Cell = tuple[int, int]
 
 ACTION_NOISE = 0.5
+EXPLORE_NOISE = 1.0
+EXPLORE_STEPS = 10
+"""Steps in one direction, when exploring."""
+
 STITCH_DISTANCE = 4
 """Cells between the start and the goal of a "stitch" episode, along the shortest path."""
 
 
 @final
 class PointMazeCollector:
-    """Collects episodes of one dataset: "navigate" goes from goal to goal, "stitch" to one goal nearby."""
+    """Collects episodes of one dataset.
+
+    "navigate" goes from goal to goal, "stitch" to one goal nearby, "explore" in directions that it draws again and
+    again. OGBench has "explore" for ants only; this is its scheme for points.
+    """
 
     def __init__(self, task: TaskName, num_steps: int) -> None:
         # The wrappers of `gymnasium.make` only check and count steps, at a fifth of the cost of the physics.
         made = gymnasium.make(task.collecting_environment, terminate_at_goal=False, disable_env_checker=True)
         env: Any = made.unwrapped
         self._env = env
-        self._changes_goals = task.kind == "navigate"
+        self._changes_goals, self._explores = task.kind == "navigate", task.kind == "explore"
         self._num_steps = num_steps
         self._free: list[Cell] = [(i, j) for i, j in np.argwhere(env.maze_map == 0).tolist()]
         self._vertices = [cell for cell in self._free if not _is_hallway(env.maze_map, cell)]
@@ -44,12 +52,15 @@ class PointMazeCollector:
         goal = self._draw_goal(start, generator)
         places = {"task_info": {"init_ij": start, "goal_ij": goal}}
         observation, _ = env.reset(seed=int(generator.integers(2**31)), options=places)
-        noise = generator.normal(0, ACTION_NOISE, (self._num_steps, 2))
+        noise = generator.normal(0, EXPLORE_NOISE if self._explores else ACTION_NOISE, (self._num_steps, 2))
         rows = []
         for step in range(self._num_steps):
-            position = env.get_xy()
-            direction = self._subgoal(env.xy_to_ij(position), goal) - position
-            direction /= np.linalg.norm(direction) + 1e-6
+            if not self._explores:
+                position = env.get_xy()
+                direction = self._subgoal(env.xy_to_ij(position), goal) - position
+            elif step % EXPLORE_STEPS == 0:
+                direction = generator.normal(size=2)
+            direction = direction / (np.linalg.norm(direction) + 1e-6)
             action = np.clip(direction + noise[step], -1, 1).astype(np.float32)
             next_observation, _, _, _, info = env.step(action)
             rows.append(

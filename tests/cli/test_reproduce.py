@@ -59,7 +59,8 @@ def test_runs_are_made_once_and_continued(call: Any, tmp_path: Path, extra: str)
         ("cube-single", "Q-Flow", "1"),
     ]
     assert [row["published_mean"] for row in rows] == ["96.0", "95.0"]
-    assert "so these are not the published settings" in answer.out
+    assert [row["published_settings"] for row in rows] == ["False", "False"]
+    assert "! other settings than the published ones in some of the runs, see their config.json." in answer.out
 
     results = call("reproduce", "results", "qflow-standard", "--runs-dir", tmp_path)
     assert results.code == 0

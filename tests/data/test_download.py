@@ -18,6 +18,7 @@ import pytest
 from file_server import CONTENT, Handler, Server, answer, refuse, running_server
 
 from flowpolicies.data import download as module
+from flowpolicies.data import files
 from flowpolicies.data.download import Transfer, download
 from flowpolicies.data.files import quarantine, read_record, record_path
 
@@ -153,6 +154,26 @@ def test_a_file_that_became_shorter_is_fetched_from_its_start(server: Server, tm
     assert server.ranges() == [None, "bytes=294912-", None]
 
 
+def test_another_range_than_the_one_asked_for_is_not_used(server: Server, tmp_path: Path) -> None:
+    server.script = [answer(cut=98_304), answer(shift=16), answer()]
+    assert download(server.url, tmp_path / "data.npz", transfer=EAGER).read_bytes() == CONTENT
+    assert server.ranges() == [None, "bytes=98304-", None]
+
+
+def test_another_length_than_before_is_not_used(server: Server, tmp_path: Path) -> None:
+    """As a server would send that gives no ETag with ranges."""
+    longer = CONTENT + b"?"
+    server.script = [answer(cut=98_304), answer(longer, tag=None, if_range=False), answer(longer)]
+    assert download(server.url, tmp_path / "data.npz", transfer=EAGER).read_bytes() == longer
+    assert server.ranges() == [None, "bytes=98304-", None]
+
+
+def test_a_rest_that_is_cut_without_a_word_is_completed(server: Server, tmp_path: Path) -> None:
+    server.script = [answer(cut=98_304), answer(length=False, cut=196_608), answer()]
+    assert download(server.url, tmp_path / "data.npz", transfer=EAGER).read_bytes() == CONTENT
+    assert server.ranges() == [None, "bytes=98304-", "bytes=196608-"]
+
+
 def test_a_length_that_is_not_said_is_accepted_when_the_hash_is_right(server: Server, tmp_path: Path) -> None:
     server.script = [answer(length=False, cut=7000), answer(length=False)]
     path = download(server.url, tmp_path / "data.npz", sha256=HASH, transfer=EAGER)
@@ -206,13 +227,14 @@ def test_refusals_are_final_and_failures_are_not(server: Server, tmp_path: Path,
     assert names(tmp_path) == []
 
 
-def test_no_server_and_no_address(tmp_path: Path) -> None:
+def test_no_server_and_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/data.npz"
     message = rf"cannot download '{url}': .*Connection refused\. Try again later, or put the file at '{tmp_path}/data"
     with pytest.raises(ConnectionError, match=message):
         download(url, tmp_path / "data.npz", transfer=EAGER)
+    monkeypatch.setattr(module.time, "sleep", None)  # What is no address is not tried twice.
     with pytest.raises(ConnectionError, match=r"cannot download 'data\.npz': Invalid URL 'data\.npz'"):
         download("data.npz", tmp_path / "data.npz", transfer=EAGER)
 
@@ -253,6 +275,14 @@ def test_a_copied_file_is_read_once_and_then_known(
     monkeypatch.setattr(module, "is_intact", None)  # The record has the new time: nothing to read.
     download(server.url, path, transfer=EAGER)
     assert len(server.requests) == 1
+
+
+def test_another_size_is_seen_without_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "data.npz"
+    path.write_bytes(b"123")
+    record = files.FileRecord(url="", size=4, sha256="", mtime_ns=0, date="")
+    monkeypatch.setattr(files, "sha256_of", None)
+    assert not files.is_intact(path, record, full=True)
 
 
 def test_a_file_put_there_by_hand_is_recorded_and_a_wrong_one_replaced(server: Server, tmp_path: Path) -> None:
@@ -358,12 +388,13 @@ def _ask(arguments: tuple[str, Path]) -> int:
 
 
 @pytest.mark.parametrize("kind", ["threads", "processes"])
-def test_ten_at_once_download_once(server: Server, tmp_path: Path, kind: str) -> None:
+def test_ten_at_once_download_once(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     def slowly(handler: Handler) -> None:
         time.sleep(0.3)
         answer()(handler)
 
     server.script = [slowly]
+    monkeypatch.setattr(files, "sha256_of", None)  # Those who waited do not read the file to check it.
     jobs = [(server.url, tmp_path / "data.npz")] * 10
     if kind == "threads":
         with ThreadPoolExecutor(10) as threads:

@@ -54,13 +54,17 @@ def answer(
     length: bool = True,
     cut: int | None = None,
     stall: bool = False,
+    shift: int = 0,
 ) -> Behaviour:
-    """An answer with `content`; after `cut` bytes of it the connection breaks off, or nothing more comes (`stall`)."""
+    """An answer with `content`; after `cut` bytes of it the connection breaks off, or nothing more comes (`stall`).
+
+    `shift` moves the range that is sent, and said to be sent, away from the one that was asked for.
+    """
 
     def behave(handler: Handler) -> None:
         first = 0
         if ranges and (wish := handler.headers.get("Range")):
-            first = int(wish.removeprefix("bytes=").removesuffix("-"))
+            first = int(wish.removeprefix("bytes=").removesuffix("-")) + shift
             if if_range and handler.headers.get("If-Range") not in (None, tag):
                 first = 0
         if first >= len(content):

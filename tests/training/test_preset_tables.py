@@ -14,7 +14,7 @@ import pytest
 
 from flowpolicies.algorithms import get_algorithm
 from flowpolicies.training import Knobs, TrainSettings
-from flowpolicies.training.presets import Preset, iterate_presets, load_preset
+from flowpolicies.training.presets import Preset, iterate_presets, load_preset, stand_in
 
 TABLES = Path(__file__).parents[1] / "presets_tables"
 Cells = dict[tuple[str, str], dict[str, Any]]  # Algorithm and preset (without task: all of them) -> field -> value.
@@ -282,8 +282,14 @@ def _advanced() -> Iterator[tuple[str, str, dict[str, Any]]]:
         yield "cgql_m", environment, dict(zip(guided, numbers(cgql_m), strict=True))
         yield "cgql_l", environment, dict(zip(guided, numbers(cgql_l), strict=True))
         yield "qam", environment, {"inv_temp": float(qam)}
-        yield "qam_f", environment, dict(zip(("inv_temp", "alpha"), numbers(qam_f), strict=True))
-        yield "qam_e", environment, dict(zip(("inv_temp", "edit_scale"), numbers(qam_e), strict=True))
+        for algorithm, field, (inv_temp, own) in (
+            ("qam_f", "alpha", numbers(qam_f)),
+            ("qam_e", "edit_scale", numbers(qam_e)),
+        ):
+            if own == 0:  # Below the table: "are plain QAM".
+                yield "qam", environment, {"inv_temp": inv_temp}
+            else:
+                yield algorithm, environment, {"inv_temp": inv_temp, field: own}
         yield "rlpd", environment, {"bc_alpha": float(rlpd)}
     for scene, data, alpha, kappa, rho, horizon, gamma, sparse in table("rql")[1]:
         values = {"alpha": float(alpha), "expectile": float(kappa), "rho": float(rho), "horizon": int(horizon)}
@@ -481,6 +487,13 @@ def test_common_defaults() -> None:
             assert not config.actor_layer_norm
         clips = preset.algorithm in ("qam", "qam_f", "qam_e", "bam", "dac", "qsm", "cac")
         assert (config.clip_grad_norm is not None) == clips, preset.algorithm
+
+
+def test_runs_that_are_plain_qam() -> None:
+    for domain, *_, qam_f, qam_e, _ in table("qam_b")[1]:
+        name = f"ogbench-advanced/{domain.removesuffix(' (sparse)')}-task1"
+        assert stand_in("qam_f", name) == ("qam" if numbers(qam_f)[1] == 0 else "qam_f")
+        assert stand_in("qam_e", name) == ("qam" if numbers(qam_e)[1] == 0 else "qam_e")
 
 
 def test_tasks_and_data(expected: Cells) -> None:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from tiny import pendulum_data
 
 from flowpolicies.algorithms import ALGORITHMS, get_algorithm
 from flowpolicies.training import Knobs, TrainSettings
@@ -54,7 +57,7 @@ def test_every_table_of_a_file_has_a_source_and_nothing_unknown() -> None:
     """Common values that an algorithm has no field for are passed over, so nobody else would notice a misspelt one."""
     configs = [cls.Config for cls in ALGORITHMS.values()]
     known = {spec.name for config in (*configs, Knobs, TrainSettings) for spec in dataclasses.fields(config)}
-    known |= {"source", "notes", "unsupported"}
+    known |= {"source", "notes", "unsupported", "same_as"}
     for file in files():
         for name, entry in tomllib.loads(file.read_text()).items():
             if not isinstance(entry, dict):
@@ -65,6 +68,7 @@ def test_every_table_of_a_file_has_a_source_and_nothing_unknown() -> None:
                 assert name == "all" or name in ALGORITHMS, f"{file}: {name}"
                 for table in [value for key, value in entry.items() if key.startswith("task")] or [entry]:
                     assert table["source"], f"{file}: {name}"
+                    assert table.get("same_as", "qam") == "qam"
                     assert set(table) <= known, f"{file}: {name}"
 
 
@@ -125,6 +129,11 @@ def test_auto_prefers_the_standard_suite() -> None:
             "ogbench/scene-play",
             "There are no presets for tfql: no per-environment hyperparameters are published",
         ),
+        (
+            "qam_f",
+            "ogbench-advanced/cube-double-play",
+            "the published runs there are plain qam, .* Train qam with this",
+        ),
         ("qfql", "ogbench/scene-play-task1", "qfql has no preset 'ogbench/scene-play-task1' .tasks: task2.."),
         ("fql", "ogbench/scene-play-task6", r"tasks: task1, task2, task3, task4, task5\)"),
         ("fql", "d4rl/pen-human-v1-task1", r"tasks: none, it has no tasks\)"),
@@ -167,6 +176,21 @@ def test_addresses_choose_the_task() -> None:
     assert load_preset("fql", "ogbench/scene-play", [address]).task == 5
     assert load_preset("fql", "ogbench/scene-play-task1", [address]).task == 1
     assert load_preset("fql", "ogbench/scene-play", ["ogbench:cube-single-play-singletask-task5-v0"]).task == 2
+
+
+def test_the_example_of_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "presets.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code.replace("dataset=preset.dataset", "dataset=data, batch_size=16"), {"data": pendulum_data()}, names)
+    assert names["preset"].dataset == "ogbench:antmaze-large-navigate-singletask-task3-v0"
+    assert names["model"].cfg.guidance_lambda == 0.2
+    assert names["model"].gamma == 0.99
+
+
+def test_suites_of_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "presets.md").read_text()
+    assert tuple(re.findall(r"^\| `([a-z0-9-]+)` \|", text, re.MULTILINE)[: len(SUITES)]) == SUITES
 
 
 def test_what_there_is() -> None:

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flowpolicies.training.evaluations import EvaluationRow
-from flowpolicies.training.reproduce import Run, collect, list_tables, load_table, plan
+from flowpolicies.training.reproduce import Run, collect, deviations, list_tables, load_table, plan, without_twins
 from flowpolicies.training.runs import RunFolder
 
 TABLES = Path(__file__).parents[1] / "presets_tables"
@@ -25,6 +26,7 @@ def test_every_table_names_what_there_is() -> None:
         assert {run.folder.path for run in everything} == {
             Path("runs", name, f"{run.preset.algorithm}-{run.task}-seed{run.seed}") for run in everything
         }
+        assert len({run.words for run in everything}) == len(without_twins(everything))
         if table.published:
             assert {run.row for run in everything} | {"Average"} >= {row for row, _ in table.published}
             assert {run.column for run in everything} == {column for _, column in table.published}
@@ -36,32 +38,38 @@ def test_every_table_names_what_there_is() -> None:
     # ReBRAC and IFQL on humanoidmaze-medium (5 tasks), CAC, FAWAC, FBRAC and IFQL on QFQL's five tasks.
     [
         ("qflow-standard", (2 * 50 + 3 * 5 + 4 * 5) * 8),
-        ("qflow-advanced", 9 * 50 * 12),
-        ("qam-offline", 16 * 50 * 12),
-        ("qam-online", 17 * 50 * 12),
+        # QAM-E is QAM on two environments, QAM-F on two.
+        ("qflow-advanced", (9 * 50 - 2 * 5) * 12),
+        ("qam-offline", (16 * 50 - 4 * 5) * 12),
+        ("qam-online", (17 * 50 - 4 * 5) * 12),
         ("qfql", (5 * 8 + 7) * 8),
         ("rql", 50 * 4),
         ("fql-d4rl", 18 * 8),
     ],
 )
 def test_number_of_runs(name: str, runs: int) -> None:
-    assert len(plan(load_table(name), Path("runs"))[0]) == runs
+    assert len(without_twins(plan(load_table(name), Path("runs"))[0])) == runs
 
 
 def test_a_run() -> None:
     table = load_table("qflow-advanced")
     (run,), left_out = plan(
-        table, Path("runs"), seeds=[7], tasks=["scene-play-task3"], algorithms=["QAM-E"], extra=["--eval-envs", "4"]
+        table,
+        Path("runs"),
+        seeds=[7],
+        tasks=["antmaze-large-navigate-task3"],
+        algorithms=["QAM-E"],
+        extra=["--eval-envs", "4"],
     )
     assert not left_out
-    assert (run.row, run.column, run.task, run.seed) == ("scene-sparse", "QAM-E", "scene-play-task3", 7)
-    folder = "runs/qflow-advanced/qam_e-scene-play-task3-seed7"
+    assert (run.row, run.column, run.task, run.seed) == ("antmaze-large", "QAM-E", "antmaze-large-navigate-task3", 7)
+    folder = "runs/qflow-advanced/qam_e-antmaze-large-navigate-task3-seed7"
     assert " ".join(run.words) == (
-        "train qam_e --preset ogbench-advanced/scene-play-task3 --online-steps 0 --seed 7 "
+        "train qam_e --preset ogbench-advanced/antmaze-large-navigate-task3 --online-steps 0 --seed 7 "
         f"--run-dir {folder} --resume --eval-envs 4"
     )
     assert str(run).startswith(
-        "open  qam_e  scene-play-task3  seed 7  ogbench-advanced/scene-play-task3  flowpolicies train qam_e"
+        "open  qam_e  antmaze-large-navigate-task3  seed 7  ogbench-advanced/antmaze-large-navigate-task3  flowpolicies"
     )
 
 
@@ -80,6 +88,14 @@ def test_a_run_with_defaults_has_what_the_environment_has() -> None:
     assert "--gamma 0.99" in words
     assert "--preset" not in words
     assert "algorithm defaults in ogbench/puzzle-3x3-play-task1" in str(run)
+
+
+def test_a_column_that_is_another_one_shares_its_runs() -> None:
+    table = load_table("qam-offline")
+    runs, _ = plan(table, Path("runs"), seeds=[0], tasks=["cube-double"], algorithms=["QAM", "QAM-F", "QAM-E"])
+    assert len(runs) == 15
+    assert {run.preset.algorithm for run in runs} == {"qam"}
+    assert len(without_twins(runs)) == 5
 
 
 def test_seeds_come_one_after_the_other() -> None:
@@ -163,3 +179,22 @@ def test_the_folder_is_done_when_the_model_is_there(tmp_path: Path) -> None:
     run.folder.model.touch()
     assert run.is_done
     assert str(run).startswith("done  rql")
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({}, {}),
+        ({"alpha": 3.0}, {"alpha": 3.0}),
+        ({"steps": 5}, {"steps": 5}),
+        ({"online_steps": 500_000}, {"online_steps": 500_000}),  # The preset's, but not the table's.
+        ({"dataset": "ogbench:scene-play-singletask-v0"}, {"dataset": "ogbench:scene-play-singletask-v0"}),
+        ({"eval_envs": 4}, {}),
+    ],
+)
+def test_deviations(changes: dict[str, Any], found: dict[str, Any], tmp_path: Path) -> None:
+    table = load_table("qam-offline")
+    (run,), _ = plan(table, tmp_path, seeds=[0], tasks=["scene-play-task1"], algorithms=["fql"])
+    had = {**run.preset.values, "online_steps": 0, "seed": 0, **changes}
+    run.folder.write_config({"settings": had, "knobs": {}, "hyperparameters": {}})
+    assert deviations(run, table) == found

@@ -118,15 +118,15 @@ def test_wrappers_that_moved_are_found(record: Any, root: Path) -> None:
     assert isinstance(env.env, gym.wrappers.ClipAction)
 
 
-@pytest.mark.parametrize("place", ["subprocess:run", "os:system", "minari_worlds:Witness.reset"])
-def test_nothing_but_environments_is_called(
-    record: Any, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
-) -> None:
+@pytest.mark.parametrize("place", ["os:system", "subprocess:Popen", "minari_worlds:Witness.reset"])
+def test_nothing_but_environments_is_called(record: Any, root: Path, tmp_path: Path, place: str) -> None:
     record("w-v0", "MinariWorld-v0", 1)
-    change(root, "w-v0", id="Evil-v0", entry_point=place, kwargs={"command": f"touch {tmp_path}/evil"})
+    command = f"touch {tmp_path}/evil"
+    arguments = {"args": command, "shell": True} if place == "subprocess:Popen" else {"command": command}
+    change(root, "w-v0", id="Evil-v0", entry_point=place, kwargs=arguments)
     with pytest.raises((ValueError, ImportError), match="'Evil-v0'"):
         make_env("minari:w-v0")
-    evil = {"name": "X", "entry_point": place, "kwargs": {"command": f"touch {tmp_path}/evil"}}
+    evil = {"name": "X", "entry_point": place, "kwargs": arguments}
     change(root, "w-v0", id="MinariWorld-v0", entry_point=None, kwargs={}, additional_wrappers=[evil])
     with pytest.warns(UserWarning, match="left out: X"):
         make_env("minari:w-v0")

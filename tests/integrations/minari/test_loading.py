@@ -463,6 +463,15 @@ def test_downloads_that_fail(
         load("some/b-v0")
 
 
+def test_offline_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(minari, "download_dataset", calls.append)
+    monkeypatch.setenv("FLOWPOLICIES_OFFLINE", "1")
+    with pytest.raises(FileNotFoundError, match=r"downloads are off \(FLOWPOLICIES_OFFLINE, or by argument\)"):
+        load("some/b-v0")
+    assert not calls
+
+
 def test_seeds_that_start_together_download_once(record: Any, root: Path, tmp_path: Path) -> None:
     import shutil
     import threading

@@ -87,6 +87,13 @@ def test_nested_keys_survive() -> None:
     assert load("mine-v0").fingerprint == dataset.fingerprint
 
 
+def test_images_are_not_compressed() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (9, 40, 33), dtype=np.uint8)
+    dataset = closed((8,), observations=images[:-1], next_observations=images[1:])
+    to_minari(dataset, "mine-v0")
+    assert load("mine-v0").fingerprint == dataset.fingerprint
+
+
 def test_trajectories_that_are_not_closed_are_refused(root: Path) -> None:
     plain = closed()
     after = np.array(plain.next_observations)
@@ -126,6 +133,23 @@ def test_a_failure_leaves_everything_as_it_was(root: Path, monkeypatch: pytest.M
     assert load("mine-v0").fingerprint == closed(seed=0).fingerprint
 
 
+def test_who_comes_second_does_not_replace_the_first(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from minari.dataset.minari_storage import MinariStorage
+
+    update = MinariStorage.update_metadata
+
+    def overtaken(self: Any, metadata: Any) -> None:
+        monkeypatch.setattr(MinariStorage, "update_metadata", update)
+        to_minari(closed(seed=1), "mine-v0")
+        update(self, metadata)
+
+    monkeypatch.setattr(MinariStorage, "update_metadata", overtaken)
+    with pytest.raises(FileExistsError, match="'mine-v0' exists"):
+        to_minari(closed(seed=0), "mine-v0")
+    assert load("mine-v0").fingerprint == closed(seed=1).fingerprint
+    assert [path.name for path in root.iterdir()] == ["mine-v0"]
+
+
 @pytest.mark.parametrize("name", ["mine", "a b-v0", "../x-v0"])
 def test_other_names_are_explained(name: str, root: Path) -> None:
     with pytest.raises(ValueError, match="is not a Minari dataset id"):
@@ -161,6 +185,9 @@ def test_addresses_come_along(record: Any) -> None:
     to_minari(dataset, "first-v0", env="minari:first-v0", overwrite=True)
     to_minari(dataset, "second-v0", env="minari:first-v0")
     assert make_env("minari:first-v0").observation_space == dataset.observation_space
+
+
+def test_addresses_of_other_sources_come_along() -> None:
     pytest.importorskip("ogbench")
     address = "ogbench:pointmaze-medium-navigate-singletask-v0"
     space = make_env(address).observation_space

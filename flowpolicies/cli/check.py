@@ -1,0 +1,97 @@
+"""`flowpolicies data check`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import tyro
+from tqdm import tqdm
+
+from flowpolicies.cli.command import Command
+from flowpolicies.data import TransitionDataset, list_sources, load_dataset, make_env
+from flowpolicies.data.inspection import (
+    SAMPLE,
+    Finding,
+    Inspection,
+    Resimulate,
+    inspect_dataset,
+    open_resimulator,
+)
+from flowpolicies.data.report import to_html, to_text
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Check(Command):
+    """Look for what makes training go wrong without an error. Exit code 0: clean, 1: faults, 2: could not check."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "flowpolicies data check ogbench:cube-single-play-singletask-v0 --html report.html",
+        "flowpolicies data check npz:data.npz --env Pendulum-v1",
+    )
+
+    address: tyro.conf.Positional[str]
+    """Source and name, such as npz:PATH."""
+    env: str | None = None
+    """Environment to compare with: an address or a Gymnasium id; None: the one that the dataset's address names."""
+    data_dir: Path | None = None
+    """Folder of the data files; None: the source's own."""
+    sample: int = SAMPLE
+    """Rows that the expensive checks look at; the others read all."""
+    html: Path | None = None
+    """Also write the report to this file, with histograms."""
+
+    def run(self, words: Sequence[str]) -> int:
+        """Checks, prints the report, and returns the exit code."""
+        inspection = self._inspect()
+        print(to_text(inspection))
+        if self.html is not None:
+            self.html.expanduser().parent.mkdir(parents=True, exist_ok=True)
+            self.html.expanduser().write_text(to_html(inspection))
+            print(f"Wrote '{self.html}'.")
+        return 1 if inspection.num_faults else 0
+
+    def _inspect(self) -> Inspection:
+        options: dict[str, Any] = {} if self.data_dir is None else {"data_dir": self.data_dir}
+        try:
+            dataset = load_dataset(self.address, **options)
+        except ValueError as error:
+            if not is_about_data(error):
+                raise
+            return Inspection(self.address, {}, (refusal(error),), ())
+        with ExitStack() as stack:
+            env = self.env or (self.address if self.address.partition(":")[0] in list_sources("environments") else None)
+            made = None if env is None else stack.enter_context(closing(make_env(env)))
+            resimulate, notes = self._open_resimulator(dataset, options)
+            inspection = inspect_dataset(dataset, env=made, resimulate=resimulate, sample=self.sample, track=track)
+        return inspection._replace(findings=inspection.findings + notes)
+
+    def _open_resimulator(
+        self, dataset: TransitionDataset, options: dict[str, Any]
+    ) -> tuple[Resimulate | None, tuple[Finding, ...]]:
+        try:
+            return open_resimulator(self.address, dataset, **options), ()
+        except ValueError as error:
+            return None, (Finding("resimulation", "info", f"not re-simulated: {error}"),)
+
+
+def is_about_data(error: ValueError) -> bool:
+    """Whether a source refused the data that it read, rather than the name or the options that it was given."""
+    return str(error).startswith("dataset '")
+
+
+def refusal(error: ValueError) -> Finding:
+    """The fault for which the dataset could not even be built."""
+    return Finding(
+        "loading", "fault", f"the data cannot be loaded: {error}", "No other check was made; repair this first.", 1
+    )
+
+
+def track(blocks: Sequence[slice], title: str) -> Iterable[slice]:
+    """Shows a progress bar, in a terminal."""
+    return tqdm(blocks, title, leave=False, disable=None, file=sys.stderr, delay=0.5)

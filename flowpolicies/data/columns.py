@@ -1,0 +1,73 @@
+"""A dataset as the columns of a buffer's store: in memory or in files, with goals and stacked frames as asked for."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from flowpolicies.data.dataset import TransitionDataset
+from flowpolicies.data.goals import Hindsight
+from flowpolicies.data.layout import as_tensor, flat_dtype, flatten_arrays, observation_layout, scale_actions
+from flowpolicies.data.pixels import Column, StackedFrames, TensorColumn
+from flowpolicies.data.rows import FileColumn, mapped_parts
+
+OBSERVATIONS = ("observations", "next_observations")
+
+
+def make_columns(
+    dataset: TransitionDataset,
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Box,
+    hindsight: Hindsight | None,
+    frame_stack: int,
+) -> tuple[dict[str, Tensor], dict[str, Column]]:
+    """Columns in memory, and those that are read when they are needed.
+
+    Args:
+        observation_space: what an observation of the batches is, of stacked frames if `frame_stack` is not 1.
+        hindsight: keeps goals out of the observations, and adds the column `goals` to draw them from.
+    """
+    columns = {key: as_tensor(getattr(dataset, key)) for key in ("rewards", "masks", "terminals")}
+    wide = _wide_parts(dataset, observation_space, hindsight)
+    in_files = _in_files(dataset, wide, action_space)
+    if not in_files:
+        columns |= {key: flatten_arrays(space, arrays) for key, (arrays, space) in wide.items()}
+        columns["actions"] = as_tensor(scale_actions(action_space, dataset.actions))
+    if frame_stack > 1:
+        frames, following = (in_files.get(key) or TensorColumn(columns.pop(key)) for key in OBSERVATIONS)
+        in_files["observations"] = StackedFrames(frames, None, dataset.episode_ends, frame_stack)
+        in_files["next_observations"] = StackedFrames(frames, following, dataset.episode_ends, frame_stack)
+    return columns, in_files
+
+
+def _wide_parts(
+    dataset: TransitionDataset, space: spaces.Space[Any], hindsight: Hindsight | None
+) -> dict[str, tuple[Any, spaces.Space[Any]]]:
+    """What is made of observations, each with the space that says how it lies in a row."""
+    if hindsight is None:
+        return {key: (getattr(dataset, key), space) for key in OBSERVATIONS}
+    parts: dict[str, tuple[Any, spaces.Space[Any]]] = {
+        key: (getattr(dataset, key), hindsight.rest) for key in OBSERVATIONS
+    }
+    assert isinstance(dataset.observations, dict)
+    return parts | {"goals": (dataset.observations[hindsight.pool], hindsight.rest[hindsight.pool])}
+
+
+def _in_files(
+    dataset: TransitionDataset, wide: dict[str, tuple[Any, spaces.Space[Any]]], action_space: spaces.Box
+) -> dict[str, Column]:
+    """The wide columns of a memory-mapped dataset; none for one in memory."""
+    columns: dict[str, Column] = {}
+    for key, (arrays, space) in wide.items():
+        parts = mapped_parts(arrays, [entry.key for entry in observation_layout(space)])
+        if parts is None:
+            return {}
+        columns[key] = FileColumn(parts, flat_dtype(space))
+    actions = mapped_parts(dataset.actions, [None])
+    if actions is None:
+        return {}
+    return columns | {"actions": FileColumn(actions, torch.float32, partial(scale_actions, action_space))}

@@ -1,0 +1,197 @@
+"""Checks against the environment: spaces, where episodes start, and what the simulator makes of stored states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box
+
+from flowpolicies.data.dataset import TransitionDataset
+from flowpolicies.data.inspection.columns import Column
+from flowpolicies.data.inspection.findings import Array, Finding, Rows, Vectors, found, is_image, parts
+from flowpolicies.data.layout import space_fits
+
+GROUP = "flowpolicies.resimulators"
+
+RESETS = 20
+
+DISAGREE = 0.05
+"""Share of re-simulated rows that may disagree: resting contacts are where simulators of two versions, or one that
+starts from float32 states, part."""
+
+OFF_COMPONENTS = 0.2
+"""Share of its components by which a row disagrees; a single one may flip, as an angle that is read off a tumbling
+object does."""
+
+TOLERANCE_OF_STEP = 0.02
+"""Allowed error of a component, in standard deviations of its change in a step. Re-simulated cube, scene, puzzle and
+pointmaze data is off by less than 0.1 % of it; an action shifted by a row, or scaled by 0.9, by more than 5 %."""
+
+TOLERANCE_OF_VALUE = 1e-4
+"""Added to it, in standard deviations of the component: states are stored as float32."""
+
+
+class Resimulated(NamedTuple):
+    """What the simulator makes of stored states."""
+
+    next_observations: Array
+    """`[n, *shape]`."""
+    rewards: Array
+    """`[n]`, judged as the environment does."""
+    masks: Array
+    """`[n]`."""
+
+
+Resimulate = Callable[[Rows, Array], Resimulated]
+"""From rows of the dataset and the actions to take there, `[n, *A]`, to what comes of them."""
+
+
+def open_resimulator(address: str, dataset: TransitionDataset, **options: Any) -> Resimulate | None:
+    """The re-simulation that the source of an address offers for its dataset, or None if it offers none.
+
+    A source offers it by an entry point in the group `flowpolicies.resimulators`, of the name of the source:
+    `open_resimulator(name, dataset, **options) -> Resimulate`, with the options that the dataset was loaded with.
+
+    Raises:
+        ValueError: if the source cannot re-simulate this dataset; it says why.
+    """
+    source, _, name = address.partition(":")
+    points = entry_points(group=GROUP, name=source)
+    if not points:
+        return None
+    resimulate: Resimulate = next(iter(points)).load()(name, dataset, **options)
+    return resimulate
+
+
+def check_resimulation(dataset: TransitionDataset, resimulate: Resimulate, rows: Rows) -> list[Finding]:
+    """The simulator leads from the stored state with the row's action to the row's next observation and reward."""
+    vectors, rows = Vectors(dataset), np.sort(rows)
+    result = resimulate(rows, dataset.actions[rows])
+    rewards = _check_resimulated_rewards(dataset, resimulate, rows, result)
+    if any(is_image(part) for _, part in parts(dataset.observations, "")):
+        return rewards
+    off, fit = _disagreement(vectors, rows, result)
+    text = f"of {len(rows):,} re-simulated transitions, {off.mean():.1%} disagree with the stored next observation"
+    if off.mean() <= DISAGREE:
+        return [found(dataset, "resimulation", "info", text, count=int(off.sum())), *rewards]
+    wrong = rows[off]
+    for lag, side in ((1, "after"), (-1, "before")):
+        inside = rows[(rows + lag >= 0) & (rows + lag < len(dataset))]
+        other, _ = _disagreement(vectors, inside, resimulate(inside, dataset.actions[inside + lag]))
+        if other.mean() <= max(DISAGREE, 0.25 * off.mean()):
+            text += f"; with the action of the row {side} it, {other.mean():.1%} do: actions are shifted"
+            return [found(dataset, "resimulation", "fault", text, _REBUILD, rows=wrong), *rewards]
+    if fit > 0.95:
+        advice = "Another version of the simulator would do that: compare the versions in the provenance."
+        return [found(dataset, "resimulation", "warning", f"{text}, by little", advice, rows=wrong), *rewards]
+    advice = f"{_REBUILD} Actions that were scaled after they had been executed do this as well."
+    return [found(dataset, "resimulation", "fault", text, advice, rows=wrong), *rewards]
+
+
+_REBUILD = "Rebuild the rows so that actions[i] leads from observations[i] to next_observations[i]."
+
+
+def _disagreement(vectors: Vectors, rows: Rows, result: Resimulated) -> tuple[Array, float]:
+    """`[n]`, which rows disagree; and the share of the squared step, in a typical row, that the simulator explains."""
+    now, then = vectors.now(rows), vectors.next(rows)
+    simulated = np.asarray(result.next_observations, np.float64).reshape(len(rows), -1)
+    spread = (then - now).std(axis=0)
+    tolerance = TOLERANCE_OF_STEP * spread + TOLERANCE_OF_VALUE * now.std(axis=0) + 1e-6
+    error = np.abs(simulated - then)
+    off = np.mean(error > tolerance, axis=1) > OFF_COMPONENTS
+    scale = np.where(spread > 1e-8, spread, np.inf)
+    squares = [np.sum((part / scale) ** 2, axis=1) for part in (error, then - now)]
+    return off, float(1 - np.median(squares[0] / np.maximum(squares[1], 1e-12)))
+
+
+def _check_resimulated_rewards(
+    dataset: TransitionDataset, resimulate: Resimulate, rows: Rows, result: Resimulated
+) -> list[Finding]:
+    def wrong(where: Rows, judged: Resimulated, stored: Rows) -> Array:
+        rewards, masks = np.asarray(dataset.rewards)[stored], np.asarray(dataset.masks)[stored]
+        return where[(np.abs(rewards - judged.rewards) > 1e-4) | (masks != judged.masks)]
+
+    own = wrong(rows, result, rows)
+    if not len(own):
+        return []
+    text = f"rewards or masks of {len(own):,} of {len(rows):,} re-simulated transitions are not the environment's"
+    for lag, side in ((1, "after"), (-1, "before")):
+        inside = rows[(rows + lag >= 0) & (rows + lag < len(dataset))]
+        shifted = wrong(inside, resimulate(inside + lag, dataset.actions[inside + lag]), inside)
+        if len(shifted) <= 0.1 * len(own):
+            text += f", but those of the row {side} them: rewards are one step off"
+            break
+    advice = "Relabel the rewards with the environment. OGBench before 1.2.0 rewards s' online, and s in its data."
+    return [found(dataset, "rewards", "fault", text, advice, rows=own)]
+
+
+def rows_to_resimulate(dataset: TransitionDataset, count: int) -> Rows:
+    """Random rows, a third of them where the reward changes, for elsewhere its timing does not show."""
+    generator, rewards = np.random.default_rng(0), np.asarray(dataset.rewards)
+    changes = np.flatnonzero(rewards[1:] != rewards[:-1])
+    near = np.unique(np.concatenate([changes, changes + 1]))
+    chosen = generator.permutation(near)[: count // 3]
+    return np.union1d(chosen, generator.permutation(len(dataset))[: count - len(chosen)])
+
+
+def check_environment(
+    dataset: TransitionDataset, env: gymnasium.Env[Any, Any], columns: dict[str, Column]
+) -> list[Finding]:
+    """Spaces and bounds are those of the environment, and its episodes start where the data has been."""
+    findings = []
+    for part in ("observation_space", "action_space"):
+        own, theirs = getattr(dataset, part), getattr(env, part)
+        if not space_fits(own, theirs):
+            text = f"the {part} of the dataset is {own}, that of the environment {theirs}"
+            advice = "Use data of this environment, or wrap the environment so that both agree."
+            findings.append(found(dataset, "environment", "fault", text, advice))
+    if findings or not isinstance(env.action_space, Box):
+        return findings
+    return [*_check_starts(dataset, env, columns), *_check_lengths(dataset, env)]
+
+
+def _check_starts(
+    dataset: TransitionDataset, env: gymnasium.Env[Any, Any], columns: dict[str, Column]
+) -> list[Finding]:
+    """A component that differs in units, or was normalised, starts outside of what the data covers."""
+    starts = [env.reset(seed=seed)[0] for seed in range(RESETS)]
+    findings = []
+    for name, array in parts(dataset.observations, "observations"):
+        if is_image(array):
+            continue
+        key = name.partition("/")[2]
+        values = np.array([np.asarray(start[key] if key else start, np.float64).reshape(-1) for start in starts])
+        low, high = (bound.astype(np.float64) for bound in (columns[name].low, columns[name].high))
+        margin = 0.5 * (high - low) + 1e-3
+        outside = np.flatnonzero(((values < low - margin) | (values > high + margin)).mean(axis=0) > 0.5)
+        if len(outside):
+            first = outside[0]
+            findings.append(
+                found(
+                    dataset,
+                    "environment",
+                    "warning",
+                    f"{len(outside)} components of {name} start outside of what the data covers (number {first} at "
+                    f"{np.median(values[:, first]):.6g}, in the data from {low[first]:.6g} to {high[first]:.6g})",
+                    "Check units, order and normalisation of the observations.",
+                    count=len(outside),
+                )
+            )
+    return findings
+
+
+def _check_lengths(dataset: TransitionDataset, env: gymnasium.Env[Any, Any]) -> list[Finding]:
+    limit, lengths = _time_limit(env), np.diff(dataset.episode_ends, prepend=-1)
+    if limit is None or lengths.max() <= limit:
+        return []
+    long = np.flatnonzero(lengths > limit)
+    text = f"{len(long):,} trajectories are longer than the environment's limit of {limit:,} steps"
+    return [found(dataset, "environment", "info", text, rows=dataset.episode_ends[long] + 1 - lengths[long])]
+
+
+def _time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
+    return None if env.spec is None else env.spec.max_episode_steps

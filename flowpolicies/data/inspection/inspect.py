@@ -1,0 +1,196 @@
+"""All checks of a dataset, in an order in which a fault silences those that it would confuse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+
+from flowpolicies.data.dataset import TransitionDataset
+from flowpolicies.data.inspection.columns import check_actions, check_observations, check_values, scan
+from flowpolicies.data.inspection.dynamics import (
+    check_action_timing,
+    check_jumps,
+    check_reward_timing,
+    choose_rows,
+)
+from flowpolicies.data.inspection.environment import (
+    Resimulate,
+    check_environment,
+    check_resimulation,
+    rows_to_resimulate,
+)
+from flowpolicies.data.inspection.findings import Array, Finding, Track, is_image, parts
+from flowpolicies.data.inspection.flags import check_flags, check_rewards, judges_before_step
+from flowpolicies.data.inspection.order import check_duplicates, check_order
+
+SAMPLE = 50_000
+"""Rows that the expensive checks look at."""
+
+RESIMULATED = 300
+
+BINS = 40
+
+
+class Histogram(NamedTuple):
+    """How often values occur."""
+
+    title: str
+    counts: Array
+    edges: Array
+
+
+class Inspection(NamedTuple):
+    """What came of the checks of a dataset."""
+
+    name: str
+    facts: dict[str, str]
+    """What to look at, by title."""
+    findings: tuple[Finding, ...]
+    """Faults first."""
+    histograms: tuple[Histogram, ...]
+
+    @property
+    def num_faults(self) -> int:
+        """Findings that make training wrong."""
+        return sum(finding.severity == "fault" for finding in self.findings)
+
+
+def inspect_dataset(
+    dataset: TransitionDataset,
+    *,
+    env: gymnasium.Env[Any, Any] | None = None,
+    resimulate: Resimulate | None = None,
+    sample: int = SAMPLE,
+    track: Track = lambda blocks, title: blocks,
+) -> Inspection:
+    """Looks for what makes training go wrong without an error.
+
+    Every row is read for values, order, flags and duplicates, a block at a time; `sample` rows for the regressions
+    and the re-simulation.
+
+    Args:
+        dataset: may lie in files.
+        env: compare spaces and starts with this environment.
+        resimulate: see `open_resimulator`.
+        sample: rows that the expensive checks look at.
+        track: hands on blocks of rows, and may show progress.
+
+    Raises:
+        ValueError: if `sample` is below 1.
+    """
+    if sample < 1:
+        raise ValueError(f"sample is {sample}; the checks need at least one row.")
+    columns = {key: scan(key, array, track) for key, array in dataset.arrays().items()}
+    findings = check_values(dataset, columns)
+    findings += check_observations(dataset, columns)
+    findings += check_actions(dataset, columns["actions"], track)
+    findings += check_flags(dataset)
+    if not _has(findings, "values", "flags"):
+        findings += check_order(dataset, track)
+        findings += _check_sample(dataset, findings, resimulate, sample)
+    findings += check_duplicates(dataset, track)
+    if env is not None:
+        findings += check_environment(dataset, env, columns)
+    rank = {"fault": 0, "warning": 1, "info": 2}
+    findings.sort(key=lambda finding: rank[finding.severity])
+    return Inspection(dataset.name, facts(dataset), tuple(findings), histograms(dataset, sample))
+
+
+def _has(findings: Sequence[Finding], *checks: str) -> bool:
+    return any(finding.check in checks and finding.severity == "fault" for finding in findings)
+
+
+def _check_sample(
+    dataset: TransitionDataset, findings: Sequence[Finding], resimulate: Resimulate | None, sample: int
+) -> list[Finding]:
+    """The regressions, as far as the order of rows lets them say something, and the re-simulation."""
+    more: list[Finding] = []
+    rewards = check_rewards(dataset)
+    if not _has(findings, "alignment"):
+        rows = choose_rows(dataset, sample)
+        more += check_action_timing(dataset, rows)
+        if not _has(more, "alignment"):
+            rewards = rewards if _has(rewards, "rewards") else rewards + check_reward_timing(dataset, rows)
+            if not _has(findings, "trajectories"):
+                more += check_jumps(dataset, rows, sample)
+    if resimulate is not None:
+        rows = rows_to_resimulate(dataset, min(sample, RESIMULATED))
+        found = check_resimulation(dataset, resimulate, rows)
+        more += [finding for finding in found if finding.check != "rewards" or not _has(rewards, "rewards")]
+    return more + rewards
+
+
+def facts(dataset: TransitionDataset) -> dict[str, str]:
+    """What to look at before training."""
+    arrays, masked = dataset.arrays(), np.asarray(dataset.masks) == 0
+    lengths, returns = np.diff(dataset.episode_ends, prepend=-1), episode_returns(dataset)
+    terminated = masked[dataset.episode_ends]
+    done = np.add.reduceat(masked, np.append(0, dataset.episode_ends[:-1] + 1)) > 0
+    table = {
+        "transitions": f"{len(dataset):,}",
+        "trajectories": f"{dataset.num_episodes:,}, of {_spread(lengths)} steps",
+        "size": f"{sum(array.nbytes for array in arrays.values()) / 1e6:,.1f} MB",
+        **{key: f"{array.shape[1:]} {array.dtype}" for key, array in arrays.items() if key.startswith("observations")},
+        "actions": f"{dataset.actions.shape[1:]}, bounds {_bounds(dataset)}",
+        "rewards": _spread(np.asarray(dataset.rewards)),
+        "returns": _spread(returns),
+        "masks of 0": f"{masked.sum():,} transitions ({masked.mean():.3%})",
+        "ends": f"{terminated.sum():,} trajectories terminate, {(~terminated).sum():,} are cut",
+    }
+    if judges_before_step(dataset):
+        table["success"] = f"{done.sum():,} trajectories ({done.mean():.1%}) reach the goal"
+    return table
+
+
+def episode_returns(dataset: TransitionDataset) -> Array:
+    """Sum of the rewards of each trajectory."""
+    starts = np.append(0, dataset.episode_ends[:-1] + 1)
+    returns: Array = np.add.reduceat(np.asarray(dataset.rewards, np.float64), starts)
+    return returns
+
+
+def histograms(dataset: TransitionDataset, sample: int) -> tuple[Histogram, ...]:
+    """Of trajectories and rewards all, of actions and observations `sample` rows."""
+    rows = np.sort(np.random.default_rng(0).permutation(len(dataset))[:sample])
+    masked, ends = np.asarray(dataset.masks) == 0, dataset.episode_ends
+    values = {
+        "Length of a trajectory (steps)": np.diff(ends, prepend=-1),
+        "Return of a trajectory": episode_returns(dataset),
+        "Reward": np.asarray(dataset.rewards),
+    }
+    if masked.any():
+        first = np.unique(np.searchsorted(ends, np.flatnonzero(masked)), return_index=True)
+        starts = np.append(0, ends[:-1] + 1)
+        title = "Steps to the goal" if judges_before_step(dataset) else "Steps to the termination"
+        values[title] = np.flatnonzero(masked)[first[1]] - starts[first[0]]
+    actions = dataset.actions[rows].reshape(len(rows), -1)
+    values |= {f"Action {i}": actions[:, i] for i in range(min(actions.shape[1], 8))}
+    for name, array in parts(dataset.observations, "Observation"):
+        if not is_image(array):
+            flat = array[rows].reshape(len(rows), -1)
+            values |= {f"{name} {i}": flat[:, i] for i in range(min(flat.shape[1], 8))}
+    return tuple(Histogram(title, *_count(np.asarray(array, np.float64))) for title, array in values.items())
+
+
+def _count(values: Array) -> tuple[Array, Array]:
+    values = values[np.isfinite(values)]
+    kinds = np.unique(values[:1000])
+    if len(kinds) <= 10 and len(np.unique(values)) <= 10 and np.all(kinds == np.round(kinds)):
+        edges = np.arange(values.min(initial=0.0) - 0.5, values.max(initial=0.0) + 1) if len(values) else np.arange(2)
+        if len(edges) <= BINS:
+            return np.histogram(values, edges)
+    return np.histogram(values, BINS)
+
+
+def _spread(values: Array) -> str:
+    if values.min() == values.max():
+        return f"{values.min():.6g}"
+    return f"{values.min():.6g} to {values.max():.6g} (mean {values.mean(dtype=np.float64):.6g})"
+
+
+def _bounds(dataset: TransitionDataset) -> str:
+    low, high = dataset.action_space.low, dataset.action_space.high
+    return f"{low.min():.6g} to {high.max():.6g}"
