@@ -17,10 +17,11 @@ import secrets
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, final
+from typing import Any, BinaryIO, cast, final
 
 import numpy as np
 import numpy.typing as npt
+from gymnasium.spaces import Box
 
 from flowpolicies.data.dataset import TransitionDataset
 from flowpolicies.data.spaces import space_from_json, space_to_json
@@ -91,7 +92,7 @@ def open_memmap(path: str | os.PathLike[str]) -> TransitionDataset:
     return TransitionDataset.trusted(
         columns,
         observation_space=space_from_json(index["observation_space"]),
-        action_space=space_from_json(index["action_space"]),
+        action_space=cast(Box, space_from_json(index["action_space"])),
         provenance=index["provenance"],
         fingerprint=index["fingerprint"],
         episode_ends=np.asarray(ends),

@@ -39,7 +39,7 @@ class RowReader:
     def read(self, rows: Array, count: int = 1) -> Array:
         """`count` rows from each of `rows` `[B]` on, `[B, count, *shape]`."""
         found = np.empty((len(rows), count, *self.shape), self.dtype)
-        size, view = count * self.row_bytes, memoryview(found).cast("B")
+        size, view = count * self.row_bytes, found.reshape(-1).view(np.uint8).data
         starts = (self.offset + rows.astype(np.int64) * self.row_bytes).tolist()
         for i, start in enumerate(starts):
             if os.preadv(self.file, [view[i * size : (i + 1) * size]], start) != size:
@@ -78,7 +78,7 @@ def mapped_parts(arrays: Array | Mapping[str, Array], keys: Sequence[str | None]
     """The arrays in the order of `keys`, if all of them are memory maps of whole files; else None."""
     parts = [arrays[key] if isinstance(arrays, Mapping) and key is not None else arrays for key in keys]
     maps = [part for part in parts if isinstance(part, np.memmap) and part.flags.c_contiguous and part.filename]
-    return maps if len(maps) == len(parts) else None  # type: ignore[return-value]
+    return maps if len(maps) == len(parts) else None
 
 
 def release_pages(arrays: Sequence[Array]) -> None:

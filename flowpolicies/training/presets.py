@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import tomllib
-import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +16,12 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, final
 
 from flowpolicies.algorithms import get_algorithm
 from flowpolicies.algorithms.registry import nearest
 from flowpolicies.training.settings import Knobs, TrainSettings
+from flowpolicies.training.values import convert
 
 SUITES = ("ogbench", "ogbench-pixels", "ogbench-advanced", "ogbench-online", "d4rl", "d4rl-online")
 """Folders of presets, in the order in which "auto" looks through them."""
@@ -75,7 +75,7 @@ class Preset:
         """
         hints = typing.get_type_hints(config)
         names = [spec.name for spec in dataclasses.fields(config) if spec.name in self.values]
-        return {name: _convert(hints[name], self.values[name], f"{self.name}: {name}") for name in names}
+        return {name: convert(hints[name], self.values[name], f"{self.name}: {name}") for name in names}
 
     def describe(self) -> dict[str, Any]:
         """The record for `config.json`."""
@@ -364,41 +364,3 @@ def _places(algorithm: str) -> str:
     if not names:
         return f"There are no presets for {algorithm}: no per-environment hyperparameters are published."
     return f"It has presets in {', '.join(names)}."
-
-
-# ---------------------------------------------------------------------- types
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    """A TOML value as the type of a field: numbers become floats and arrays tuples; "none" is None."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        if value == "none" and type(None) in arguments:
-            return None
-        inner = [argument for argument in arguments if argument is not type(None)]
-        return _first_that_fits(inner, value, where)
-    if origin is Literal:
-        fits = value in arguments
-    elif origin is tuple:
-        if isinstance(value, list):
-            return tuple(_convert(arguments[0], item, where) for item in value)
-        fits = False
-    elif hint is float:
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
-        value = float(value) if fits else value
-    elif hint is int:
-        fits = isinstance(value, int) and not isinstance(value, bool)
-    else:
-        fits = isinstance(value, hint)
-    if not fits:
-        raise ValueError(f"preset {where} = {value!r} is not a {getattr(hint, '__name__', hint)}.")
-    return value
-
-
-def _first_that_fits(hints: Sequence[Any], value: Any, where: str) -> Any:
-    for hint in hints[:-1]:
-        try:
-            return _convert(hint, value, where)
-        except ValueError:
-            continue
-    return _convert(hints[-1], value, where)

@@ -198,7 +198,8 @@ def _refuse(folder: Folder, fault: str) -> None:
     if not folder.path.exists():
         raise FileNotFoundError(
             f"Minari dataset '{folder.id}' is not on this machine ({fault}), and downloads are off "
-            f"({OFFLINE_VARIABLE}, or by argument). Get it with: minari download {folder.id}{_hint(folder.id, folder.root)}"
+            f"({OFFLINE_VARIABLE}, or by argument). Get it with: minari download {folder.id}"
+            f"{_hint(folder.id, folder.root)}"
         )
     raise ValueError(f"Minari dataset '{folder.id}' is incomplete: {fault}. {folder.advice()}")
 

@@ -15,7 +15,7 @@ Mode = Literal["singletask", "goals", "oraclerep"]
 
 _KINDS = "|".join(DATASET_TYPES)
 _PATTERN = re.compile(
-    r"(?P<scene>.+)-(?P<kind>[a-z]+)(?:-(?P<size>\d+[mb]))?"
+    rf"(?P<scene>.+)-(?P<kind>{_KINDS})(?:-(?P<size>\d+[mb]))?"
     r"(?:-singletask(?P<task>-task\d+)?|-(?P<oracle>oraclerep))?-(?P<version>v\d+)"
 )
 
@@ -68,7 +68,7 @@ def parse_name(name: str) -> TaskName:
         ValueError: if the name has another form, or OGBench has no such environment.
     """
     match = _PATTERN.fullmatch(name)
-    if match is None or match["kind"] not in DATASET_TYPES:
+    if match is None:
         raise ValueError(
             f"'{name}' is not the name of an OGBench dataset{_missing_kind(name)}; those look like "
             "'cube-single-play-singletask-task1-v0', or for goals 'cube-single-play-v0'."

@@ -15,7 +15,6 @@ from flowpolicies.training import Knobs, TrainSettings
 from flowpolicies.training.presets import (
     SUITES,
     Preset,
-    _convert,
     check_same_environment,
     find_preset,
     has_preset,
@@ -27,6 +26,7 @@ from flowpolicies.training.presets import (
     split_task,
     tasks_of,
 )
+from flowpolicies.training.values import convert
 
 
 def files() -> Iterator[Any]:
@@ -219,7 +219,7 @@ def test_what_there_is() -> None:
     ],
 )
 def test_types(hint: Any, value: Any, converted: Any) -> None:
-    found = _convert(hint, value, "suite/environment: field")
+    found = convert(hint, value, "suite/environment: field")
     assert (found, type(found)) == (converted, type(converted))
 
 
@@ -228,7 +228,7 @@ def test_types(hint: Any, value: Any, converted: Any) -> None:
 )
 def test_wrong_types(hint: Any, value: Any) -> None:
     with pytest.raises(ValueError, match="preset suite/environment: field = "):
-        _convert(hint, value, "suite/environment: field")
+        convert(hint, value, "suite/environment: field")
 
 
 def test_the_record() -> None:

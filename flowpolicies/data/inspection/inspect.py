@@ -15,6 +15,7 @@ from flowpolicies.data.inspection.dynamics import (
     check_jumps,
     check_reward_timing,
     choose_rows,
+    find_jumps,
 )
 from flowpolicies.data.inspection.environment import (
     Resimulate,
@@ -111,11 +112,12 @@ def _check_sample(
     rewards = check_rewards(dataset)
     if not _has(findings, "alignment"):
         rows = choose_rows(dataset, sample)
+        jumps = find_jumps(dataset, rows, sample)
+        rows = rows[~np.isin(rows, jumps[:, None] + np.arange(-1, 2))]  # A single one would tilt the regressions.
         more += check_action_timing(dataset, rows)
         if not _has(more, "alignment"):
             rewards = rewards if _has(rewards, "rewards") else rewards + check_reward_timing(dataset, rows)
-            if not _has(findings, "trajectories"):
-                more += check_jumps(dataset, rows, sample)
+            more += [] if _has(findings, "trajectories") else check_jumps(dataset, jumps)
     if resimulate is not None:
         rows = rows_to_resimulate(dataset, min(sample, RESIMULATED))
         found = check_resimulation(dataset, resimulate, rows)

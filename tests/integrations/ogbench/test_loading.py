@@ -74,6 +74,7 @@ def test_provenance(pointmaze_data: Path) -> None:
         "file": "pointmaze-medium-navigate-v0-val.npz",
         "split": "val",
         "reward_timing": "state before the step",
+        "environment_reward_timing": "state before the step",
         "sparse": False,
         "action_limit": 1 - 1e-5,
     }
@@ -212,5 +213,5 @@ def test_generated_files_are_not_compared_with_published_ones(
 def test_unknown_splits_and_names(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"unknown split 'test' of 'pointmaze-.*' \(known: train, val\)\."):
         load(POINTMAZE, data_dir=tmp_path, split="test")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="Goal-conditioned names are not supported"):
-        load("pointmaze-medium-navigate-v0", data_dir=tmp_path)
+    with pytest.raises(ValueError, match="'pointmaze-medium-v0' is not the name of an OGBench dataset: it names no data"):
+        load("pointmaze-medium-v0", data_dir=tmp_path)

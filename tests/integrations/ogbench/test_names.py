@@ -13,9 +13,18 @@ def test_names_are_taken_apart_as_ogbench_does() -> None:
     assert parse_name("antmaze-medium-explore-singletask-v0").dataset == "antmaze-medium-explore-v0"
 
 
-@pytest.mark.parametrize("task", ["", "-task4"])
+def test_names_with_goals_and_of_large_sets() -> None:
+    goals, oracle = parse_name("antmaze-large-navigate-v0"), parse_name("puzzle-3x3-noisy-oraclerep-v0")
+    assert (goals.mode, goals.environment, goals.dataset) == ("goals", "antmaze-large-v0", "antmaze-large-navigate-v0")
+    assert (oracle.mode, oracle.environment, oracle.dataset) == ("oraclerep", "puzzle-3x3-v0", "puzzle-3x3-noisy-v0")
+    large = parse_name("puzzle-4x4-play-100m-singletask-task4-v0")
+    assert (large.environment, large.size) == ("puzzle-4x4-singletask-task4-v0", "100m")
+    assert large.dataset == "puzzle-4x4-play-100m-v0" == parse_name("puzzle-4x4-play-100m-v0").dataset
+
+
+@pytest.mark.parametrize("task", ["-singletask", "-singletask-task4", ""])
 def test_every_scene_has_five_tasks(task: str) -> None:
-    assert task_names(f"cube-single-play-singletask{task}-v0") == [
+    assert task_names(f"cube-single-play{task}-v0") == [
         f"cube-single-play-singletask-task{number}-v0" for number in (1, 2, 3, 4, 5)
     ]
 
@@ -23,15 +32,10 @@ def test_every_scene_has_five_tasks(task: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (
-            "pointmaze-medium-navigate-v0",
-            r"is not an OGBench single-task name; those look like 'pointmaze-medium-navigate-singletask-v0'\. Goal",
-        ),
-        ("cube", r"those look like 'cube-single-play-singletask-task1-v0'"),
-        (
-            "cube-single-singletask-task1-v0",
-            r"names no dataset type before 'singletask' \(known: navigate, stitch",
-        ),
+        ("pointmaze-medum-navigate-v0", r"no environment 'pointmaze-medum-v0' .* mean 'pointmaze-medium-navigate-v0'\?"),
+        ("cube", r"it names no dataset type \(known: .*those look like 'cube-single-play-singletask-task1-v0', or for goals"),
+        ("cube-single-singletask-task1-v0", r"it names no dataset type \(known: navigate, stitch"),
+        ("cube-single-play-oracle-v0", r"'cube-single-play-oracle-v0' is not the name of an OGBench dataset; those look"),
         (
             "cube-singel-play-singletask-task1-v0",
             r"no environment 'cube-singel-singletask-task1-v0' .* Did you mean 'cube-single-play-singletask-",
