@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Annotated, Any, ClassVar, final
 
 import tyro
 
@@ -20,20 +20,20 @@ class Generate(Command):
     """Let a source make its dataset on this machine, with its own environments and scripted policies."""
 
     examples: ClassVar[tuple[str, ...]] = (
-        "flowpolicies data generate ogbench:cube-single-play-singletask-v0 --workers 4",
-        "flowpolicies data generate ogbench:pointmaze-medium-navigate-singletask-v0 --episodes 100 --data-dir data",
+        "flowpolicies data generate cube-single-play-v0 --workers 4",
+        "flowpolicies data generate ogbench:pointmaze-medium-navigate-v0 --episodes 100 --out data",
     )
 
     address: tyro.conf.Positional[str]
-    """Source and name; `flowpolicies list generators` shows the sources."""
+    """Source and name; `flowpolicies list generators` shows the sources. A name alone is OGBench's."""
     episodes: int | None = None
     """Number of training episodes; None: as published."""
     max_episode_steps: int | None = None
     """Length of an episode; None: as published."""
     workers: int = 1
     """Processes."""
-    data_dir: Path | None = None
-    """Folder to write to; None: the source's own. Pass it to `train` as well."""
+    data_dir: Annotated[Path | None, tyro.conf.arg(aliases=["--out"])] = None
+    """Folder to write to; None: the source's own, where loading looks too. Pass any other to `train` as well."""
     seed: int = 0
     """Of everything."""
     overwrite: bool = False
@@ -48,7 +48,10 @@ class Generate(Command):
         }
         options: dict[str, Any] = {key: wish for key, wish in wishes.items() if wish is not None}
         path = generate_dataset(self.address, workers=self.workers, seed=self.seed, overwrite=self.overwrite, **options)
-        print(f"Wrote '{path}'. Train on it with --dataset {self.address} --data-dir {path.parent}")
+        address = self.address if ":" in self.address else f"ogbench:{self.address}"
+        where = "" if self.data_dir is None else f" --data-dir {self.data_dir}"
+        print(f"Wrote '{path}'. Look at it with: flowpolicies data check {address}{where}")
+        print(f"Train on it with --dataset {address}{where}")
 
 
 @final

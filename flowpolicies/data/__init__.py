@@ -1,6 +1,7 @@
 """Offline data: validated transitions, where they come from, and how they reach the learner."""
 
 from flowpolicies.data.dataset import TransitionDataset as TransitionDataset
+from flowpolicies.data.goals import HindsightGoals as HindsightGoals
 from flowpolicies.data.memmap import open_memmap as open_memmap
 from flowpolicies.data.memmap import write_memmap as write_memmap
 from flowpolicies.data.npz import read_npz as read_npz

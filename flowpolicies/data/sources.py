@@ -6,6 +6,7 @@ What stands before the colon is a source: built in, or an entry point of an inst
 A package is imported when one of its addresses is used, not before.
 """
 
+import inspect
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -13,15 +14,17 @@ from typing import Any, Literal
 
 import gymnasium
 
+from flowpolicies.data.cache import Storage, from_shards
 from flowpolicies.data.checks import did_you_mean
 from flowpolicies.data.dataset import TransitionDataset
 from flowpolicies.data.hdf5 import load_hdf5
+from flowpolicies.data.memmap import open_memmap
 from flowpolicies.data.sb3 import load_sb3
 
 Kind = Literal["datasets", "environments", "generators"]
 
 _BUILT_IN: dict[str, dict[str, Callable[..., Any]]] = {
-    "datasets": {"hdf5": load_hdf5, "npz": TransitionDataset.load, "sb3": load_sb3},
+    "datasets": {"hdf5": load_hdf5, "memmap": open_memmap, "npz": TransitionDataset.load, "sb3": load_sb3},
     "environments": {},
     "generators": {},
 }
@@ -32,24 +35,47 @@ _EXAMPLES = {
 }
 
 
-def load_dataset(address: str, **options: Any) -> TransitionDataset:
-    """The dataset at "source:name"; "npz:PATH", "hdf5:PATH" and "sb3:PATH" are always there.
+def load_dataset(address: str, *, storage: Storage | None = None, **options: Any) -> TransitionDataset:
+    """The dataset at "source:name"; "npz:PATH", "hdf5:PATH", "memmap:PATH" and "sb3:PATH" are always there.
 
     See `TransitionDataset.load`, `flowpolicies.data.hdf5.load_hdf5` and `flowpolicies.data.sb3.load_sb3` for options.
 
     Args:
         address: source and name.
+        storage: "ram", or "memmap" for data that is laid out as files the first time, and opened in milliseconds
+            afterwards, shared by all processes (see `flowpolicies.data.cache`); None: as the source thinks best.
         **options: passed to the source.
 
     Raises:
-        ValueError: if there is no such source, or the source has no such dataset.
+        ValueError: if there is no such source, or the source has no such dataset or storage.
         ImportError: if the source needs a package that is not installed.
     """
     source, name = _split(address, "datasets")
-    dataset = _find(source, "datasets")(name, **options)
+    load = _find(source, "datasets")
+    if storage is not None and "storage" in inspect.signature(load).parameters:
+        options["storage"] = storage
+    if storage == "memmap" and "storage" not in options:
+        dataset = _mapped(source, name, load, options)
+    else:
+        dataset = load(name, **options)
     if not isinstance(dataset, TransitionDataset):
         raise TypeError(f"dataset source '{source}' gave a {type(dataset).__name__}; it must give a TransitionDataset.")
     return dataset
+
+
+def _mapped(source: str, name: str, load: Callable[..., Any], options: dict[str, Any]) -> TransitionDataset:
+    """Of a source that knows nothing of storage: its name is the path of the one file that it reads."""
+    path = Path(name).expanduser()
+    if source == "memmap":
+        return open_memmap(path)
+    if not path.is_file():
+        raise ValueError(
+            f"storage='memmap' is for sources that read files, and '{source}' does not say which ones it reads for "
+            f"'{name}'. Write the dataset with flowpolicies.data.write_memmap(PATH, dataset), and load memmap:PATH."
+        )
+    cache_dir = options.pop("cache_dir", None)
+    identity = {"name": path.stem, "source": source, "options": {key: repr(value) for key, value in options.items()}}
+    return from_shards(identity, [path], lambda file: load(str(file), **options), "memmap", cache_dir)
 
 
 def make_env(address: str, **options: Any) -> gymnasium.Env[Any, Any]:
@@ -67,13 +93,15 @@ def make_env(address: str, **options: Any) -> gymnasium.Env[Any, Any]:
 
 
 def generate_dataset(address: str, **options: Any) -> Path:
-    """Let the source make the dataset "source:name" on this machine; the path of the file that it wrote.
+    """Let the source make the dataset "source:name" on this machine; the path of what it wrote.
+
+    A name alone is OGBench's.
 
     Raises:
         ValueError: if there is no such source, or the source cannot generate this dataset.
         ImportError: if the source needs a package that is not installed.
     """
-    source, name = _split(address, "generators")
+    source, name = _split(address if ":" in address else f"ogbench:{address}", "generators")
     return Path(_find(source, "generators")(name, **options))
 
 

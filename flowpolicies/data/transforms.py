@@ -34,8 +34,8 @@ class RewardTransform:
     """Added afterwards."""
 
     @staticmethod
-    def fit(name: RewardTransformName, dataset: TransitionDataset) -> RewardTransform:
-        """The transform of this name, with the numbers of `dataset`.
+    def fit(name: RewardTransformName, dataset: TransitionDataset | None) -> RewardTransform:
+        """The transform of this name, with the numbers of `dataset`; None: online from nothing.
 
         none: r. sparse: -1 where r is not 0. iql_locomotion: 1000 r / (largest - smallest return of a trajectory).
         iql_antmaze: r - 1. cql_antmaze: 4 (r - 1/2). antmaze100: 100 r. normalize: (r - mean) / std.
@@ -46,6 +46,11 @@ class RewardTransform:
         if name not in get_args(RewardTransformName):
             known = ", ".join(get_args(RewardTransformName))
             raise ValueError(f"unknown reward transform '{name}' (known: {known}).")
+        if dataset is None:
+            if name in ("iql_locomotion", "iql_mujoco", "normalize"):
+                raise ValueError(f"reward transform '{name}' takes its numbers from a dataset, and there is none.")
+            scale, shift = _AFFINE.get(name, (1.0, 0.0))
+            return RewardTransform(name=name, scale=scale, shift=shift)
         if name in ("iql_locomotion", "iql_mujoco"):
             starts = np.append(0, dataset.episode_ends[:-1] + 1)
             returns = np.add.reduceat(dataset.rewards.astype(np.float64), starts)

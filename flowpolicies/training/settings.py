@@ -40,8 +40,9 @@ class Knobs:
 class TrainSettings:
     """Data, environment, duration, and where results go."""
 
-    dataset: str
-    """Address of the data: ogbench:NAME, npz:PATH, or what `flowpolicies list datasets` shows."""
+    dataset: str | None = None
+    """Address of the data: ogbench:NAME, npz:PATH, or what `flowpolicies list datasets` shows; None: online only, with
+    --env, --steps 0 and --online-steps."""
     data_dir: Path | None = None
     """Folder of the data files, such as `flowpolicies data generate` wrote; None: where the source keeps its own."""
     env: str | None = None
@@ -87,5 +88,5 @@ class TrainSettings:
         """The folder of the run."""
         if self.run_dir is not None:
             return self.run_dir
-        name = Path(self.dataset.rpartition(":")[2]).name.removesuffix(".npz")
+        name = Path((self.dataset or self.env or "online").rpartition(":")[2]).name.removesuffix(".npz")
         return Path("runs") / re.sub(r"[^\w.-]+", "-", f"{algorithm}-{name}-seed{self.seed}")

@@ -58,10 +58,7 @@ def train(
     knobs = knobs or Knobs()
     folder = RunFolder(settings.folder(algorithm.name))
     folder.check_free(resume=settings.resume, overwrite=settings.overwrite)
-    options: dict[str, Any] = {} if settings.data_dir is None else {"data_dir": settings.data_dir}
-    dataset = load_dataset(settings.dataset, **options)
-    transform = RewardTransform.fit(settings.reward_transform, dataset)
-    dataset = transform.apply(dataset)
+    dataset, transform = _load_data(settings)
     record = _record(algorithm, hyperparameters, settings, knobs, dataset, command)
     record["preset"] = None if preset is None else preset.describe()
     with ExitStack() as stack:
@@ -69,7 +66,8 @@ def train(
         env = train_env or eval_env  # In both cases the spaces are the environment's, and the data must fit them.
         if settings.resume and folder.latest() is not None:
             model = _continue(algorithm, folder, settings, record, env)
-            model.set_dataset(dataset)
+            if dataset is not None:
+                model.set_dataset(dataset)
         else:
             options = {"compile_backend": settings.compile_backend, **dataclasses.asdict(knobs)}
             model = algorithm.from_config(
@@ -81,12 +79,27 @@ def train(
     return folder
 
 
+def _load_data(settings: TrainSettings) -> tuple[TransitionDataset | None, RewardTransform]:
+    """The dataset with transformed rewards, and the transform, which the environment gets as well."""
+    if settings.dataset is None:
+        if settings.steps > 0 or settings.online_steps == 0:
+            raise ValueError(
+                f"there are no data for --steps {settings.steps}. Pass --dataset, or train online from nothing with "
+                "--env, --steps 0 and --online-steps N."
+            )
+        return None, RewardTransform.fit(settings.reward_transform, None)
+    options: dict[str, Any] = {} if settings.data_dir is None else {"data_dir": settings.data_dir}
+    dataset = load_dataset(settings.dataset, **options)
+    transform = RewardTransform.fit(settings.reward_transform, dataset)
+    return transform.apply(dataset), transform
+
+
 def _record(
     algorithm: type[OfflineAlgorithm],
     hyperparameters: Any,
     settings: TrainSettings,
     knobs: Knobs,
-    dataset: TransitionDataset,
+    dataset: TransitionDataset | None,
     command: Sequence[str],
 ) -> dict[str, Any]:
     """Content of `config.json`."""
@@ -96,7 +109,7 @@ def _record(
         "knobs": dataclasses.asdict(knobs),
         "env": environment_of(settings),
         "seed": settings.seed,
-        "dataset": {"address": settings.dataset, **describe_dataset(dataset)},
+        "dataset": {"address": settings.dataset, **({} if dataset is None else describe_dataset(dataset))},
         "settings": dataclasses.asdict(settings),
         "commands": [shlex.join(command)],
         "software": describe_software(),
@@ -106,7 +119,7 @@ def _record(
 
 def environment_of(settings: TrainSettings) -> str | None:
     """The environment that was asked for, else the dataset's own, else None."""
-    source = settings.dataset.partition(":")[0]
+    source = (settings.dataset or "").partition(":")[0]
     own = settings.dataset if source in list_sources("environments") else None
     return settings.env or own
 
@@ -143,9 +156,8 @@ def _make_envs(
     address = environment_of(settings)
     if address is None:
         if settings.online_steps > 0:
-            raise ValueError(
-                f"online training needs an environment, and '{settings.dataset}' does not name one. Pass --env."
-            )
+            named = "" if settings.dataset is None else f", and '{settings.dataset}' does not name one"
+            raise ValueError(f"online training needs an environment{named}. Pass --env.")
         if settings.eval_episodes > 0:
             say(f"No evaluation: '{settings.dataset}' does not name an environment; pass --env to have it.")
         return None, None
@@ -192,7 +204,7 @@ def _check_agreement(folder: RunFolder, before: dict[str, Any], record: dict[str
 def _identity(record: dict[str, Any]) -> dict[str, Any]:
     """What a run that is continued must have in common with its beginning, as JSON gives it back."""
     whole = {key: record.get(key) for key in ("algorithm", "env", "seed")}
-    parts = {**record["hyperparameters"], **record["knobs"], "dataset fingerprint": record["dataset"]["fingerprint"]}
+    parts = {**record["hyperparameters"], **record["knobs"], "dataset fingerprint": record["dataset"].get("fingerprint")}
     parts["reward_transform"] = record["settings"].get("reward_transform", "none")  # Older runs have none.
     identity: dict[str, Any] = json.loads(json.dumps(whole | parts))
     return identity

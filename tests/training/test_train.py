@@ -240,3 +240,22 @@ def test_a_run_keeps_its_reward_transform(run: Any) -> None:
     run(steps=2)
     with pytest.raises(ValueError, match="reward_transform: none in the run, iql_antmaze now"):
         run(steps=4, reward_transform="iql_antmaze", resume=True)
+
+
+def test_training_from_nothing_needs_only_an_environment(run: Any, folder: RunFolder) -> None:
+    run(dataset=None, steps=0, online_steps=10, reward_transform="antmaze100")
+    assert folder.read_config()["dataset"] == {"address": None}
+    model = load_checkpoint(FQL, folder)
+    assert model.num_timesteps == 10
+    assert model._n_updates == 6  # From the fifth environment step on.
+    run(dataset=None, steps=0, online_steps=12, reward_transform="antmaze100", resume=True)
+    assert load_checkpoint(FQL, folder).num_timesteps == 12
+
+
+def test_training_from_nothing_says_what_is_missing(run: Any) -> None:
+    with pytest.raises(ValueError, match="there are no data for --steps 10. Pass --dataset, or train online"):
+        run(dataset=None)
+    with pytest.raises(ValueError, match=r"online training needs an environment\. Pass --env\."):
+        run(dataset=None, env=None, steps=0, online_steps=5)
+    with pytest.raises(ValueError, match="'normalize' takes its numbers from a dataset, and there is none"):
+        run(dataset=None, steps=0, online_steps=5, reward_transform="normalize")

@@ -260,22 +260,29 @@ def find_jumps(dataset: TransitionDataset, rows: Rows, budget: int) -> Rows:
     states = np.concatenate([vectors.now(seen), vectors.actions(seen)], axis=1)
     model = Ridge(states, np.clip((vectors.next(seen) - vectors.now(seen)) / scale, -5, 5))
 
-    def errors(where: Rows) -> Array:
+    def sizes_and_errors(where: Rows) -> tuple[Array, Array]:
         inputs = np.concatenate([vectors.now(where), vectors.actions(where)], axis=1)
         steps = (vectors.next(where) - vectors.now(where)) / scale
-        return np.sqrt(np.mean(np.minimum(np.abs(steps - model.predict(inputs)), 20) ** 2, axis=1))
+        return _rms(steps), _rms(np.minimum(np.abs(steps - model.predict(inputs)), 20))
 
-    usual = float(np.quantile(errors(unseen), 1 - max(0.001, 3 / len(unseen))))
+    sizes, errors = sizes_and_errors(unseen)
+    usual = max(JUMP * float(np.quantile(errors, 1 - max(0.001, 3 / len(unseen)))), LEAST_JUMP)
     starts = vectors.now(np.append(0, ends[:-1] + 1)[:MOST_ROWS])
     margin = 0.5 * (starts.max(axis=0) - starts.min(axis=0)) + 1e-6
     low, high = starts.min(axis=0) - margin, starts.max(axis=0) + margin
     jumps = []
     for start in _spread(len(dataset), budget):
         block = np.arange(start, min(start + STRETCH, len(dataset)))
-        arrived = vectors.next(block)
-        out = (errors(block) > max(JUMP * usual, LEAST_JUMP)) & ((arrived >= low) & (arrived <= high)).all(axis=1)
-        jumps.append(block[out & (np.asarray(dataset.terminals)[block] != 1)])
+        arrived, (size, error) = vectors.next(block), sizes_and_errors(block)
+        # A step that is blocked, by a wall for example, is short.
+        out = (error > usual) & (size > np.median(sizes)) & ((arrived >= low) & (arrived <= high)).all(axis=1)
+        jumps.append(block[out & (np.asarray(dataset.terminals[block]) != 1)])
     return np.concatenate(jumps)
+
+
+def _rms(values: Array) -> Array:
+    root: Array = np.sqrt(np.mean(values**2, axis=1))
+    return root
 
 
 def _spread(length: int, budget: int) -> list[int]:

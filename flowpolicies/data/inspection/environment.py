@@ -92,16 +92,27 @@ def check_resimulation(dataset: TransitionDataset, resimulate: Resimulate, rows:
     return [found(dataset, "resimulation", "fault", text, advice, rows=wrong), *rewards]
 
 
+def unexplained(dataset: TransitionDataset, resimulate: Resimulate, rows: Rows) -> Rows:
+    """Those of some rows from which the simulator leads elsewhere."""
+    vectors, result = Vectors(dataset), resimulate(rows, dataset.actions[rows])
+    error = np.abs(_flat(result.next_observations) - vectors.next(rows))
+    step = np.abs(vectors.next(rows) - vectors.now(rows))
+    return rows[np.sum(error**2, axis=1) > 0.1 * np.sum(step**2, axis=1)]
+
+
+def _flat(observations: Array) -> Array:
+    return np.asarray(observations, np.float64).reshape(len(observations), -1)
+
+
 _REBUILD = "Rebuild the rows so that actions[i] leads from observations[i] to next_observations[i]."
 
 
 def _disagreement(vectors: Vectors, rows: Rows, result: Resimulated) -> tuple[Array, float]:
     """`[n]`, which rows disagree; and the share of the squared step, in a typical row, that the simulator explains."""
     now, then = vectors.now(rows), vectors.next(rows)
-    simulated = np.asarray(result.next_observations, np.float64).reshape(len(rows), -1)
     spread = (then - now).std(axis=0)
     tolerance = TOLERANCE_OF_STEP * spread + TOLERANCE_OF_VALUE * now.std(axis=0) + 1e-6
-    error = np.abs(simulated - then)
+    error = np.abs(_flat(result.next_observations) - then)
     off = np.mean(error > tolerance, axis=1) > OFF_COMPONENTS
     scale = np.where(spread > 1e-8, spread, np.inf)
     squares = [np.sum((part / scale) ** 2, axis=1) for part in (error, then - now)]

@@ -22,6 +22,7 @@ from flowpolicies.data.inspection.environment import (
     check_environment,
     check_resimulation,
     rows_to_resimulate,
+    unexplained,
 )
 from flowpolicies.data.inspection.findings import Array, Finding, Track, is_image, parts
 from flowpolicies.data.inspection.flags import check_flags, check_rewards, judges_before_step
@@ -113,6 +114,8 @@ def _check_sample(
     if not _has(findings, "alignment"):
         rows = choose_rows(dataset, sample)
         jumps = find_jumps(dataset, rows, sample)
+        if resimulate is not None and len(jumps):
+            jumps = unexplained(dataset, resimulate, jumps[:RESIMULATED])
         rows = rows[~np.isin(rows, jumps[:, None] + np.arange(-1, 2))]  # A single one would tilt the regressions.
         more += check_action_timing(dataset, rows)
         if not _has(more, "alignment"):

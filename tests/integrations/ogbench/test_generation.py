@@ -136,14 +136,113 @@ def test_recipes_are_those_of_the_published_data(name: str, num_episodes: int, n
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["antmaze-medium-navigate-singletask-v0", "visual-cube-single-play-singletask-v0", "scene-explore-singletask-v0"],
+    ("name", "why"),
+    [
+        ("antmaze-medium-navigate-singletask-v0", "its robot walks by policies that OGBench's authors trained"),
+        ("humanoidmaze-large-stitch-v0", "its robot walks by policies that OGBench's authors trained"),
+        ("visual-cube-single-play-singletask-v0", "images are not generated here"),
+        ("scene-explore-singletask-v0", "OGBench has no script for it"),
+    ],
 )
-def test_other_datasets_cannot_be_generated(name: str, tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=rf"'{name}' cannot be generated: .* pointmaze-\* with navigate or stitch; cube-"
-    ):
+def test_other_datasets_cannot_be_generated(name: str, why: str, tmp_path: Path) -> None:
+    message = (
+        rf"'{name}' cannot be generated: {why}.* Can be: pointmaze-\* with navigate, stitch, explore; cube-single, "
+    )
+    with pytest.raises(ValueError, match=message):
         generate(name, data_dir=tmp_path)
+
+
+def test_large_sets_have_a_recipe() -> None:
+    assert _find_recipe("", parse_name("puzzle-4x4-play-100m-v0"))[1:] == (100_000, 1001)
+    assert _find_recipe("", parse_name("pointmaze-medium-explore-v0"))[1:] == (10_000, 501)
+
+
+def arrays_of(folder: Path) -> dict[str, dict[str, Any]]:
+    return {str(path.relative_to(folder)): read_npz(path) for path in sorted(folder.rglob("*.npz"))}
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments: dict[str, Any] = {"num_episodes": 5, "max_episode_steps": 11, "progress": False}
+    generate(POINTMAZE, data_dir=tmp_path / "at-once", **arguments)
+    collected: list[list[int]] = []
+
+    def collect(self: PointMazeCollector, seed: list[int]) -> list[dict[str, Any]]:
+        if len(collected) == 3:
+            raise KeyboardInterrupt
+        collected.append(seed)
+        return original(self, seed)
+
+    original = PointMazeCollector.__call__
+    monkeypatch.setattr(PointMazeCollector, "__call__", collect)
+    with pytest.raises(KeyboardInterrupt):
+        generate(POINTMAZE, data_dir=tmp_path / "twice", **arguments)
+    assert collected == [[0, 0, 0], [0, 0, 1], [0, 0, 2]]
+    with pytest.raises(FileExistsError, match=r"keeps the episodes of an interrupted run with seed=0\. Run it again"):
+        generate(POINTMAZE, data_dir=tmp_path / "twice", **arguments, seed=1)
+    collected[:] = [[9]]  # Three more may come: two of training, one of validation.
+    with pytest.raises(KeyboardInterrupt):
+        generate(POINTMAZE, data_dir=tmp_path / "twice", **{**arguments, "num_episodes": 6}, overwrite=True)
+    monkeypatch.setattr(PointMazeCollector, "__call__", original)
+    path = generate(POINTMAZE, data_dir=tmp_path / "twice", **arguments, overwrite=True)
+    assert_same_arrays(arrays_of(path.parent), arrays_of(tmp_path / "at-once"))
+    assert not (tmp_path / "twice" / ".pointmaze-medium-navigate-v0.parts").exists()
+
+
+def test_only_missing_episodes_are_collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments: dict[str, Any] = {"num_episodes": 5, "max_episode_steps": 11, "progress": False, "shard_size": 20}
+    generate(POINTMAZE, data_dir=tmp_path / "at-once", **arguments)
+    collected: list[list[int]] = []
+
+    def collect(self: PointMazeCollector, seed: list[int]) -> list[dict[str, Any]]:
+        collected.append(seed)
+        if len(collected) == 4:  # The first file, of two episodes, is whole; the second one is not.
+            raise KeyboardInterrupt
+        return original(self, seed)
+
+    original = PointMazeCollector.__call__
+    monkeypatch.setattr(PointMazeCollector, "__call__", collect)
+    with pytest.raises(KeyboardInterrupt):
+        generate(POINTMAZE, data_dir=tmp_path / "twice", **arguments)
+    path = generate(POINTMAZE, data_dir=tmp_path / "twice", **arguments)
+    assert collected == [[0, 0, n] for n in (0, 1, 2, 3)] + [[0, 0, 3], [0, 0, 4], [0, 1, 0]]
+    assert path == tmp_path / "twice" / "pointmaze-medium-navigate-v0"
+    assert_same_arrays(arrays_of(tmp_path / "twice"), arrays_of(tmp_path / "at-once"))
+
+
+def assert_same_arrays(first: dict[str, dict[str, Any]], second: dict[str, dict[str, Any]]) -> None:
+    assert list(first) == list(second)
+    for name, arrays in first.items():
+        assert_same_rows([arrays], [second[name]])
+
+
+def test_shards_hold_what_one_file_would(tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"num_episodes": 5, "max_episode_steps": 11, "progress": False}
+    whole = generate(POINTMAZE, data_dir=tmp_path / "whole", **arguments)
+    folder = generate(POINTMAZE, data_dir=tmp_path / "shards", **arguments, shard_size=29)
+    name = "pointmaze-medium-navigate-v0"
+    assert sorted(path.name for path in folder.iterdir()) == [f"{name}-{n:03d}.npz" for n in range(3)]
+    assert (tmp_path / "shards" / f"{name}-val.npz").is_file()
+    parts = [read_npz(path) for path in sorted(folder.iterdir())]
+    assert [len(part["actions"]) for part in parts] == [22, 22, 11]
+    for key, array in read_npz(whole).items():
+        np.testing.assert_array_equal(np.concatenate([part[key] for part in parts]), array)
+    assert generate(POINTMAZE, data_dir=tmp_path / "shards", **arguments) == folder  # It is done.
+    dataset = load(POINTMAZE, data_dir=tmp_path / "shards", cache_dir=tmp_path / "cache")
+    assert dataset.fingerprint == load(POINTMAZE, data_dir=tmp_path / "whole").fingerprint
+    assert load(POINTMAZE, data_dir=tmp_path / "shards", storage="ram").fingerprint == dataset.fingerprint
+    assert isinstance(dataset.observations, np.memmap)
+    assert dataset.provenance["files"] == 3
+    assert len(load(POINTMAZE, data_dir=tmp_path / "shards", split="val")) == 10
+
+
+def test_exploring_keeps_a_direction_for_ten_steps(tmp_path: Path) -> None:
+    path = generate(
+        "pointmaze-medium-explore-v0", data_dir=tmp_path, num_episodes=20, max_episode_steps=101, progress=False
+    )
+    actions = read_npz(path)["actions"].reshape(20, 101, 2)[:, :100].reshape(200, 10, 2)
+    means = np.linalg.norm(actions.mean(1), axis=-1)
+    shuffled = np.random.default_rng(0).permutation(actions.reshape(-1, 2)).reshape(200, 10, 2)
+    assert means.mean() > 1.5 * np.linalg.norm(shuffled.mean(1), axis=-1).mean()
 
 
 @pytest.mark.parametrize(

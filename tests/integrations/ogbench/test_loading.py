@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from file_server import Server, answer, refuse, running_server
 from gymnasium.spaces import Box
 
 from flowpolicies.data import read_npz, write_npz
-from flowpolicies_ogbench import loading, make_env, task_names
+from flowpolicies_ogbench import loading, make_env, task_names, versions
 from flowpolicies_ogbench.loading import load
 
 POINTMAZE = "pointmaze-medium-navigate-singletask-task1-v0"
@@ -130,6 +131,87 @@ def test_a_generated_file_elsewhere_is_pointed_at(
         load(POINTMAZE, data_dir=tmp_path, download=False)
 
 
+def test_generated_data_is_found_where_generate_puts_it(
+    pointmaze_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "GENERATED_DATA_DIR", pointmaze_data)
+    monkeypatch.setattr(loading, "PUBLISHED_DATA_DIR", tmp_path)
+    with pytest.warns(
+        UserWarning, match=rf"using the data that `flowpolicies data generate` made in '{pointmaze_data}'"
+    ):
+        found = load(POINTMAZE)
+    assert found.provenance["generated"]["seed"] == 7
+    for name in (FILE, FILE.replace(".npz", "-val.npz")):
+        shutil.copy(pointmaze_data / name, tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        published = load(POINTMAZE, download=False)
+    assert "generated" not in published.provenance
+    assert published.provenance["sha256"] == hashlib.sha256((pointmaze_data / FILE).read_bytes()).hexdigest()
+
+
+def test_a_large_set_that_is_not_there_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "GENERATED_DATA_DIR", tmp_path / "generated")
+    message = rf"needs the 100m set, many \.npz files .*'{tmp_path}/puzzle-4x4-play-100m-v0' has none\. .* wget .*-P '"
+    with pytest.raises(FileNotFoundError, match=message):
+        load("puzzle-4x4-play-100m-singletask-task4-v0", data_dir=tmp_path)
+
+
+def test_shards_are_relabelled_one_by_one_and_laid_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the authors' large sets come: a folder of files, with validation files among them."""
+    name, folder = "puzzle-3x3-play-100m-singletask-task1-v0", tmp_path / "puzzle-3x3-play-100m-v0"
+    rng = np.random.default_rng(0)
+    for number, suffix in ((0, ""), (1, ""), (0, "-val")):
+        arrays = {
+            "observations": rng.normal(size=(6, 55)).astype(np.float32),
+            "actions": np.ones((6, 5), np.float32),
+            "terminals": np.array([0, 0, 1, 0, 0, 1], bool),
+            "qpos": np.zeros((6, 23)),
+            "button_states": rng.integers(0, 2, (6, 9)),
+        }
+        write_npz(folder / f"puzzle-3x3-play-v0-{number:03d}{suffix}.npz", arrays)
+    cache = tmp_path / "cache"
+    dataset = load(name, data_dir=tmp_path, cache_dir=cache)
+    parts = [
+        load(name.replace("-100m", ""), data_dir=tmp_path / str(n)) for n in range(2) if place(folder, tmp_path, n)
+    ]
+    for key in ("observations", "next_observations", "rewards", "masks", "terminals", "actions"):
+        np.testing.assert_array_equal(getattr(dataset, key), np.concatenate([getattr(part, key) for part in parts]))
+    assert dataset.actions.max() < 1
+    assert len(np.unique(dataset.rewards)) > 1
+    assert load(name, data_dir=folder, cache_dir=cache, split="val").provenance["file"].endswith("-000-val.npz")
+
+    def fail(*_: Any) -> None:
+        raise AssertionError("read again")
+
+    monkeypatch.setattr(loading.Reader, "__call__", fail)
+    assert load(name, data_dir=folder, cache_dir=cache).fingerprint == dataset.fingerprint
+    os.utime(folder / "puzzle-3x3-play-v0-001.npz", ns=(0, 0))
+    with pytest.raises(AssertionError, match="read again"):
+        load(name, data_dir=folder, cache_dir=cache)
+
+
+def place(folder: Path, target: Path, number: int) -> Path:
+    (target / str(number)).mkdir()
+    shard = folder / f"puzzle-3x3-play-v0-{number:03d}.npz"
+    return Path(shutil.copy(shard, target / str(number) / "puzzle-3x3-play-v0.npz"))
+
+
+@pytest.mark.parametrize(("found", "old"), [("1.1.0", True), ("1.2.0", False), ("1.10.2", False), ("2.0.0rc1", False)])
+def test_an_old_ogbench_is_warned_of(
+    pointmaze_data: Path, monkeypatch: pytest.MonkeyPatch, found: str, old: bool
+) -> None:
+    monkeypatch.setattr(versions, "version", lambda _: found)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        provenance = load(POINTMAZE, data_dir=pointmaze_data).provenance
+    assert provenance["ogbench"] == found
+    assert provenance["environment_reward_timing"] == f"state {'after' if old else 'before'} the step"
+    messages = [str(warning.message) for warning in caught if "OGBench" in str(warning.message)]
+    assert bool(messages) == old
+    assert all(f"OGBench {found}: single-task environments give reward" in message for message in messages)
+
+
 def test_a_failing_download_is_explained(server: Server, tmp_path: Path) -> None:
     server.script = [refuse(404)]
     message = (
@@ -213,5 +295,7 @@ def test_generated_files_are_not_compared_with_published_ones(
 def test_unknown_splits_and_names(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"unknown split 'test' of 'pointmaze-.*' \(known: train, val\)\."):
         load(POINTMAZE, data_dir=tmp_path, split="test")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="'pointmaze-medium-v0' is not the name of an OGBench dataset: it names no data"):
+    with pytest.raises(
+        ValueError, match="'pointmaze-medium-v0' is not the name of an OGBench dataset: it names no data"
+    ):
         load("pointmaze-medium-v0", data_dir=tmp_path)

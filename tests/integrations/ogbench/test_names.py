@@ -32,10 +32,19 @@ def test_every_scene_has_five_tasks(task: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("pointmaze-medum-navigate-v0", r"no environment 'pointmaze-medum-v0' .* mean 'pointmaze-medium-navigate-v0'\?"),
-        ("cube", r"it names no dataset type \(known: .*those look like 'cube-single-play-singletask-task1-v0', or for goals"),
+        (
+            "pointmaze-medum-navigate-v0",
+            r"no environment 'pointmaze-medum-v0' .* mean 'pointmaze-medium-navigate-v0'\?",
+        ),
+        (
+            "cube",
+            r"it names no dataset type \(known: .*those look like 'cube-single-play-singletask-task1-v0', or for goals",
+        ),
         ("cube-single-singletask-task1-v0", r"it names no dataset type \(known: navigate, stitch"),
-        ("cube-single-play-oracle-v0", r"'cube-single-play-oracle-v0' is not the name of an OGBench dataset; those look"),
+        (
+            "cube-single-play-oracle-v0",
+            r"'cube-single-play-oracle-v0' is not the name of an OGBench dataset; those look",
+        ),
         (
             "cube-singel-play-singletask-task1-v0",
             r"no environment 'cube-singel-singletask-task1-v0' .* Did you mean 'cube-single-play-singletask-",
