@@ -177,6 +177,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         )
         self.compile_backend = compile_backend
         self.offline_steps = 0
+        self._set_aside: int | None = None
         self._chunk_state: tuple[np.ndarray, ...] | None = None
         if _init_setup_model:
             self._choose_spaces(dataset := self._load(dataset))
@@ -430,6 +431,16 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         self.logger.record("train/learning_rate", self.lr_schedule(self._current_progress_remaining))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
+    @property
+    def is_offline(self) -> bool:
+        """Whether `learn_offline` is running, which lends `num_timesteps` to its gradient steps."""
+        return self._set_aside is not None
+
+    @property
+    def environment_steps(self) -> int:
+        """Environment steps so far, also while `learn_offline` is running."""
+        return self.num_timesteps if self._set_aside is None else self._set_aside
+
     # ------------------------------------------------------------------ evaluation and persistence
 
     def evaluate(
@@ -462,7 +473,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         return self.policy.predict(observation, state, episode_start, deterministic)
 
     def _excluded_save_params(self) -> list[str]:
-        mine = ["_learner", "_state", "_means", "optimizer", "generators"]
+        mine = ["_learner", "_state", "_means", "_set_aside", "optimizer", "generators"]
         return [*super()._excluded_save_params(), *mine]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:

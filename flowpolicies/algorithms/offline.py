@@ -75,10 +75,10 @@ class OfflineLoop:
     def run(self, callback: MaybeCallback, tb_log_name: str, progress_bar: bool) -> None:
         """Runs to the end, or until a callback returns False. Counters are right whenever it is left."""
         model = self.model
-        online_steps, first = model.num_timesteps, model.offline_steps
+        first = model.offline_steps
         total_timesteps = first + self.gradient_steps
         self._prepare(total_timesteps, tb_log_name)
-        model.num_timesteps = first
+        model._set_aside, model.num_timesteps = model.num_timesteps, first
         hooks = model._init_callback(callback, progress_bar)
         hooks.on_training_start(locals(), globals())
         try:
@@ -95,7 +95,7 @@ class OfflineLoop:
         finally:
             if model.offline_steps % self.log_interval != 0 and model.offline_steps > first:
                 self._dump(first)
-            model.num_timesteps = online_steps
+            model.num_timesteps, model._set_aside = model.environment_steps, None
             hooks.on_training_end()
 
     def _prepare(self, total: int, tb_log_name: str) -> None:

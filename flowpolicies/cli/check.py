@@ -94,4 +94,5 @@ def refusal(error: ValueError) -> Finding:
 
 def track(blocks: Sequence[slice], title: str) -> Iterable[slice]:
     """Shows a progress bar, in a terminal."""
-    return tqdm(blocks, title, leave=False, disable=None, file=sys.stderr, delay=0.5)
+    bar: Iterable[slice] = tqdm(blocks, title, leave=False, disable=None, file=sys.stderr, delay=0.5)
+    return bar

@@ -55,7 +55,7 @@ class HindsightGoals:
         """
         kind, far = torch.rand(2, len(rows), generator=generator, dtype=torch.float64)
         anywhere = torch.randint(int(ends[-1]) + 1, (len(rows),), generator=generator)
-        last = ends[torch.searchsorted(ends, rows)]
+        last = ends[torch.searchsorted(ends, rows.contiguous())]
         if self.geometric:
             rate = discount if self.discount is None else self.discount
             steps = torch.ones_like(rows) if rate == 0 else (torch.log1p(-far) / math.log(rate)).long() + 1
@@ -81,7 +81,7 @@ class Hindsight:
     """
 
     def __init__(self, mix: HindsightGoals, space: Space[Any], ends: np.ndarray, discount: float) -> None:
-        self.mix, self.ends, self.discount = mix, torch.from_numpy(np.asarray(ends, np.int64)), discount
+        self.mix, self.ends, self.discount = mix, torch.tensor(np.asarray(ends, np.int64)), discount
         if not isinstance(space, Dict) or not {DESIRED, STATE} <= set(space.spaces):
             raise ValueError(
                 f"hindsight goals need observations with '{DESIRED}' and '{STATE}' (and perhaps '{ACHIEVED}'); "

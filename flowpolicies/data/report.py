@@ -8,8 +8,10 @@ import textwrap
 from collections.abc import Sequence
 
 import matplotlib
+import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from flowpolicies.data.inspection import Finding, Histogram, Inspection
 
@@ -54,7 +56,11 @@ def to_html(inspection: Inspection) -> str:
         f"<tr><th>{html.escape(key)}</th><td>{html.escape(fact)}</td></tr>" for key, fact in inspection.facts.items()
     )
     findings = "\n".join(_to_html(finding) for finding in inspection.findings)
-    drawing = f"<h2>Histograms</h2>\n{draw(inspection.histograms)}" if inspection.histograms else ""
+    drawing = (
+        f"<h2>Histograms</h2>\n<p>Counts are on a logarithmic scale.</p>\n{draw(inspection.histograms)}"
+        if inspection.histograms
+        else ""
+    )
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}: data check</title>\n'
         f'<meta name="viewport" content="width=device-width">\n<style>{STYLE}</style>\n</head>\n<body>\n'
@@ -74,16 +80,17 @@ def draw(histograms: Sequence[Histogram]) -> str:
     rows = -(-len(histograms) // COLUMNS)
     figure = Figure(figsize=(2.6 * COLUMNS, 1.9 * rows), layout="constrained")
     FigureCanvasSVG(figure)
-    axes = figure.subplots(rows, COLUMNS, squeeze=False).flat
+    axes = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
     for ax, histogram in zip(axes, histograms, strict=False):
         ax.stairs(histogram.counts, histogram.edges, fill=True, color="#4c78a8")
         ax.set_yscale("symlog", linthresh=1)
         ax.set_ylim(bottom=0)
         ax.set_title(histogram.title, fontsize=9)
-        ax.tick_params(labelsize=7)
-        ax.locator_params(axis="x", nbins=5)
+        ax.tick_params(labelsize=8)
+        ax.xaxis.set_major_locator(MaxNLocator(4, integer=bool(np.all(histogram.edges % 1 == 0.5))))
+        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:.6g}"))
         ax.spines[["top", "right"]].set_visible(False)
-    for ax in list(axes):
+    for ax in axes[len(histograms) :]:
         ax.set_visible(False)
     with io.StringIO() as file, matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "flowpolicies"}):
         figure.savefig(file, format="svg", metadata={"Date": None})

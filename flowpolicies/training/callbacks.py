@@ -24,8 +24,8 @@ from flowpolicies.training.runs import STEP_COLUMNS, RunFolder
 
 
 def phase_of(callback: BaseCallback) -> Phase:
-    """Whether a callback is called from `learn_offline`, which keeps the environment steps in a local variable."""
-    return "offline" if "online_steps" in callback.locals else "online"
+    """Which of the two is running."""
+    return "offline" if model_of(callback).is_offline else "online"
 
 
 def model_of(callback: BaseCallback) -> OfflineAlgorithm:
@@ -85,10 +85,9 @@ class AtomicCheckpoint(BaseCallback):
     def _save(self) -> None:
         """With `num_timesteps` as it is outside of `learn_offline`, which lends it to the gradient steps."""
         model, steps = model_of(self), self.model.num_timesteps
-        is_online = phase_of(self) == "online"
-        model.num_timesteps = steps if is_online else self.locals["online_steps"]
+        model.num_timesteps = model.environment_steps
         try:
-            self.folder.save_checkpoint(model, self.keep, replay_buffer=is_online and self.replay_buffer)
+            self.folder.save_checkpoint(model, self.keep, replay_buffer=not model.is_offline and self.replay_buffer)
         finally:
             model.num_timesteps = steps
 

@@ -47,8 +47,8 @@ def open_resimulator(
     states = _read_states(_find_file(name, dataset, data_dir), len(dataset))
     env = make_env(name, seed=0)
     env.reset(seed=0)  # Sets the task and compiles the model.
-    simulator: Any = env.env.unwrapped
-    low, high = env.action_space.low, env.action_space.high  # type: ignore[attr-defined]
+    simulator: Any = env.get_wrapper_attr("env").unwrapped  # OGBench's own.
+    low, high = dataset.action_space.low, dataset.action_space.high
     is_first = np.zeros(len(dataset), bool)
     is_first[np.append(0, dataset.episode_ends[:-1] + 1)] = True
     is_sparse = bool(dataset.provenance.get("sparse"))

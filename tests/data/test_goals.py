@@ -28,7 +28,7 @@ def dataset(*, achieved: bool = False) -> TransitionDataset:
     rows = np.arange(8, dtype=np.float32)
     states = np.stack([rows, 10 * rows], -1)
     observations = {"observation": states, "desired_goal": np.zeros_like(states)}
-    following = {"observation": states + [1, 10], "desired_goal": np.zeros_like(states)}
+    following = {"observation": states + np.array([1, 10]), "desired_goal": np.zeros_like(states)}
     if achieved:
         for part, shift in ((observations, 0), (following, 100)):
             part |= {"achieved_goal": 100 * rows[:, None] + shift, "desired_goal": np.zeros((8, 1))}

@@ -31,7 +31,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, error: type[BaseExc
     """Lets a callback raise."""
 
     def on_step(self: ProgressCallback) -> bool:
-        if self.num_timesteps == step and (phase == "online") == ("online_steps" not in self.locals):
+        if self.num_timesteps == step and (phase == "online") != self.model.is_offline:
             raise error("now")
         return True
 

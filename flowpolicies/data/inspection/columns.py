@@ -107,7 +107,9 @@ def check_observations(dataset: TransitionDataset, columns: dict[str, Column]) -
 
 def check_actions(dataset: TransitionDataset, column: Column, track: Track) -> list[Finding]:
     """Actions lie inside their bounds, use them, do not stick to them, and move in every component."""
-    low, high = (bound.reshape(-1).astype(np.float64) for bound in (dataset.action_space.low, dataset.action_space.high))
+    low, high = (
+        bound.reshape(-1).astype(np.float64) for bound in (dataset.action_space.low, dataset.action_space.high)
+    )
     middle, half = (low + high) / 2, np.maximum((high - low) / 2, 1e-12)
     slack = BOUND_TOLERANCE * np.maximum(1.0, np.maximum(np.abs(low), np.abs(high)))
     outside, at_bound = [], np.zeros(len(low))

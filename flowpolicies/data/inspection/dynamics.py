@@ -13,7 +13,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from flowpolicies.data.dataset import TransitionDataset
-from flowpolicies.data.inspection.findings import Array, Finding, Rows, Vectors, found
+from flowpolicies.data.inspection.findings import Array, Finding, Rows, Vectors, draw, found
 
 MOST_ROWS = 20_000
 LEAST_ROWS = 300
@@ -67,7 +67,8 @@ class Ridge:
     def predict(self, inputs: Array, linear: Array | None = None) -> Array:
         """Outputs inside the range that was seen."""
         features = (self._features(inputs, linear) - self._centre) / self._spread
-        return np.clip(features @ self._solution + self._output_mean, self._low, self._high)
+        outputs: Array = np.clip(features @ self._solution + self._output_mean, self._low, self._high)
+        return outputs
 
     def _features(self, inputs: Array, linear: Array | None) -> Array:
         plain = np.clip((inputs - self._mean) / self._scale, -5, 5)
@@ -92,14 +93,16 @@ def _scale(values: Array) -> Array:
 
 def _standard(values: Array) -> Array:
     """Mean 0, deviation 1, and no outliers."""
-    return np.clip((values - values.mean(axis=0)) / _scale(values), -5, 5)
+    standard: Array = np.clip((values - values.mean(axis=0)) / _scale(values), -5, 5)
+    return standard
 
 
 def choose_rows(dataset: TransitionDataset, count: int) -> Rows:
     """Rows that have a row before and one after them in their trajectory, in random order."""
-    ends = np.asarray(dataset.terminals) == 1
-    rows = np.flatnonzero(~ends[1:-1] & ~ends[:-2]) + 1
-    return np.random.default_rng(0).permutation(rows)[: min(count, MOST_ROWS)]
+    rows = draw(1, len(dataset) - 1, 2 * min(count, MOST_ROWS))
+    is_inner = (np.asarray(dataset.terminals[rows]) != 1) & (np.asarray(dataset.terminals[rows - 1]) != 1)
+    chosen: Rows = rows[is_inner][: min(count, MOST_ROWS)]
+    return chosen
 
 
 def check_action_timing(dataset: TransitionDataset, rows: Rows) -> list[Finding]:
@@ -160,9 +163,8 @@ def _inverse(vectors: Vectors, rows: Rows, lag: int) -> float:
 def _drift(dataset: TransitionDataset, vectors: Vectors) -> Finding | None:
     """Whether the step of row i stands as many rows later as there are trajectories before it."""
     ends, last = dataset.episode_ends, len(dataset) - 1
-    rows = np.flatnonzero(np.arange(last) > ends[0])
-    rows = rows[rows + np.searchsorted(ends, rows) + 1 <= last]
-    rows = np.random.default_rng(0).permutation(rows)[:MOST_ROWS]
+    rows = draw(int(ends[0]) + 1, last, 2 * MOST_ROWS)
+    rows = rows[rows + np.searchsorted(ends, rows) + 1 <= last][:MOST_ROWS]
     if len(rows) < LEAST_ROWS:
         return None
     later = rows + np.searchsorted(ends, rows)
@@ -212,9 +214,7 @@ def check_reward_timing(dataset: TransitionDataset, rows: Rows) -> list[Finding]
     return _reward_shift_at_ends(dataset, vectors, rows, rewards)
 
 
-def _reward_shift_at_ends(
-    dataset: TransitionDataset, vectors: Vectors, rows: Rows, rewards: Array
-) -> list[Finding]:
+def _reward_shift_at_ends(dataset: TransitionDataset, vectors: Vectors, rows: Rows, rewards: Array) -> list[Finding]:
     """Rewards change little within a step, but a lot from one trajectory to the next: so only ends may tell."""
     at_end = {-1: dataset.episode_ends[:-1] + 1, 1: dataset.episode_ends[:-1]}
     for lag, edge in at_end.items():
@@ -243,7 +243,7 @@ def _reward_shift(dataset: TransitionDataset, lag: int, evidence: str) -> Findin
         dataset,
         "rewards",
         "fault",
-        f"rewards are one step off: each is that of the step in the row {'before' if lag < 0 else 'after'} it ({evidence})",
+        f"rewards are one step off: each belongs to the row {'before' if lag < 0 else 'after'} it ({evidence})",
         "Rebuild the rows from the episodes so that rewards[i] is what actions[i] earned.",
         rows=np.array([0]),
         count=len(dataset),
@@ -307,8 +307,12 @@ def check_jumps(dataset: TransitionDataset, jumps: Rows) -> list[Finding]:
             dataset,
             "trajectories",
             "fault" if certain else "warning",
-            f"{len(jumps):,} steps inside trajectories jump to where trajectories start"
-            + (f", each after {others[0]:,} steps, the length of all others: trajectories are joined" if certain else ""),
+            f"jumps inside trajectories, to where trajectories start: {len(jumps):,}"
+            + (
+                f", each after {others[0]:,} steps, the length of all others: trajectories are joined"
+                if certain
+                else ""
+            ),
             "If a trajectory ends there, set terminals to 1 and drop that row or give it its true next observation; "
             "teleports look the same.",
             rows=jumps,

@@ -12,7 +12,7 @@ from gymnasium.spaces import Box
 
 from flowpolicies.data.dataset import TransitionDataset
 from flowpolicies.data.inspection.columns import Column
-from flowpolicies.data.inspection.findings import Array, Finding, Rows, Vectors, found, is_image, parts
+from flowpolicies.data.inspection.findings import Array, Finding, Rows, Vectors, draw, found, is_image, parts
 from flowpolicies.data.layout import space_fits
 
 GROUP = "flowpolicies.resimulators"
@@ -97,7 +97,8 @@ def unexplained(dataset: TransitionDataset, resimulate: Resimulate, rows: Rows) 
     vectors, result = Vectors(dataset), resimulate(rows, dataset.actions[rows])
     error = np.abs(_flat(result.next_observations) - vectors.next(rows))
     step = np.abs(vectors.next(rows) - vectors.now(rows))
-    return rows[np.sum(error**2, axis=1) > 0.1 * np.sum(step**2, axis=1)]
+    left: Rows = rows[np.sum(error**2, axis=1) > 0.1 * np.sum(step**2, axis=1)]
+    return left
 
 
 def _flat(observations: Array) -> Array:
@@ -124,7 +125,8 @@ def _check_resimulated_rewards(
 ) -> list[Finding]:
     def wrong(where: Rows, judged: Resimulated, stored: Rows) -> Array:
         rewards, masks = np.asarray(dataset.rewards)[stored], np.asarray(dataset.masks)[stored]
-        return where[(np.abs(rewards - judged.rewards) > 1e-4) | (masks != judged.masks)]
+        left: Rows = where[(np.abs(rewards - judged.rewards) > 1e-4) | (masks != judged.masks)]
+        return left
 
     own = wrong(rows, result, rows)
     if not len(own):
@@ -144,9 +146,9 @@ def rows_to_resimulate(dataset: TransitionDataset, count: int) -> Rows:
     """Random rows, a third of them where the reward changes, for elsewhere its timing does not show."""
     generator, rewards = np.random.default_rng(0), np.asarray(dataset.rewards)
     changes = np.flatnonzero(rewards[1:] != rewards[:-1])
-    near = np.unique(np.concatenate([changes, changes + 1]))
-    chosen = generator.permutation(near)[: count // 3]
-    return np.union1d(chosen, generator.permutation(len(dataset))[: count - len(chosen)])
+    chosen = generator.choice(changes, min(len(changes), count // 6), replace=False)
+    chosen = np.union1d(chosen, chosen + 1)
+    return np.union1d(chosen, draw(0, len(dataset), count - len(chosen)))
 
 
 def check_environment(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, final
+from typing import Any, Literal, final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,9 @@ Track = Callable[[Sequence[slice], str], Iterable[slice]]
 BLOCK_BYTES = 1 << 24
 
 
-class Finding(NamedTuple):
+@final
+@dataclass(frozen=True)
+class Finding:
     """One thing that a check found."""
 
     check: str
@@ -84,9 +86,12 @@ def is_image(array: Array) -> bool:
     return array.dtype == np.uint8 and array.ndim > 2
 
 
-def inner_rows(dataset: TransitionDataset) -> Rows:
-    """Rows after which the trajectory goes on."""
-    return np.flatnonzero(np.asarray(dataset.terminals)[:-1] != 1)
+def draw(start: int, stop: int, count: int) -> Rows:
+    """About `count` different rows from `start` to `stop - 1`, in random order; all of them if there are few."""
+    generator = np.random.default_rng(0)
+    if stop - start <= 4 * count:
+        return start + generator.permutation(max(stop - start, 0))[:count]
+    return generator.permutation(np.unique(generator.integers(start, stop, count)))
 
 
 @final

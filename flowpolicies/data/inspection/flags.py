@@ -77,7 +77,8 @@ def _inverted_masks(dataset: TransitionDataset, masked: Array, ends: Array) -> F
         "flags",
         "fault" if only_at_ends else "warning",
         f"masks are 0 in {masked.mean():.1%} of the transitions, so that hardly any target bootstraps",
-        "A mask is 1 - termination. " + ("They look inverted." if only_at_ends else "Check that they are not inverted."),
+        "A mask is 1 - termination. "
+        + ("They look inverted." if only_at_ends else "Check that they are not inverted."),
         rows=np.flatnonzero(masked),
     )
 
@@ -91,7 +92,9 @@ def _inside(dataset: TransitionDataset, masked: Array, ends: Array) -> list[Find
     rows = np.flatnonzero(masked & ~ends)
     if not masked.any():
         text = "no transition terminates (masks are 1 everywhere)"
-        return [found(dataset, "flags", "info", text, "Right for endless tasks, and if no trajectory reaches its goal.")]
+        return [
+            found(dataset, "flags", "info", text, "Right for endless tasks, and if no trajectory reaches its goal.")
+        ]
     if not len(rows):
         return []
     text = f"masks are 0 in {len(rows):,} transitions after which the trajectory goes on"
@@ -113,7 +116,9 @@ def _time_limits(dataset: TransitionDataset, masked: Array) -> list[Finding]:
     last = lengths == lengths.max()
     if last.sum() < LEAST_EPISODES or not terminated[last].all() or last.mean() < 0.5:
         return []
-    text = f"all {last.sum():,} trajectories of the greatest length, {lengths.max():,} steps, terminate in their last one"
+    text = (
+        f"all {last.sum():,} trajectories of the greatest length, {lengths.max():,} steps, terminate in their last one"
+    )
     advice = (
         "That looks like a time limit that was recorded as a termination. Keep terminals at 1 there and set masks to "
         "1, or values will take the clock for death."

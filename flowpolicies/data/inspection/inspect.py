@@ -24,7 +24,7 @@ from flowpolicies.data.inspection.environment import (
     rows_to_resimulate,
     unexplained,
 )
-from flowpolicies.data.inspection.findings import Array, Finding, Track, is_image, parts
+from flowpolicies.data.inspection.findings import Array, Finding, Track, draw, is_image, parts
 from flowpolicies.data.inspection.flags import check_flags, check_rewards, judges_before_step
 from flowpolicies.data.inspection.order import check_duplicates, check_order
 
@@ -138,15 +138,15 @@ def facts(dataset: TransitionDataset) -> dict[str, str]:
         "transitions": f"{len(dataset):,}",
         "trajectories": f"{dataset.num_episodes:,}, of {_spread(lengths)} steps",
         "size": f"{sum(array.nbytes for array in arrays.values()) / 1e6:,.1f} MB",
-        **{key: f"{array.shape[1:]} {array.dtype}" for key, array in arrays.items() if key.startswith("observations")},
-        "actions": f"{dataset.actions.shape[1:]}, bounds {_bounds(dataset)}",
+        **{key: _shape(array) for key, array in arrays.items() if key.startswith("observations")},
+        "actions": f"{_shape(dataset.actions)}, bounds {_bounds(dataset)}",
         "rewards": _spread(np.asarray(dataset.rewards)),
         "returns": _spread(returns),
-        "masks of 0": f"{masked.sum():,} transitions ({masked.mean():.3%})",
-        "ends": f"{terminated.sum():,} trajectories terminate, {(~terminated).sum():,} are cut",
+        "masks of 0": f"{masked.sum():,} of {len(dataset):,} transitions ({masked.mean():.3%})",
+        "terminated": f"{terminated.sum():,} of {dataset.num_episodes:,} trajectories; the others were cut",
     }
     if judges_before_step(dataset):
-        table["success"] = f"{done.sum():,} trajectories ({done.mean():.1%}) reach the goal"
+        table["success"] = f"{done.sum():,} of {dataset.num_episodes:,} trajectories ({done.mean():.1%})"
     return table
 
 
@@ -159,7 +159,7 @@ def episode_returns(dataset: TransitionDataset) -> Array:
 
 def histograms(dataset: TransitionDataset, sample: int) -> tuple[Histogram, ...]:
     """Of trajectories and rewards all, of actions and observations `sample` rows."""
-    rows = np.sort(np.random.default_rng(0).permutation(len(dataset))[:sample])
+    rows = np.sort(draw(0, len(dataset), sample))
     masked, ends = np.asarray(dataset.masks) == 0, dataset.episode_ends
     values = {
         "Length of a trajectory (steps)": np.diff(ends, prepend=-1),
@@ -194,6 +194,10 @@ def _spread(values: Array) -> str:
     if values.min() == values.max():
         return f"{values.min():.6g}"
     return f"{values.min():.6g} to {values.max():.6g} (mean {values.mean(dtype=np.float64):.6g})"
+
+
+def _shape(array: Array) -> str:
+    return f"{' x '.join(str(size) for size in array.shape[1:]) or '1'} {array.dtype}"
 
 
 def _bounds(dataset: TransitionDataset) -> str:

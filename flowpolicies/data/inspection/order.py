@@ -1,4 +1,4 @@
-"""Checks of the order of rows: whether s' is the next row's s, where trajectories end, and whether one is there twice."""
+"""Checks of the order of rows: whether s' is the next row's s, where trajectories end, whether one is there twice."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from flowpolicies.data.inspection.findings import (
     Rows,
     Track,
     blocks,
+    draw,
     found,
-    inner_rows,
     parts,
 )
 from flowpolicies.data.rows import release_pages
@@ -25,19 +25,19 @@ FEW = 0.2
 """Share of rows up to which s' that is not the next s means missing ends of trajectories, and beyond it another order
 of the rows."""
 OFFSETS = (0, 2, 3, -1, 4, 8, 16, 32)
-"""Where else the next observation may stand, in rows from its own; 1 is right, powers of two are interleaved streams."""
+"""Where else the next observation may stand, in rows from its own; 1 is right, more may be interleaved streams."""
 
 
 def check_order(dataset: TransitionDataset, track: Track) -> list[Finding]:
     """Inside a trajectory next_observations[i] is observations[i + 1]."""
-    inner, wrong = inner_rows(dataset), breaks(dataset, track)
+    wrong, inner = breaks(dataset, track), len(dataset) - dataset.num_episodes
     if not len(wrong):
         return []
-    offset = _true_offset(dataset, inner)
+    offset = _true_offset(dataset)
     if offset is not None:
         return [found(dataset, "alignment", "fault", *offset, rows=wrong)]
-    text = f"next_observations differ from the observations of the next row in {len(wrong):,} of {len(inner):,} rows"
-    if len(wrong) > FEW * len(inner):
+    text = f"next_observations differ from the observations of the next row in {len(wrong):,} of {inner:,} rows"
+    if len(wrong) > FEW * inner:
         if _is_rounding(dataset, wrong):
             advice = "Check that both were normalised alike and stored with the same precision."
             return [found(dataset, "alignment", "warning", f"{text}, by little", advice, rows=wrong)]
@@ -50,7 +50,7 @@ def check_order(dataset: TransitionDataset, track: Track) -> list[Finding]:
         "Set terminals to 1 there (and masks to 0 if it was no time limit); chunks and n-step returns would run "
         "across, from one trajectory into another."
     )
-    message = f"trajectories are joined: {text}, so one ends there, but terminals are 0"
+    message = f"trajectories are joined: {text}, so that one ends there, but terminals are 0"
     return [found(dataset, "trajectories", "fault", message, advice, rows=wrong)]
 
 
@@ -80,13 +80,13 @@ def _differ(left: Array, right: Array) -> Array:
     return np.asarray(different.reshape(len(left), -1).any(axis=1))
 
 
-def _true_offset(dataset: TransitionDataset, inner: Rows) -> tuple[str, str] | None:
+def _true_offset(dataset: TransitionDataset) -> tuple[str, str] | None:
     """Message and advice, if the next observation stands a fixed number of rows away, or one that grows."""
-    rows = np.random.default_rng(0).choice(inner, min(len(inner), 2000), replace=False)
-    episodes = np.searchsorted(dataset.episode_ends, rows)
+    rows = draw(0, len(dataset) - 1, 4000)
+    rows = rows[np.asarray(dataset.terminals[rows]) != 1]
     matches = {offset: _match(dataset, rows, offset) for offset in OFFSETS}
     best = max(matches, key=lambda offset: matches[offset])
-    early = rows[(episodes >= 1) & (episodes <= 20)]
+    early = draw(int(dataset.episode_ends[0]) + 1, int(dataset.episode_ends[:21][-1]), 4000)
     drifts = {sign: _match(dataset, early, 1 + sign * np.searchsorted(dataset.episode_ends, early)) for sign in (1, -1)}
     drift = max(drifts, key=lambda sign: drifts[sign])
     if drifts[drift] > max(0.5, 1.5 * matches[best]):
@@ -127,7 +127,9 @@ def _is_rounding(dataset: TransitionDataset, wrong: Rows) -> bool:
     rows = wrong[:2000]
     after = dict(parts(dataset.next_observations, ""))
     for name, now in parts(dataset.observations, ""):
-        then, here, following = (np.asarray(array, np.float64) for array in (after[name][rows], now[rows], now[rows + 1]))
+        then, here, following = (
+            np.asarray(array, np.float64) for array in (after[name][rows], now[rows], now[rows + 1])
+        )
         if np.median(np.abs(then - following)) > 0.1 * np.median(np.abs(following - here)):
             return False
     return True
@@ -154,6 +156,6 @@ def check_duplicates(dataset: TransitionDataset, track: Track) -> list[Finding]:
         return []
     rows = starts[[episode for _, episode in twice]]
     shown = ", ".join(f"{second} of {first}" for first, second in twice[:5])
-    message = f"{len(twice):,} trajectories are copies of others, bit for bit: {shown}{', ...' if len(twice) > 5 else ''}"
+    message = f"copies of other trajectories, bit for bit: {len(twice):,} ({shown}{', ...' if len(twice) > 5 else ''})"
     advice = "Drop the copies: they weigh double, and a validation split would contain training data."
     return [found(dataset, "duplicates", "fault", message, advice, rows=rows)]
