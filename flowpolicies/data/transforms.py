@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -81,7 +82,18 @@ class RewardTransform:
         if self.name == "none":
             return dataset
         provenance = {**dataset.provenance, "reward_transform": dataclasses.asdict(self)}
-        return dataclasses.replace(dataset, rewards=self(dataset.rewards), provenance=provenance)
+        rewards = self(dataset.rewards)
+        if not isinstance(dataset.actions, np.memmap):
+            return dataclasses.replace(dataset, rewards=rewards, provenance=provenance)
+        # What lies in files was checked when it was written, and is too much to be read and hashed again.
+        return TransitionDataset.trusted(
+            {**dataset.arrays(), "rewards": rewards},
+            observation_space=dataset.observation_space,
+            action_space=dataset.action_space,
+            provenance=provenance,
+            fingerprint=hashlib.sha256(dataset.fingerprint.encode() + rewards.tobytes()).hexdigest(),
+            episode_ends=dataset.episode_ends,
+        )
 
 
 _AFFINE: dict[str, tuple[float, float]] = {

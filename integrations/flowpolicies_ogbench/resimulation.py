@@ -1,6 +1,7 @@
 """Puts OGBench's simulators into the states that a data file stores, and lets them go on from there."""
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +13,8 @@ import numpy.typing as npt
 from flowpolicies.data import TransitionDataset
 from flowpolicies.data.inspection import Resimulated
 from flowpolicies_ogbench.environment import make_env, sparse_rewards
-from flowpolicies_ogbench.loading import GENERATED_DATA_DIR, PUBLISHED_DATA_DIR
-from flowpolicies_ogbench.names import parse_name
+from flowpolicies_ogbench.finding import GENERATED_DATA_DIR, PUBLISHED_DATA_DIR, files_in, find_folder
+from flowpolicies_ogbench.names import parse_name, task_names
 from flowpolicies_ogbench.randomness import global_draws_from
 
 Array = npt.NDArray[Any]
@@ -40,11 +41,12 @@ def open_resimulator(
         **options: other options of `load`; they change nothing here.
 
     Raises:
-        ValueError: if the file is not there any more or stores no states, or observations are images.
+        ValueError: if the file stores no states, or there are several; if there are goals, or observations are images.
     """
+    path = _find_file(name, dataset, data_dir)
     if dataset.observation_space.dtype == np.uint8:
         raise ValueError(f"the observations of '{name}' are images, which differ from one renderer to the next")
-    states = _read_states(_find_file(name, dataset, data_dir), len(dataset))
+    states = _read_states(path, len(dataset))
     env = make_env(name, seed=0)
     env.reset(seed=0)  # Sets the task and compiles the model.
     simulator: Any = env.get_wrapper_attr("env").unwrapped  # OGBench's own.
@@ -67,12 +69,17 @@ def open_resimulator(
 
 
 def _find_file(name: str, dataset: TransitionDataset, data_dir: str | os.PathLike[str] | None) -> Path:
-    file = str(dataset.provenance.get("file", f"{parse_name(name).dataset}.npz"))
-    folders = [PUBLISHED_DATA_DIR, GENERATED_DATA_DIR] if data_dir is None else [Path(data_dir)]
-    for folder in folders:
-        if (path := folder.expanduser() / file).is_file():
-            return path
-    raise ValueError(f"no file '{file}' in {', '.join(str(folder) for folder in folders)}")
+    task, split = parse_name(name), str(dataset.provenance.get("split", "train"))
+    if task.mode != "singletask":
+        raise ValueError(f"'{name}' has goals; check '{task_names(name)[0]}', which reads the same files")
+    if data_dir is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Loading has said already that the data is generated.
+            data_dir = find_folder(name, task, PUBLISHED_DATA_DIR, GENERATED_DATA_DIR, split)
+    files = files_in(task, Path(data_dir), split)
+    if len(files) != 1:
+        raise ValueError(f"'{name}' is {len(files)} files in '{data_dir}', and only one can be re-simulated")
+    return files[0]
 
 
 def _read_states(path: Path, length: int) -> _States:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tiny import pendulum_data
 
-from flowpolicies.data import RewardTransform, TransitionDataset
+from flowpolicies.data import RewardTransform, TransitionDataset, open_memmap, write_memmap
 
 
 def dataset(rewards: list[float], ends: list[int]) -> TransitionDataset:
@@ -79,3 +81,14 @@ def test_division_by_zero_is_refused(name: Any, rewards: list[float], fault: str
 def test_an_unknown_name() -> None:
     with pytest.raises(ValueError, match=r"unknown reward transform 'iql' \(known: none, sparse"):
         RewardTransform.fit("iql", dataset([1.0], [0]))  # type: ignore[arg-type]
+
+
+def test_a_memory_mapped_dataset_is_not_read_again(tmp_path: Path) -> None:
+    raw = pendulum_data(100)
+    opened = open_memmap(write_memmap(tmp_path / "data", raw))
+    transform = RewardTransform.fit("antmaze100", opened)
+    found = transform.apply(opened)
+    np.testing.assert_allclose(found.rewards, 100 * raw.rewards, rtol=1e-6)
+    assert isinstance(found.observations, np.memmap)
+    assert found.provenance["reward_transform"]["name"] == "antmaze100"
+    assert found.fingerprint == transform.apply(opened).fingerprint != opened.fingerprint

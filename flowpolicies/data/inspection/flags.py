@@ -88,6 +88,11 @@ def judges_before_step(dataset: TransitionDataset) -> bool:
     return "before the step" in str(dataset.provenance.get("reward_timing", ""))
 
 
+def _has_goals(dataset: TransitionDataset) -> bool:
+    """Whether the source says that the last state of each trajectory is its goal, so that all terminate."""
+    return "goals" in dataset.provenance
+
+
 def _inside(dataset: TransitionDataset, masked: Array, ends: Array) -> list[Finding]:
     rows = np.flatnonzero(masked & ~ends)
     if not masked.any():
@@ -111,7 +116,7 @@ def _inside(dataset: TransitionDataset, masked: Array, ends: Array) -> list[Find
 def _time_limits(dataset: TransitionDataset, masked: Array) -> list[Finding]:
     lengths = np.diff(dataset.episode_ends, prepend=-1)
     terminated = masked[dataset.episode_ends]
-    if len(lengths) < LEAST_EPISODES or lengths.max() < 2 or judges_before_step(dataset):
+    if len(lengths) < LEAST_EPISODES or lengths.max() < 2 or judges_before_step(dataset) or _has_goals(dataset):
         return []
     last = lengths == lengths.max()
     if last.sum() < LEAST_EPISODES or not terminated[last].all() or last.mean() < 0.5:
