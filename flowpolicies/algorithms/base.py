@@ -35,6 +35,7 @@ from flowpolicies.core import Batch, Learner, LossTerm, Network, Step
 from flowpolicies.data import TransitionDataset, load_dataset
 from flowpolicies.data.buffer import TransitionBuffer, WindowScheme
 from flowpolicies.data.layout import check_action_space, check_space_fits
+from flowpolicies.data.pixels import stacked_space
 from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
 from flowpolicies.samplers import Sampler
 
@@ -205,9 +206,13 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
                 f"{type(self).__name__} needs an environment or a dataset to know its spaces. Pass env=, or "
                 'dataset= (for example dataset="ogbench:cube-single-play-singletask-task1-v0").'
             )
-        self.observation_space = dataset.observation_space
+        self.observation_space = stacked_space(dataset.observation_space, self._frame_stack())
         self.action_space = check_action_space(dataset.action_space, type(self).__name__)
         self.n_envs = 1
+
+    def _frame_stack(self) -> int:
+        """Frames per observation, of a dataset that holds one per row."""
+        return int((self.replay_buffer_kwargs or {}).get("frame_stack", 1))
 
     def _setup_model(self) -> None:
         if self.env is None:
@@ -292,8 +297,9 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         """
         loaded = self._load(dataset)
         assert loaded is not None
-        for part in ("observation_space", "action_space"):
-            check_space_fits(part, getattr(self, part), getattr(loaded, part))
+        theirs = stacked_space(loaded.observation_space, self._frame_stack())
+        check_space_fits("observation_space", self.observation_space, theirs)
+        check_space_fits("action_space", self.action_space, loaded.action_space)
         check_horizon(loaded, self.cfg.horizon)
         self._transitions().attach(loaded)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, final
 
+import gymnasium
 import tyro
 from tqdm import tqdm
 
@@ -66,7 +67,7 @@ class Check(Command):
             return Inspection(self.address, {}, (refusal(error),), ())
         with ExitStack() as stack:
             env = self.env or (self.address if self.address.partition(":")[0] in list_sources("environments") else None)
-            made = None if env is None else stack.enter_context(closing(make_env(env)))
+            made = None if env is None else stack.enter_context(closing(_make_env(env)))
             resimulate, notes = self._open_resimulator(dataset, options)
             inspection = inspect_dataset(dataset, env=made, resimulate=resimulate, sample=self.sample, track=track)
         return inspection._replace(findings=inspection.findings + notes)
@@ -78,6 +79,13 @@ class Check(Command):
             return open_resimulator(self.address, dataset, **options), ()
         except ValueError as error:
             return None, (Finding("resimulation", "info", f"not re-simulated: {error}"),)
+
+
+def _make_env(address: str) -> gymnasium.Env[Any, Any]:
+    try:
+        return make_env(address)
+    except gymnasium.error.Error as error:
+        raise ValueError(f"cannot make the environment '{address}': {error}") from error
 
 
 def is_about_data(error: ValueError) -> bool:

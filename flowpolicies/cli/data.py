@@ -71,7 +71,7 @@ class Show(Command):
 
     def run(self, words: Sequence[str]) -> None:
         """Prints the summary."""
-        options = {} if self.data_dir is None else {"data_dir": self.data_dir}
+        options: dict[str, Any] = {} if self.data_dir is None else {"data_dir": self.data_dir}
         print(load_dataset(self.address, **options).summary())
 
 
@@ -138,6 +138,6 @@ class Convert(Command):
 
     def run(self, words: Sequence[str]) -> None:
         """Reads, writes, and prints where."""
-        options = {} if self.data_dir is None else {"data_dir": self.data_dir}
+        options: dict[str, Any] = {} if self.data_dir is None else {"data_dir": self.data_dir}
         write = open_writer(self.out, overwrite=self.overwrite)  # Before a reading that may take minutes.
         print(f"Wrote '{write(load_dataset(self.address, **options))}'.")

@@ -12,6 +12,8 @@ import numpy as np
 import tyro
 
 from flowpolicies.cli.command import Command
+from flowpolicies.data import make_env
+from flowpolicies.data.pixels import frames_between
 from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
 from flowpolicies.training import RunFolder, load_policy, make_vec_env, write_json
 
@@ -63,7 +65,11 @@ class Evaluate(Command):
         return (own,)
 
     def _evaluate(self, policy: FlowPolicy, address: str) -> Evaluation:
-        with closing(make_vec_env(address, self.n_envs)) as env:
+        frames = 1
+        if len(policy.observation_space.shape or ()) == 3:  # Perhaps several images.
+            with closing(make_env(address)) as single:
+                frames = frames_between(single.observation_space, policy.observation_space)
+        with closing(make_vec_env(address, self.n_envs, frame_stack=frames)) as env:
             return evaluate(policy, env, self.episodes, deterministic=self.deterministic, seed=self.seed)
 
     def _to_json(self, found: Mapping[str, Evaluation]) -> dict[str, Any]:

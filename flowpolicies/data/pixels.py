@@ -112,6 +112,14 @@ def stacked_space(space: Space[Any], frames: int) -> Space[Any]:
     return Box(np.repeat(space.low[None], frames, 0).reshape(-1, *space.shape[1:]), 255, dtype=np.uint8)
 
 
+def frames_between(single: Space[Any], stacked: Space[Any]) -> int:
+    """How many images of the first space make an observation of the second; 1 if these are no images."""
+    if not isinstance(single, Box) or not isinstance(stacked, Box) or len(stacked.shape) != 3:
+        return 1
+    whole = single.shape[1:] == stacked.shape[1:] and stacked.shape[0] % single.shape[0] == 0
+    return stacked.shape[0] // single.shape[0] if whole else 1
+
+
 def random_crops(images: Tensor, offsets: Tensor) -> Tensor:
     """Every image moved by its offset; what comes in from outside are the pixels of the edge.
 

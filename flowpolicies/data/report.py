@@ -39,13 +39,13 @@ def verdict(inspection: Inspection) -> str:
 
 def to_text(inspection: Inspection) -> str:
     """For a terminal."""
-    lines = [inspection.name]
-    lines += [f"  {title:<22} {fact}" for title, fact in inspection.facts.items()]
+    width = max(map(len, inspection.facts), default=0)
+    lines = [inspection.name, *(f"  {title:<{width}}  {fact}" for title, fact in inspection.facts.items())]
     for finding in inspection.findings:
         head = f"{finding.severity.upper()} [{finding.check}] {sentence(finding.message)}"
-        lines += ["", *textwrap.wrap(head, WIDTH, subsequent_indent="  ")]
+        lines += ["", *_wrap(head, "")]
         for text in (_place(finding), finding.advice):
-            lines += textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="  ")
+            lines += _wrap(text, "  ")
     return "\n".join([*lines, "", verdict(inspection)])
 
 
@@ -70,6 +70,14 @@ def to_html(inspection: Inspection) -> str:
     )
 
 
+def _wrap(text: str, indent: str) -> list[str]:
+    """Lines that leave names and paths whole."""
+    wrapper = textwrap.TextWrapper(
+        WIDTH, initial_indent=indent, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    return wrapper.wrap(text)
+
+
 def sentence(text: str) -> str:
     """With a full stop."""
     return text if text.endswith((".", "!", "?")) else f"{text}."
@@ -87,7 +95,8 @@ def draw(histograms: Sequence[Histogram]) -> str:
         ax.set_ylim(bottom=0)
         ax.set_title(histogram.title, fontsize=9)
         ax.tick_params(labelsize=8)
-        ax.xaxis.set_major_locator(MaxNLocator(4, integer=bool(np.all(histogram.edges % 1 == 0.5))))
+        is_whole = bool(np.all(histogram.edges % 1 == 0.5))
+        ax.xaxis.set_major_locator(MaxNLocator(4, integer=is_whole, min_n_ticks=1 if is_whole else 2))
         ax.xaxis.set_major_formatter(StrMethodFormatter("{x:.6g}"))
         ax.spines[["top", "right"]].set_visible(False)
     for ax in axes[len(histograms) :]:

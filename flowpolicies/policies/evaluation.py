@@ -32,7 +32,7 @@ class Interval(NamedTuple):
 @final
 @dataclass(frozen=True)
 class Evaluation:
-    """The episodes of one evaluation, in the order in which they ended."""
+    """The episodes of one evaluation, in the order of their starts: with equal seeds, entry i began alike."""
 
     returns: np.ndarray
     """Sums of rewards `[n]`."""
@@ -106,17 +106,21 @@ def evaluate(
     `deterministic=True` instead. Episodes are divided over the environments beforehand, so that short episodes are
     not preferred.
 
+    With a seed, every policy gets the same list of starts and goals: each episode is seeded on its own, so that it
+    does not matter what happened in those before. A VecEnv must have its environments in `SeededEpisodes` for that
+    (`flowpolicies.training.make_vec_env` has), or such as OGBench's here, which are that way by themselves.
+
     Args:
         policy: a policy or an algorithm.
         env: one environment, or a VecEnv.
-        seed: seeds the environments' next reset, and the policy's generator if it has one; None: leave both.
+        seed: of the episodes, and of the policy's generator if it has one; None: leave both.
 
     Raises:
         ValueError: for fewer than one episode, or an environment with other actions.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
-    vec_env = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
+    vec_env = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: SeededEpisodes(env)])
     _check_actions(policy, vec_env)
     n = vec_env.num_envs
     if seed is not None:
@@ -125,8 +129,8 @@ def evaluate(
         if hasattr(owner, "generator") and hasattr(owner, "seed"):
             owner.seed(seed)
     quota = np.array([(episodes + i) // n for i in range(n)])
-    returns, lengths = np.zeros(n), np.zeros(n, int)
-    finished: list[tuple[float, int, float | None]] = []
+    returns, lengths, numbers = np.zeros(n), np.zeros(n, int), np.arange(n)
+    finished: dict[int, tuple[float, int, float | None]] = {}
     observations, state, starts = vec_env.reset(), None, np.ones(n, bool)
     while (quota > 0).any():
         actions, state = policy.predict(observations, state, starts, deterministic)
@@ -135,9 +139,9 @@ def evaluate(
         for i in np.flatnonzero(starts):
             if quota[i] > 0:
                 quota[i] -= 1
-                finished.append(_episode(returns[i], lengths[i], infos[i]))
-            returns[i], lengths[i] = 0.0, 0
-    columns = list(zip(*finished, strict=True))
+                finished[int(numbers[i])] = _episode(returns[i], lengths[i], infos[i])
+            returns[i], lengths[i], numbers[i] = 0.0, 0, numbers[i] + n
+    columns = list(zip(*(finished[number] for number in sorted(finished)), strict=True))
     known = all(success is not None for success in columns[2])
     return Evaluation(
         returns=np.array(columns[0]),
@@ -145,6 +149,27 @@ def evaluate(
         successes=np.array(columns[2], float) if known else None,
         deterministic=deterministic,
     )
+
+
+@final
+class SeededEpisodes(gym.Wrapper[Any, Any, Any, Any]):
+    """An environment whose episodes are seeded one by one, as soon as it was seeded once.
+
+    Episode k after `reset(seed=...)` is a function of the seed and of k alone. Without this it depends on how much
+    randomness the episodes before it used up, and so on the policy.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self._seeds: np.random.Generator | None = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Starts an episode."""
+        if seed is not None:
+            self._seeds = np.random.default_rng(seed)
+        elif self._seeds is not None:
+            seed = int(self._seeds.integers(2**31))
+        return self.env.reset(seed=seed, options=options)
 
 
 def _check_actions(policy: Predicts, env: VecEnv) -> None:

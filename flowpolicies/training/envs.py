@@ -14,21 +14,25 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from flowpolicies.data import RewardTransform, make_env
+from flowpolicies.data.pixels import FrameStack
+from flowpolicies.policies.evaluation import SeededEpisodes
 
 
-def make_vec_env(address: str, n_envs: int = 1, seed: int | None = None) -> VecEnv:
+def make_vec_env(address: str, n_envs: int = 1, seed: int | None = None, *, frame_stack: int = 1) -> VecEnv:
     """`n_envs` environments, monitored; one runs in this process, more run in a process each.
 
     Args:
         address: as for `flowpolicies.data.make_env`.
-        seed: of the first environment; the others count on from it.
+        seed: of the first environment; the others count on from it. Each episode is seeded on its own.
+        frame_stack: number of images that make an observation.
 
     Raises:
         ValueError: for fewer than one environment, or an unknown address.
     """
     if n_envs < 1:
         raise ValueError(f"the number of environments must be at least 1, got {n_envs}")
-    makers: list[Callable[[], gym.Env[Any, Any]]] = [partial(_make, address, own_process=n_envs > 1)] * n_envs
+    make = partial(_make, address, frame_stack, own_process=n_envs > 1)
+    makers: list[Callable[[], gym.Env[Any, Any]]] = [make] * n_envs
     if n_envs > 1:
         make_env(address).close()  # An address that is wrong is better refused here than in a process.
         _share_imports()
@@ -43,10 +47,11 @@ def _share_imports() -> None:
         multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
 
 
-def _make(address: str, *, own_process: bool) -> gym.Env[Any, Any]:
+def _make(address: str, frame_stack: int, *, own_process: bool) -> gym.Env[Any, Any]:
     if own_process:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its processes.
-    return Monitor(make_env(address))
+    env = SeededEpisodes(make_env(address))
+    return Monitor(env if frame_stack == 1 else FrameStack(env, frame_stack))
 
 
 @final

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import final
 
 from flowpolicies.data import RewardTransformName
+from flowpolicies.data.cache import Storage
 
 
 @final
@@ -45,6 +46,12 @@ class TrainSettings:
     --env, --steps 0 and --online-steps."""
     data_dir: Path | None = None
     """Folder of the data files, such as `flowpolicies data generate` wrote; None: where the source keeps its own."""
+    storage: Storage | None = None
+    """ram, or memmap for data laid out as files once and shared by all runs; None: as the source thinks best."""
+    frame_stack: int = 1
+    """Images that make an observation; the data holds one per row."""
+    p_aug: float = 0.0
+    """Share of batches whose images are moved by up to 3 pixels."""
     env: str | None = None
     """Environment to evaluate and train online in, an address or a Gymnasium id; None: the dataset's, if it has one."""
     reward_transform: RewardTransformName = "none"

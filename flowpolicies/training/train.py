@@ -7,6 +7,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, final
 
 from stable_baselines3.common.callbacks import BaseCallback
@@ -70,6 +71,7 @@ def train(
                 model.set_dataset(dataset)
         else:
             options = {"compile_backend": settings.compile_backend, **dataclasses.asdict(knobs)}
+            options["replay_buffer_kwargs"] = {"frame_stack": settings.frame_stack, "p_aug": settings.p_aug}
             model = algorithm.from_config(
                 hyperparameters, env, dataset=dataset, seed=settings.seed, device=settings.device, **options
             )
@@ -89,7 +91,7 @@ def _load_data(settings: TrainSettings) -> tuple[TransitionDataset | None, Rewar
             )
         return None, RewardTransform.fit(settings.reward_transform, None)
     options: dict[str, Any] = {} if settings.data_dir is None else {"data_dir": settings.data_dir}
-    dataset = load_dataset(settings.dataset, **options)
+    dataset = load_dataset(settings.dataset, storage=settings.storage, **options)
     transform = RewardTransform.fit(settings.reward_transform, dataset)
     return transform.apply(dataset), transform
 
@@ -161,11 +163,12 @@ def _make_envs(
         if settings.eval_episodes > 0:
             say(f"No evaluation: '{settings.dataset}' does not name an environment; pass --env to have it.")
         return None, None
-    train_env = make_vec_env(address, settings.n_envs, settings.seed) if settings.online_steps > 0 else None
+    make = partial(make_vec_env, address, seed=settings.seed, frame_stack=settings.frame_stack)
+    train_env = make(settings.n_envs) if settings.online_steps > 0 else None
     if train_env is not None:
         stack.callback(train_env.close)
         train_env = train_env if transform.name == "none" else TransformedRewards(train_env, transform)
-    eval_env = make_vec_env(address, settings.eval_envs, settings.seed) if settings.eval_episodes > 0 else None
+    eval_env = make(settings.eval_envs) if settings.eval_episodes > 0 else None
     if eval_env is not None:
         stack.callback(eval_env.close)
     return train_env, eval_env
@@ -204,8 +207,13 @@ def _check_agreement(folder: RunFolder, before: dict[str, Any], record: dict[str
 def _identity(record: dict[str, Any]) -> dict[str, Any]:
     """What a run that is continued must have in common with its beginning, as JSON gives it back."""
     whole = {key: record.get(key) for key in ("algorithm", "env", "seed")}
-    parts = {**record["hyperparameters"], **record["knobs"], "dataset fingerprint": record["dataset"].get("fingerprint")}
-    parts["reward_transform"] = record["settings"].get("reward_transform", "none")  # Older runs have none.
+    parts = {
+        **record["hyperparameters"],
+        **record["knobs"],
+        "dataset fingerprint": record["dataset"].get("fingerprint"),
+    }
+    for name, before in (("reward_transform", "none"), ("frame_stack", 1), ("p_aug", 0.0)):
+        parts[name] = record["settings"].get(name, before)  # Older runs have none.
     identity: dict[str, Any] = json.loads(json.dumps(whole | parts))
     return identity
 

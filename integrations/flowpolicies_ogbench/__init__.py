@@ -1,7 +1,8 @@
-"""OGBench for flowpolicies: its single-task datasets, its environments, and local generation of the data."""
+"""OGBench for flowpolicies: its datasets, its environments, evaluation over tasks, and local generation of the data."""
 
 from flowpolicies_ogbench.environment import OGBenchEnv as OGBenchEnv
 from flowpolicies_ogbench.environment import make_env as make_env
+from flowpolicies_ogbench.evaluation import evaluate_tasks as evaluate_tasks
 from flowpolicies_ogbench.generation import generate as generate
 from flowpolicies_ogbench.loading import GENERATED_DATA_DIR as GENERATED_DATA_DIR
 from flowpolicies_ogbench.loading import PUBLISHED_DATA_DIR as PUBLISHED_DATA_DIR

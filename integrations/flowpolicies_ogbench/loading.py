@@ -69,6 +69,11 @@ def load(
     if split not in ("train", "val"):
         raise ValueError(f"unknown split '{split}' of '{name}' (known: train, val).")
     task = parse_name(name)
+    if task.scene.startswith("powderworld-"):
+        raise ValueError(
+            f"'{name}' has discrete actions, and flow policies act in continuous spaces: its environment can be made, "
+            "its data cannot be trained on."
+        )
     if sparse and task.mode != "singletask":
         raise ValueError(f"'{name}' has goals, and rewards of -1 and 0 already; sparse=True is for single tasks.")
     if data_dir is None:

@@ -7,8 +7,7 @@ from typing import Any, final
 import gymnasium
 import numpy as np
 import numpy.typing as npt
-import ogbench
-from gymnasium.spaces import Box, Dict
+from gymnasium.spaces import Dict
 from ogbench.relabel_utils import add_oracle_reps, relabel_dataset
 
 from flowpolicies.data import TransitionDataset
@@ -21,6 +20,8 @@ Array = npt.NDArray[Any]
 ACTION_LIMIT = 1 - 1e-5
 """Actions are clipped to this on loading, as in the papers: policies that squash could never reach the bounds."""
 
+_STATES = ("qpos", "button_states")
+
 
 @final
 class Reader:
@@ -31,19 +32,11 @@ class Reader:
         task: its parts.
         sparse: see `load`.
         provenance: of what is read.
-
-    Raises:
-        ValueError: if its actions are not continuous.
     """
 
     def __init__(self, name: str, task: TaskName, *, sparse: bool, provenance: dict[str, Any]) -> None:
         self.name, self.task, self.sparse, self.provenance = name, task, sparse, provenance
         self.env: gymnasium.Env[Any, Any] = make_env(name, seed=0)
-        if not isinstance(self.env.action_space, Box):
-            raise ValueError(
-                f"'{name}' chooses among {self.env.action_space}, and flow policies act in continuous spaces. Its "
-                "environment can be made, its data cannot be trained on."
-            )
 
     def __call__(self, path: Path) -> TransitionDataset:
         """The transitions of a file.
@@ -68,16 +61,22 @@ class Reader:
         )
 
     def _read(self, path: Path) -> dict[str, Any]:
-        """OGBench's own reading and relabelling, by the goal of the environment, which it resets."""
-        inner: Any = self.env
+        """The columns of a file, relabelled by OGBench's own code and the goal of the environment, which it resets.
+
+        Columns are read one after the other: with OGBench's reading, which is the same otherwise, all columns of the
+        file would be in memory together with what is made of them.
+        """
         try:
-            arrays: dict[str, Any] = ogbench.load_dataset(str(path), ob_dtype=self._observation_dtype(), add_info=True)
-            with global_draws_from(np.random.RandomState(0)):
-                if self.task.mode == "singletask":
-                    relabel_dataset(self.task.environment, inner.env, arrays)
-                elif self.task.mode == "oraclerep":
-                    arrays |= self._achieved_goals(path)
-        except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            with np.load(path, allow_pickle=False) as file:
+                ends = file["terminals"].astype(bool)  # The last state of a trajectory, from which nothing was done.
+                rows = np.flatnonzero(~ends)
+                arrays = self._judge({key: file[key] for key in _STATES if key in file}, rows)
+                states = file["observations"].astype(self._observation_dtype(), copy=False)
+                arrays["next_observations"], arrays["observations"] = states[rows + 1], states[rows]
+                del states
+                arrays["actions"] = file["actions"][rows].astype(np.float32, copy=False)
+                arrays["terminals"] = np.append(ends[1:], True)[rows]
+        except (KeyError, IndexError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"cannot read '{path}' as OGBench data: {error}. "
                 "If another program made the file, remove it and load again."
@@ -87,14 +86,17 @@ class Reader:
                 arrays[key] = channels_first(arrays[key])
         return arrays
 
-    def _achieved_goals(self, path: Path) -> dict[str, Any]:
-        """OGBench's short description of the states before and after each step."""
+    def _judge(self, states: dict[str, Any], rows: Array) -> dict[str, Any]:
+        """Rewards and masks of the task; or what the states before and after each step are as goals."""
         inner: Any = self.env
-        states: dict[str, Any] = ogbench.load_dataset(
-            str(path), ob_dtype=self._observation_dtype(), compact_dataset=True, add_info=True
-        )
+        if self.task.mode == "singletask":
+            judged: dict[str, Any] = {key: state[rows] for key, state in states.items()}
+            with global_draws_from(np.random.RandomState(0)):
+                relabel_dataset(self.task.environment, inner.env, judged)
+            return {key: judged[key] for key in ("rewards", "masks")}
+        if self.task.mode == "goals":
+            return {}
         add_oracle_reps(self.task.environment, inner.env, states)
-        rows = np.flatnonzero(states["valids"])  # The others are the last states of trajectories.
         described = states["oracle_reps"]
         return {"achieved/observations": described[rows], "achieved/next_observations": described[rows + 1]}
 

@@ -33,6 +33,21 @@ def test_generated_data_brings_its_environment(call: Any, tiny_run: tuple[str, .
     assert (row.phase, row.step, row.success) == ("offline", 2, 0)
 
 
+@pytest.mark.filterwarnings("ignore:.*using the data that .flowpolicies data generate. made")
+def test_a_fresh_machine_generates_and_checks(call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ogbench")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    answer = call("data", "generate", "cube-double-play-v0", "--episodes", 2, "--max-episode-steps", 41)
+    assert answer.code == 0, answer.err
+    assert "flowpolicies data check ogbench:cube-double-play-v0\n" in answer.out
+    for name in ("cube-double-play-singletask-v0", "cube-double-play-v0"):
+        answer = call("data", "check", f"ogbench:{name}")
+        assert answer.code == 0, answer.out + answer.err
+    other = ("--out", tmp_path / "other", "--episodes", 1, "--max-episode-steps", 5)
+    assert call("data", "generate", "pointmaze-medium-stitch-v0", *other).code == 0
+    assert (tmp_path / "other" / "pointmaze-medium-stitch-v0.npz").is_file()
+
+
 def test_a_source_that_cannot_generate_is_explained(call: Any) -> None:
     answer = call("data", "generate", "npz:a")
     assert answer.code == 2

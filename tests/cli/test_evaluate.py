@@ -31,7 +31,7 @@ def test_numbers_with_intervals_and_json(call: Any, policy: Path, tmp_path: Path
 def test_several_environments_are_pooled(call: Any, policy: Path) -> None:
     answer = call("evaluate", policy, "--env", "Pendulum-v1", "ogbench:nothing", "--episodes", 1)
     assert answer.code == 2
-    assert "'nothing' is not an OGBench single-task name" in answer.err
+    assert "'nothing' is not the name of an OGBench dataset" in answer.err
     first = Evaluation(np.ones(2), np.ones(2), np.array([1.0, 0.0]), deterministic=False)
     second = Evaluation(np.zeros(1), np.ones(1), np.array([0.0]), deterministic=False)
     assert pool([first, second]).success_rate().mean == 1 / 3

@@ -77,10 +77,17 @@ def test_auto_says_what_it_chose(call: Any, own: tuple[str, ...]) -> None:
     assert "--preset auto chooses by --dataset or --env" in answer.err
 
 
-def test_pixels_say_what_is_missing(call: Any, own: tuple[str, ...]) -> None:
-    answer = call("train", "fql", "--preset", "ogbench-pixels/visual-scene-play", *own)
+def test_what_a_preset_cannot_say_is_told(call: Any, own: tuple[str, ...]) -> None:
+    answer = call("train", "qgpo", "--preset", "d4rl/walker2d-medium-v2", *own, "--reward-transform", "none")
     assert answer.code == 0, answer.err
-    assert "warning: the published runs also have p_aug = 0.5, which flowpolicies does not have yet." in answer.out
+    assert "warning: the published runs also have ema = 0.9999, which flowpolicies does not have yet." in answer.out
+
+
+def test_pixel_presets_need_images(call: Any, own: tuple[str, ...]) -> None:
+    answer = call("train", "fql", "--preset", "ogbench-pixels/visual-scene-play", *own)
+    assert answer.code == 2
+    assert "warning:" not in answer.out
+    assert "frame_stack=3 is for observations that are one image" in answer.err
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,8 @@ COMMON: dict[tuple[str, str], dict[str, Any]] = {
         "gamma": 0.99,
         "ensemble": 2,
         "encoder": "impala_small",
+        "frame_stack": 3,
+        "p_aug": 0.5,
     },
     ("ogbench-pixels", "fql"): {"q_agg": "mean"},
     # 4.8, the heading; 2.5: updates from the first online step.

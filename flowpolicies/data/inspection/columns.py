@@ -9,8 +9,7 @@ from gymnasium.spaces import Box, Dict, Space
 
 from flowpolicies.data.checks import BOUND_TOLERANCE
 from flowpolicies.data.dataset import TransitionDataset
-from flowpolicies.data.inspection.findings import Array, Finding, Rows, Track, blocks, found, is_image, parts
-from flowpolicies.data.rows import release_pages
+from flowpolicies.data.inspection.findings import Array, Finding, Rows, Track, blocks, found, is_image, parts, read
 
 AT_BOUND = 0.999
 """Of the way from the middle to a bound; OGBench's loader clips to 1 - 1e-5, which is at the bound."""
@@ -34,7 +33,7 @@ def scan(name: str, array: Array, track: Track) -> Column:
     """The range of every component, and where values are broken."""
     low, high, broken = None, None, []
     for block in track(blocks([array]), name):
-        values = np.asarray(array[block]).reshape(block.stop - block.start, -1)
+        values = read(array, block).reshape(block.stop - block.start, -1)
         fine = np.isfinite(values)
         if not fine.all():
             broken.append(np.flatnonzero(~fine.all(axis=1)) + block.start)
@@ -44,7 +43,6 @@ def scan(name: str, array: Array, track: Track) -> Column:
             lows, highs = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
             low = lows if low is None else np.fmin(low, lows)
             high = highs if high is None else np.fmax(high, highs)
-    release_pages([array])
     width = int(np.prod(array.shape[1:]))
     nothing = np.full(width, np.nan)
     rows = np.concatenate(broken) if broken else np.zeros(0, np.intp)
@@ -114,11 +112,10 @@ def check_actions(dataset: TransitionDataset, column: Column, track: Track) -> l
     slack = BOUND_TOLERANCE * np.maximum(1.0, np.maximum(np.abs(low), np.abs(high)))
     outside, at_bound = [], np.zeros(len(low))
     for block in track(blocks([dataset.actions]), "actions: bounds"):
-        actions = np.asarray(dataset.actions[block], np.float64).reshape(block.stop - block.start, -1)
+        actions = read(dataset.actions, block).astype(np.float64).reshape(block.stop - block.start, -1)
         wrong = ((actions < low - slack) | (actions > high + slack)).any(axis=1)
         outside.append(np.flatnonzero(wrong) + block.start)
         at_bound += (np.abs(actions - middle) >= AT_BOUND * half).sum(axis=0)
-    release_pages([dataset.actions])
     rows, share = np.concatenate(outside), at_bound / len(dataset)
     if len(rows):
         message = (

@@ -13,7 +13,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from flowpolicies.data.dataset import TransitionDataset
-from flowpolicies.data.inspection.findings import Array, Finding, Rows, Vectors, draw, found
+from flowpolicies.data.inspection.findings import Array, Finding, Rows, Severity, Vectors, draw, found
 
 MOST_ROWS = 20_000
 LEAST_ROWS = 300
@@ -111,35 +111,39 @@ def check_action_timing(dataset: TransitionDataset, rows: Rows) -> list[Finding]
     if len(rows) < LEAST_ROWS or not vectors.width:
         why = "only images" if not vectors.width else f"fewer than {LEAST_ROWS} rows with neighbours"
         return [found(dataset, "alignment", "info", f"whether actions belong to their rows cannot be judged: {why}")]
-    drift = _drift(dataset, vectors)
-    if drift is not None:
-        return [drift]
     states, steps = _standard(vectors.now(rows)), _standard(vectors.next(rows) - vectors.now(rows))
     actions = {lag: _standard(vectors.actions(rows + lag)) for lag in (-1, 0, 1)}
     forward = _own_shares(states, steps, actions)
     backward = {lag: _inverse(vectors, rows, lag) for lag in (-1, 0, 1)}
     lag = max((-1, 1), key=lambda lag: forward[lag])
+    is_shift = forward[lag] > max(LEAST_GAIN, CLEARER * forward[0]) and backward[lag] > backward[0]
+    drift = _drift(dataset, vectors)
+    if drift is not None and not (is_shift and backward[lag] > drift.backward):
+        return [_drift_finding(dataset, drift.backward)]
+    if is_shift:
+        return [_shift_finding(dataset, lag, forward, backward)]
     if max(forward.values()) < LEAST_GAIN:
         text = "whether actions belong to their rows cannot be judged: they tell no more of a step than the state does"
         return [found(dataset, "alignment", "info", text, "So it is with a deterministic policy, for example.")]
-    if forward[lag] < max(LEAST_GAIN, CLEARER * forward[0]) or backward[lag] <= backward[0]:
-        return []
-    # The action that explains row i stands in row i + lag.
-    shown = "the next one" if lag == 1 else "the one before"
-    return [
-        found(
-            dataset,
-            "alignment",
-            "fault",
-            f"actions are shifted by one row: {shown} explains s' - s, the row's own does not (they alone explain "
-            f"{forward[lag]:.2f} and {forward[0]:.2f} component variances; read off s and s': {backward[lag]:.0%} and "
-            f"{backward[0]:.0%} of the actions)",
-            "Rebuild the rows from the episodes so that actions[i] is the one taken in observations[i]. A robot that "
-            "executes commands one step late looks the same: then put the last action into the observation.",
-            rows=np.array([0]),
-            count=len(dataset),
-        )
-    ]
+    return []
+
+
+def _shift_finding(
+    dataset: TransitionDataset, lag: int, forward: dict[int, float], backward: dict[int, float]
+) -> Finding:
+    """The action that explains row i stands in row i + `lag`."""
+    return found(
+        dataset,
+        "alignment",
+        "fault",
+        f"actions are shifted by one row: {'the next one' if lag == 1 else 'the one before'} explains s' - s, the "
+        f"row's own does not (they alone explain {forward[lag]:.2f} and {forward[0]:.2f} component variances; from s "
+        f"and s' {backward[lag]:.0%} and {backward[0]:.0%} of the actions can be read)",
+        "Rebuild the rows from the episodes so that actions[i] is the one taken in observations[i]. A robot that "
+        "executes commands one step late looks the same: then put the last action into the observation.",
+        rows=np.array([0]),
+        count=len(dataset),
+    )
 
 
 def _own_shares(states: Array, steps: Array, actions: dict[int, Array]) -> dict[int, float]:
@@ -160,8 +164,11 @@ def _inverse(vectors: Vectors, rows: Rows, lag: int) -> float:
     return float(explained(np.concatenate([_standard(now), _standard(then - now)], 1), vectors.actions(rows)).mean())
 
 
-def _drift(dataset: TransitionDataset, vectors: Vectors) -> Finding | None:
-    """Whether the step of row i stands as many rows later as there are trajectories before it."""
+def _drift(dataset: TransitionDataset, vectors: Vectors) -> _Gains | None:
+    """What actions gain where the step of row i stands as many rows later as there are trajectories before it.
+
+    None unless that is clearly more than in their own rows.
+    """
     ends, last = dataset.episode_ends, len(dataset) - 1
     rows = draw(int(ends[0]) + 1, last, 2 * MOST_ROWS)
     rows = rows[rows + np.searchsorted(ends, rows) + 1 <= last][:MOST_ROWS]
@@ -171,15 +178,18 @@ def _drift(dataset: TransitionDataset, vectors: Vectors) -> Finding | None:
     actions = _standard(vectors.actions(rows))
     here = _gains(vectors.now(rows), vectors.next(rows), actions)
     there = _gains(vectors.now(later), vectors.now(later + 1), actions)
-    if there.forward < max(LEAST_GAIN, CLEARER * here.forward) or there.backward <= here.backward:
-        return None
+    is_clear = there.forward > max(LEAST_GAIN, CLEARER * here.forward) and there.backward > here.backward
+    return there if is_clear else None
+
+
+def _drift_finding(dataset: TransitionDataset, backward: float) -> Finding:
+    ends = dataset.episode_ends
     return found(
         dataset,
         "alignment",
         "fault",
         "actions and observations drift apart, by one more row in each trajectory: the step of an action stands as "
-        f"many rows later as there are trajectories before it (reads off {there.backward:.0%} of the actions there, "
-        f"{here.backward:.0%} in their rows)",
+        f"many rows later as there are trajectories before it ({backward:.0%} of the actions can be read from it)",
         "T+1 observations of an episode were concatenated beside T actions, as d3rlpy's Minari loader does. Cut every "
         "episode first: observations[:-1] and next_observations[1:], or TransitionDataset.from_episodes.",
         rows=np.array([ends[0] + 1]),
@@ -250,8 +260,15 @@ def _reward_shift(dataset: TransitionDataset, lag: int, evidence: str) -> Findin
     )
 
 
-def find_jumps(dataset: TransitionDataset, rows: Rows, budget: int) -> Rows:
-    """Steps inside trajectories that lead where trajectories start, against the dynamics of all others."""
+def find_jumps(dataset: TransitionDataset, rows: Rows, budget: int, *, anywhere: bool = False) -> Rows:
+    """Steps inside trajectories that go against the dynamics of all others, and lead where trajectories start.
+
+    Args:
+        dataset: what to search.
+        rows: to learn the dynamics from.
+        budget: number of rows to search.
+        anywhere: give those that lead elsewhere as well; collisions are among them.
+    """
     vectors, ends = Vectors(dataset), dataset.episode_ends
     if len(rows) < LEAST_ROWS or not vectors.width:
         return np.zeros(0, np.intp)
@@ -274,8 +291,8 @@ def find_jumps(dataset: TransitionDataset, rows: Rows, budget: int) -> Rows:
     for start in _spread(len(dataset), budget):
         block = np.arange(start, min(start + STRETCH, len(dataset)))
         arrived, (size, error) = vectors.next(block), sizes_and_errors(block)
-        # A step that is blocked, by a wall for example, is short.
-        out = (error > usual) & (size > np.median(sizes)) & ((arrived >= low) & (arrived <= high)).all(axis=1)
+        is_near = anywhere | ((arrived >= low) & (arrived <= high)).all(axis=1)
+        out = (error > usual) & (size > np.median(sizes)) & is_near  # What a wall blocks moves little.
         jumps.append(block[out & (np.asarray(dataset.terminals[block]) != 1)])
     return np.concatenate(jumps)
 
@@ -292,29 +309,24 @@ def _spread(length: int, budget: int) -> list[int]:
     return [int(start) for start in everywhere[np.linspace(0, len(everywhere) - 1, count).round().astype(int)]]
 
 
-def check_jumps(dataset: TransitionDataset, jumps: Rows) -> list[Finding]:
-    """No step inside a trajectory jumps; see `find_jumps`."""
+def check_jumps(dataset: TransitionDataset, jumps: Rows, *, simulated: bool = False) -> list[Finding]:
+    """No step inside a trajectory jumps, see `find_jumps`; `simulated`: the simulator made none of these."""
     if not len(jumps):
         return []
     lengths = np.diff(dataset.episode_ends, prepend=-1)
     episodes = np.searchsorted(dataset.episode_ends, jumps)
     others = np.setdiff1d(lengths, lengths[np.unique(episodes)])
     firsts = dataset.episode_ends[episodes] + 1 - lengths[episodes]
-    # Where all other trajectories have one length, a jump after exactly that many steps is an end.
-    certain = len(others) == 1 and bool(np.all((jumps - firsts + 1) % others[0] == 0))
-    return [
-        found(
-            dataset,
-            "trajectories",
-            "fault" if certain else "warning",
-            f"jumps inside trajectories, to where trajectories start: {len(jumps):,}"
-            + (
-                f", each after {others[0]:,} steps, the length of all others: trajectories are joined"
-                if certain
-                else ""
-            ),
-            "If a trajectory ends there, set terminals to 1 and drop that row or give it its true next observation; "
-            "teleports look the same.",
-            rows=jumps,
-        )
-    ]
+    severity: Severity = "warning"
+    message = f"jumps inside trajectories, to where trajectories start: {len(jumps):,}"
+    if simulated:
+        message, severity = f"jumps inside trajectories that the simulator does not make: {len(jumps):,}", "fault"
+    elif len(others) == 1 and np.all((jumps - firsts + 1) % others[0] == 0):
+        # Where all other trajectories have one length, a jump after exactly that many steps is an end.
+        message += f", each after {others[0]:,} steps, as long as all others are: trajectories are joined"
+        severity = "fault"
+    advice = (
+        "If a trajectory ends there, set terminals to 1 and drop that row or give it its true next observation; "
+        "teleports look the same."
+    )
+    return [found(dataset, "trajectories", severity, message, advice, rows=jumps)]

@@ -85,11 +85,16 @@ def check_resimulation(dataset: TransitionDataset, resimulate: Resimulate, rows:
         if other.mean() <= max(DISAGREE, 0.25 * off.mean()):
             text += f"; with the action of the row {side} it, {other.mean():.1%} do: actions are shifted"
             return [found(dataset, "resimulation", "fault", text, _REBUILD, rows=wrong), *rewards]
+    factor = _action_factor(vectors, rows, result, resimulate(rows, np.zeros_like(dataset.actions[rows])))
+    scaled, _ = _disagreement(vectors, rows, resimulate(rows, (factor * dataset.actions[rows]).astype(np.float32)))
+    if abs(factor - 1) > 0.05 and scaled.mean() <= max(DISAGREE, 0.25 * off.mean()):
+        text += f"; with {factor:.3g} times the actions {scaled.mean():.1%} do: actions were scaled"
+        advice = "Store the actions that were executed, and pass the action_space= that they are in."
+        return [found(dataset, "resimulation", "fault", text, advice, rows=wrong), *rewards]
     if fit > 0.95:
-        advice = "Another version of the simulator would do that: compare the versions in the provenance."
+        advice = "Another version of the simulator does that: compare the versions in the provenance."
         return [found(dataset, "resimulation", "warning", f"{text}, by little", advice, rows=wrong), *rewards]
-    advice = f"{_REBUILD} Actions that were scaled after they had been executed do this as well."
-    return [found(dataset, "resimulation", "fault", text, advice, rows=wrong), *rewards]
+    return [found(dataset, "resimulation", "fault", text, _REBUILD, rows=wrong), *rewards]
 
 
 def unexplained(dataset: TransitionDataset, resimulate: Resimulate, rows: Rows) -> Rows:
@@ -115,9 +120,24 @@ def _disagreement(vectors: Vectors, rows: Rows, result: Resimulated) -> tuple[Ar
     tolerance = TOLERANCE_OF_STEP * spread + TOLERANCE_OF_VALUE * now.std(axis=0) + 1e-6
     error = np.abs(_flat(result.next_observations) - then)
     off = np.mean(error > tolerance, axis=1) > OFF_COMPONENTS
-    scale = np.where(spread > 1e-8, spread, np.inf)
+    scale = _spread_of(then - now)
     squares = [np.sum((part / scale) ** 2, axis=1) for part in (error, then - now)]
     return off, float(1 - np.median(squares[0] / np.maximum(squares[1], 1e-12)))
+
+
+def _action_factor(vectors: Vectors, rows: Rows, own: Resimulated, idle: Resimulated) -> float:
+    """The factor of the actions, in a typical row, by which the simulator comes nearest to the stored step."""
+    then, start = vectors.next(rows), _flat(idle.next_observations)
+    scale = _spread_of(then - vectors.now(rows))
+    effect, wanted = (_flat(own.next_observations) - start) / scale, (then - start) / scale
+    size = np.sum(effect**2, axis=1)
+    return float(np.median(np.sum(effect * wanted, axis=1)[size > 0] / size[size > 0])) if size.any() else 1.0
+
+
+def _spread_of(steps: Array) -> Array:
+    """Standard deviation of each component; without end where nothing moves, so that it does not count."""
+    spread = steps.std(axis=0)
+    return np.where(spread > 1e-8, spread, np.inf)
 
 
 def _check_resimulated_rewards(
@@ -174,9 +194,9 @@ def _check_starts(
     starts = [env.reset(seed=seed)[0] for seed in range(RESETS)]
     findings = []
     for name, array in parts(dataset.observations, "observations"):
-        if is_image(array):
-            continue
         key = name.partition("/")[2]
+        if is_image(array) or key == "desired_goal":  # Goals are drawn anew.
+            continue
         values = np.array([np.asarray(start[key] if key else start, np.float64).reshape(-1) for start in starts])
         low, high = (bound.astype(np.float64) for bound in (columns[name].low, columns[name].high))
         margin = 0.5 * (high - low) + 1e-3

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowpolicies.data.dataset import Observations, TransitionDataset
+from flowpolicies.data.rows import release_pages
 
 Array = npt.NDArray[Any]
 Rows = npt.NDArray[np.intp]
@@ -72,6 +73,15 @@ def blocks(arrays: Iterable[Array]) -> list[slice]:
     return [slice(start, min(start + size, len(arrays[0]))) for start in range(0, len(arrays[0]), size)]
 
 
+def read(array: Array, where: slice | Array) -> Array:
+    """Rows of an array; of one in a file a copy, so that nothing of the file stays in memory."""
+    if not isinstance(array, np.memmap):
+        return array[where]
+    rows = np.array(array[where])
+    release_pages([array])
+    return rows
+
+
 def parts(observations: Observations, name: str) -> Iterator[tuple[str, Array]]:
     """The arrays of observations with their names: "observations", or "observations/KEY" for each key."""
     if isinstance(observations, dict):
@@ -117,12 +127,12 @@ class Vectors:
 
     def actions(self, rows: Array) -> Array:
         """Actions of these rows, `[n, A]`."""
-        return np.asarray(self.dataset.actions[rows], np.float64).reshape(len(rows), -1)
+        return np.asarray(read(self.dataset.actions, rows), np.float64).reshape(len(rows), -1)
 
 
 def _vectors(observations: Observations, rows: Array) -> Array:
     flat = [
-        np.asarray(part[rows], np.float64).reshape(len(rows), -1)
+        np.asarray(read(part, rows), np.float64).reshape(len(rows), -1)
         for _, part in parts(observations, "")
         if not is_image(part)
     ]

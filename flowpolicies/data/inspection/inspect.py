@@ -113,14 +113,15 @@ def _check_sample(
     rewards = check_rewards(dataset)
     if not _has(findings, "alignment"):
         rows = choose_rows(dataset, sample)
-        jumps = find_jumps(dataset, rows, sample)
+        jumps = find_jumps(dataset, rows, sample, anywhere=resimulate is not None)
         if resimulate is not None and len(jumps):
             jumps = unexplained(dataset, resimulate, jumps[:RESIMULATED])
         rows = rows[~np.isin(rows, jumps[:, None] + np.arange(-1, 2))]  # A single one would tilt the regressions.
         more += check_action_timing(dataset, rows)
         if not _has(more, "alignment"):
             rewards = rewards if _has(rewards, "rewards") else rewards + check_reward_timing(dataset, rows)
-            more += [] if _has(findings, "trajectories") else check_jumps(dataset, jumps)
+            if not _has(findings, "trajectories"):
+                more += check_jumps(dataset, jumps, simulated=resimulate is not None)
     if resimulate is not None:
         rows = rows_to_resimulate(dataset, min(sample, RESIMULATED))
         found = check_resimulation(dataset, resimulate, rows)
@@ -181,12 +182,15 @@ def histograms(dataset: TransitionDataset, sample: int) -> tuple[Histogram, ...]
 
 
 def _count(values: Array) -> tuple[Array, Array]:
+    """Counts and edges; a few whole numbers get a bar each."""
     values = values[np.isfinite(values)]
-    kinds = np.unique(values[:1000])
-    if len(kinds) <= 10 and len(np.unique(values)) <= 10 and np.all(kinds == np.round(kinds)):
-        edges = np.arange(values.min(initial=0.0) - 0.5, values.max(initial=0.0) + 1) if len(values) else np.arange(2)
-        if len(edges) <= BINS:
-            return np.histogram(values, edges)
+    if (
+        len(values)
+        and np.all(values[:1000] % 1 == 0)
+        and values.max() - values.min() < BINS
+        and np.all(values % 1 == 0)
+    ):
+        return np.histogram(values, np.arange(values.min() - 0.5, values.max() + 1))
     return np.histogram(values, BINS)
 
 

@@ -16,8 +16,8 @@ from flowpolicies.data.inspection.findings import (
     draw,
     found,
     parts,
+    read,
 )
-from flowpolicies.data.rows import release_pages
 
 CLOSE = 1e-5
 """Relative difference that two ways to the same float32 number can make."""
@@ -63,8 +63,7 @@ def breaks(dataset: TransitionDataset, track: Track) -> Rows:
         for block in track(blocks([now, after[name]]), f"{name}: order"):
             stop = min(block.stop, len(dataset) - 1)
             here = slice(block.start, stop)
-            wrong[here] |= _differ(np.asarray(after[name][here]), np.asarray(now[block.start + 1 : stop + 1]))
-        release_pages([now, after[name]])
+            wrong[here] |= _differ(read(after[name], here), read(now, slice(block.start + 1, stop + 1)))
     return np.flatnonzero(wrong & ~ends)
 
 
@@ -115,9 +114,9 @@ def _match(dataset: TransitionDataset, rows: Rows, offset: int | Array) -> float
     equal, trivial = np.ones(len(rows), bool), np.ones(len(rows), bool)
     after = dict(parts(dataset.next_observations, ""))
     for name, now in parts(dataset.observations, ""):
-        then = np.asarray(after[name][rows])
-        equal &= ~_differ(then, np.asarray(now[other]))
-        trivial &= ~_differ(then, np.asarray(now[rows + 1]))
+        then = read(after[name], rows)
+        equal &= ~_differ(then, read(now, other))
+        trivial &= ~_differ(then, read(now, rows + 1))
     telling = ~trivial
     return float(equal[telling].mean()) if telling.sum() >= 5 else 0.0
 
@@ -147,11 +146,10 @@ def check_duplicates(dataset: TransitionDataset, track: Track) -> list[Finding]:
             continue
         digest = hashlib.blake2b(digest_size=16)
         for array in arrays:
-            digest.update(np.ascontiguousarray(array[span]).data)
+            digest.update(np.ascontiguousarray(read(array, span)).data)
         first = seen.setdefault(digest.digest(), episode)
         if first != episode:
             twice.append((first, episode))
-    release_pages(arrays)
     if not twice:
         return []
     rows = starts[[episode for _, episode in twice]]

@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import shutil
+import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from file_server import Server, answer, refuse, running_server
 from gymnasium.spaces import Box
 
 from flowpolicies.data import read_npz, write_npz
-from flowpolicies_ogbench import loading, make_env, task_names, versions
+from flowpolicies_ogbench import generate, loading, make_env, reading, task_names, versions
 from flowpolicies_ogbench.loading import load
 
 POINTMAZE = "pointmaze-medium-navigate-singletask-task1-v0"
@@ -80,6 +81,72 @@ def test_provenance(pointmaze_data: Path) -> None:
         "action_limit": 1 - 1e-5,
     }
     assert generated == json.loads((pointmaze_data / "pointmaze-medium-navigate-v0.json").read_text())
+
+
+def test_goals_are_the_last_states_of_trajectories(pointmaze_data: Path) -> None:
+    name = "pointmaze-medium-navigate-v0"
+    dataset, single = load(name, data_dir=pointmaze_data), load(POINTMAZE, data_dir=pointmaze_data)
+    assert isinstance(dataset.observations, dict)
+    assert isinstance(dataset.next_observations, dict)
+    np.testing.assert_array_equal(dataset.observations["observation"], single.observations)
+    np.testing.assert_array_equal(dataset.next_observations["observation"], single.next_observations)
+    last = np.repeat([499, 999, 1499], 500)
+    for found in (dataset.observations, dataset.next_observations):
+        np.testing.assert_array_equal(found["desired_goal"], np.asarray(single.observations)[last])
+    at_goal = np.isin(np.arange(1500), [499, 999, 1499])
+    np.testing.assert_array_equal(dataset.rewards, np.where(at_goal, 0, -1))
+    np.testing.assert_array_equal(dataset.masks, ~at_goal)
+    assert dataset.provenance["goals"] == "hindsight"
+    assert dataset.observation_space == make_env(name).observation_space
+    with pytest.raises(ValueError, match="has goals, and rewards of -1 and 0 already; sparse=True is for single tasks"):
+        load(name, data_dir=pointmaze_data, sparse=True)
+
+
+def test_described_goals_are_those_of_the_environment(pointmaze_data: Path, tmp_path: Path) -> None:
+    name = "pointmaze-medium-navigate-oraclerep-v0"
+    dataset, env = load(name, data_dir=pointmaze_data), make_env(name)
+    assert dataset.observation_space == env.observation_space
+    assert isinstance(dataset.observations, dict)
+    assert isinstance(dataset.next_observations, dict)
+    for found in (dataset.observations, dataset.next_observations):
+        np.testing.assert_array_equal(found["achieved_goal"], found["observation"])  # A point is where it is.
+    np.testing.assert_array_equal(dataset.observations["desired_goal"][3], dataset.observations["observation"][499])
+    cube = "cube-double-play-oraclerep-v0"
+    generate(cube, data_dir=tmp_path, num_episodes=1, max_episode_steps=21, progress=False)
+    moved, described = load(cube, data_dir=tmp_path), make_env(cube)
+    described.reset(seed=0)
+    assert isinstance(moved.observations, dict)
+    assert isinstance(moved.next_observations, dict)
+    assert moved.observation_space == described.observation_space
+    qpos = read_npz(tmp_path / "cube-double-play-v0.npz")["qpos"]
+    simulator: Any = described.unwrapped.env.unwrapped  # type: ignore[attr-defined]
+    for row in (0, 7, 20):
+        simulator.set_state(qpos[row].astype(float), np.zeros(simulator._model.nv))
+        found = moved.observations["achieved_goal"][row] if row < 20 else moved.next_observations["achieved_goal"][-1]
+        np.testing.assert_allclose(found, simulator.compute_oracle_observation(), atol=1e-5)
+
+
+def test_images_have_their_channels_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a renderer: the file is made here, and the environment a stand-in."""
+    images = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)
+    arrays = {"observations": images, "actions": np.zeros((6, 5)), "terminals": np.arange(6) == 5}
+    write_npz(tmp_path / "visual-cube-single-play-v0.npz", {**arrays, "qpos": np.zeros((6, 21))})
+    space = Box(0, 255, (3, 64, 64), np.uint8)
+    env: Any = make_env("cube-single-play-singletask-v0")
+    env.observation_space = space
+    monkeypatch.setattr(reading, "make_env", lambda *_, **__: env)
+    dataset = load("visual-cube-single-play-singletask-v0", data_dir=tmp_path)
+    assert dataset.observation_space == space
+    np.testing.assert_array_equal(dataset.observations, images[:5].transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(dataset.next_observations, images[1:].transpose(0, 3, 1, 2))
+    assert dataset.observations.flags.c_contiguous  # type: ignore[union-attr]
+
+
+def test_discrete_actions_are_explained() -> None:
+    with pytest.raises(
+        ValueError, match="'powderworld-easy-play-v0' has discrete actions, and flow policies act in cont"
+    ):
+        load("powderworld-easy-play-v0")
 
 
 def test_sparse_rewards_keep_the_masks(tmp_path: Path) -> None:
@@ -189,6 +256,31 @@ def test_shards_are_relabelled_one_by_one_and_laid_out_once(tmp_path: Path, monk
     os.utime(folder / "puzzle-3x3-play-v0-001.npz", ns=(0, 0))
     with pytest.raises(AssertionError, match="read again"):
         load(name, data_dir=folder, cache_dir=cache)
+
+
+def test_laying_out_shards_needs_the_memory_of_less_than_two(tmp_path: Path) -> None:
+    folder, rows = tmp_path / "puzzle-4x4-play-100m-v0", 40_040
+    arrays = {
+        "observations": np.zeros((rows, 83), np.float32),
+        "actions": np.zeros((rows, 5), np.float32),
+        "terminals": np.arange(rows) % 1001 == 1000,
+        "qpos": np.zeros((rows, 38), np.float32),
+        "qvel": np.zeros((rows, 36), np.float32),
+        "button_states": np.zeros((rows, 16), np.int64),
+    }
+    for number in range(3):
+        write_npz(folder / f"puzzle-4x4-play-v0-{number:03d}.npz", arrays)
+    name = "puzzle-4x4-play-100m-singletask-task4-v0"
+    make_env(name).close()  # What it imports does not count.
+    tracemalloc.start()
+    try:
+        dataset = load(name, data_dir=tmp_path, cache_dir=tmp_path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    shard = sum(array.nbytes for array in dataset.arrays().values()) / 3
+    assert len(dataset) == 120_000
+    assert peak < 2 * shard
 
 
 def place(folder: Path, target: Path, number: int) -> Path:

@@ -1,0 +1,111 @@
+"""`flowpolicies data check`: exit codes for CI, and a report in each case."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from flowpolicies.data import TransitionDataset
+
+EPISODES, STEPS = 8, 100
+
+
+@pytest.fixture(scope="module")
+def columns() -> dict[str, Any]:
+    """Random episodes of Pendulum."""
+    env = gym.make("Pendulum-v1")
+    env.action_space.seed(0)
+    rows = []
+    for episode in range(EPISODES):
+        observation, _ = env.reset(seed=episode)
+        for step in range(STEPS):
+            action = env.action_space.sample()
+            following, reward, _, _, _ = env.step(action)
+            rows.append((observation, action, reward, following, step == STEPS - 1))
+            observation = following
+    names = ("observations", "actions", "rewards", "next_observations", "truncations")
+    arrays = {name: np.array(column, np.float32) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+    return {**arrays, "terminations": np.zeros(len(rows)), "action_space": env.action_space}
+
+
+@pytest.fixture
+def clean(columns: dict[str, Any], tmp_path: Path) -> Path:
+    """Without any fault."""
+    return TransitionDataset.from_arrays(**columns, name="pendulum").save(tmp_path / "clean.npz")
+
+
+def test_clean_data_exits_with_0(call: Any, clean: Path) -> None:
+    answer = call("data", "check", f"npz:{clean}", "--env", "Pendulum-v1")
+    assert answer.code == 0, answer.out
+    assert answer.out.startswith("pendulum\n  transitions   800\n  trajectories  8, of 100 steps")
+    assert answer.out.endswith("no faults, no warnings\n")
+    assert answer.err == ""
+
+
+def test_a_fault_exits_with_1_and_says_where(call: Any, columns: dict[str, Any], tmp_path: Path) -> None:
+    shifted = {**columns, "actions": np.roll(columns["actions"], 1, axis=0)}
+    path = TransitionDataset.from_arrays(**shifted).save(tmp_path / "shifted.npz")
+    report = tmp_path / "reports" / "check.html"
+    answer = call("data", "check", f"npz:{path}", "--html", report)
+    assert answer.code == 1
+    assert "FAULT [alignment] actions are shifted by one row" in answer.out
+    assert "1 fault, no warnings" in answer.out
+    assert answer.out.endswith(f"Wrote '{report}'.\n")
+    page = report.read_text()
+    assert "actions are shifted by one row" in page
+    assert "<svg" in page
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "message"),
+    [
+        ("observations", lambda a: np.where(np.arange(len(a))[:, None] == 437, np.nan, a), "NaN or infinite"),
+        ("actions", lambda a: 3 * a, "so their bounds cannot be guessed"),
+        ("observations", lambda a: np.insert(a, np.arange(0, len(a), STEPS), a[0], axis=0), "fields differ in length"),
+    ],
+)
+def test_data_that_cannot_be_loaded_is_a_fault(
+    key: str, change: Any, message: str, call: Any, columns: dict[str, Any], tmp_path: Path
+) -> None:
+    arrays = {name: column for name, column in columns.items() if name != "action_space"}
+    arrays |= {"actions": columns["actions"] / 2}
+    arrays[key] = change(arrays[key])
+    np.savez(tmp_path / "data.npz", **arrays)
+    answer = call("data", "check", f"npz:{tmp_path / 'data.npz'}", "--html", tmp_path / "check.html")
+    assert answer.code == 1, answer.err
+    assert "FAULT [loading] the data cannot be loaded: dataset 'data': " in answer.out
+    assert message in " ".join(answer.out.split())
+    assert "Traceback" not in answer.out + answer.err
+    assert "Fault" in (tmp_path / "check.html").read_text()
+
+
+def test_a_dataset_of_another_environment_is_a_fault(call: Any, clean: Path) -> None:
+    answer = call("data", "check", f"npz:{clean}", "--env", "MountainCarContinuous-v0")
+    assert answer.code == 1
+    assert "FAULT [environment] the observation_space of the dataset is" in answer.out
+    assert "FAULT [environment] the action_space of the dataset is" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("npz:{folder}/half.npz",), "is not an .npz file, or only a part of one"),
+        (("npz:{folder}/none.npz",), "no such file"),
+        (("nzp:{folder}/clean.npz",), "unknown dataset source 'nzp'"),
+        (("npz:{folder}/clean.npz", "--env", "Pendolum-v1"), "Did you mean: `Pendulum`?"),
+        (("npz:{folder}/clean.npz", "--sample", "0"), "the checks need at least one row"),
+        ((), "Required"),
+    ],
+)
+def test_what_cannot_be_checked_exits_with_2(
+    words: tuple[str, ...], message: str, call: Any, clean: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "half.npz").write_bytes(clean.read_bytes()[: clean.stat().st_size // 2])
+    answer = call("data", "check", *(word.format(folder=tmp_path) for word in words))
+    assert answer.code == 2
+    assert message in answer.err
+    assert "Traceback" not in answer.err
