@@ -61,9 +61,13 @@ class StackedFrames:
     def take(self, rows: np.ndarray, count: int = 1) -> Tensor:
         """See `Column`; `count` must be 1."""
         first = self.firsts[np.searchsorted(self.firsts, rows, side="right") - 1]
-        back = self.count - 1 if self.following is None else self.count - 2
-        parts = [self.frames.take(np.maximum(rows - age, first)) for age in range(back, -1, -1)]
-        return torch.cat(parts if self.following is None else [*parts, self.following.take(rows)], -1)
+        ages = np.arange(self.count - 1, -1, -1) - (self.following is not None)
+        ages[-1] = 0
+        wanted = np.maximum(rows[:, None] - ages, first[:, None])
+        frames = self.frames.take(wanted.reshape(-1)).view(len(rows), self.count, -1)
+        if self.following is not None:
+            frames[:, -1] = self.following.take(rows)
+        return frames.flatten(1)
 
 
 @final

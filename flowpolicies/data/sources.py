@@ -7,6 +7,7 @@ A package is imported when one of its addresses is used, not before.
 """
 
 import inspect
+import os
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -35,7 +36,9 @@ _EXAMPLES = {
 }
 
 
-def load_dataset(address: str, *, storage: Storage | None = None, **options: Any) -> TransitionDataset:
+def load_dataset(
+    address: str, *, storage: Storage | None = None, cache_dir: str | os.PathLike[str] | None = None, **options: Any
+) -> TransitionDataset:
     """The dataset at "source:name"; "npz:PATH", "hdf5:PATH", "memmap:PATH" and "sb3:PATH" are always there.
 
     See `TransitionDataset.load`, `flowpolicies.data.hdf5.load_hdf5` and `flowpolicies.data.sb3.load_sb3` for options.
@@ -44,6 +47,7 @@ def load_dataset(address: str, *, storage: Storage | None = None, **options: Any
         address: source and name.
         storage: "ram", or "memmap" for data that is laid out as files the first time, and opened in milliseconds
             afterwards, shared by all processes (see `flowpolicies.data.cache`); None: as the source thinks best.
+        cache_dir: where these files go; None: `flowpolicies.data.cache.CACHE_DIR`.
         **options: passed to the source.
 
     Raises:
@@ -52,10 +56,10 @@ def load_dataset(address: str, *, storage: Storage | None = None, **options: Any
     """
     source, name = _split(address, "datasets")
     load = _find(source, "datasets")
-    if storage is not None and "storage" in inspect.signature(load).parameters:
-        options["storage"] = storage
-    if storage == "memmap" and "storage" not in options:
-        dataset = _mapped(source, name, load, options)
+    if "storage" in inspect.signature(load).parameters:
+        dataset = load(name, storage=storage, cache_dir=cache_dir, **options)
+    elif storage == "memmap":
+        dataset = _mapped(source, name, load, options, cache_dir)
     else:
         dataset = load(name, **options)
     if not isinstance(dataset, TransitionDataset):
@@ -63,7 +67,13 @@ def load_dataset(address: str, *, storage: Storage | None = None, **options: Any
     return dataset
 
 
-def _mapped(source: str, name: str, load: Callable[..., Any], options: dict[str, Any]) -> TransitionDataset:
+def _mapped(
+    source: str,
+    name: str,
+    load: Callable[..., Any],
+    options: dict[str, Any],
+    cache_dir: str | os.PathLike[str] | None,
+) -> TransitionDataset:
     """Of a source that knows nothing of storage: its name is the path of the one file that it reads."""
     path = Path(name).expanduser()
     if source == "memmap":
@@ -73,7 +83,6 @@ def _mapped(source: str, name: str, load: Callable[..., Any], options: dict[str,
             f"storage='memmap' is for sources that read files, and '{source}' does not say which ones it reads for "
             f"'{name}'. Write the dataset with flowpolicies.data.write_memmap(PATH, dataset), and load memmap:PATH."
         )
-    cache_dir = options.pop("cache_dir", None)
     identity = {"name": path.stem, "source": source, "options": {key: repr(value) for key, value in options.items()}}
     return from_shards(identity, [path], lambda file: load(str(file), **options), "memmap", cache_dir)
 

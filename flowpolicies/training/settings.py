@@ -48,6 +48,8 @@ class TrainSettings:
     """Folder of the data files, such as `flowpolicies data generate` wrote; None: where the source keeps its own."""
     storage: Storage | None = None
     """ram, or memmap for data laid out as files once and shared by all runs; None: as the source thinks best."""
+    cache_dir: Path | None = None
+    """Folder for the files of memmap, which need as much room as the data; None: ~/.cache/flowpolicies/memmap."""
     frame_stack: int = 1
     """Images that make an observation; the data holds one per row."""
     p_aug: float = 0.0

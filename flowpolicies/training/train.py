@@ -90,7 +90,8 @@ def _load_data(settings: TrainSettings) -> tuple[TransitionDataset | None, Rewar
                 "--env, --steps 0 and --online-steps N."
             )
         return None, RewardTransform.fit(settings.reward_transform, None)
-    options: dict[str, Any] = {} if settings.data_dir is None else {"data_dir": settings.data_dir}
+    folders = {"data_dir": settings.data_dir, "cache_dir": settings.cache_dir}
+    options: dict[str, Any] = {key: folder for key, folder in folders.items() if folder is not None}
     dataset = load_dataset(settings.dataset, storage=settings.storage, **options)
     transform = RewardTransform.fit(settings.reward_transform, dataset)
     return transform.apply(dataset), transform

@@ -4,6 +4,7 @@ import warnings
 from typing import Any, final
 
 import gymnasium
+import mujoco
 import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box, Dict, Discrete, Space
@@ -52,6 +53,7 @@ def make_env(
 
     Raises:
         ValueError: if there is no such environment, task or render mode.
+        RuntimeError: if images cannot be rendered here.
     """
     if render_mode not in (None, "rgb_array"):
         raise ValueError(f"render_mode '{render_mode}' is not supported by OGBench; pass 'rgb_array' or None.")
@@ -63,9 +65,17 @@ def make_env(
         raise ValueError(f"task_id={task_id} of '{name}' is none of its tasks (1 to 5).")
     if task.mode == "oraclerep":
         options["use_oracle_rep"] = True
-    # Gymnasium's checker would warn about float64 bounds and missing render modes, which OGBenchEnv mends.
-    made = gymnasium.make(task.environment, disable_env_checker=True, **options)
-    env = OGBenchEnv(made, seed=seed, render_mode=render_mode, sparse=sparse, mode=task.mode, task_id=task_id)
+    try:
+        # Gymnasium's checker would warn about float64 bounds and missing render modes, which OGBenchEnv mends.
+        made = gymnasium.make(task.environment, disable_env_checker=True, **options)
+        env = OGBenchEnv(made, seed=seed, render_mode=render_mode, sparse=sparse, mode=task.mode, task_id=task_id)
+    except (mujoco.FatalError, AttributeError, ImportError) as error:
+        if not task.scene.startswith("visual-"):
+            raise
+        raise RuntimeError(
+            f"'{name}' needs MuJoCo to render images, which failed ({error}). Without a screen set the environment "
+            "variable MUJOCO_GL=egl (with a GPU or Mesa) or MUJOCO_GL=osmesa before Python starts."
+        ) from error
     return env if frame_stack == 1 else FrameStack(env, frame_stack)
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -259,3 +260,12 @@ def test_training_from_nothing_says_what_is_missing(run: Any) -> None:
         run(dataset=None, env=None, steps=0, online_steps=5)
     with pytest.raises(ValueError, match="'normalize' takes its numbers from a dataset, and there is none"):
         run(dataset=None, steps=0, online_steps=5, reward_transform="normalize")
+
+
+def test_data_in_files_give_the_same_run(run: Any, tmp_path: Path) -> None:
+    policies = []
+    for storage in ("ram", "memmap"):
+        found = run(storage=storage, cache_dir=tmp_path / "cache", run_dir=tmp_path / storage, steps=3, eval_episodes=0)
+        policies.append(found.policy.read_bytes())
+    assert policies[0] == policies[1]
+    assert len([folder for folder in (tmp_path / "cache").iterdir() if folder.is_dir()]) == 1

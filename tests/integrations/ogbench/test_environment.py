@@ -1,5 +1,7 @@
 from typing import Any
 
+import gymnasium
+import mujoco
 import numpy as np
 import pytest
 from gymnasium.spaces import Box
@@ -168,3 +170,14 @@ def test_render_modes() -> None:
     assert env.metadata["render_modes"] == ["rgb_array"]
     with pytest.raises(ValueError, match="render_mode 'human' is not supported by OGBench; pass 'rgb_array' or None"):
         make_env(POINTMAZE, render_mode="human")
+
+
+def test_images_that_cannot_be_rendered_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise mujoco.FatalError("no OpenGL")
+
+    monkeypatch.setattr(gymnasium, "make", fail)
+    with pytest.raises(RuntimeError, match=r"to render images, which failed \(no OpenGL\)\. .* MUJOCO_GL=egl "):
+        make_env("visual-cube-single-play-singletask-v0")
+    with pytest.raises(mujoco.FatalError):
+        make_env(CUBE)
