@@ -15,8 +15,29 @@ from flowpolicies.training import RunFolder
 
 CUBE = "ogbench:cube-single-play-singletask-task1-v0"
 STEPS = 200
-IMITATION = ("flow_matching/loss", "actor/bc_loss", "actor/loss")
-"""What falls while a flow learns the data, by the first of these that an algorithm logs."""
+IMITATION = (
+    "flow_matching/loss",
+    "behaviour/loss",
+    "denoising/loss",
+    "likelihood/mse",
+    "bptt/bc_loss",
+    "balanced_actor/bc_loss",
+    "actor/bc_loss",
+    "actor/loss",
+)
+"""What falls while a policy learns the data, by the first of these that an algorithm logs."""
+REINFORCING = {"iql", "iql_ddpgbc", "qflow_bptt", "qsm_online", "rebrac", "rebrac_qam", "rlpd", "sac"}
+"""Those whose policy, at their defaults and in so few steps, has no reason to come closer to the data."""
+SIZES = {
+    "horizon": ("5",),
+    "actor_hidden_dims": ("32", "32"),
+    "value_hidden_dims": ("32", "32"),
+    "ensemble": ("2",),
+    "flow_steps": ("3",),
+    "diffusion_steps": ("3",),
+    "num_samples": ("4",),
+    "next_samples": ("2",),
+}
 
 
 @pytest.fixture(scope="session")
@@ -27,12 +48,10 @@ def cube_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", list(ALGORITHMS))
 def test_trains_on_cube_single_and_continues_online(name: str, cube_data: Path, tmp_path: Path) -> None:
-    sizes = ["--actor-hidden-dims", "32", "32", "--flow-steps", "3", "--horizon", "5", "--batch-size", "32"]
-    fields = ALGORITHMS[name].Config.__dataclass_fields__
-    if "value_hidden_dims" in fields:
-        sizes += ["--value-hidden-dims", "32", "32", "--ensemble", "2"]
-    if "num_samples" in fields:
-        sizes += ["--num-samples", "4"]
+    sizes = ["--batch-size", "32"]
+    for field, values in SIZES.items():
+        if field in ALGORITHMS[name].Config.__dataclass_fields__:
+            sizes += [f"--{field.replace('_', '-')}", *values]
     words = ["train", name, "--dataset", CUBE, "--data-dir", str(cube_data), "--run-dir", str(tmp_path / name)]
     words += ["--steps", str(STEPS), "--online-steps", "30", "--learning-starts", "5", "--eval-episodes", "0"]
     words += ["--learning-rate", "0.001", "--log-every", "50", "--checkpoint-every", "0", *sizes]
@@ -45,7 +64,8 @@ def test_trains_on_cube_single_and_continues_online(name: str, cube_data: Path, 
         key: [float(row[key]) for row in offline] for key in rows[0] if key.startswith("train/") and offline[0][key]
     }
     assert all(math.isfinite(value) for column in losses.values() for value in column)
-    imitation = next(losses[f"train/{key}"] for key in IMITATION if f"train/{key}" in losses)
-    assert imitation[-1] < 0.9 * imitation[0], imitation
+    if name not in REINFORCING:
+        imitation = next(losses[f"train/{key}"] for key in IMITATION if f"train/{key}" in losses)
+        assert imitation[-1] < 0.9 * imitation[0], imitation
     assert folder.policy.is_file()
     assert folder.model.is_file()
