@@ -93,7 +93,8 @@ def test_sources_are_listed_with_their_distribution_and_without_import() -> None
 
 
 def test_unknown_sources_get_a_suggestion() -> None:
-    message = r"unknown dataset source 'toyy' \(known: broken, hdf5, memmap, .*npz, .*sb3, toy, wrong\)\. Did you mean 'toy'\?"
+    known = r"broken, hdf5, memmap, .*npz, .*sb3, toy, wrong"
+    message = rf"unknown dataset source 'toyy' \(known: {known}\)\. Did you mean 'toy'\?"
     with pytest.raises(ValueError, match=message):
         load_dataset("toyy:name")
     with pytest.raises(ValueError, match=r"unknown environment source 'xyz' \(known: .*toy\)\.$"):

@@ -254,7 +254,7 @@ def test_training_from_nothing_needs_only_an_environment(run: Any, folder: RunFo
 
 
 def test_training_from_nothing_says_what_is_missing(run: Any) -> None:
-    with pytest.raises(ValueError, match="there are no data for --steps 10. Pass --dataset, or train online"):
+    with pytest.raises(ValueError, match=r"there are no data for --steps 10\. Pass --dataset, or train online"):
         run(dataset=None)
     with pytest.raises(ValueError, match=r"online training needs an environment\. Pass --env\."):
         run(dataset=None, env=None, steps=0, online_steps=5)
