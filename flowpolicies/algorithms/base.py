@@ -323,6 +323,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         rate = torch.tensor(learning_rate, device=self.device)
+        buffer.updates = self._n_updates
         for _ in range(gradient_steps):
             batch = buffer.sample(batch_size, env=self._vec_normalize_env)
             self._means.add(self._update(batch, rate))

@@ -49,6 +49,8 @@ class TransitionBuffer(ReplayBuffer):
         next_actions: whether batches hold the dataset's next actions; without, their width is 0.
         offline_share: share of each batch that comes from the dataset, once there are online windows; None: uniform
             over both parts together.
+        rotate_every: batches from one shard of a dataset of several (`provenance["shard_ends"]`) before the next one's
+            turn comes, as in the references, which hold one in memory; None: uniform over all shards at once.
         goals: how goals of the dataset's transitions are drawn; None: its own ones; "dataset": drawn with the defaults
             of `HindsightGoals` if the dataset says so (`provenance["goals"] == "hindsight"`), else its own ones.
             Transitions collected online keep the goals that they were collected for.
@@ -72,6 +74,7 @@ class TransitionBuffer(ReplayBuffer):
         windows: WindowScheme = "uniform",
         next_actions: bool = True,
         offline_share: float | None = None,
+        rotate_every: int | None = None,
         goals: HindsightGoals | Literal["dataset"] | None = "dataset",
         frame_stack: int = 1,
         p_aug: float = 0.0,
@@ -89,6 +92,9 @@ class TransitionBuffer(ReplayBuffer):
         if not 0 <= p_aug <= 1 or (p_aug and not any(part.image for part in observation_layout(observation_space))):
             raise ValueError(f"p_aug={p_aug} must be a share, and 0 for observations without images")
         self.horizon, self.gamma, self.windows, self.offline_share = horizon, gamma, windows, offline_share
+        if rotate_every is not None and rotate_every < 1:
+            raise ValueError(f"rotate_every counts batches and must be at least 1, or None, got {rotate_every}")
+        self.rotate_every, self.shard_ends, self.updates = rotate_every, np.zeros(0, np.int64), 0
         self.goals, self.frame_stack, self.p_aug = goals, frame_stack, p_aug
         self.hindsight: Hindsight | None = None
         self.next_actions, self.handle_timeout_termination = next_actions, True
@@ -129,8 +135,18 @@ class TransitionBuffer(ReplayBuffer):
                 f"the dataset's {len(dataset)} transitions hold no episode of at least two steps, and windows start "
                 "before the last step of an episode. Check its terminals, or use an algorithm with uniform windows."
             )
-        self.offline = store
+        self.offline, self.shard_ends = store, self._find_shards(dataset)
         release_pages(list(dataset.arrays().values()))
+
+    def _find_shards(self, dataset: TransitionDataset) -> np.ndarray:
+        """The row after the last one of each shard."""
+        ends = np.array(dataset.provenance.get("shard_ends", [len(dataset)]), np.int64)
+        if self.rotate_every is not None and np.diff(ends, prepend=0).min() < self.length:
+            raise ValueError(
+                f"rotate_every={self.rotate_every} takes batches from one shard at a time, and a shard of the dataset "
+                f"is shorter than a window of {self.length} steps. Write larger shards, or leave rotate_every at None."
+            )
+        return ends
 
     def _find_hindsight(self, dataset: TransitionDataset) -> Hindsight | None:
         goals = self.goals
@@ -223,14 +239,27 @@ class TransitionBuffer(ReplayBuffer):
         read: Callable[[Store, Tensor, VecNormalize | None], Batch] = self._batch
         if episodes:
             read = self._episode_batch
+        first, counts[0] = self._current_shard(stores[0], counts[0])
         drawn = self._draw(counts, batch_size)
+        self.updates += 1
         if len(stores) == 1:
-            return self._finish(read(stores[0], drawn, env))
+            return self._finish(read(stores[0], drawn + first, env))
         online = drawn >= counts[0]
-        parts = [read(stores[0], drawn[~online], env), read(stores[1], drawn[online] - counts[0], env)]
+        parts = [read(stores[0], drawn[~online] + first, env), read(stores[1], drawn[online] - counts[0], env)]
         # Rows keep the order in which they were drawn: RQL treats the two halves of a batch differently.
         order = torch.cat([(~online).nonzero(), online.nonzero()]).squeeze(-1).argsort()
         return self._finish(Batch(*(torch.cat(column)[order] for column in zip(*parts, strict=True))))
+
+    def _current_shard(self, store: Store, count: int) -> tuple[int, int]:
+        """The first of the windows (or episodes) that are drawn from at present, and how many there are."""
+        if self.rotate_every is None or store is not self.offline:
+            return 0, count
+        number = self.updates // self.rotate_every % len(self.shard_ends)
+        begin, end = [0, *self.shard_ends.tolist()][number : number + 2]
+        if self.windows == "uniform":
+            return begin, end - begin - self.length + 1
+        first, last = torch.searchsorted(store.episodes.table()[1].contiguous(), torch.tensor([begin, end])).tolist()
+        return first, last - first
 
     def _draw(self, counts: list[int], batch_size: int) -> Tensor:
         """Which windows (or episodes) of the parts, numbered through."""

@@ -190,9 +190,10 @@ class TransitionDataset:
     ) -> "TransitionDataset":
         """A dataset whose arrays (named as by `arrays`) were checked when they were written; none of them is read."""
         dataset = object.__new__(TransitionDataset)
-        spaces = {"observation_space": observation_space, "action_space": action_space}
-        known = {"provenance": provenance, "fingerprint": fingerprint, "episode_ends": episode_ends}
-        dataset.__dict__.update(_nest(arrays) | spaces | known)
+        dataset.__dict__.update(
+            _nest(arrays), observation_space=observation_space, action_space=action_space, provenance=provenance
+        )
+        dataset.__dict__.update(fingerprint=fingerprint, episode_ends=episode_ends)
         return dataset
 
     def __len__(self) -> int:
@@ -262,18 +263,27 @@ class TransitionDataset:
         return to_sb3_buffer(self, device=device, buffer_size=buffer_size)
 
     @staticmethod
-    def load(path: str | os.PathLike[str], **options: Any) -> "TransitionDataset":
+    def load(
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        observation_space: Space[Any] | None = None,
+        action_space: Space[Any] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> "TransitionDataset":
         """The dataset in an .npz file that `save` wrote, or in one that holds the arrays of `from_arrays`.
 
         Args:
             path: the file.
-            **options: `name`, `observation_space`, `action_space`, `provenance` for `from_arrays`; a file that `save`
-                wrote has its own, and takes none.
+            name, observation_space, action_space, provenance: as of `from_arrays`; a file that `save` wrote has its
+                own, and takes none.
 
         Raises:
             FileNotFoundError: if there is no such file.
             ValueError: if it is no .npz file, lacks an array, or something is wrong with the data.
         """
+        wishes = {"name": name, "observation_space": observation_space, "action_space": action_space}
+        options = {key: wish for key, wish in {**wishes, "provenance": provenance}.items() if wish is not None}
         arrays = read_npz(path)
         description = arrays.pop(_DESCRIPTION, None)
         fields = _nest(arrays)

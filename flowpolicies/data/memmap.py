@@ -1,6 +1,6 @@
 """Datasets larger than memory: one folder of plain `.npy` files beside a JSON index, opened as memory maps.
 
-    index.json            format, number of rows, columns, spaces, provenance, fingerprint
+    index.json            format, number of rows, ends of the shards, columns, spaces, provenance, fingerprint
     observations.npy      [N, *shape]; of a Dict space observations.KEY.npy for each key
     next_observations.npy, actions.npy, rewards.npy, masks.npy, terminals.npy
     episode_ends.npy      [E] int64, the last row of each trajectory
@@ -93,7 +93,7 @@ def open_memmap(path: str | os.PathLike[str]) -> TransitionDataset:
         columns,
         observation_space=space_from_json(index["observation_space"]),
         action_space=cast(Box, space_from_json(index["action_space"])),
-        provenance=index["provenance"],
+        provenance={**index["provenance"], "shard_ends": index["shard_ends"]},
         fingerprint=index["fingerprint"],
         episode_ends=np.asarray(ends),
     )
@@ -151,21 +151,21 @@ class _Writer:
         self.spaces = {"observation_space": first.observation_space, "action_space": first.action_space}
         self.columns = {key: _Column(folder, key, array) for key, array in first.arrays().items()}
         self.ends = _Column(folder, "episode_ends", np.zeros(0, np.int64))
-        self.shards = 0
+        self.shard_ends: list[int] = []
 
     def append(self, shard: TransitionDataset) -> None:
         """The shard's rows; trajectories do not go on from one shard to the next."""
         for part, space in self.spaces.items():
             if getattr(shard, part) != space:
                 raise ValueError(
-                    f"shard {self.shards} ('{shard.name}') has the {part} {getattr(shard, part)}, the first one "
-                    f"{space}. Shards of one dataset must have equal spaces."
+                    f"shard {len(self.shard_ends)} ('{shard.name}') has the {part} {getattr(shard, part)}, the first "
+                    f"one {space}. Shards of one dataset must have equal spaces."
                 )
         before = self.columns["actions"].rows
         for key, array in shard.arrays().items():
             self.columns[key].append(array)
         self.ends.append(shard.episode_ends.astype(np.int64) + before)
-        self.shards += 1
+        self.shard_ends.append(before + len(shard))
 
     def close(self) -> None:
         """Completes the files, and writes the index last."""
@@ -173,7 +173,7 @@ class _Writer:
         index = {
             "format": FORMAT,
             "rows": self.columns["actions"].rows,
-            "shards": self.shards,
+            "shard_ends": self.shard_ends,
             "columns": {**entries, "episode_ends": self.ends.close()},
             **{part: space_to_json(space) for part, space in self.spaces.items()},
             "provenance": self.provenance,

@@ -56,6 +56,7 @@ def load_dataset(
     """
     source, name = _split(address, "datasets")
     load = _find(source, "datasets")
+    _check_options(source, load, options)
     if "storage" in inspect.signature(load).parameters:
         dataset = load(name, storage=storage, cache_dir=cache_dir, **options)
     elif storage == "memmap":
@@ -65,6 +66,16 @@ def load_dataset(
     if not isinstance(dataset, TransitionDataset):
         raise TypeError(f"dataset source '{source}' gave a {type(dataset).__name__}; it must give a TransitionDataset.")
     return dataset
+
+
+def _check_options(source: str, load: Callable[..., Any], options: dict[str, Any]) -> None:
+    """Raises a ValueError for an option that the source does not have, where a TypeError would name our functions."""
+    parameters = inspect.signature(load).parameters
+    if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    own = [key for key, parameter in parameters.items() if parameter.kind == parameter.KEYWORD_ONLY]
+    if unknown := [key for key in options if key not in own]:
+        raise ValueError(f"the source '{source}' has no option {unknown}; it has {', '.join(own) or 'none'}.")
 
 
 def _mapped(
@@ -95,7 +106,10 @@ def make_env(address: str, **options: Any) -> gymnasium.Env[Any, Any]:
         ImportError: if the source needs a package that is not installed.
     """
     if ":" not in address:
-        return gymnasium.make(address, **options)
+        try:
+            return gymnasium.make(address, **options)
+        except gymnasium.error.UnregisteredEnv as error:  # No ValueError, and "Did you mean" only sometimes.
+            raise ValueError(f"no environment '{address}': {error}") from error
     source, name = _split(address, "environments")
     environment: gymnasium.Env[Any, Any] = _find(source, "environments")(name, **options)
     return environment

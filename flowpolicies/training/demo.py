@@ -25,6 +25,7 @@ from flowpolicies.data import generate_dataset
 from flowpolicies.policies.evaluation import Interval, success_interval
 from flowpolicies.training.evaluations import EvaluationRow
 from flowpolicies.training.files import atomic_write, write_json
+from flowpolicies.training.jobs import stop
 from flowpolicies.training.plots import plot_learning_curves
 from flowpolicies.training.record import describe_hardware, describe_software
 from flowpolicies.training.runs import RunFolder
@@ -194,7 +195,7 @@ def _train(
 
 
 def run_jobs(jobs: Sequence[Job], workers: int) -> None:
-    """Runs jobs side by side, with one bar for all of them; Ctrl-C reaches the commands, which save and stop."""
+    """Runs jobs side by side, with one bar for all of them; after Ctrl-C the commands save and stop."""
     waiting, running = list(jobs), list[tuple[Job, list[tuple[str, ...]], subprocess.Popen[bytes]]]()
     bar = tqdm(total=sum(job.steps for job in jobs), desc="training", unit="step", dynamic_ncols=True, disable=not jobs)
     try:
@@ -209,10 +210,7 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> None:
             done = sum(_steps_done(job) if id(job) in active else job.steps for job in jobs)
             bar.update(done - bar.n)
     finally:
-        for _, _, process in running:
-            process.terminate()
-        for _, _, process in running:
-            process.wait()
+        stop([process for _, _, process in running])
         bar.close()
 
 
@@ -221,7 +219,11 @@ def _start(job: Job, command: Sequence[str]) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with _log(job).open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "flowpolicies", *command], stdout=log, stderr=log, env=environment
+            [sys.executable, "-m", "flowpolicies", *command],
+            stdout=log,
+            stderr=log,
+            env=environment,
+            start_new_session=True,  # Else a terminal's Ctrl-C would reach it besides ours, and two mean: do not save.
         )
 
 

@@ -56,7 +56,7 @@ def run_side_by_side(jobs: Sequence[Job], parallel: int, report: Callable[[Outco
                 job, start = running.pop(process)
                 report(Outcome(job, process.returncode, time.monotonic() - start))
     finally:
-        _stop(list(running))
+        stop(list(running))
         signal.signal(signal.SIGTERM, previous)
 
 
@@ -68,8 +68,8 @@ def _start(job: Job, threads: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
 
 
-def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Interrupts, waits, and kills only on a second Ctrl-C."""
+def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Interrupts processes so that they save, waits, and kills only on a second Ctrl-C."""
     try:
         for process in processes:
             process.send_signal(signal.SIGINT)

@@ -71,7 +71,8 @@ def train(
                 model.set_dataset(dataset)
         else:
             options = {"compile_backend": settings.compile_backend, **dataclasses.asdict(knobs)}
-            options["replay_buffer_kwargs"] = {"frame_stack": settings.frame_stack, "p_aug": settings.p_aug}
+            names = ("frame_stack", "p_aug", "rotate_every")
+            options["replay_buffer_kwargs"] = {name: getattr(settings, name) for name in names}
             model = algorithm.from_config(
                 hyperparameters, env, dataset=dataset, seed=settings.seed, device=settings.device, **options
             )
@@ -213,7 +214,12 @@ def _identity(record: dict[str, Any]) -> dict[str, Any]:
         **record["knobs"],
         "dataset fingerprint": record["dataset"].get("fingerprint"),
     }
-    for name, before in (("reward_transform", "none"), ("frame_stack", 1), ("p_aug", 0.0)):
+    for name, before in (
+        ("reward_transform", "none"),
+        ("frame_stack", 1),
+        ("p_aug", 0.0),
+        ("rotate_every", None),
+    ):
         parts[name] = record["settings"].get(name, before)  # Older runs have none.
     identity: dict[str, Any] = json.loads(json.dumps(whole | parts))
     return identity

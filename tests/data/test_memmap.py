@@ -28,7 +28,7 @@ def test_what_was_written_is_read_and_has_the_same_fingerprint(tmp_path: Path) -
     opened = open_memmap(write_memmap(tmp_path / "data", dataset))
     assert same(opened, dataset)
     assert opened.fingerprint == dataset.fingerprint
-    assert opened.provenance == dataset.provenance
+    assert opened.provenance == {**dataset.provenance, "shard_ends": [400]}
     assert opened.observation_space == dataset.observation_space
     assert opened.episode_ends.tolist() == dataset.episode_ends.tolist()
     assert all(isinstance(array, np.memmap) for array in opened.arrays().values())
@@ -53,7 +53,7 @@ def test_a_folder_of_shards_equals_their_concatenation_and_only_one_is_held(tmp_
     for key, array in opened.arrays().items():
         np.testing.assert_array_equal(array, np.concatenate([part[key] for part in parts]))
     assert opened.episode_ends.tolist() == [49, 99, 149, 199, 249, 299]
-    assert json.loads((tmp_path / "data" / "index.json").read_text())["shards"] == 3
+    assert opened.provenance["shard_ends"] == [100, 200, 300]
 
 
 def test_dict_observations(tmp_path: Path) -> None:
@@ -124,3 +124,33 @@ def test_shards_of_other_spaces_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match=r"shard 1 \('odd'\) has the observation_space"):
         write_memmap(tmp_path / "data", [pendulum_data(100), other])
+
+
+@pytest.mark.parametrize("windows", ["uniform", "episodes"])
+def test_shards_take_turns_as_in_the_references(tmp_path: Path, windows: str) -> None:
+    """Rewards tell the shard: batches come from one at a time, and no window crosses its end."""
+
+    def shard(number: int) -> TransitionDataset:
+        zeros = np.zeros((20, 1), np.float32)
+        ends = np.arange(20) % 10 == 9
+        return TransitionDataset.from_arrays(
+            zeros, zeros, np.full(20, number), zeros, terminations=np.zeros(20), truncations=ends
+        )
+
+    opened = open_memmap(write_memmap(tmp_path / "data", map(shard, range(3))))
+    spaces_of = (opened.observation_space, opened.action_space)
+    make = lambda every: TransitionBuffer(  # noqa: E731
+        10, *spaces_of, "cpu", horizon=2, gamma=1.0, windows=windows, rotate_every=every, seed=0
+    )
+    buffer = make(2)
+    buffer.attach(opened)
+    seen = [set((buffer.sample(64).rewards / 2).tolist()) for _ in range(8)]
+    assert [max(rewards) for rewards in seen] == [0, 0, 1, 1, 2, 2, 0, 0]
+    assert all(rewards <= {number, number / 2} for rewards, number in zip(seen, (0, 0, 1, 1, 2, 2, 0, 0), strict=True))
+    buffer.updates = 5  # What a continued run says.
+    assert max(buffer.sample(64).rewards.tolist()) == 4
+    every = make(None)
+    every.attach(opened)
+    assert {0.0, 2.0, 4.0} <= set(every.sample(256).rewards.tolist())
+    with pytest.raises(ValueError, match="rotate_every counts batches"):
+        make(0)

@@ -140,3 +140,17 @@ def test_a_name_with_two_providers_is_refused(tmp_path: Path) -> None:
     add_distribution(tmp_path, "twin-dist", "[flowpolicies.datasets]\ntoy = toy_plugin:load_wrongly\n")
     with pytest.raises(ValueError, match="dataset source 'toy' is provided more than once, by toy-dist, twin-dist"):
         load_dataset("toy:name")
+
+
+def test_an_option_that_a_source_does_not_have_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"the source 'npz' has no option \['data_dir'\]; it has name, observation_space"
+    ):
+        load_dataset("npz:data.npz", data_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"the source 'memmap' has no option \['data_dir'\]; it has none"):
+        load_dataset("memmap:data", data_dir=tmp_path)
+
+
+def test_an_unknown_gymnasium_id_is_a_clear_error() -> None:
+    with pytest.raises(ValueError, match=r"no environment 'Pendulun-v1': "):
+        make_env("Pendulun-v1")
