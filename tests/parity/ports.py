@@ -29,6 +29,8 @@ class Port:
     """The least value of recorded integer draws, which is 0 here."""
     invalid_rows: Callable[[Config], Mapping[str, float]] = lambda config: {}
     """Recorded `loss/...` entry -> what it counts for a row that is not valid, and ours does not."""
+    variants: tuple[str, Mapping[str, str]] | None = None
+    """A key of the recorded config, and for some of its values the port that the recording is for instead."""
 
 
 def _num_qs(config: Config) -> Mapping[str, Any]:
@@ -207,6 +209,13 @@ PORTS: Mapping[str, Port] = {
         derived=_iql,
         metrics=IQL_METRICS
         | {"actor/actor_loss": "awr/loss", "actor/adv": "awr/advantage", "actor/bc_log_prob": "awr/log_prob"},
+        variants=("actor_loss", {"ddpgbc": "iql_ddpgbc"}),
+    ),
+    "iql_ddpgbc": Port(
+        "iql_ddpgbc",
+        derived=_iql,
+        metrics=IQL_METRICS
+        | {"actor/actor_loss": "ddpgbc/loss", "actor/q_loss": "ddpgbc/q_loss", "actor/bc_log_prob": "ddpgbc/log_prob"},
     ),
     "rebrac": Port("rebrac", derived=_rebrac, metrics=REBRAC_METRICS),
     "qam_rebrac": Port("rebrac_qam", derived=_rebrac, metrics=REBRAC_METRICS),
@@ -238,6 +247,13 @@ RECORDED = (
     "qam_e", "qam_f", "qam_fql", "qam_ifql", "qam_rebrac", "qflow", "qsm", "rebrac", "rql",
 )  # fmt: skip
 """Every algorithm of which recordings exist, ported or not: `qam_e_a` must not be taken for `qam`."""
+
+
+def port_of(name: str, config: Config) -> Port:
+    """The port of a recorded algorithm with this config."""
+    port = PORTS[name]
+    key, others = port.variants or ("", {})
+    return PORTS[others[config[key]]] if config.get(key) in others else port
 
 
 def recorded_name(stem: str) -> str:

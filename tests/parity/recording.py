@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ports import PORTS, Port, recorded_name
+from ports import PORTS, Port, port_of, recorded_name
 from torch import Tensor, nn
 
 from flowpolicies.algorithms import OfflineAlgorithm, get_algorithm
@@ -45,7 +45,7 @@ class Recording:
         self.name = recorded_name(path.stem)
         if self.name not in PORTS:
             raise LookupError(f"{path.name} was recorded from {self.name!r}, for which there is no algorithm here yet")
-        self.port: Port = PORTS[self.name]
+        self.port: Port = port_of(self.name, self.config)
         self.algorithm: type[OfflineAlgorithm] = get_algorithm(self.port.algorithm)
         self.cfg = self.algorithm.Config(**self._hyperparameters())
         self.tau, self.gamma = self.config["tau"], self.config["discount"]
