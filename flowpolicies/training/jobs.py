@@ -45,7 +45,8 @@ def run_side_by_side(jobs: Sequence[Job], parallel: int, report: Callable[[Outco
         raise ValueError(f"--parallel is the number of runs side by side and must be at least 1, got {parallel}")
     waiting, running = list(jobs), dict[subprocess.Popen[bytes], tuple[Job, float]]()
     threads = max(1, (os.cpu_count() or 1) // parallel)
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # SIGINT as well: a shell starts background jobs with SIGINT ignored.
+    previous = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         while waiting or running:
             while waiting and len(running) < parallel:
@@ -57,7 +58,8 @@ def run_side_by_side(jobs: Sequence[Job], parallel: int, report: Callable[[Outco
                 report(Outcome(job, process.returncode, time.monotonic() - start))
     finally:
         stop(list(running))
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _start(job: Job, threads: int) -> subprocess.Popen[bytes]:

@@ -93,7 +93,7 @@ def test_a_failure_is_reported_and_the_rest_goes_on(call: Any, tmp_path: Path, e
 
 
 def test_ctrl_c_lets_runs_save_and_the_same_command_goes_on(tmp_path: Path, data: Path, extra: str) -> None:
-    long = extra.replace("--steps 4 --eval-every 2 --eval-episodes 1", "--steps 1000000 --eval-episodes 0")
+    long = extra.replace("--steps 4 --eval-every 2 --eval-episodes 1", "--steps 30000 --eval-episodes 0")
     words = (*TASK, "--algorithms", "fql", "--runs-dir", str(tmp_path), long + " --checkpoint-every 20")
     folder = RunFolder(tmp_path / "qflow-standard" / "fql-cube-single-play-task2-seed0")
     process = subprocess.Popen(
