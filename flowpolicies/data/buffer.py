@@ -27,6 +27,7 @@ from flowpolicies.data.layout import (
 )
 from flowpolicies.data.pixels import CROP_PADDING, crop_observations
 from flowpolicies.data.rows import release_pages
+from flowpolicies.data.shards import Turns
 from flowpolicies.data.store import CachedWindows, Store
 
 WindowScheme = Literal["uniform", "episodes"]
@@ -94,7 +95,8 @@ class TransitionBuffer(ReplayBuffer):
         self.horizon, self.gamma, self.windows, self.offline_share = horizon, gamma, windows, offline_share
         if rotate_every is not None and rotate_every < 1:
             raise ValueError(f"rotate_every counts batches and must be at least 1, or None, got {rotate_every}")
-        self.rotate_every, self.shard_ends, self.updates = rotate_every, np.zeros(0, np.int64), 0
+        self.rotate_every, self.updates = rotate_every, 0
+        self.turns: Turns | None = None
         self.goals, self.frame_stack, self.p_aug = goals, frame_stack, p_aug
         self.hindsight: Hindsight | None = None
         self.next_actions, self.handle_timeout_termination = next_actions, True
@@ -135,18 +137,9 @@ class TransitionBuffer(ReplayBuffer):
                 f"the dataset's {len(dataset)} transitions hold no episode of at least two steps, and windows start "
                 "before the last step of an episode. Check its terminals, or use an algorithm with uniform windows."
             )
-        self.offline, self.shard_ends = store, self._find_shards(dataset)
+        self.turns = None if self.rotate_every is None else Turns(self.rotate_every, dataset, self.length)
+        self.offline = store
         release_pages(list(dataset.arrays().values()))
-
-    def _find_shards(self, dataset: TransitionDataset) -> np.ndarray:
-        """The row after the last one of each shard."""
-        ends = np.array(dataset.provenance.get("shard_ends", [len(dataset)]), np.int64)
-        if self.rotate_every is not None and np.diff(ends, prepend=0).min() < self.length:
-            raise ValueError(
-                f"rotate_every={self.rotate_every} takes batches from one shard at a time, and a shard of the dataset "
-                f"is shorter than a window of {self.length} steps. Write larger shards, or leave rotate_every at None."
-            )
-        return ends
 
     def _find_hindsight(self, dataset: TransitionDataset) -> Hindsight | None:
         goals = self.goals
@@ -239,7 +232,9 @@ class TransitionBuffer(ReplayBuffer):
         read: Callable[[Store, Tensor, VecNormalize | None], Batch] = self._batch
         if episodes:
             read = self._episode_batch
-        first, counts[0] = self._current_shard(stores[0], counts[0])
+        first = 0
+        if self.turns is not None and stores[0] is self.offline:
+            first, counts[0] = self.turns.current(self.updates, stores[0], episodes=episodes)
         drawn = self._draw(counts, batch_size)
         self.updates += 1
         if len(stores) == 1:
@@ -249,17 +244,6 @@ class TransitionBuffer(ReplayBuffer):
         # Rows keep the order in which they were drawn: RQL treats the two halves of a batch differently.
         order = torch.cat([(~online).nonzero(), online.nonzero()]).squeeze(-1).argsort()
         return self._finish(Batch(*(torch.cat(column)[order] for column in zip(*parts, strict=True))))
-
-    def _current_shard(self, store: Store, count: int) -> tuple[int, int]:
-        """The first of the windows (or episodes) that are drawn from at present, and how many there are."""
-        if self.rotate_every is None or store is not self.offline:
-            return 0, count
-        number = self.updates // self.rotate_every % len(self.shard_ends)
-        begin, end = [0, *self.shard_ends.tolist()][number : number + 2]
-        if self.windows == "uniform":
-            return begin, end - begin - self.length + 1
-        first, last = torch.searchsorted(store.episodes.table()[1].contiguous(), torch.tensor([begin, end])).tolist()
-        return first, last - first
 
     def _draw(self, counts: list[int], batch_size: int) -> Tensor:
         """Which windows (or episodes) of the parts, numbered through."""
@@ -393,7 +377,13 @@ class TransitionBuffer(ReplayBuffer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Online transitions and the generator; the dataset is not copied into a pickle."""
-        return {**self.__dict__, "offline": None, "hindsight": None, "generator": self.generator.get_state()}
+        return {
+            **self.__dict__,
+            "offline": None,
+            "turns": None,
+            "hindsight": None,
+            "generator": self.generator.get_state(),
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

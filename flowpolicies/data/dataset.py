@@ -15,7 +15,12 @@ from gymnasium.spaces import Box, Dict, Space
 
 from flowpolicies.data import checks
 from flowpolicies.data.npz import read_npz, write_npz
-from flowpolicies.data.spaces import space_from_json, space_to_json
+from flowpolicies.data.spaces import (
+    infer_action_space,
+    infer_observation_space,
+    space_from_json,
+    space_to_json,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -114,9 +119,9 @@ class TransitionDataset:
         given = {key: _to_float32(name, key, flag) for key, flag in flags.items() if flag is not None}
         masks, terminals = _masks_and_terminals(name, given)
         if observation_space is None:
-            observation_space = _infer_observation_space(observations)
+            observation_space = infer_observation_space(observations)
         if action_space is None:
-            action_space = _infer_action_space(name, actions)
+            action_space = infer_action_space(name, actions)
         return TransitionDataset(
             observations=observations,
             actions=actions,
@@ -336,27 +341,6 @@ def _masks_and_terminals(name: str, flags: Mapping[str, Array]) -> tuple[Array, 
         terminals = np.maximum(flags["terminations"], flags.get("truncations", np.float32(0)))
     terminals[-1] = 1
     return masks, terminals
-
-
-def _infer_observation_space(observations: Observations) -> Box | Dict:
-    if isinstance(observations, dict):
-        return Dict({key: _infer_box(part) for key, part in observations.items()})
-    return _infer_box(observations)
-
-
-def _infer_box(array: Array) -> Box:
-    if array.dtype == np.uint8:
-        return Box(0, 255, shape=array.shape[1:], dtype=np.uint8)
-    return Box(-np.inf, np.inf, shape=array.shape[1:], dtype=np.float32)
-
-
-def _infer_action_space(name: str, actions: Array) -> Box:
-    if actions.size and np.abs(actions).max() > 1:  # NaN compares false here and is reported by the checks.
-        raise ValueError(
-            f"dataset '{name}': actions range from {actions.min():.6g} to {actions.max():.6g}, so their bounds cannot "
-            "be guessed. Pass action_space=gymnasium.spaces.Box(low, high, shape)."
-        )
-    return Box(-1.0, 1.0, shape=actions.shape[1:], dtype=np.float32)
 
 
 def _spread(values: Array) -> str:

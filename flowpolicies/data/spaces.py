@@ -1,10 +1,12 @@
-"""Gymnasium observation and action spaces as JSON, so that files can carry them without pickle."""
+"""Gymnasium spaces as JSON, so that files can carry them without pickle, and spaces of arrays that came without."""
 
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box, Dict, Space
+
+Array = npt.NDArray[Any]
 
 
 def space_to_json(space: Space[Any]) -> dict[str, Any]:
@@ -56,3 +58,26 @@ def _bounds_from_json(values: Any, shape: tuple[int, ...], dtype: np.dtype[Any])
     flat = [float(value) if isinstance(value, str) else value for value in np.ravel(np.array(values, dtype=object))]
     array = np.array(flat, dtype=dtype)
     return np.full(shape, array[0], dtype) if array.size == 1 else array.reshape(shape)
+
+
+def infer_observation_space(observations: Array | dict[str, Array]) -> Box | Dict:
+    """Unbounded boxes of the arrays' shapes; bytes lie in 0..255."""
+    if isinstance(observations, dict):
+        return Dict({key: _infer_box(part) for key, part in observations.items()})
+    return _infer_box(observations)
+
+
+def _infer_box(array: Array) -> Box:
+    if array.dtype == np.uint8:
+        return Box(0, 255, shape=array.shape[1:], dtype=np.uint8)
+    return Box(-np.inf, np.inf, shape=array.shape[1:], dtype=np.float32)
+
+
+def infer_action_space(name: str, actions: Array) -> Box:
+    """[-1, 1], if the actions lie in it; else a ValueError says what to pass."""
+    if actions.size and np.abs(actions).max() > 1:  # NaN compares false here and is reported by the checks.
+        raise ValueError(
+            f"dataset '{name}': actions range from {actions.min():.6g} to {actions.max():.6g}, so their bounds cannot "
+            "be guessed. Pass action_space=gymnasium.spaces.Box(low, high, shape)."
+        )
+    return Box(-1.0, 1.0, shape=actions.shape[1:], dtype=np.float32)
