@@ -422,9 +422,8 @@ def main(settings: Settings) -> None:
     with ThreadPoolExecutor(settings.parallel) as pool:
         try:
             list(pool.map(execute, [runs[name][i] for i in range(len(settings.seeds)) for name in chosen]))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        finally:
+            pool.shutdown(cancel_futures=True)  # After Ctrl-C, or a fault of ours, what waits is not begun.
     results = [
         Result(algorithm=name, runs=own, random=random) for name, own in runs.items() if all(r.has_run() for r in own)
     ]

@@ -62,7 +62,10 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IDQLConfig) -> L
     """mean_b sum_i (eps_hat(s, x_t, t) - eps)_i^2, with dropout."""
     blocks, width = len(cfg.actor_hidden_dims), cfg.actor_hidden_dims[0]
     masks = dropout_masks(noise, (*batch.rewards.shape, blocks, width), cfg.dropout)
-    network = lambda s, x, t: nets.online.actor_diffusion(s, x, t, masks)  # noqa: E731
+
+    def network(observations: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        return nets.online.actor_diffusion(observations, x, t, masks)
+
     return batch.actions.shape[-1] * denoising(network, batch, noise, cfg.diffusion), {}
 
 

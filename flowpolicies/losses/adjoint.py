@@ -28,7 +28,10 @@ def fine_tuned(actor: BoundNetwork, observations: Tensor, base: Velocity, residu
 
 def terminal_adjoint(critic: Callable[..., Tensor], observations: Tensor, x: Tensor, clip: bool) -> Tensor:
     """-grad_x mean_e Q_e(s, clip(x)), `[*, A]`; zero along coordinates outside [-1, 1], unless `clip` is off."""
-    clipped = lambda s, a: critic(s, a.clamp(-1, 1))  # noqa: E731
+
+    def clipped(observations: Tensor, actions: Tensor) -> Tensor:
+        return critic(observations, actions.clamp(-1, 1))
+
     return -action_gradient(clipped if clip else critic, observations, x)
 
 

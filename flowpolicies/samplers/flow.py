@@ -63,7 +63,10 @@ class IntegrateResidual:
     def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
         x = noise.actions(observations.shape[:-1])
         base, residual = nets[self.base].given(observations), nets[self.residual].given(observations)
-        field = lambda x, t: base(x, t) + residual(x, t)  # noqa: E731
+
+        def field(x: Tensor, t: Tensor) -> Tensor:
+            return base(x, t) + residual(x, t)
+
         return SOLVERS[self.method](field, x, unit_grid(x, self.steps)).clamp(-1, 1)
 
 

@@ -10,9 +10,9 @@ import torch
 from tqdm import tqdm
 
 from flowpolicies.data import TransitionDataset, make_env, open_writer
-from flowpolicies.policies import Evaluation, evaluate
+from flowpolicies.policies import Evaluation
 from flowpolicies.policies.evaluation import Predicts
-from flowpolicies.training.rollout import TransitionRecorder
+from flowpolicies.training.rollout import rollout
 
 
 def collect(
@@ -66,9 +66,15 @@ def collect(
     ):
         if seed is not None:
             torch.manual_seed(seed)  # Models of Stable-Baselines3 sample from the global generator.
-        recorder = TransitionRecorder(_Counted(made, bar))
-        found = evaluate(policy, recorder, episodes, deterministic=deterministic, seed=seed)
-    dataset = recorder.dataset(name, facts)
+        dataset, found = rollout(
+            policy,
+            _Counted(made, bar),
+            episodes,
+            seed=seed,
+            deterministic=deterministic,
+            name=name,
+            provenance=facts,
+        )
     if write is not None:
         write(dataset)
     return dataset, found

@@ -10,7 +10,8 @@ import numpy as np
 from gymnasium import spaces
 
 from flowpolicies.data import TransitionDataset
-from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
+from flowpolicies.policies import Evaluation, evaluate
+from flowpolicies.policies.evaluation import Predicts
 
 
 @final
@@ -59,7 +60,7 @@ def _stack(rows: list[Any]) -> Any:
 
 
 def rollout(
-    policy: FlowPolicy,
+    policy: Predicts,
     env: gym.Env[Any, Any],
     episodes: int,
     *,

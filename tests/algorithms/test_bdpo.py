@@ -141,7 +141,7 @@ def test_inner_value_learns_the_transcribed_target(max_q_backup: bool) -> None:
     """At all three levels; the mean over the samples stays a mean whatever the critic's backup is."""
     cfg = BDPOConfig(diffusion_steps=T, next_samples=N, eta=0.7, rho=0.6, max_q_backup=max_q_backup)
     eps, z = draws(2, (B, 2), (B, N, 2))
-    zero = lambda s, x, t: torch.zeros(2, B, dtype=torch.float64)  # noqa: E731
+    zero = lambda s, x, t: torch.zeros(2, B, dtype=torch.float64)
     loss, metrics = inner_value_loss(online(inner_value=zero), BATCH, ReplayedNoise(2, [LEVELS, eps, z]), cfg)
     y = np.array([level_target(b, int(LEVELS[b]) + 1, eps.numpy(), z.numpy(), cfg) for b in range(B)])
     assert float(metrics["target_mean"]) == pytest.approx(y.mean(), rel=1e-10)
@@ -197,7 +197,7 @@ def test_phases() -> None:
 
 def trees(model: BDPO, name: str) -> tuple[list[Tensor], list[Tensor]]:
     """Weights and slow copy of a network, as they are now."""
-    now = lambda module: [p.clone() for p in module.parameters()]  # noqa: E731
+    now = lambda module: [p.clone() for p in module.parameters()]
     return now(model.policy.networks[name]), now(model.policy.targets[name])
 
 

@@ -57,8 +57,8 @@ def critics(s, a):
 
 
 def networks(theta: torch.Tensor, slow: float, updates: int = UPDATES) -> Networks:
-    q = lambda s, a: torch.stack(critics(s, a))  # noqa: E731
-    actor = lambda s, x, t: network(s, x, t, theta)  # noqa: E731
+    q = lambda s, a: torch.stack(critics(s, a))
+    actor = lambda s, x, t: network(s, x, t, theta)
     slower = view(actor_onestep=lambda s, x, t: network(s, x, t, slow), critic=lambda s, a: q(s, a) + 0.25)
     count = {"actor_onestep": torch.tensor(float(updates))}
     return Networks(view(actor_onestep=actor, critic=q), view(critic=q), slower, count)

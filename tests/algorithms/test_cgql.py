@@ -22,7 +22,7 @@ BATCH = Batch(
     valid=torch.tensor([1.0, 0.0]),
     action_mask=torch.ones(2, 1),
 )
-SUM = lambda s, a, t: (a + 10 * t).squeeze(-1)[None]  # noqa: E731
+SUM = lambda s, a, t: (a + 10 * t).squeeze(-1)[None]
 
 
 def test_linex_below_the_clip() -> None:
@@ -51,7 +51,7 @@ def test_linex_is_minimal_at_the_soft_maximum() -> None:
 
 def test_noisy_critic_draws_the_time_first_and_learns_the_clean_target_value() -> None:
     t, x_0 = torch.tensor([[0.25], [0.5]]), torch.tensor([[-1.0], [0.0]])
-    twice = lambda s, a, t: 2 * SUM(s, a, t)  # noqa: E731
+    twice = lambda s, a, t: 2 * SUM(s, a, t)
     nets = Networks(view(critic=SUM), view(), view(critic=twice))
     noisy, clean = 0.75 * -1.0 + 0.25 * 1.0 + 10 * 0.25, 2 * (1.0 + 10)  # The second row is not valid.
     loss, metrics = noisy_mse_loss(nets, BATCH, ReplayedNoise(1, [t, x_0]), CGQLMConfig(noisy_coef=0.1))
@@ -66,7 +66,7 @@ def test_noisy_critic_draws_the_time_first_and_learns_the_clean_target_value() -
 
 
 def test_targets_come_from_the_slow_flow_guided_by_the_trained_critic() -> None:
-    fail = lambda *inputs: pytest.fail("only the slow flow acts")  # noqa: E731
+    fail = lambda *inputs: pytest.fail("only the slow flow acts")
     nets = Networks(
         online=view(critic=SUM),
         frozen=view(critic=lambda s, a, t: 3 * SUM(s, a, t), actor_flow=fail),

@@ -64,7 +64,7 @@ def by_hand(predict: Callable[[float, int], float], steps: int) -> tuple[float, 
 
 
 def test_the_ogbench_loss_by_hand() -> None:
-    predict = lambda x, t: 0.3 * x + 0.1 * t  # noqa: E731
+    predict = lambda x, t: 0.3 * x + 0.1 * t
     nets = Networks(view(actor_diffusion=lambda s, x, t: predict(x, t)), NOTHING, view(critic=parabolas))
     loss, info = actor_loss(nets, batch(), replay(), DACConfig(alpha=0.3))
     error, guided = by_hand(predict, 10)
@@ -74,7 +74,7 @@ def test_the_ogbench_loss_by_hand() -> None:
 
 
 def test_the_published_loss_divides_by_the_size_of_q() -> None:
-    predict = lambda x, t: 0.3 * x + 0.1 * t  # noqa: E731
+    predict = lambda x, t: 0.3 * x + 0.1 * t
     frozen = view(temperature=lambda: torch.tensor(0.4, dtype=torch.float64))
     nets = Networks(view(actor_diffusion=lambda s, x, t: predict(x, t)), frozen, view(critic=parabolas))
     loss, info = balanced_actor_loss(nets, batch(), replay(), DACD4RLConfig())
@@ -93,7 +93,7 @@ def test_the_noise_is_driven_down_q_and_the_data_hold_it() -> None:
     online = view(actor_diffusion=lambda s, x, t: eps_hat)
     slope = column(2.0, -4.0)
     critic = view(critic=lambda s, a: (slope * a).squeeze(-1).expand(3, 2))
-    pull = lambda alpha: torch.autograd.grad(  # noqa: E731
+    pull = lambda alpha: torch.autograd.grad(
         actor_loss(Networks(online, NOTHING, critic), batch(), replay(), DACConfig(alpha=alpha))[0], eps_hat
     )[0]
     assert torch.equal(pull(0.0).sign(), slope.sign())
@@ -117,7 +117,7 @@ def test_next_values_over_actions_first_then_over_critics(max_q_backup: bool) ->
     x = torch.tensor([[0.3, 5.0], [-0.1, 0.2]], dtype=torch.float64).unsqueeze(-1) * root
     actions = [[0.3, 1.0], [-0.1, 0.2]]
     cfg = DACD4RLConfig(diffusion_steps=1, next_samples=2, rho=0.5, max_q_backup=max_q_backup)
-    critic = lambda s, a: torch.stack([2 * a, -a]).squeeze(-1)  # noqa: E731
+    critic = lambda s, a: torch.stack([2 * a, -a]).squeeze(-1)
     target = view(critic=critic, actor_diffusion=lambda s, x, t: torch.zeros_like(x))
     nets = Networks(view(critic=lambda s, a: torch.zeros(2, 2)), NOTHING, target)
     _, info = expected_critic_loss(nets, batch(), ReplayedNoise(1, [x, torch.zeros_like(x)]), cfg)

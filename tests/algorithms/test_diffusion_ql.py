@@ -45,8 +45,8 @@ def critics(s, a):
 
 
 def networks(theta: torch.Tensor, slow: float) -> Networks:
-    q = lambda s, a: torch.stack(critics(s, a))  # noqa: E731
-    actor = lambda s, x, t: predict(s, x, t, theta)  # noqa: E731
+    q = lambda s, a: torch.stack(critics(s, a))
+    actor = lambda s, x, t: predict(s, x, t, theta)
     slower = view(actor_diffusion=lambda s, x, t: predict(s, x, t, slow), critic=lambda s, a: q(s, a) + 0.25)
     return Networks(view(actor_diffusion=actor, critic=q), view(critic=q), slower)
 
@@ -116,7 +116,7 @@ def test_the_slow_actor_waits_and_then_moves_rarely() -> None:
 def test_slow_copies_follow_the_weights_after_the_step(data) -> None:
     model = tiny(DiffusionQL, dataset=data, ema_start=2, ema_every=2, ema=0.9, tau=0.05)
     networks, targets = model.policy.networks, model.policy.targets
-    flat = lambda module: torch.cat([p.detach().flatten() for p in module.parameters()]).clone()  # noqa: E731
+    flat = lambda module: torch.cat([p.detach().flatten() for p in module.parameters()]).clone()
     for step in range(5):
         slow = {name: flat(targets[name]) for name in targets}
         model.learn_offline(1)

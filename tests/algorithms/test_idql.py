@@ -20,7 +20,7 @@ from flowpolicies.samplers import BestOfN, Denoise
 
 def test_actor_loss_sums_over_dimensions_and_drops_what_the_draws_say() -> None:
     generator = torch.Generator().manual_seed(0)
-    rand = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
+    rand = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
     seen = []
 
     def predict(s, x, t, masks):

@@ -45,7 +45,7 @@ def test_all_phases_over_seeds_equal_single_runs(algorithm: type[OfflineAlgorith
     options = {"action_dim": 1, "clip_grad_norm": models[0].cfg.clip_grad_norm}
     parts = (modules, models[0].policy.specs, algorithm.losses, models[0].cfg)
     single, both = Learner(*parts, **options), Learner(*parts, **options, n_seeds=2)
-    clone = lambda tree: {n: {k: p.clone() for k, p in t.items()} for n, t in tree.items()}  # noqa: E731
+    clone = lambda tree: {n: {k: p.clone() for k, p in t.items()} for n, t in tree.items()}
     params, targets = ([clone(getattr(m._state, part)) for m in models] for part in ("params", "targets"))
     stacked = stack(params)
     together = LearnerState(stacked, stack(targets), initial_moments(stacked))

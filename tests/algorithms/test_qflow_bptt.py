@@ -56,7 +56,7 @@ def test_gradient_runs_through_every_step() -> None:
     noise = ReplayedNoise(1, [torch.zeros(4, 1), torch.zeros(4, 1), X_0, TIMES])  # No gradient from x_t = 0.
     loss, _ = bptt_loss(nets, BATCH, noise, CFG)
     (found,) = torch.autograd.grad(loss, slope)
-    value = lambda k: sum(by_hand(float(x), float(t), k) for x, t in zip(X_0, TIMES, strict=True)) / 4  # noqa: E731
+    value = lambda k: sum(by_hand(float(x), float(t), k) for x, t in zip(X_0, TIMES, strict=True)) / 4
     assert float(found) == pytest.approx(-(value(-1 + 1e-4) - value(-1 - 1e-4)) / 2e-4, rel=1e-3)
 
 

@@ -83,8 +83,8 @@ def test_critic_learns_the_value_of_the_unguided_support() -> None:
 
 def test_energy_sees_one_time_per_state_and_noise_per_action() -> None:
     """Against the formulas in numpy; the behaviour has actions of +-0.5, by the sign of the noise."""
-    behaviour = lambda s, x, t: (x - noise_level(t).alpha * 0.5 * x.sign()) / noise_level(t).sigma  # noqa: E731
-    f = lambda s, x, t: x[..., 0] * 1.5 - t[..., 0] * x[..., 1]  # noqa: E731
+    behaviour = lambda s, x, t: (x - noise_level(t).alpha * 0.5 * x.sign()) / noise_level(t).sigma
+    f = lambda s, x, t: x[..., 0] * 1.5 - t[..., 0] * x[..., 1]
     cfg = QGPOConfig(num_samples=2, support_steps=6, alpha=1.7)
     start = torch.tensor([[[1.0, 1.0], [-1.0, 1.0]], [[1.0, -1.0], [1.0, 1.0]]])
     u, z = torch.tensor([[0.2], [0.7]]), torch.randn(2, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -111,7 +111,7 @@ def test_phases() -> None:
 
 def test_what_is_trained_when(data) -> None:
     model = tiny(QGPO, dataset=data)
-    everything = lambda: {key: tensor.clone() for key, tensor in model.policy.state_dict().items()}  # noqa: E731
+    everything = lambda: {key: tensor.clone() for key, tensor in model.policy.state_dict().items()}
     for expected in (
         {"networks.actor_diffusion"},
         {"networks.critic", "networks.inner_value", "targets.critic"},
@@ -142,8 +142,8 @@ def test_energy_of_noisy_actions_is_the_log_mean_of_what_they_may_come_from() ->
     """
     g, t, bins = torch.Generator().manual_seed(0), torch.tensor([[0.3]]), torch.linspace(-1.5, 1.5, 13)
     table = torch.zeros(12, requires_grad=True)
-    look_up = lambda s, x, t: table[(torch.bucketize(x[..., 0], bins) - 1).clamp(0, 11)]  # noqa: E731
-    behaviour = lambda s, x, t: (x - noise_level(t).alpha * 0.5 * x.sign()) / noise_level(t).sigma  # noqa: E731
+    look_up = lambda s, x, t: table[(torch.bucketize(x[..., 0], bins) - 1).clamp(0, 11)]
+    behaviour = lambda s, x, t: (x - noise_level(t).alpha * 0.5 * x.sign()) / noise_level(t).sigma
     value = view(critic=lambda s, a: a[None, ..., 0])
     nets = Networks(view(inner_value=look_up), view(actor_diffusion=behaviour), value)
     n, m = 400, 16

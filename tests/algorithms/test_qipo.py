@@ -46,7 +46,7 @@ def fail(*inputs):
 
 def networks(velocity: float = 0.0, slope: float = 3.0, support: str = "frozen") -> Networks:
     """The trained flow is a constant; the critic of the loss is the current one."""
-    nothing = lambda s, a: torch.zeros(2, *a.shape[:-1])  # noqa: E731
+    nothing = lambda s, a: torch.zeros(2, *a.shape[:-1])
     constant = view(actor_flow=lambda s, x, t: torch.full_like(x, velocity), critic=nothing)
     other = {"frozen": "target", "target": "frozen"}[support]
     flows = {support: two_atoms, other: fail}
@@ -171,7 +171,7 @@ def test_phases_of_the_full_form() -> None:
 
 def test_support_comes_from_the_flow_of_the_last_renewal(data) -> None:
     model = tiny(QIPOFull, dataset=data, pretrain_steps=2, critic_warmup=1, renew_every=3)
-    weights = lambda tree: torch.cat([p.flatten().clone() for p in tree["actor_flow"].parameters()])  # noqa: E731
+    weights = lambda tree: torch.cat([p.flatten().clone() for p in tree["actor_flow"].parameters()])
     copies, flows = [], []
     for _ in range(9):
         model.learn_offline(1)

@@ -154,7 +154,7 @@ def test_chunk_queues_of_the_online_loop_are_cleared_on_dones() -> None:
     env = DummyVecEnv([lambda: Short(3), lambda: Short(100)])
     model = tiny(BC, env=env, horizon=5, learning_starts=0)
     positions = []
-    record = lambda l, g: positions.append(model._chunk_state[1].tolist()) or True  # noqa: E731, E741
+    record = lambda names, values: positions.append(model._chunk_state[1].tolist()) or True
     model.learn(16, callback=record)
     assert [p[0] for p in positions] == [1, 2, 3, 1, 2, 3, 1, 2]
     assert [p[1] for p in positions] == [1, 2, 3, 4, 5, 1, 2, 3]

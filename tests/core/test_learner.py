@@ -170,7 +170,7 @@ def test_vectorised_seeds_equal_single_runs() -> None:
     singles = [run(*make(seed=s), seed=s) for s in range(3)]
     starts = [make(seed=s) for s in range(3)]
     learner = make(n_seeds=3)[0]
-    stack = lambda trees: {n: {k: torch.stack([t[n][k] for t in trees]) for k in trees[0][n]} for n in trees[0]}  # noqa: E731
+    stack = lambda trees: {n: {k: torch.stack([t[n][k] for t in trees]) for k in trees[0][n]} for n in trees[0]}
     params, targets = stack([s.params for _, s in starts]), stack([s.targets for _, s in starts])
     moments = initial_moments(params)
     state = LearnerState(params, targets, moments)

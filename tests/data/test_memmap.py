@@ -139,7 +139,7 @@ def test_shards_take_turns_as_in_the_references(tmp_path: Path, windows: str) ->
 
     opened = open_memmap(write_memmap(tmp_path / "data", map(shard, range(3))))
     spaces_of = (opened.observation_space, opened.action_space)
-    make = lambda every: TransitionBuffer(  # noqa: E731
+    make = lambda every: TransitionBuffer(
         10, *spaces_of, "cpu", horizon=2, gamma=1.0, windows=windows, rotate_every=every, seed=0
     )
     buffer = make(2)

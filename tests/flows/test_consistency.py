@@ -29,7 +29,7 @@ def test_the_least_noisy_point_is_its_own_action_whatever_the_network_says() -> 
     torch.manual_seed(0)
     network = NoisePrediction(3, 2, hidden_dims=(16, 16))
     observations, x = torch.randn(64, 3), 3 * torch.randn(64, 2)
-    field = lambda x, sigma: 100 * network(observations, x, sigma)  # noqa: E731
+    field = lambda x, sigma: 100 * network(observations, x, sigma)
     assert torch.equal(consistency_function(field, x, torch.full((64, 1), 0.002)), x)
     assert not torch.allclose(consistency_function(field, x, torch.full((64, 1), 0.01)), x, atol=0.1)
 

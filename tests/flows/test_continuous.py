@@ -90,12 +90,12 @@ def test_lands_on_the_data_as_the_grid_gets_finer() -> None:
 
 def test_steps_equal_the_formulas_written_out() -> None:
     """Three intervals: one step of second order, one of first, in plain floats."""
-    log_alpha = lambda t: -(t**2) * 19.9 / 4 - 0.05 * t  # noqa: E731
-    alpha = lambda t: math.exp(log_alpha(t))  # noqa: E731
-    sigma = lambda t: math.sqrt(1 - alpha(t) ** 2)  # noqa: E731
-    lam = lambda t: math.log(alpha(t) / sigma(t))  # noqa: E731
-    eps = lambda x, t: math.sin(3 * x) + 0.5 * t  # noqa: E731
-    data = lambda x, t: (x - sigma(t) * eps(x, t)) / alpha(t)  # noqa: E731
+    log_alpha = lambda t: -(t**2) * 19.9 / 4 - 0.05 * t
+    alpha = lambda t: math.exp(log_alpha(t))
+    sigma = lambda t: math.sqrt(1 - alpha(t) ** 2)
+    lam = lambda t: math.log(alpha(t) / sigma(t))
+    eps = lambda x, t: math.sin(3 * x) + 0.5 * t
+    data = lambda x, t: (x - sigma(t) * eps(x, t)) / alpha(t)
     s, u, t, last = 0.9, 0.7, 0.4, 0.1
     x, h = 0.8, lam(t) - lam(s)
     r = (lam(u) - lam(s)) / h
@@ -103,6 +103,6 @@ def test_steps_equal_the_formulas_written_out() -> None:
     bent = data(x, s) + (data(x_u, u) - data(x, s)) / (2 * r)
     x_t = sigma(t) / sigma(s) * x - alpha(t) * (math.exp(-h) - 1) * bent
     end = sigma(last) / sigma(t) * x_t - alpha(last) * (math.exp(lam(t) - lam(last)) - 1) * data(x_t, t)
-    predict = lambda x, t: torch.sin(3 * x) + 0.5 * t  # noqa: E731
+    predict = lambda x, t: torch.sin(3 * x) + 0.5 * t
     found = dpm_solver(predict, double(x), double(s, u, t, last)[:, None])
     assert float(found) == pytest.approx(end, rel=1e-10)

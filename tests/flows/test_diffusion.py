@@ -31,7 +31,7 @@ def test_vp_schedule_has_the_golden_values(steps: int) -> None:
 
 def test_linear_and_cosine_schedules() -> None:
     np.testing.assert_allclose(betas("linear", 5), [1e-4, 0.005075, 0.01005, 0.015025, 2e-2], rtol=1e-9)
-    f = lambda u: math.cos(math.pi / 2 * (u + 0.008) / 1.008) ** 2  # noqa: E731
+    f = lambda u: math.cos(math.pi / 2 * (u + 0.008) / 1.008) ** 2
     cosine = betas("cosine", 4)
     assert cosine[0] == pytest.approx(1 - f(0.25) / f(0))
     assert cosine[2] == pytest.approx(1 - f(0.75) / f(0.5))
@@ -55,7 +55,7 @@ def numpy_chain(rule: str, x: float, zs: list[float], predict, steps: int = 5) -
     """The formulas of 0.3, written out with 1-based t."""
     alpha = [math.exp(-0.1 / steps - (10 - 0.1) * (2 * t - 1) / (2 * steps**2)) for t in range(1, steps + 1)]
     abar = [1.0, *np.cumprod(alpha)]
-    clip = lambda y: min(max(y, -1.0), 1.0)  # noqa: E731
+    clip = lambda y: min(max(y, -1.0), 1.0)
     for t, z in zip(range(steps, 0, -1), zs, strict=True):
         a, b, e = alpha[t - 1], 1 - alpha[t - 1], predict(x, t)
         noise = z if t > 1 else 0.0
@@ -78,7 +78,7 @@ def numpy_chain(rule: str, x: float, zs: list[float], predict, steps: int = 5) -
 @pytest.mark.parametrize("start", [-1.5, 0.2])
 def test_reverse_rules_equal_the_formulas(rule: str, start: float) -> None:
     zs = [0.3, -0.7, 1.1, 0.2, 9.0]  # The last one must not matter.
-    predict = lambda x, t: 0.4 * x - 0.1 * t  # noqa: E731
+    predict = lambda x, t: 0.4 * x - 0.1 * t
     noise = ReplayedNoise(1, [torch.tensor([[z]], dtype=torch.float64) for z in zs])
     x = torch.tensor([[start]], dtype=torch.float64)
     states, predictions = Diffusion(5).reverse(predict, x, noise, rule)
@@ -105,7 +105,7 @@ def test_the_true_noise_leads_back_to_the_action() -> None:
 
 def test_bound_and_temperature() -> None:
     predict, x = (lambda x, t: torch.zeros_like(x)), torch.full((1, 1), 3.0)
-    noise = lambda: ReplayedNoise(1, [torch.ones(1, 1)] * 3)  # noqa: E731
+    noise = lambda: ReplayedNoise(1, [torch.ones(1, 1)] * 3)
     free = Diffusion(3).reverse(predict, x, noise(), "ancestral", bound=None, temperature=0.0)[0][-1]
     assert float(free) == pytest.approx(3.0 / math.sqrt(float(Diffusion(3).levels(x).abar[-1])), rel=1e-4)
     wide = Diffusion(3).reverse(predict, x, noise(), "ancestral", bound=4.0, temperature=0.0)[0][-1]

@@ -39,7 +39,7 @@ def test_reverse_flow_undoes_forward_flow(method: str, steps: int, seed: int) ->
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(5, 3, generator=generator, dtype=torch.float64)
     w = 0.5 * torch.randn(3, 3, generator=generator, dtype=torch.float64)
-    velocity = lambda x, t: torch.tanh(x @ w) + t  # noqa: E731
+    velocity = lambda x, t: torch.tanh(x @ w) + t
     grid = unit_grid(x, steps)
     back = SOLVERS[method](velocity, SOLVERS[method](velocity, x, grid), grid.flip(0))
     tolerance = {"euler": 3.0 / steps, "midpoint": 6.0 / steps**2, "heun": 6.0 / steps**2, "rk4": 20.0 / steps**4}[
@@ -51,7 +51,7 @@ def test_reverse_flow_undoes_forward_flow(method: str, steps: int, seed: int) ->
 @pytest.mark.parametrize("method", list(SOLVERS))
 def test_two_halves_are_the_whole(method: str) -> None:
     x = torch.randn(4, 2)
-    velocity = lambda x, t: -x + t  # noqa: E731
+    velocity = lambda x, t: -x + t
     zero, half, one = torch.zeros(4, 1), torch.full((4, 1), 0.5), torch.ones(4, 1)
     whole = SOLVERS[method](velocity, x, unit_grid(x, 10))
     first = SOLVERS[method](velocity, x, uniform_grid(zero, half, 5))
@@ -90,6 +90,6 @@ def test_interpolation_is_the_straight_path() -> None:
 
 
 def test_action_gradient_is_row_wise_and_of_the_ensemble_mean() -> None:
-    critic = lambda s, a: torch.stack([(a.square() * s).sum(-1), 3 * a.sum(-1)])  # noqa: E731
+    critic = lambda s, a: torch.stack([(a.square() * s).sum(-1), 3 * a.sum(-1)])
     s, a = torch.randn(5, 2), torch.randn(5, 2)
     torch.testing.assert_close(action_gradient(critic, s, a), 0.5 * (2 * a * s + 3))

@@ -49,7 +49,7 @@ def test_one_step_is_the_base_alone() -> None:
 
 def test_it_ends_in_the_distribution_of_the_flow() -> None:
     """The flow from N(0, 1) to N(0, 0.5^2) has v = x (0.25 t - (1 - t)) / (0.25 t^2 + (1 - t)^2)."""
-    velocity = lambda x, t: x * (0.25 * t - (1 - t)) / (0.25 * t**2 + (1 - t) ** 2)  # noqa: E731
+    velocity = lambda x, t: x * (0.25 * t - (1 - t)) / (0.25 * t**2 + (1 - t) ** 2)
     x = noise(1).actions((4000,))
     ends = memoryless_sde(velocity, velocity, x, unit_grid(x, 200), noise(2))[0][-1]
     assert float(ends.std()) == pytest.approx(0.5, rel=0.05)
@@ -70,7 +70,7 @@ def test_adjoint_of_a_linear_base(steps: int) -> None:
 
 def test_adjoint_takes_the_jacobian_at_the_left_state_and_the_right_time() -> None:
     x_0, terminal, w = torch.randn(4, 3), torch.randn(4, 3), torch.randn(3, 3)
-    base = lambda x, t: t * torch.tanh(x @ w)  # noqa: E731
+    base = lambda x, t: t * torch.tanh(x @ w)
     adjoint = lean_adjoint(base, [x_0, torch.zeros(4, 3)], unit_grid(x_0, 1), terminal)[0]
     slope = 1 - torch.tanh(x_0 @ w).square()
     torch.testing.assert_close(adjoint, 2 * (slope * terminal) @ w.T)

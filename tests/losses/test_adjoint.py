@@ -46,8 +46,8 @@ def test_least_at_base_minus_half_sigma_squared_adjoint() -> None:
     states, shift = [torch.randn(6, 2) for _ in range(5)], 0.7
     sigma = memoryless_sigma(grid[:-1], grid.diff(dim=0))
     adjoints = (-2 * shift / sigma.square()).expand(4, 6, 2)
-    base = lambda x, t: 0.3 * x + t  # noqa: E731
-    best = lambda x, t: base(x, t) + shift  # noqa: E731
+    base = lambda x, t: 0.3 * x + t
+    best = lambda x, t: base(x, t) + shift
     assert float(adjoint_matching(best, base, states, grid, adjoints)) == pytest.approx(0.0, abs=1e-8)
     by_hand = (sigma * adjoints).square().sum() / 6
     assert float(adjoint_matching(base, base, states, grid, adjoints)) == pytest.approx(float(by_hand), rel=1e-5)
@@ -62,7 +62,7 @@ def test_control_cost_leaves_the_last_step_out() -> None:
 
 
 def test_terminal_adjoint_is_zero_where_the_action_saturates() -> None:
-    critic = lambda s, a: torch.stack([a.sum(-1), 3 * a.sum(-1)])  # noqa: E731
+    critic = lambda s, a: torch.stack([a.sum(-1), 3 * a.sum(-1)])
     x = torch.tensor([[0.5, 1.5], [-2.0, 0.0]])
     clipped = terminal_adjoint(critic, torch.zeros(2, 1), x, clip=True)
     torch.testing.assert_close(clipped, torch.tensor([[-2.0, 0.0], [0.0, -2.0]]))

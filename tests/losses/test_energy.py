@@ -36,7 +36,7 @@ def test_value_goes_from_the_mean_to_the_best() -> None:
 
 def test_td_target_by_hand() -> None:
     """Two next actions, two critics: the minimum over the critics first, then the softmax over the actions."""
-    critic = lambda s, a: torch.stack([a[..., 0], 2 * a[..., 0]])  # noqa: E731
+    critic = lambda s, a: torch.stack([a[..., 0], 2 * a[..., 0]])
     one = torch.ones(1, 1)
     batch = Batch(0 * one, one, 0 * one, one, torch.tensor([1.0]), torch.tensor([0.5]), torch.ones(1), one)
     nets = Networks(view(critic=critic), view(), view(critic=critic))

@@ -69,7 +69,7 @@ def test_squashed_log_probability_is_finite_at_the_bounds_and_far_from_the_mean(
 
 
 def test_q_term_of_the_minimum_and_of_the_lower_bound() -> None:
-    critic = lambda s, a: torch.stack([a[:, 0], 3 * a[:, 0] - 1])  # noqa: E731
+    critic = lambda s, a: torch.stack([a[:, 0], 3 * a[:, 0] - 1])
     nets = Networks(*(view(critic=critic) for _ in range(3)))
     actions = torch.tensor([[0.25], [0.75]], requires_grad=True)
     least = maximise_q(nets, batch(2), actions, q_agg="min")

@@ -33,7 +33,7 @@ def test_aggregation_uses_the_population_deviation() -> None:
 
 
 def test_td_target_discount_and_valid() -> None:
-    critic = lambda s, a: torch.stack([a[:, 0], 3 * a[:, 0]])  # noqa: E731
+    critic = lambda s, a: torch.stack([a[:, 0], 3 * a[:, 0]])
     loss, metrics = td_loss(networks(critic=critic), BATCH, torch.tensor([[2.0], [5.0]]))
     target = 1 + 0.9 * 4.0
     assert float(loss) == pytest.approx(((1 - target) ** 2 + (3 - target) ** 2) / 4)

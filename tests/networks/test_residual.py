@@ -20,7 +20,7 @@ def silu(x: np.ndarray) -> np.ndarray:
 def transcription(
     w: dict[str, np.ndarray], s: np.ndarray, x: np.ndarray, t: np.ndarray, masks: np.ndarray
 ) -> np.ndarray:
-    dense = lambda name, y: y @ w[f"{name}.weight"] + w[f"{name}.bias"]  # noqa: E731
+    dense = lambda name, y: y @ w[f"{name}.weight"] + w[f"{name}.bias"]
     angles = 2 * np.pi * t * w["embed.frequencies"]
     time = np.concatenate([np.cos(angles), np.sin(angles)], -1)
     time = dense("time.output", silu(dense("time.layers.0", time)))
@@ -39,7 +39,7 @@ def test_residual_network_written_out() -> None:
     s, x, t = torch.randn(7, 3).double(), torch.randn(7, 2).double(), torch.arange(7.0).double()[:, None]
     masks = (torch.rand(7, 2, 8) > 0.5).double() * 2
     weights = {key: p.detach().numpy() for key, p in network.named_parameters()}
-    written = lambda m: transcription(weights, s.numpy(), x.numpy(), t.numpy(), m)  # noqa: E731
+    written = lambda m: transcription(weights, s.numpy(), x.numpy(), t.numpy(), m)
     np.testing.assert_allclose(network(s, x, t, masks).detach(), written(masks.numpy()), rtol=1e-10)
     np.testing.assert_allclose(network(s, x, t).detach(), written(np.ones((7, 2, 8))), rtol=1e-10)
     assert weights["blocks.1.widen.weight"].shape == (8, 32)

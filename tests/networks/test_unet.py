@@ -35,7 +35,7 @@ def test_unet_equals_its_formula() -> None:
     net = UNet(3, 2, hidden_dims=(8, 4)).double()
     s, x, t = torch.randn(5, 3).double(), torch.randn(5, 2).double(), torch.rand(5, 1).double()
     w = dict(net.named_parameters())
-    dense = lambda name, y: y @ w[f"{name}.weight"] + w[f"{name}.bias"]  # noqa: E731
+    dense = lambda name, y: y @ w[f"{name}.weight"] + w[f"{name}.bias"]
     angles = 2 * torch.pi * t * net.embed.frequencies
     phi = dense("time", torch.cat([angles.cos(), angles.sin()], -1))
     c = dense("mix.output", F.silu(dense("mix.layers.0", torch.cat([phi, F.silu(dense("observe", s))], -1))))

@@ -46,7 +46,7 @@ def test_first_step_is_not_guided_and_the_end_is_clipped() -> None:
 
 def test_alone_it_is_the_flow_whose_score_is_the_gradient() -> None:
     kappa, sigma = 4.0, 0.3
-    variance = lambda t: (1 - t) ** 2 + (sigma * t) ** 2  # noqa: E731
+    variance = lambda t: (1 - t) ** 2 + (sigma * t) ** 2
     nets = view(
         actor_flow=lambda s, x, t: torch.zeros_like(x),
         critic=lambda s, x, t: (-x.square() / (2 * kappa * variance(t))).squeeze(-1)[None],
@@ -69,7 +69,7 @@ def networks() -> View:
 def test_shapes_bounds_and_repeatability(critic_time: str, n: int) -> None:
     sampler = best_of(ClassifierGuided(critic_time=critic_time, inv_temp=10.0), n, at=1.0)
     nets, observations = networks(), torch.randn(2, 3, 3)
-    noise = lambda: GeneratorNoise(2, torch.Generator().manual_seed(0))  # noqa: E731
+    noise = lambda: GeneratorNoise(2, torch.Generator().manual_seed(0))
     actions = sampler(nets, observations, noise())
     assert actions.shape == (2, 3, 2)
     assert actions.abs().max() <= 1

@@ -48,7 +48,7 @@ def test_one_draw_per_step_and_clipped_actions() -> None:
 def test_gradient_reaches_the_network_through_every_step() -> None:
     weight = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
     draws = [torch.full((1, 1), value, dtype=torch.float64) for value in (0.01, -0.2)]
-    act = lambda w: Consistency()(  # noqa: E731
+    act = lambda w: Consistency()(
         view(actor_onestep=lambda s, x, t: w * x.sin()), torch.zeros(1, 1, dtype=torch.float64), ReplayedNoise(1, draws)
     )
     (gradient,) = torch.autograd.grad(act(weight).sum(), weight)

@@ -44,7 +44,7 @@ def test_shapes_bounds_draws_and_file(sampler: Sampler) -> None:
     head = GaussianHead(3, 2, hidden_dims=(8,), state_dependent_std=True, head_scale=100.0).requires_grad_(False)
     nets = View.of({"actor": head, "edit_actor": head}) | view(critic=lambda s, a: a.sum(-1).unsqueeze(0))
     observations = torch.randn(5, 4, 3)
-    draw = lambda: GeneratorNoise(2, torch.Generator().manual_seed(0))  # noqa: E731
+    draw = lambda: GeneratorNoise(2, torch.Generator().manual_seed(0))
     noise = RecordingNoise(draw())
     actions = sampler(nets, observations, noise)
     assert actions.shape == (5, 4, 2)

@@ -15,6 +15,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+# The two imports below need Minari, and this folder in the path.
 minari = pytest.importorskip("minari")
 sys.path.insert(0, str(Path(__file__).parent))
 from minari_worlds import Witness  # noqa: E402
