@@ -20,9 +20,8 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
-from flowpolicies.algorithms.config import configure
 from flowpolicies.algorithms.offline import OfflineLoop, SpacesOnlyVecEnv, check_horizon
-from flowpolicies.algorithms.registry import register
+from flowpolicies.algorithms.registry import configure, register
 from flowpolicies.algorithms.state import (
     Generators,
     MetricMeans,

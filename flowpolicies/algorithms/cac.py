@@ -11,17 +11,12 @@ from typing import Any, final
 
 from torch import Tensor
 
+from flowpolicies.algorithms.backpropagated import BackpropagatedConfig, backpropagated_networks, critic_then_actor
 from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import (
-    BackpropagatedConfig,
-    backpropagated_networks,
-    critic_then_actor,
-    softmax_of,
-)
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, Step, loss_term
 from flowpolicies.flows import consistency_function, curriculum, random_neighbours
 from flowpolicies.losses import best_next_value, maximise_either_q, regress_critic
-from flowpolicies.samplers import Consistency, Sampler
+from flowpolicies.samplers import Consistency, Sampler, SoftmaxOfN
 
 
 @final
@@ -97,4 +92,4 @@ class CAC(OfflineAlgorithm):
 
     @staticmethod
     def sampler(cfg: CACConfig) -> Sampler:
-        return softmax_of(_actor(cfg), cfg)
+        return SoftmaxOfN(_actor(cfg), cfg.num_samples)

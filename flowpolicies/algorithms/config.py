@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
 
-from flowpolicies.algorithms.registry import nearest
-from flowpolicies.core import Network, Step
+from flowpolicies.core import Network
 from flowpolicies.flows import BetaSchedule, Diffusion, ReverseRule
 from flowpolicies.losses import QAggregation
 from flowpolicies.networks import (
@@ -21,7 +18,7 @@ from flowpolicies.networks import (
     Value,
     VelocityField,
 )
-from flowpolicies.samplers import Denoise, Integrate, IntegrateResidual, Sampler, SoftmaxOfN
+from flowpolicies.samplers import Denoise, Integrate, IntegrateResidual, Sampler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,36 +98,6 @@ class ScoreConfig(DiffusionConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackpropagatedConfig(CriticConfig):
-    """Abstract: what Diffusion-QL and CAC share. Their actor climbs Q through all steps of its sampler."""
-
-    actor_hidden_dims: tuple[int, ...] = (256, 256, 256)
-    """Hidden widths of the actor."""
-    value_hidden_dims: tuple[int, ...] = (256, 256, 256)
-    """Hidden widths of the critics."""
-    value_layer_norm: bool = False
-    """LayerNorm after each activation of the critics."""
-    q_agg: QAggregation = "min"
-    """How the target critics become one value."""
-    clip_grad_norm: float | None = 1.0
-    """Clip the gradient of each network to this norm, the papers' gn (1 to 10 on D4RL); None: no clipping."""
-    critic_learning_rate: float | None = 3e-4
-    """Learning rate of the critics; None: the algorithm's."""
-    eta: float = 1.0
-    """Weight of Q against the data; the one number to tune (0.005 to 4.5)."""
-    max_q_backup: bool = False
-    """Whether each target critic takes the best of 10 next actions; otherwise there is one."""
-    ema: float = 0.995
-    """Decay of the slow actor, whose actions are in the targets."""
-    ema_every: int = 5
-    """Updates between two moves of the slow actor."""
-    ema_start: int = 1000
-    """Updates before its first move; until then it is the untrained actor."""
-    num_samples: int = 50
-    """Candidates per action, of which one is drawn with probability softmax(min_e Qbar_e)."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class FineTunedConfig(CriticConfig):
     """Abstract: what every algorithm has that fine-tunes a flow along the memoryless SDE."""
 
@@ -165,24 +132,6 @@ def fine_tuned_flow(cfg: FineTunedConfig) -> Sampler:
 def denoise(cfg: DiffusionConfig, rule: ReverseRule = "ancestral") -> Denoise:
     """The reverse chain of `actor_diffusion`."""
     return Denoise("actor_diffusion", cfg.diffusion_steps, cfg.beta_schedule, cfg.first_index, rule)
-
-
-def configure(config: type[Any], hyperparameters: Mapping[str, Any], who: str, knobs: Iterable[str]) -> Any:
-    """An instance of an algorithm's config.
-
-    Args:
-        who: the algorithm, for the error.
-        knobs: other keywords that may have been meant.
-
-    Raises:
-        TypeError: for an unknown hyperparameter, with the nearest name.
-    """
-    known = [field.name for field in dataclasses.fields(config)]
-    for name in hyperparameters:
-        if name not in known:
-            hint = nearest(name, [*known, *knobs])
-            raise TypeError(f"{who} has no hyperparameter {name!r}; it has {', '.join(known)}.{hint}")
-    return config(**hyperparameters)
 
 
 def velocity(cfg: PolicyConfig, target_rate: float | None = None, **options: Any) -> Network:
@@ -221,25 +170,6 @@ def value(cfg: CriticConfig, target_rate: float | None = None, **options: Any) -
     """A state value of the configured size."""
     factory = partial(Value, hidden_dims=cfg.value_hidden_dims, layer_norm=cfg.value_layer_norm, **options)
     return Network(factory, target_rate)
-
-
-def backpropagated_networks(cfg: BackpropagatedConfig, tau: float, actor: str) -> dict[str, Network]:
-    """Critics and an actor with slow copies, each with a clip of its own, in torch's initialisation."""
-    common: dict[str, Any] = {"activation": "mish", "initialization": "torch"}
-    own_rate = dataclasses.replace(critic(cfg, tau, **common), learning_rate=cfg.critic_learning_rate)
-    networks = {"critic": own_rate, actor: noise_prediction(cfg, 1 - cfg.ema, **common)}
-    return {n: dataclasses.replace(network, clip_grad_norm=cfg.clip_grad_norm) for n, network in networks.items()}
-
-
-def critic_then_actor(step: int, cfg: BackpropagatedConfig) -> Step:
-    """The actor's loss sees the updated critics; the slow actor moves rarely, and late."""
-    moves_actor = step >= cfg.ema_start and step % cfg.ema_every == 0
-    return Step((("critic",), ("actor",)), moves=None if moves_actor else ("critic",), lagged=False)
-
-
-def softmax_of(sampler: Sampler, cfg: BackpropagatedConfig) -> Sampler:
-    """One of the sampler's candidates, drawn by the critics."""
-    return SoftmaxOfN(sampler, cfg.num_samples)
 
 
 def edit_actor(cfg: PolicyConfig) -> Network:

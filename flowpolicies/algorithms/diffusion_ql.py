@@ -9,17 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, final
 
+from flowpolicies.algorithms.backpropagated import BackpropagatedConfig, backpropagated_networks, critic_then_actor
 from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import (
-    BackpropagatedConfig,
-    backpropagated_networks,
-    critic_then_actor,
-    softmax_of,
-)
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, Step, loss_term
 from flowpolicies.flows import BetaSchedule, Diffusion
 from flowpolicies.losses import best_next_value, denoising, maximise_either_q, regress_critic
-from flowpolicies.samplers import Denoise, Sampler
+from flowpolicies.samplers import Denoise, Sampler, SoftmaxOfN
 
 
 @final
@@ -73,4 +68,4 @@ class DiffusionQL(OfflineAlgorithm):
 
     @staticmethod
     def sampler(cfg: DiffusionQLConfig) -> Sampler:
-        return softmax_of(_actor(cfg), cfg)
+        return SoftmaxOfN(_actor(cfg), cfg.num_samples)

@@ -8,8 +8,9 @@ A package adds one with a line in its own pyproject.toml, and is imported when t
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -116,3 +117,21 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """What may have been meant, as the end of an error message."""
     near = difflib.get_close_matches(name, list(known), 1)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def configure(config: type[Any], hyperparameters: Mapping[str, Any], who: str, knobs: Iterable[str]) -> Any:
+    """An instance of an algorithm's config.
+
+    Args:
+        who: the algorithm, for the error.
+        knobs: other keywords that may have been meant.
+
+    Raises:
+        TypeError: for an unknown hyperparameter, with the nearest name.
+    """
+    known = [field.name for field in dataclasses.fields(config)]
+    for name in hyperparameters:
+        if name not in known:
+            hint = nearest(name, [*known, *knobs])
+            raise TypeError(f"{who} has no hyperparameter {name!r}; it has {', '.join(known)}.{hint}")
+    return config(**hyperparameters)
