@@ -36,11 +36,14 @@ def shards(rows: int) -> Iterator[TransitionDataset]:
     """Random transitions, episodes of 1,000 steps."""
     for number in range(0, rows, SHARD):
         count, rng = min(SHARD, rows - number), np.random.default_rng(number)
+        states = rng.standard_normal((count + 1, OBSERVATION), np.float32)
+        following = states[1:].copy()
+        following[999::1000] = rng.standard_normal((len(following[999::1000]), OBSERVATION), np.float32)
         yield TransitionDataset.from_arrays(
-            rng.standard_normal((count, OBSERVATION), np.float32),
+            states[:-1],
             rng.uniform(-1, 1, (count, ACTION)).astype(np.float32),
             rng.standard_normal(count, np.float32),
-            rng.standard_normal((count, OBSERVATION), np.float32),
+            following,
             terminations=np.zeros(count, bool),
             truncations=np.arange(count) % 1000 == 999,
         )
@@ -56,6 +59,8 @@ def rate(buffer: TransitionBuffer, batches: int = 3000) -> float:
 
 
 def measure(dataset: TransitionDataset, title: str) -> None:
+    size = sum(array.nbytes for array in dataset.stored().values()) / 2**20
+    print(f"{title}: {size:,.0f} MiB of arrays")
     for horizon in (1, 5):
         buffer = TransitionBuffer(
             1000, dataset.observation_space, dataset.action_space, "cpu", horizon=horizon, next_actions=False, seed=0
@@ -72,7 +77,7 @@ def train(path: Path) -> None:
     dataset = open_memmap(path)
     print(f"opened {len(dataset):,} transitions in {1e3 * (time.perf_counter() - start):.1f} ms")
     model = BC(dataset=dataset, horizon=5, actor_hidden_dims=(256, 256), device="cpu", seed=0)
-    measure(dataset, "memmap, warm")
+    measure(dataset, "memmap, warm" if dataset.final_observations is None else "compact memmap, warm")
     largest = 0.0
     for _ in range(10):
         model.learn_offline(200)
@@ -81,6 +86,17 @@ def train(path: Path) -> None:
     print(
         f"resident while training: at most {largest:,.0f} MiB; peak of the process, attaching included: {peak:,.0f} MiB"
     )
+
+
+def build(path: Path, rows: int) -> None:
+    """A folder, compact if it is called so."""
+    before, start = resident()[1], time.perf_counter()
+    made = shards(rows)
+    write_memmap(path, (shard.compact() for shard in made) if path.name == "compact" else made)
+    size = sum(file.stat().st_size for file in path.iterdir()) / 2**30
+    print(f"{path.name}: built {size:.2f} GiB in {time.perf_counter() - start:.1f} s, random numbers included")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"peak of the process while building: {peak - before:,.0f} MiB above the start")
 
 
 def main() -> None:
@@ -98,15 +114,12 @@ def main() -> None:
         if args.rows <= SHARD:
             (dataset,) = shards(args.rows)
             measure(dataset, "ram")
+            measure(dataset.compact(), "compact ram")
             del dataset
-        before, start = resident()[1], time.perf_counter()
-        path = write_memmap(folder / "data", shards(args.rows))
-        size = sum(file.stat().st_size for file in path.iterdir()) / 2**30
-        print(f"built {size:.2f} GiB in {time.perf_counter() - start:.1f} s (making the random numbers included)")
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        shard = 1024 * size * SHARD / args.rows
-        print(f"peak while building: {peak - before:,.0f} MiB above the start; a shard has {shard:,.0f} MiB")
-        subprocess.run([sys.executable, __file__, "--train", str(path)], check=True)
+        for name in ("compact", "full"):
+            build(folder / name, args.rows)
+            subprocess.run([sys.executable, __file__, "--train", str(folder / name)], check=True)
+            shutil.rmtree(folder / name)
     finally:
         if args.folder is None:
             shutil.rmtree(folder)

@@ -139,7 +139,7 @@ class TransitionBuffer(ReplayBuffer):
             )
         self.turns = None if self.rotate_every is None else Turns(self.rotate_every, dataset, self.length)
         self.offline = store
-        release_pages(list(dataset.arrays().values()))
+        release_pages(list(dataset.stored().values()))
 
     def _find_hindsight(self, dataset: TransitionDataset) -> Hindsight | None:
         goals = self.goals

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from filelock import FileLock
 
+from flowpolicies.data.compact import unpack
 from flowpolicies.data.dataset import TransitionDataset
 from flowpolicies.data.memmap import FORMAT, INDEX, open_memmap, write_memmap
 
@@ -72,13 +73,11 @@ def join(datasets: Sequence[TransitionDataset]) -> TransitionDataset:
             raise ValueError(
                 f"dataset {number} ('{other.name}') has other spaces than the first; they cannot be joined."
             )
-    arrays = [dataset.arrays() for dataset in datasets]
-    whole = {key: np.concatenate([part[key] for part in arrays]) for key in arrays[0]}
-    fields: dict[str, Any] = {}
-    for key, array in whole.items():
-        name, _, part = key.partition("/")
-        fields[name] = {**fields.get(name, {}), part: array} if part else array
-    return dataclasses.replace(first, **fields)
+    compact = all(dataset.final_observations is not None for dataset in datasets)
+    arrays = [dataset.stored() if compact else dataset.arrays() for dataset in datasets]
+    return dataclasses.replace(
+        first, **unpack({key: np.concatenate([part[key] for part in arrays]) for key in arrays[0]})
+    )
 
 
 def _folder(identity: Mapping[str, Any], files: Sequence[Path], cache_dir: Path) -> Path:

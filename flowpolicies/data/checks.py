@@ -170,6 +170,16 @@ def check_last_terminal(name: str, terminals: Array) -> None:
         )
 
 
+def check_finals(name: str, ends: npt.NDArray[np.intp] | None, terminals: Array) -> None:
+    """Next observations of compact data were put together for these trajectories."""
+    if ends is not None and not np.array_equal(ends, np.flatnonzero(terminals)):
+        raise ValueError(
+            f"dataset '{name}': its compact next observations belong to {len(ends)} trajectories, and its terminals "
+            f"end {int((terminals == 1).sum())}, or end them elsewhere. Give next_observations as an array "
+            "(np.asarray) together with other terminals."
+        )
+
+
 def check_provenance(name: str, provenance: dict[str, Any]) -> None:
     """Provenance is JSON data."""
     try:

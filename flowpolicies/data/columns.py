@@ -9,6 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from flowpolicies.data.compact import Following
 from flowpolicies.data.dataset import TransitionDataset
 from flowpolicies.data.goals import Hindsight
 from flowpolicies.data.layout import as_tensor, flat_dtype, flatten_arrays, observation_layout, scale_actions
@@ -33,12 +34,19 @@ def make_columns(
     """
     columns = {key: as_tensor(getattr(dataset, key)) for key in ("rewards", "masks", "terminals")}
     wide = _wide_parts(dataset, observation_space, hindsight)
+    if dataset.final_observations is not None:
+        del wide["next_observations"]
     in_files = _in_files(dataset, wide, action_space)
     if not in_files:
         columns |= {key: flatten_arrays(space, arrays) for key, (arrays, space) in wide.items()}
         columns["actions"] = as_tensor(scale_actions(action_space, dataset.actions))
+    if dataset.final_observations is not None:
+        states = in_files.get("observations") or TensorColumn(columns["observations"])
+        finals = flatten_arrays(wide["observations"][1], dataset.final_observations)
+        in_files["next_observations"] = Following(states, finals, dataset.episode_ends)
     if frame_stack > 1:
-        frames, following = (in_files.get(key) or TensorColumn(columns.pop(key)) for key in OBSERVATIONS)
+        following = in_files.get("next_observations") or TensorColumn(columns.pop("next_observations"))
+        frames = in_files.get("observations") or TensorColumn(columns.pop("observations"))
         in_files["observations"] = StackedFrames(frames, None, dataset.episode_ends, frame_stack)
         in_files["next_observations"] = StackedFrames(frames, following, dataset.episode_ends, frame_stack)
     return columns, in_files

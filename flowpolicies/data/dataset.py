@@ -1,7 +1,5 @@
 """Offline transitions as validated arrays, with their spaces and where they came from."""
 
-import hashlib
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,13 +12,9 @@ import numpy.typing as npt
 from gymnasium.spaces import Box, Dict, Space
 
 from flowpolicies.data import checks
-from flowpolicies.data.npz import read_npz, write_npz
-from flowpolicies.data.spaces import (
-    infer_action_space,
-    infer_observation_space,
-    space_from_json,
-    space_to_json,
-)
+from flowpolicies.data.compact import Successors, compact_observations, ends_of, finals_of, unpack
+from flowpolicies.data.fingerprint import fingerprint_of
+from flowpolicies.data.spaces import infer_action_space, infer_observation_space
 
 if TYPE_CHECKING:
     import torch
@@ -28,8 +22,6 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 Observations = Array | dict[str, Array]
-
-_DESCRIPTION = "flowpolicies_dataset"  # The array of a saved file that holds the spaces and the provenance as JSON.
 
 
 @final
@@ -53,7 +45,8 @@ class TransitionDataset:
     """`[N]` float32."""
 
     next_observations: Observations
-    """Like `observations`: the state that the action led to, on the last row of a trajectory too."""
+    """Like `observations`: the state that the action led to, on the last row of a trajectory too. In compact data they
+    are put together when they are read (`flowpolicies.data.compact.Successors`)."""
 
     masks: Array
     """`[N]` float32, 1 - termination: 0 where bootstrapping stops."""
@@ -78,12 +71,13 @@ class TransitionDataset:
         checks.check_action_space(name, self.action_space)
         for key in ("rewards", "masks", "terminals"):
             checks.check_scalars(name, key, arrays[key])
-        for key, array in arrays.items():
+        for key, array in self.stored().items():
             checks.check_finite(name, key, array, self.terminals)
         checks.check_actions(name, self.actions, self.action_space, self.terminals)
         checks.check_flags(name, "masks", self.masks, self.terminals)
         checks.check_flags(name, "terminals", self.terminals)
         checks.check_last_terminal(name, self.terminals)
+        checks.check_finals(name, ends_of(self.next_observations), self.terminals)
         checks.check_provenance(name, self.provenance)
 
     @staticmethod
@@ -196,7 +190,10 @@ class TransitionDataset:
         """A dataset whose arrays (named as by `arrays`) were checked when they were written; none of them is read."""
         dataset = object.__new__(TransitionDataset)
         dataset.__dict__.update(
-            _nest(arrays), observation_space=observation_space, action_space=action_space, provenance=provenance
+            unpack(arrays, episode_ends),
+            observation_space=observation_space,
+            action_space=action_space,
+            provenance=provenance,
         )
         dataset.__dict__.update(fingerprint=fingerprint, episode_ends=episode_ends)
         return dataset
@@ -221,12 +218,9 @@ class TransitionDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of names, shapes, types and bytes of the arrays, as 64 hexadecimal digits."""
-        digest = hashlib.sha256()
-        for key, array in self.arrays().items():
-            digest.update(f"{key} {array.shape} {array.dtype.str}\n".encode())
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
+        """SHA-256 of names, shapes, types and bytes of the arrays, as 64 hexadecimal digits; compact data have that of
+        the same data in full."""
+        return fingerprint_of(self.arrays())
 
     def summary(self) -> str:
         """What to look at before training, one fact per line."""
@@ -248,14 +242,9 @@ class TransitionDataset:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write everything to exactly `path` (an .npz file without pickles), whole or not at all, and return it."""
-        description = {
-            "format": 1,
-            "observation_space": space_to_json(self.observation_space),
-            "action_space": space_to_json(self.action_space),
-            "provenance": self.provenance,
-        }
-        encoded = np.frombuffer(json.dumps(description).encode(), np.uint8)
-        return write_npz(path, {**self.arrays(), _DESCRIPTION: encoded})
+        from flowpolicies.data.archive import save_npz  # It builds on this module.
+
+        return save_npz(self, path)
 
     def to_npz(self, path: str | os.PathLike[str]) -> Path:
         """`save` by another name, beside `to_sb3_buffer`."""
@@ -289,35 +278,67 @@ class TransitionDataset:
         """
         wishes = {"name": name, "observation_space": observation_space, "action_space": action_space}
         options = {key: wish for key, wish in {**wishes, "provenance": provenance}.items() if wish is not None}
-        arrays = read_npz(path)
-        description = arrays.pop(_DESCRIPTION, None)
-        fields = _nest(arrays)
-        if description is None:
-            return _from_plain_npz(path, fields, options)
-        if options:
-            raise ValueError(f"'{path}' has its own spaces and provenance: load it without {sorted(options)}.")
-        return TransitionDataset(**fields, **_decode_description(path, description))
+        from flowpolicies.data.archive import load_npz  # It builds on this module.
+
+        return load_npz(path, options)
 
     def arrays(self) -> dict[str, Array]:
         """The arrays by name; the values of dict observations are called `observations/key`."""
-        arrays: dict[str, Array] = {}
-        for key in _FIELDS:
-            value = getattr(self, key)
-            arrays |= (
-                {f"{key}/{part}": value[part] for part in sorted(value)} if isinstance(value, dict) else {key: value}
-            )
-        return arrays
+        return _flat({key: getattr(self, key) for key in _FIELDS})
+
+    def stored(self) -> dict[str, Array]:
+        """Like `arrays`, but of compact data with `final_observations` `[E, *shape]` for `next_observations`."""
+        finals = self.final_observations
+        if finals is None:
+            return self.arrays()
+        names = {"next_observations": "final_observations"}
+        fields = {names.get(key, key): getattr(self, key) for key in _FIELDS}
+        return _flat({**fields, "final_observations": finals})
+
+    @property
+    def final_observations(self) -> Observations | None:
+        """Of compact data the state after the last action of each trajectory, `[E, *shape]`; else None."""
+        return finals_of(self.next_observations)
+
+    def compact(self) -> "TransitionDataset":
+        """This dataset with every state stored once: half the memory, the same batches and fingerprint.
+
+        Raises:
+            ValueError: if a next observation inside a trajectory is not the observation of the next row.
+        """
+        if self.final_observations is not None:
+            return self
+        following = _flat({"next_observations": compact_observations(self)})
+        return TransitionDataset.trusted(
+            {**self.arrays(), **following},
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            provenance=self.provenance,
+            fingerprint=self.fingerprint,
+            episode_ends=self.episode_ends,
+        )
 
 
 _FIELDS = ("observations", "actions", "rewards", "next_observations", "masks", "terminals")
-_FLAGS = ("terminations", "truncations", "masks", "terminals")
+FLAGS = ("terminations", "truncations", "masks", "terminals")
+
+
+def _flat(fields: Mapping[str, Any]) -> dict[str, Array]:
+    arrays: dict[str, Array] = {}
+    for key, value in fields.items():
+        arrays |= {f"{key}/{part}": value[part] for part in sorted(value)} if isinstance(value, dict) else {key: value}
+    return arrays
 
 
 def _to_observations(name: str, key: str, observations: Any) -> Observations:
     where = f"dataset '{name}'"
     if isinstance(observations, Mapping):
-        return {str(part): checks.as_numbers(where, f"{key}/{part}", values) for part, values in observations.items()}
-    return checks.as_numbers(where, key, observations)
+        return {str(part): _as_array(where, f"{key}/{part}", values) for part, values in observations.items()}
+    return _as_array(where, key, observations)
+
+
+def _as_array(where: str, key: str, values: Any) -> Array:
+    return cast(Array, values) if isinstance(values, Successors) else checks.as_numbers(where, key, values)
 
 
 def _to_float32(name: str, key: str, values: Any) -> Array:
@@ -345,44 +366,3 @@ def _masks_and_terminals(name: str, flags: Mapping[str, Array]) -> tuple[Array, 
 
 def _spread(values: Array) -> str:
     return f"min {values.min():.6g}, mean {values.mean(dtype=np.float64):.6g}, max {values.max():.6g}"
-
-
-def _nest(arrays: Mapping[str, Array]) -> dict[str, Any]:
-    """Put `observations/key` back into dicts."""
-    fields: dict[str, Any] = {}
-    for key, array in arrays.items():
-        field_name, _, part = key.partition("/")
-        if part:
-            fields.setdefault(field_name, {})[part] = array
-        else:
-            fields[field_name] = array
-    return fields
-
-
-def _from_plain_npz(
-    path: str | os.PathLike[str], fields: Mapping[str, Any], options: Mapping[str, Any]
-) -> TransitionDataset:
-    missing = [key for key in _FIELDS[:4] if key not in fields]
-    if set(missing) == {"rewards", "next_observations"} and "terminals" in fields:
-        raise ValueError(
-            f"'{path}' looks like a file of OGBench, which holds no rewards: they depend on the task. Load it by a "
-            f"task's name, such as ogbench:cube-single-play-singletask-task1-v0, with data_dir='{Path(path).parent}'."
-        )
-    if missing:
-        raise ValueError(
-            f"'{path}' lacks {missing} (it holds {sorted(fields)}). Needed are {list(_FIELDS[:4])}, and terminations "
-            "(with truncations, if any) or masks and terminals."
-        )
-    known = {key: fields[key] for key in (*_FIELDS[:4], *_FLAGS) if key in fields}
-    return TransitionDataset.from_arrays(**known, **{"name": Path(path).stem, **options})
-
-
-def _decode_description(path: str | os.PathLike[str], encoded: Array) -> dict[str, Any]:
-    description = json.loads(encoded.tobytes())
-    if description["format"] != 1:
-        raise ValueError(f"'{path}' has format {description['format']}, this version reads 1. Update flowpolicies.")
-    return {
-        "observation_space": space_from_json(description["observation_space"]),
-        "action_space": space_from_json(description["action_space"]),
-        "provenance": description["provenance"],
-    }

@@ -2,7 +2,8 @@
 
     index.json            format, number of rows, ends of the shards, columns, spaces, provenance, fingerprint
     observations.npy      [N, *shape]; of a Dict space observations.KEY.npy for each key
-    next_observations.npy, actions.npy, rewards.npy, masks.npy, terminals.npy
+    next_observations.npy, or of compact data final_observations.npy [E, *shape], the last state of each trajectory
+    actions.npy, rewards.npy, masks.npy, terminals.npy
     episode_ends.npy      [E] int64, the last row of each trajectory
 
 A folder appears whole or not at all, and never changes: every process that opens it shares the system's page cache.
@@ -10,7 +11,6 @@ A folder appears whole or not at all, and never changes: every process that open
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import secrets
@@ -24,13 +24,14 @@ import numpy.typing as npt
 from gymnasium.spaces import Box
 
 from flowpolicies.data.dataset import TransitionDataset
+from flowpolicies.data.fingerprint import fingerprint_of
+from flowpolicies.data.rows import read
 from flowpolicies.data.spaces import space_from_json, space_to_json
 
 Array = npt.NDArray[Any]
 
 FORMAT = 1
 INDEX = "index.json"
-_BLOCK = 1 << 24
 
 
 def write_memmap(
@@ -40,7 +41,8 @@ def write_memmap(
 
     Args:
         path: the folder; its parent is made if it is missing.
-        shards: one dataset, or several with equal spaces; a generator keeps memory at one of them.
+        shards: one dataset, or several with equal spaces; a generator keeps memory at one of them. The folder is
+            compact if the first one is.
         overwrite: replace a dataset that is there.
 
     Raises:
@@ -149,7 +151,8 @@ class _Writer:
     def __init__(self, folder: Path, first: TransitionDataset) -> None:
         self.folder, self.provenance = folder, first.provenance
         self.spaces = {"observation_space": first.observation_space, "action_space": first.action_space}
-        self.columns = {key: _Column(folder, key, array) for key, array in first.arrays().items()}
+        self.compact = first.final_observations is not None
+        self.columns = {key: _Column(folder, key, array) for key, array in first.stored().items()}
         self.ends = _Column(folder, "episode_ends", np.zeros(0, np.int64))
         self.shard_ends: list[int] = []
 
@@ -162,7 +165,7 @@ class _Writer:
                     f"one {space}. Shards of one dataset must have equal spaces."
                 )
         before = self.columns["actions"].rows
-        for key, array in shard.arrays().items():
+        for key, array in (shard.compact().stored() if self.compact else shard.arrays()).items():
             self.columns[key].append(array)
         self.ends.append(shard.episode_ends.astype(np.int64) + before)
         self.shard_ends.append(before + len(shard))
@@ -177,9 +180,22 @@ class _Writer:
             "columns": {**entries, "episode_ends": self.ends.close()},
             **{part: space_to_json(space) for part, space in self.spaces.items()},
             "provenance": self.provenance,
-            "fingerprint": _fingerprint(self.folder, entries),
+            "fingerprint": fingerprint_of(self._whole(entries).arrays()),
         }
         (self.folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+
+    def _whole(self, entries: Mapping[str, Mapping[str, Any]]) -> TransitionDataset:
+        """What was written, for its fingerprint."""
+        columns = {key: _open_column(self.folder, key, entry) for key, entry in entries.items()}
+        ends = np.flatnonzero(read(columns["terminals"], slice(None)))
+        return TransitionDataset.trusted(
+            columns,
+            observation_space=self.spaces["observation_space"],
+            action_space=cast(Box, self.spaces["action_space"]),
+            provenance=self.provenance,
+            fingerprint="",
+            episode_ends=ends,
+        )
 
 
 def _write(folder: Path, shards: Iterable[TransitionDataset]) -> None:
@@ -191,16 +207,3 @@ def _write(folder: Path, shards: Iterable[TransitionDataset]) -> None:
     if writer is None:
         raise ValueError("there is no shard to write: give at least one dataset.")
     writer.close()
-
-
-def _fingerprint(folder: Path, entries: Mapping[str, Mapping[str, Any]]) -> str:
-    """`TransitionDataset.fingerprint`, a block at a time."""
-    digest = hashlib.sha256()
-    for key, entry in entries.items():
-        array = np.load(folder / entry["file"], mmap_mode="r")
-        digest.update(f"{key} {array.shape} {array.dtype.str}\n".encode())
-        with open(folder / entry["file"], "rb") as file:
-            file.seek(entry["bytes"] - array.nbytes)
-            while block := file.read(_BLOCK):
-                digest.update(block)
-    return digest.hexdigest()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 
 Array = np.ndarray[Any, Any]
+
+BLOCK_BYTES = 1 << 24
 
 
 @final
@@ -87,3 +89,20 @@ def release_pages(arrays: Sequence[Array]) -> None:
         mapped = getattr(array, "_mmap", None)
         if isinstance(mapped, mmap.mmap) and hasattr(mapped, "madvise"):
             mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def blocks(arrays: Iterable[Array]) -> list[slice]:
+    """Slices that cover all rows of arrays of one length, of about 16 MB each."""
+    arrays = list(arrays)
+    row_bytes = sum(array.dtype.itemsize * math.prod(array.shape[1:]) for array in arrays)
+    size = max(1, BLOCK_BYTES // max(row_bytes, 1))
+    return [slice(start, min(start + size, len(arrays[0]))) for start in range(0, len(arrays[0]), size)]
+
+
+def read(array: Array, where: slice | Array) -> Array:
+    """Rows of an array; of one in a file a copy, so that nothing of the file stays in memory."""
+    if not isinstance(array, np.memmap):
+        return array[where]
+    rows = np.array(array[where])
+    release_pages([array])
+    return rows

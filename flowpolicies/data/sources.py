@@ -37,7 +37,12 @@ _EXAMPLES = {
 
 
 def load_dataset(
-    address: str, *, storage: Storage | None = None, cache_dir: str | os.PathLike[str] | None = None, **options: Any
+    address: str,
+    *,
+    storage: Storage | None = None,
+    compact: bool = False,
+    cache_dir: str | os.PathLike[str] | None = None,
+    **options: Any,
 ) -> TransitionDataset:
     """The dataset at "source:name"; "npz:PATH", "hdf5:PATH", "memmap:PATH" and "sb3:PATH" are always there.
 
@@ -47,6 +52,8 @@ def load_dataset(
         address: source and name.
         storage: "ram", or "memmap" for data that is laid out as files the first time, and opened in milliseconds
             afterwards, shared by all processes (see `flowpolicies.data.cache`); None: as the source thinks best.
+        compact: store each state once, instead of as an observation and as a next one; see
+            `flowpolicies.data.compact`.
         cache_dir: where these files go; None: `flowpolicies.data.cache.CACHE_DIR`.
         **options: passed to the source.
 
@@ -57,15 +64,17 @@ def load_dataset(
     source, name = _split(address, "datasets")
     load = _find(source, "datasets")
     _check_options(source, load, options)
-    if "storage" in inspect.signature(load).parameters:
-        dataset = load(name, storage=storage, cache_dir=cache_dir, **options)
+    parameters = inspect.signature(load).parameters
+    if "storage" in parameters:
+        own = {"compact": compact} if "compact" in parameters else {}
+        dataset = load(name, storage=storage, cache_dir=cache_dir, **own, **options)
     elif storage == "memmap":
-        dataset = _mapped(source, name, load, options, cache_dir)
+        dataset = _mapped(source, name, load, options, cache_dir, compact=compact)
     else:
         dataset = load(name, **options)
     if not isinstance(dataset, TransitionDataset):
         raise TypeError(f"dataset source '{source}' gave a {type(dataset).__name__}; it must give a TransitionDataset.")
-    return dataset
+    return dataset.compact() if compact else dataset
 
 
 def _check_options(source: str, load: Callable[..., Any], options: dict[str, Any]) -> None:
@@ -84,6 +93,8 @@ def _mapped(
     load: Callable[..., Any],
     options: dict[str, Any],
     cache_dir: str | os.PathLike[str] | None,
+    *,
+    compact: bool,
 ) -> TransitionDataset:
     """Of a source that knows nothing of storage: its name is the path of the one file that it reads."""
     path = Path(name).expanduser()
@@ -95,7 +106,12 @@ def _mapped(
             f"'{name}'. Write the dataset with flowpolicies.data.write_memmap(PATH, dataset), and load memmap:PATH."
         )
     identity = {"name": path.stem, "source": source, "options": {key: repr(value) for key, value in options.items()}}
-    return from_shards(identity, [path], lambda file: load(str(file), **options), "memmap", cache_dir)
+
+    def read(file: Path) -> TransitionDataset:
+        dataset: TransitionDataset = load(str(file), **options)
+        return dataset.compact() if compact else dataset
+
+    return from_shards({**identity, "compact": compact}, [path], read, "memmap", cache_dir)
 
 
 def make_env(address: str, **options: Any) -> gymnasium.Env[Any, Any]:

@@ -50,6 +50,8 @@ class TrainSettings:
     """ram, or memmap for data laid out as files once and shared by all runs; None: as the source thinks best."""
     cache_dir: Path | None = None
     """Folder for the files of memmap, which need as much room as the data; None: ~/.cache/flowpolicies/memmap."""
+    compact: bool = False
+    """Keep each state once, instead of as an observation and as a next one: half the memory."""
     rotate_every: int | None = None
     """Gradient steps on one file of a dataset of several before the next one, as in the papers' code (1000); None:
     uniform over all of them at once."""

@@ -93,7 +93,7 @@ def _load_data(settings: TrainSettings) -> tuple[TransitionDataset | None, Rewar
         return None, RewardTransform.fit(settings.reward_transform, None)
     folders = {"data_dir": settings.data_dir, "cache_dir": settings.cache_dir}
     options: dict[str, Any] = {key: folder for key, folder in folders.items() if folder is not None}
-    dataset = load_dataset(settings.dataset, storage=settings.storage, **options)
+    dataset = load_dataset(settings.dataset, storage=settings.storage, compact=settings.compact, **options)
     transform = RewardTransform.fit(settings.reward_transform, dataset)
     return transform.apply(dataset), transform
 

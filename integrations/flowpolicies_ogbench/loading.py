@@ -31,6 +31,7 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     split: Literal["train", "val"] = "train",
     sparse: bool = False,
+    compact: bool = False,
     storage: Storage | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     download: bool = True,
@@ -55,6 +56,7 @@ def load(
         data_dir: folder of the data files; None: `PUBLISHED_DATA_DIR`, or `GENERATED_DATA_DIR` as said above.
         split: "train" or "val".
         sparse: rewards are -1 until the whole task is done, rather than minus the number of its open parts.
+        compact: store each state once, as in OGBench's own compact form: half the memory, the same batches.
         storage: "ram", or "memmap" for files that are laid out once and opened afterwards; None: "memmap" for data in
             several files, else "ram".
         cache_dir: where the latter go; None: `flowpolicies.data.cache.CACHE_DIR`.
@@ -82,9 +84,9 @@ def load(
         folder = Path(data_dir)
     files = _find_files(name, task, folder, split, offline=not download, full_check=full_check)
     provenance = _provenance(files, task, folder, split, sparse)
-    reader = functools.cache(lambda: Reader(name, task, sparse=sparse, provenance=provenance))
+    reader = functools.cache(lambda: Reader(name, task, sparse=sparse, compact=compact, provenance=provenance))
     dataset = from_shards(
-        {"name": name, "source": "ogbench", "provenance": provenance},
+        {"name": name, "source": "ogbench", "compact": compact, "provenance": provenance},
         files,
         lambda file: reader()(file),
         storage or ("ram" if len(files) == 1 else "memmap"),

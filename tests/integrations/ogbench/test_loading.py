@@ -38,6 +38,22 @@ def test_transitions_are_those_of_ogbench(pointmaze_data: Path, split: str) -> N
     assert dataset.action_space == Box(-1.0, 1.0, (2,), np.float32)
 
 
+@pytest.mark.parametrize("storage", ["ram", "memmap"])
+@pytest.mark.parametrize("mode", ["-singletask-task1", "", "-oraclerep"])
+def test_compact_data_are_the_same_data(pointmaze_data: Path, tmp_path: Path, mode: str, storage: Any) -> None:
+    name = f"pointmaze-medium-navigate{mode}-v0"
+    options: dict[str, Any] = {"data_dir": pointmaze_data, "storage": storage, "cache_dir": tmp_path}
+    full, compact = load(name, **options), load(name, compact=True, **options)
+    assert compact.fingerprint == full.fingerprint
+    assert compact.final_observations is not None
+    for key, array in compact.arrays().items():
+        np.testing.assert_array_equal(array, full.arrays()[key], err_msg=key)
+    own = dict(np.load(pointmaze_data / FILE))
+    ends = own["terminals"].astype(bool)
+    states = compact.stored()["final_observations" if mode.startswith("-single") else "final_observations/observation"]
+    np.testing.assert_array_equal(states, own["observations"][ends])
+
+
 def test_rewards_judge_the_state_before_the_step(pointmaze_data: Path) -> None:
     dataset = load(POINTMAZE, data_dir=pointmaze_data)
     env = make_env(POINTMAZE, seed=0)
@@ -273,7 +289,8 @@ def test_laying_out_shards_needs_the_memory_of_less_than_two(tmp_path: Path) -> 
     for number in range(3):
         write_npz(folder / f"puzzle-4x4-play-v0-{number:03d}.npz", arrays)
     name = "puzzle-4x4-play-100m-singletask-task4-v0"
-    reader = reading.Reader(name, parse_name(name), sparse=False, provenance={})  # The environment does not count.
+    # The environment, which the reader makes, does not count.
+    reader = reading.Reader(name, parse_name(name), sparse=False, compact=False, provenance={})
     tracemalloc.start()
     try:
         dataset = from_shards({"name": name}, sorted(folder.iterdir()), reader, "memmap", tmp_path)
