@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
-import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -18,25 +16,34 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.vec_env import VecEnv
 
-from flowpolicies.algorithms.offline import OfflineLoop, SpacesOnlyVecEnv, check_horizon
+from flowpolicies.algorithms.offline import OfflineLoop, SpacesOnlyVecEnv
 from flowpolicies.algorithms.registry import configure, register
+from flowpolicies.algorithms.setup import (
+    Env,
+    check_fits,
+    load,
+    make_buffer,
+    policy_arguments,
+    require_environment,
+    spaces_of,
+)
 from flowpolicies.algorithms.state import (
     Generators,
     MetricMeans,
-    OwnsGenerator,
+    Owners,
     adopt_moments,
     initial_state,
     spawn,
 )
-from flowpolicies.core import Batch, Learner, LossTerm, Network, Step
-from flowpolicies.data import TransitionDataset, load_dataset
+from flowpolicies.core import Learner, LossTerm, Network, Step
+from flowpolicies.data import TransitionDataset
 from flowpolicies.data.buffer import TransitionBuffer, WindowScheme
-from flowpolicies.data.layout import check_action_space, check_space_fits
-from flowpolicies.data.pixels import stacked_space
+from flowpolicies.data.layout import check_action_space
 from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
 from flowpolicies.samplers import Sampler
+
+_POLICIES = ("FlowPolicy", "MlpPolicy", "CnnPolicy", "MultiInputPolicy")
 
 
 class OfflineAlgorithm(OffPolicyAlgorithm):
@@ -60,12 +67,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         TypeError: for an unknown hyperparameter.
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
-        "FlowPolicy": FlowPolicy,
-        "MlpPolicy": FlowPolicy,
-        "CnnPolicy": FlowPolicy,
-        "MultiInputPolicy": FlowPolicy,
-    }
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(_POLICIES, FlowPolicy)
     name: ClassVar[str]
     Config: ClassVar[type]
     losses: ClassVar[tuple[LossTerm, ...]]
@@ -88,11 +90,6 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.name = cls.__dict__.get("name", cls.__name__.lower())
-        missing = [part for part in ("Config", "losses", "networks", "sampler") if part not in cls.__dict__]
-        if missing:
-            raise TypeError(
-                f"{cls.__name__} must declare {', '.join(missing)}; see CONTRIBUTING.md, 'Adding an algorithm'"
-            )
         register(cls)
 
     @staticmethod
@@ -180,7 +177,9 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         self._set_aside: int | None = None
         self._chunk_state: tuple[np.ndarray, ...] | None = None
         if _init_setup_model:
-            self._choose_spaces(dataset := self._load(dataset))
+            dataset = load(dataset)
+            if self.env is None:
+                self.observation_space, self.action_space = spaces_of(dataset, self)
             self._setup_model()
             if dataset is not None:
                 self.set_dataset(dataset)
@@ -192,85 +191,30 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
 
     # ------------------------------------------------------------------ set-up
 
-    @staticmethod
-    def _load(dataset: TransitionDataset | str | None) -> TransitionDataset | None:
-        return load_dataset(dataset) if isinstance(dataset, str) else dataset
-
-    def _choose_spaces(self, dataset: TransitionDataset | None) -> None:
-        """The environment's spaces, else the dataset's."""
-        if self.env is not None:
-            return
-        if dataset is None:
-            raise ValueError(
-                f"{type(self).__name__} needs an environment or a dataset to know its spaces. Pass env=, or "
-                'dataset= (for example dataset="ogbench:cube-single-play-singletask-task1-v0").'
-            )
-        self.observation_space = stacked_space(dataset.observation_space, self._frame_stack())
-        self.action_space = check_action_space(dataset.action_space, type(self).__name__)
-        self.n_envs = 1
-
-    def _frame_stack(self) -> int:
-        """Frames per observation, of a dataset that holds one per row."""
-        return int((self.replay_buffer_kwargs or {}).get("frame_stack", 1))
-
     def _setup_model(self) -> None:
         if self.env is None:
             self.env, self.n_envs = SpacesOnlyVecEnv(self.observation_space, self.action_space), 1
         noise_seed, buffer_seed, act_seed, explore_seed = spawn(self.seed, 4)
         if self.replay_buffer is None:
-            self.replay_buffer = self._make_buffer(buffer_seed)
+            self.replay_buffer = make_buffer(self, buffer_seed)
         self._setup_policy(act_seed)
-        owners: dict[str, Callable[[], OwnsGenerator]] = {"buffer": self._transitions, "policy": lambda: self.policy}
+        owners: Owners = {"buffer": lambda: self.transitions, "policy": lambda: self.policy}
         self.generators = Generators(self.device, {"noise": noise_seed}, owners)
         self._explore = np.random.default_rng(explore_seed)
         self.optimizer = torch.optim.Adam(self.policy.networks.parameters(), lr=self.lr_schedule(1.0))
         self._means = MetricMeans()
         self._setup_learner()
 
-    def _transitions(self) -> TransitionBuffer:
+    @property
+    def transitions(self) -> TransitionBuffer:
+        """The replay buffer: the dataset, and what was collected online."""
         assert isinstance(self.replay_buffer, TransitionBuffer)
         return self.replay_buffer
-
-    def _make_buffer(self, seed: int) -> ReplayBuffer:
-        buffer_class = self.replay_buffer_class or TransitionBuffer
-        if not issubclass(buffer_class, TransitionBuffer):
-            raise ValueError(
-                f"replay_buffer_class must be TransitionBuffer, got {buffer_class.__name__}: losses need its batches"
-            )
-        self.replay_buffer_class = buffer_class
-        return buffer_class(
-            self.buffer_size,
-            self.observation_space,
-            self.action_space,
-            self.device,
-            self.n_envs,
-            self.optimize_memory_usage,
-            **{
-                "horizon": self.cfg.horizon,
-                "n_steps": self.n_steps,
-                "gamma": self.gamma,
-                "windows": self.windows,
-                "next_actions": self.uses_next_actions,
-                "offline_share": self.offline_share,
-                "seed": seed,
-                **self.replay_buffer_kwargs,
-            },
-        )
 
     def _setup_policy(self, seed: int) -> None:
         """Lets the parent build it, with arguments that follow from the config and are not the user's to save."""
         mine, n_steps = self.policy_kwargs, self.n_steps
-        self.policy_kwargs = {
-            "networks": self.networks(self.cfg, self.tau),
-            "sampler": self.sampler(self.cfg),
-            "explorer": self.explorer(self.cfg),
-            "act_with": self.act_with,
-            "explore_with": self.explore_with,
-            "horizon": self.cfg.horizon,
-            "execute": self.cfg.execute,
-            "encoder": self.cfg.encoder,
-            "seed": seed,
-        } | mine
+        self.policy_kwargs = {**policy_arguments(self), "seed": seed, **mine}
         self.n_steps = 1  # The parent warns of n-step returns with a buffer that is not its own.
         super()._setup_model()
         self.policy_kwargs, self.n_steps = mine, n_steps
@@ -294,19 +238,16 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         Raises:
             ValueError: if its spaces are not the model's, or an episode is shorter than an action chunk.
         """
-        loaded = self._load(dataset)
+        loaded = load(dataset)
         assert loaded is not None
-        theirs = stacked_space(loaded.observation_space, self._frame_stack())
-        check_space_fits("observation_space", self.observation_space, theirs)
-        check_space_fits("action_space", self.action_space, loaded.action_space)
-        check_horizon(loaded, self.cfg.horizon)
-        self._transitions().attach(loaded)
+        check_fits(loaded, self)
+        self.transitions.attach(loaded)
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """Attaches an environment (or a VecEnv of any size) for online training and evaluation."""
         wrapped = self._wrap_env(env, self.verbose)
         if wrapped.num_envs != self.n_envs:
-            self._transitions().set_n_envs(wrapped.num_envs)
+            self.transitions.set_n_envs(wrapped.num_envs)
             self.n_envs = wrapped.num_envs
         super().set_env(wrapped, force_reset)
 
@@ -314,7 +255,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
         """Updates on batches of the buffer; none while an online buffer holds no window yet."""
-        buffer = self._transitions()
+        buffer = self.transitions
         if buffer.num_windows() == 0 and buffer.offline is None and self.num_timesteps > 0:
             return
         self.policy.set_training_mode(True)
@@ -325,13 +266,10 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         buffer.updates = self._n_updates
         for _ in range(gradient_steps):
             batch = buffer.sample(batch_size, env=self._vec_normalize_env)
-            self._means.add(self._update(batch, rate))
+            step = self.schedule(self._n_updates, self.cfg)
+            draws = self._learner.draws(self._state, batch, step, [self.generators["noise"]])
+            self._means.add(self._learner.update(self._state, batch, draws, step, rate))
             self._n_updates += 1
-
-    def _update(self, batch: Batch, learning_rate: torch.Tensor) -> dict[str, torch.Tensor]:
-        step = self.schedule(self._n_updates, self.cfg)
-        draws = self._learner.draws(self._state, batch, step, [self.generators["noise"]])
-        return self._learner.update(self._state, batch, draws, step, learning_rate)
 
     def learn_offline(
         self,
@@ -358,11 +296,6 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         """
         if dataset is not None:
             self.set_dataset(dataset)
-        if self._transitions().offline is None:
-            raise ValueError(
-                f"{type(self).__name__} has no dataset (a loaded model does not bring it along). "
-                "Call learn_offline(steps, dataset=...) or set_dataset(...)."
-            )
         OfflineLoop(self, gradient_steps, log_interval).run(callback, tb_log_name, progress_bar)
         return self
 
@@ -376,11 +309,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         progress_bar: bool = False,
     ) -> Self:
         """Trains online, from scratch or after `learn_offline`, on the union of the dataset and what it collects."""
-        if self.env is None or isinstance(self.env, SpacesOnlyVecEnv):
-            raise ValueError(
-                f"{type(self).__name__} has no environment to collect from. Call set_env(env) first, or train with "
-                "learn_offline(gradient_steps)."
-            )
+        require_environment(self.env, self, "collect from", "train with learn_offline(gradient_steps)")
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def _sample_action(
@@ -421,8 +350,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     ) -> Any:
         if self._last_obs is None or reset_num_timesteps:  # The parent resets the environment.
             self._chunk_state = None
-            assert isinstance(self.replay_buffer, TransitionBuffer)
-            self.replay_buffer.end_episodes()
+            self.transitions.end_episodes()
         return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
 
     def dump_logs(self) -> None:
@@ -450,19 +378,10 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     # ------------------------------------------------------------------ evaluation and persistence
 
     def evaluate(
-        self,
-        env: gym.Env[Any, Any] | VecEnv | None = None,
-        episodes: int = 50,
-        *,
-        deterministic: bool = False,
-        seed: int | None = None,
+        self, env: Env | None = None, episodes: int = 50, *, deterministic: bool = False, seed: int | None = None
     ) -> Evaluation:
         """Rolls the policy out, in the model's environment unless another is given; see `flowpolicies.evaluate`."""
-        env = self.env if env is None else env
-        if env is None or isinstance(env, SpacesOnlyVecEnv):
-            raise ValueError(
-                f"{type(self).__name__} has no environment to evaluate in. Pass env=, or call set_env(env)."
-            )
+        env = require_environment(self.env if env is None else env, self, "evaluate in", "pass env=")
         found = evaluate(self.policy, env, episodes, deterministic=deterministic, seed=seed)
         if env is self.env:
             self._last_obs = None  # The training environment was moved; collection starts with a reset.

@@ -13,21 +13,8 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import configure_logger
 from stable_baselines3.common.vec_env import VecEnv
 
-from flowpolicies.data import TransitionDataset
-
 if TYPE_CHECKING:
     from flowpolicies.algorithms.base import OfflineAlgorithm
-
-
-def check_horizon(dataset: TransitionDataset, horizon: int) -> None:
-    """Raises a ValueError if an episode is shorter than an action chunk: none of its windows would be valid."""
-    lengths = np.diff(dataset.episode_ends, prepend=-1)
-    shortest = int(lengths.min())
-    if 1 < horizon > shortest:
-        raise ValueError(
-            f"horizon={horizon} is longer than the shortest of {len(lengths)} episodes ({shortest} steps; "
-            f"{int((lengths < horizon).sum())} episodes are too short). Drop them, or choose a smaller horizon."
-        )
 
 
 @final
@@ -75,6 +62,11 @@ class OfflineLoop:
     def run(self, callback: MaybeCallback, tb_log_name: str, progress_bar: bool) -> None:
         """Runs to the end, or until a callback returns False. Counters are right whenever it is left."""
         model = self.model
+        if model.transitions.offline is None:
+            raise ValueError(
+                f"{type(model).__name__} has no dataset (a loaded model does not bring it along). "
+                "Call learn_offline(steps, dataset=...) or set_dataset(...)."
+            )
         first = model.offline_steps
         total_timesteps = first + self.gradient_steps
         self._prepare(total_timesteps, tb_log_name)

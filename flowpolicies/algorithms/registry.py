@@ -62,8 +62,11 @@ def register(cls: type[OfflineAlgorithm]) -> None:
     """Enters a class. It may be declared again where it was declared before, as in a notebook.
 
     Raises:
-        TypeError: if another module has an algorithm of that name.
+        TypeError: if it lacks a declaration, or another module has an algorithm of that name.
     """
+    missing = [part for part in ("Config", "losses", "networks", "sampler") if part not in cls.__dict__]
+    if missing:
+        raise TypeError(f"{cls.__name__} must declare {', '.join(missing)}; see CONTRIBUTING.md, 'Adding an algorithm'")
     taken = ALGORITHMS.get(cls.name)
     if taken is not None and taken.__module__ != cls.__module__:
         raise TypeError(

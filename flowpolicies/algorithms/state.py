@@ -22,18 +22,20 @@ class OwnsGenerator(Protocol):
     generator: torch.Generator
 
 
+Owners = Mapping[str, Callable[[], OwnsGenerator]]
+"""Who has generators, asked each time, as it may be exchanged."""
+
+
 @final
 class Generators:
     """The generators that training draws from, as one object with a state dict; what makes a resumed run exact.
 
     Args:
         seeds: name -> seed of generators that live here.
-        owners: name -> who has a generator that is saved with them, asked each time, as it may be exchanged.
+        owners: name -> who has a generator that is saved with them.
     """
 
-    def __init__(
-        self, device: torch.device, seeds: Mapping[str, int], owners: Mapping[str, Callable[[], OwnsGenerator]]
-    ) -> None:
+    def __init__(self, device: torch.device, seeds: Mapping[str, int], owners: Owners) -> None:
         self._own = {name: torch.Generator(device=device).manual_seed(seed) for name, seed in seeds.items()}
         self._owners = dict(owners)
 

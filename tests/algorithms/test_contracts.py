@@ -260,5 +260,5 @@ def test_no_environment_to_learn_or_evaluate_in(algorithm, data: TransitionDatas
     model = tiny(algorithm, dataset=data)
     with pytest.raises(ValueError, match=r"no environment to collect from. Call set_env"):
         model.learn(10)
-    with pytest.raises(ValueError, match=r"no environment to evaluate in. Pass env="):
+    with pytest.raises(ValueError, match=r"no environment to evaluate in. Call set_env\(env\) first, or pass env="):
         model.evaluate()

@@ -21,7 +21,7 @@ def test_training_for_goals(pointmaze_data: Path, tmp_path: Path, storage: Any) 
     model = tiny(FQL, env=env, dataset=dataset, horizon=2, batch_size=64, learning_starts=5)
     model.learn_offline(3)
     model.learn(20)
-    batch = model.replay_buffer.offline and model._transitions().sample(500)
+    batch = model.replay_buffer.offline and model.transitions.sample(500)
     assert batch is not None
     assert batch.observations.shape == (500, 4)
     assert {0.0, -1.0 - model.gamma} < {round(float(reward), 6) for reward in batch.rewards} | {0.0}
