@@ -18,7 +18,6 @@ from flowpolicies.cli.demo import Demo
 from flowpolicies.cli.evaluate import Evaluate
 from flowpolicies.cli.listing import List
 from flowpolicies.cli.reproduce import ReproduceResults, ReproduceTable
-from flowpolicies.cli.rollout import Rollout
 from flowpolicies.cli.train import Train, choose_preset, train_command
 
 Entry = type[Command] | Group
@@ -34,7 +33,7 @@ def commands() -> dict[str, Entry]:
     return {
         "train": Group("Train an algorithm.", {name: train_command(cls) for name, cls in ALGORITHMS.items()}),
         "evaluate": Evaluate,
-        "rollout": Rollout,
+        "rollout": Collect,  # `data collect`, where those look for it who have a policy to watch.
         "data": Group("Make and look at datasets.", DATA),
         "list": List,
         "reproduce": Group("Run what papers published.", {"table": ReproduceTable, "results": ReproduceResults}),
@@ -82,12 +81,24 @@ def _parse(words: Sequence[str]) -> Command:
         entry = train_command(entry.algorithm, choose_preset(entry.algorithm, words))
     parsed: Command = tyro.cli(
         _union(entry.commands) if isinstance(entry, Group) else cast(Any, entry),
-        args=words[len(path) :],
+        args=_join(words[len(path) :], "--extra"),
         prog=" ".join(("flowpolicies", *path)),
         description=entry.description if isinstance(entry, Group) else None,
-        config=(tyro.conf.FlagCreatePairsOff,),
+        # A preset may turn a default on: both --x and --no-x must be words of every `train`.
+        config=() if not isinstance(entry, Group) and issubclass(entry, Train) else (tyro.conf.FlagCreatePairsOff,),
     )
     return parsed
+
+
+def _join(words: Sequence[str], flag: str) -> list[str]:
+    """`--flag "--x 1"` as `--flag="--x 1"`: what begins with dashes is else no value."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] == flag:
+            joined[-1] = f"{flag}={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _find(words: Sequence[str]) -> tuple[tuple[str, ...], Entry]:

@@ -69,7 +69,7 @@ class ReproduceTable(OfTable):
     parallel: int = 1
     """Runs side by side, in processes of their own."""
     extra: str = ""
-    """Flags for every run, as one word, such as --extra="--eval-envs 4"; other settings are no longer the paper's."""
+    """Flags for every run, as one word, such as --extra "--eval-envs 4"; other settings are no longer the paper's."""
 
     def run(self, words: Sequence[str]) -> None:
         """Runs what is open, and prints the table."""
@@ -102,14 +102,19 @@ class ReproduceTable(OfTable):
             ended.append(outcome.job.name)
             left = (time.monotonic() - start) / len(ended) * (len(jobs) - len(ended))
             result = "done" if outcome.code == 0 else f"FAILED with exit code {outcome.code}, see {outcome.job.log}"
-            if outcome.code != 0:
-                failed.append(str(outcome.job.log))
             say(
                 f"[{len(ended)}/{len(jobs)}] {outcome.job.name}: {result} after {_duration(outcome.seconds)}, "
                 f"{_duration(left)} left"
             )
+            if outcome.code != 0:
+                failed.append(str(outcome.job.log))
+                say(f"    {_last_line(outcome.job.log)}")
 
-        run_side_by_side(jobs, self.parallel, report)
+        try:
+            run_side_by_side(jobs, self.parallel, report)
+        except KeyboardInterrupt:
+            say(f"Interrupted after {len(ended)} of {len(jobs)} runs. The same command goes on where they stopped.")
+            raise
         return failed
 
 
@@ -136,7 +141,8 @@ def summarise(table: PublishedTable, runs: Sequence[Run], runs_dir: Path) -> Non
     guessed = {(run.row, run.column) for run in done if not run.is_published}
     changed = {(run.row, run.column) for run in done if deviations(run, table)}
     columns = [column for column in table.columns if any(key[1] == column for key in scores)]
-    view = Table(title=f"{table.title}: ours (runs) | published", title_justify="left")
+    print(f"{table.title}: ours (runs) | published")
+    view = Table()
     view.add_column("")
     for column in columns:
         view.add_column(column, justify="right")
@@ -167,6 +173,12 @@ def summarise(table: PublishedTable, runs: Sequence[Run], runs_dir: Path) -> Non
 def _shorten(names: Sequence[str], most: int = 3) -> str:
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _last_line(log: Path) -> str:
+    """Where an error stands."""
+    lines = log.read_text(errors="replace").split("\n")
+    return next((line for line in reversed(lines) if line.strip()), "(its log is empty)")
 
 
 def _duration(seconds: float) -> str:

@@ -18,6 +18,7 @@ from rich.table import Table
 from flowpolicies.algorithms import OfflineAlgorithm
 from flowpolicies.cli.command import Command
 from flowpolicies.data import list_sources
+from flowpolicies.data.sources import split_options
 from flowpolicies.training import Knobs, TrainSettings, train
 from flowpolicies.training.presets import AUTO, Preset, check_same_environment, find_preset, load_preset
 
@@ -121,7 +122,8 @@ def choose_preset(algorithm: type[OfflineAlgorithm], words: Sequence[str]) -> Pr
         ValueError: if there is no such preset, or it is for another environment than the command line.
     """
     name = value_of("preset", words)
-    given = [address for flag in ("dataset", "env") if (address := value_of(flag, words)) is not None]
+    flags = (value_of(flag, words) for flag in ("dataset", "env"))
+    given = [split_options(address)[0] for address in flags if address is not None]
     if name is None:
         return None
     if name == AUTO:

@@ -16,7 +16,6 @@ from flowpolicies.training.plots import plot_learning_curves as plot_learning_cu
 from flowpolicies.training.presets import Preset as Preset
 from flowpolicies.training.presets import list_presets as list_presets
 from flowpolicies.training.presets import load_preset as load_preset
-from flowpolicies.training.rollout import rollout as rollout
 from flowpolicies.training.runs import RunFolder as RunFolder
 from flowpolicies.training.settings import Knobs as Knobs
 from flowpolicies.training.settings import TrainSettings as TrainSettings

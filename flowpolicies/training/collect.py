@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import closing, nullcontext
 from typing import Any, SupportsFloat, final
 
 import gymnasium as gym
+import numpy as np
 import torch
+from gymnasium import spaces
 from tqdm import tqdm
 
 from flowpolicies.data import TransitionDataset, make_env, open_writer
-from flowpolicies.policies import Evaluation
+from flowpolicies.policies import Evaluation, evaluate
 from flowpolicies.policies.evaluation import Predicts
-from flowpolicies.training.rollout import rollout
 
 
 def collect(
@@ -66,30 +68,56 @@ def collect(
     ):
         if seed is not None:
             torch.manual_seed(seed)  # Models of Stable-Baselines3 sample from the global generator.
-        dataset, found = rollout(
-            policy,
-            _Counted(made, bar),
-            episodes,
-            seed=seed,
-            deterministic=deterministic,
-            name=name,
-            provenance=facts,
-        )
+        recorder = _Recorder(made, bar)
+        found = evaluate(policy, recorder, episodes, deterministic=deterministic, seed=seed)
+        dataset = recorder.dataset(name, facts)
     if write is not None:
         write(dataset)
     return dataset, found
 
 
 @final
-class _Counted(gym.Wrapper[Any, Any, Any, Any]):
-    """Moves a progress bar by one for every episode that ends."""
+class _Recorder(gym.Wrapper[Any, Any, Any, Any]):
+    """Keeps every transition of an environment, to be made a dataset, and moves a bar by one per episode."""
 
     def __init__(self, env: gym.Env[Any, Any], bar: tqdm[Any]) -> None:
         super().__init__(env)
         self._bar = bar
+        self._rows: dict[str, list[Any]] = {
+            key: []
+            for key in ("observations", "actions", "rewards", "next_observations", "terminations", "truncations")
+        }
+        self._observation: Any = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begins an episode."""
+        self._observation, info = self.env.reset(seed=seed, options=options)
+        return self._observation, info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """One step."""
+        """One step, which is kept."""
         observation, reward, terminated, truncated, info = self.env.step(action)
+        row = copy.deepcopy((self._observation, action, reward, observation, terminated, truncated))
+        for column, value in zip(self._rows.values(), row, strict=True):
+            column.append(value)
+        self._observation = observation
         self._bar.update(int(terminated or truncated))
         return observation, reward, terminated, truncated, info
+
+    def dataset(self, name: str, provenance: dict[str, Any]) -> TransitionDataset:
+        """Everything so far."""
+        columns = {key: _stack(rows) for key, rows in self._rows.items()}
+        assert isinstance(self.observation_space, spaces.Box | spaces.Dict)
+        return TransitionDataset.from_arrays(
+            **columns,
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            name=name,
+            provenance=provenance,
+        )
+
+
+def _stack(rows: list[Any]) -> Any:
+    if isinstance(rows[0], dict):
+        return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+    return np.stack(rows)

@@ -20,6 +20,7 @@ from typing import Any, final
 
 from flowpolicies.algorithms import get_algorithm
 from flowpolicies.algorithms.registry import nearest
+from flowpolicies.data.sources import split_options
 from flowpolicies.training.settings import Knobs, TrainSettings
 from flowpolicies.training.values import convert
 
@@ -77,6 +78,11 @@ class Preset:
         names = [spec.name for spec in dataclasses.fields(config) if spec.name in self.values]
         return {name: convert(hints[name], self.values[name], f"{self.name}: {name}") for name in names}
 
+    def fields(self) -> dict[str, Any]:
+        """The values in their order, with the types of their fields."""
+        found = {name: value for kind in _kinds(self.algorithm) for name, value in self.fields_of(kind).items()}
+        return {name: found[name] for name in self.values}
+
     def describe(self) -> dict[str, Any]:
         """The record for `config.json`."""
         return {
@@ -128,7 +134,7 @@ def load_preset(algorithm: str, name: str, addresses: Sequence[str] = ()) -> Pre
 
 
 def find_preset(algorithm: str, addresses: Sequence[str]) -> Preset:
-    """The preset for datasets or environments by their addresses: of the standard suite if there is one.
+    """The preset for datasets or environments by their addresses: of the first suite that has their task.
 
     Raises:
         ValueError: if there is none, or no address.
@@ -136,10 +142,11 @@ def find_preset(algorithm: str, addresses: Sequence[str]) -> Preset:
     if not addresses:
         raise ValueError("--preset auto chooses by --dataset or --env: give one of them, or name the preset.")
     for address in addresses:
-        for suite in SUITES:
-            for environment in _environments(suite):
-                if environment.is_meant_by(address) and algorithm in environment.algorithms():
-                    return environment.preset(algorithm, split_task(address)[1])
+        task, found = split_task(address)[1], [one for suite in SUITES for one in _environments(suite)]
+        found = [one for one in found if one.is_meant_by(address) and algorithm in one.algorithms()]
+        with_task = [one for one in found if (task or one.table.get("default_task")) in one.tasks_of(algorithm)]
+        if found:
+            return (with_task or found)[0].preset(algorithm, task)
     raise ValueError(f"--preset auto: {algorithm} has no preset for '{addresses[0]}'. {_places(algorithm)}")
 
 
@@ -212,6 +219,7 @@ def _environment(name: str) -> tuple[_Environment, int | None]:
 
 def split_task(name: str) -> tuple[str, int | None]:
     """Environment and task in a preset's or a dataset's name, such as ("antmaze-large-navigate", 3)."""
+    name, _ = split_options(name)
     match = _TASK.search(name)
     key = _TASK.sub("", name)
     if "-singletask" in key:
@@ -287,7 +295,7 @@ class _Environment:
 
     def _common_layers(self, algorithm: str) -> list[dict[str, Any]]:
         """What all algorithms have, as far as this one has the field, and what it has in the whole suite."""
-        known = {spec.name for spec in _all_fields(algorithm)} | set(_SAYINGS)
+        known = {spec.name for kind in _kinds(algorithm) for spec in dataclasses.fields(kind)} | set(_SAYINGS)
         layers = [self.common.get("all", {}), self.table.get("all", {})]
         return [
             *({key: value for key, value in layer.items() if key in known} for layer in layers),
@@ -341,9 +349,9 @@ def _benchmarks() -> set[str]:
     return {environment.table["dataset"].partition(":")[0] for suite in SUITES for environment in _environments(suite)}
 
 
-def _all_fields(algorithm: str) -> list[dataclasses.Field[Any]]:
-    kinds = (get_algorithm(algorithm).Config, Knobs, TrainSettings)
-    return [spec for kind in kinds for spec in dataclasses.fields(kind)]
+def _kinds(algorithm: str) -> tuple[type[Any], ...]:
+    """The dataclasses whose fields a preset may set."""
+    return (get_algorithm(algorithm).Config, Knobs, TrainSettings)
 
 
 # ---------------------------------------------------------------------- messages

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import json
 import math
 import shlex
 import tomllib
@@ -14,9 +16,11 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 
+from flowpolicies.algorithms import get_algorithm
 from flowpolicies.algorithms.registry import nearest
 from flowpolicies.training.evaluations import Phase
 from flowpolicies.training.presets import (
+    SUITES,
     Preset,
     has_preset,
     load_preset,
@@ -26,6 +30,7 @@ from flowpolicies.training.presets import (
     tasks_of,
 )
 from flowpolicies.training.runs import RunFolder
+from flowpolicies.training.settings import Knobs, TrainSettings
 
 
 class Cell(NamedTuple):
@@ -51,7 +56,8 @@ class PublishedTable:
     """The table's name of a column, and its algorithm."""
     seeds: tuple[int, ...]
     phase: Phase
-    last: int
+    last: Mapping[str, int]
+    """How many of the last evaluations are averaged, by the suite of the run's preset."""
     options: Mapping[str, Any]
     published: Mapping[tuple[str, str], Cell]
     """Numbers by row and column; none if we do not have them."""
@@ -108,7 +114,7 @@ def load_table(name: str) -> PublishedTable:
         columns=entry["columns"],
         seeds=tuple(entry["seeds"]),
         phase=entry["phase"],
-        last=entry["last"],
+        last=entry["last"] if isinstance(entry["last"], dict) else dict.fromkeys(SUITES, entry["last"]),
         options=entry.get("options", {}),
         published=_published(entry["published"]) if "published" in entry else {},
         notes=entry["notes"],
@@ -167,8 +173,8 @@ def plan(
     for seed in seeds or table.seeds:
         for row, name, column, preset, known in chosen:
             folder = RunFolder(runs_dir / table.name / f"{preset.algorithm}-{name.partition('/')[2]}-seed{seed}")
-            words = ["train", preset.algorithm, *(("--preset", name) if known else _flags(preset.values))]
-            words += [*_flags(table.options), "--seed", str(seed), "--run-dir", str(folder.path), "--resume", *extra]
+            words = ["train", preset.algorithm, *(("--preset", name) if known else flags(preset.fields()))]
+            words += [*flags(table.options), "--seed", str(seed), "--run-dir", str(folder.path), "--resume", *extra]
             runs.append(
                 Run(
                     row=row,
@@ -244,7 +250,7 @@ def _check_known(what: str, given: Iterable[str], known: Collection[str], table:
             raise ValueError(f"table '{table.name}' has no {what} '{name}' (known: {listed}).{nearest(name, known)}")
 
 
-def _flags(values: Mapping[str, Any]) -> list[str]:
+def flags(values: Mapping[str, Any]) -> list[str]:
     """Values as words of a command line."""
     words: list[str] = []
     for name, value in values.items():
@@ -252,7 +258,7 @@ def _flags(values: Mapping[str, Any]) -> list[str]:
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
-            words += [f"--{flag}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+            words += [f"--{flag}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
     return words
 
 
@@ -272,7 +278,8 @@ class Score(NamedTuple):
 
 def score_of(run: Run, table: PublishedTable) -> float:
     """The mean of its last evaluations in the table's phase; nan without any."""
-    rows = [row for row in run.folder.read_evaluations() if row.phase == table.phase][-table.last :]
+    rows = [row for row in run.folder.read_evaluations() if row.phase == table.phase]
+    rows = rows[-table.last[run.preset.suite] :]
     if not rows:
         return math.nan
     return float(np.mean([row.mean_return if math.isnan(row.success) else 100 * row.success for row in rows]))
@@ -295,11 +302,20 @@ def _summarise(tasks: Mapping[str, Mapping[int, float]]) -> Score:
     return Score(mean, std, sum(len(seeds) for seeds in tasks.values()))
 
 
+MATTERS = {
+    *("dataset", "env", "frame_stack", "p_aug", "reward_transform", "rotate_every", "seed"),
+    *("steps", "online_steps", "n_envs", "eval_every", "eval_episodes"),
+}
+"""Fields of `TrainSettings` that make a run what it is; the others are this machine's."""
+
+
 def deviations(run: Run, table: PublishedTable) -> dict[str, Any]:
-    """What a run that is done had otherwise than its preset and its table say: field -> value."""
-    record = run.folder.read_config()
+    """What a run that is done had otherwise than its preset, its table, and the defaults beside them say."""
+    record, preset = run.folder.read_config(), run.preset
+    settings = {name: value for name, value in dataclasses.asdict(TrainSettings()).items() if name in MATTERS}
+    beside = settings | dataclasses.asdict(Knobs()) | dataclasses.asdict(get_algorithm(preset.algorithm).Config())
+    merged = beside | preset.fields() | dict(table.options) | {"seed": run.seed}
+    should = json.loads(json.dumps(merged))
     had = {**record["settings"], **record["knobs"], **record["hyperparameters"]}
-    should = {**run.preset.values, **table.options, "seed": run.seed}
-    return {
-        name: had.get(name) for name, value in should.items() if had.get(name) != (None if value == "none" else value)
-    }
+    # A run of an older version has no record of the fields that have come since.
+    return {name: had[name] for name, value in should.items() if name in had and had[name] != value}

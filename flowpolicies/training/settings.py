@@ -9,6 +9,7 @@ from typing import final
 
 from flowpolicies.data import RewardTransformName
 from flowpolicies.data.cache import Storage
+from flowpolicies.data.sources import split_options
 
 
 @final
@@ -42,8 +43,8 @@ class TrainSettings:
     """Data, environment, duration, and where results go."""
 
     dataset: str | None = None
-    """Address of the data: ogbench:NAME, npz:PATH, or what `flowpolicies list datasets` shows; None: online only, with
-    --env, --steps 0 and --online-steps."""
+    """Address of the data: ogbench:NAME, npz:PATH, or what `flowpolicies list datasets` shows, perhaps with options of
+    the source, as in hdf5:PATH,max_episode_steps=1000; None: online only, with --env, --steps 0 and --online-steps."""
     data_dir: Path | None = None
     """Folder of the data files, such as `flowpolicies data generate` wrote; None: where the source keeps its own."""
     storage: Storage | None = None
@@ -102,5 +103,6 @@ class TrainSettings:
         """The folder of the run."""
         if self.run_dir is not None:
             return self.run_dir
-        name = Path((self.dataset or self.env or "online").rpartition(":")[2]).name.removesuffix(".npz")
+        address, options = split_options(self.dataset or self.env or "online")
+        name = "-".join([Path(address.rpartition(":")[2]).name.removesuffix(".npz"), *map(str, options.values())])
         return Path("runs") / re.sub(r"[^\w.-]+", "-", f"{algorithm}-{name}-seed{self.seed}")

@@ -16,7 +16,8 @@ from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv
 
 from flowpolicies.algorithms import OfflineAlgorithm
-from flowpolicies.data import RewardTransform, TransitionDataset, list_sources, load_dataset
+from flowpolicies.data import RewardTransform, TransitionDataset, load_dataset
+from flowpolicies.data.sources import environment_of as own_environment
 from flowpolicies.training.callbacks import (
     AtomicCheckpoint,
     EvaluationCallback,
@@ -123,9 +124,10 @@ def _record(
 
 def environment_of(settings: TrainSettings) -> str | None:
     """The environment that was asked for, else the dataset's own, else None."""
-    source = (settings.dataset or "").partition(":")[0]
-    own = settings.dataset if source in list_sources("environments") else None
-    return settings.env or own
+    if settings.env is not None or settings.dataset is None:
+        return settings.env
+    folder = {} if settings.data_dir is None else {"data_dir": str(settings.data_dir.expanduser().absolute())}
+    return own_environment(settings.dataset, **folder)
 
 
 def load_checkpoint(

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ import pytest
 from flowpolicies.algorithms import ALGORITHMS
 from flowpolicies.cli.app import _leaves, _parse, commands
 from flowpolicies.cli.command import Command, Group
+
+ROOT = Path(__file__).parents[2]
 
 GROUPS: list[tuple[str, ...]] = [(), *((name,) for name, entry in commands().items() if isinstance(entry, Group))]
 
@@ -56,6 +59,25 @@ def test_examples_are_commands(command: type[Command]) -> None:
     assert type(_parse(shlex.split(command.examples[0])[1:])).__name__ == command.__name__
 
 
+def documented() -> Iterator[tuple[str, str]]:
+    """Files, and the command lines in them: in code blocks, and in backticks with something to do."""
+    for file in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        text = file.read_text().replace("\\\n", " ")
+        blocks = re.findall(r"^flowpolicies ([^#\n]+)", text, re.MULTILINE)
+        for line in {*blocks, *re.findall(r"`flowpolicies (\w+ [^`]*)`", text)}:
+            yield file.name, line.partition(" && ")[0]
+
+
+def test_commands_of_the_documentation_are_understood() -> None:
+    found = set(documented())
+    assert len({file for file, _ in found}) > len(ALGORITHMS)  # Each algorithm's page has one.
+    for file, line in found:
+        try:
+            assert isinstance(_parse(shlex.split(line)), Command)
+        except (SystemExit, ValueError) as error:
+            raise AssertionError(f"{file}: flowpolicies {line}") from error
+
+
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_hyperparameter_is_a_flag_with_its_meaning(call: Any, name: str) -> None:
     text = " ".join(call("train", name, "--help").out.replace("│", " ").split())
@@ -65,6 +87,13 @@ def test_every_hyperparameter_is_a_flag_with_its_meaning(call: Any, name: str) -
     assert meanings["horizon"].startswith("Length H of an action chunk, in environment steps.")  # An inherited field.
     assert meanings["batch-size"] == "Transitions, or action chunks, per gradient step."
     assert meanings["dataset"].startswith("Address of the data: ogbench:NAME")
+
+
+def test_rollout_is_another_name_of_data_collect(call: Any, policy: Path, tmp_path: Path) -> None:
+    words = ("--policy", policy, "--env", "Pendulum-v1", "--episodes", 1, "--out")
+    answer = call("rollout", *words, f"npz:{tmp_path}/a.npz")
+    assert answer.code == 0, answer.err
+    assert call("data", "collect", *words, f"npz:{tmp_path}/b.npz").out == answer.out.replace("a.npz", "b.npz")
 
 
 def test_flags_reach_the_fields() -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from gymnasium.spaces import Box
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.save_util import save_to_pkl
 
 from flowpolicies.data import load_dataset
 from flowpolicies.training import RunFolder
@@ -91,3 +95,19 @@ def test_conversion(call: Any, data: Path, tmp_path: Path, monkeypatch: pytest.M
     open_ended = call("data", "convert", f"npz:{data}", "minari:copy-v0")
     assert open_ended.code == 2  # Random rows are no trajectories.
     assert "trajectory 0 of dataset 'arrays' is not closed" in open_ended.err
+
+
+def test_options_of_a_source_stand_in_its_address(call: Any, tmp_path: Path) -> None:
+    buffer = ReplayBuffer(4, Box(-1, 1, (2,)), Box(-1, 1, (1,)), "cpu")
+    for step in range(3):
+        observation, action, done = np.full((1, 2), step / 9), np.zeros((1, 1)), np.array([step == 2])
+        buffer.add(observation, observation, action, np.ones(1), done, [{}])
+    save_to_pkl(tmp_path / "buffer.pkl", buffer)
+    address, out = f"sb3:{tmp_path}/buffer.pkl", f"npz:{tmp_path}/buffer.npz"
+    refused = call("data", "convert", address, out)
+    assert refused.code == 2
+    assert "on the command line sb3:PATH,trust=true" in refused.err
+    answer = call("data", "convert", f"{address},trust=true", out)
+    assert answer.code == 0, answer.err
+    assert "transitions     3" in call("data", "show", out).out
+    assert "transitions     3" in call("data", "show", f"{address},trust=true").out

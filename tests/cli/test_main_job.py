@@ -21,7 +21,6 @@ IMITATION = (
     "denoising/loss",
     "likelihood/mse",
     "bptt/bc_loss",
-    "balanced_actor/bc_loss",
     "actor/bc_loss",
     "actor/loss",
 )

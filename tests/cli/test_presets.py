@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from flowpolicies.cli.app import _parse
 from flowpolicies.training import RunFolder
 
 SMALL = (
@@ -39,6 +40,20 @@ def test_a_preset_is_the_default_of_the_flags(call: Any, own: tuple[str, ...], t
     assert ["seed", "3", "command", "line"] in lines
     assert ["tau", "0.005", "default"] in lines
     assert "source: FQL repo, README, table of offline OGBench runs (flow_family.md 4.5)" in answer.out
+
+
+def test_a_switch_can_be_said_both_ways_whatever_the_preset_says() -> None:
+    for said, means in (("--max-q-backup", True), ("--no-max-q-backup", False)):
+        for words in ((), ("--preset", "d4rl/antmaze-large-play-v0"), ("--preset", "d4rl/hopper-medium-v2")):
+            command: Any = _parse(["train", "cac", *words, said])
+            assert command.hyperparameters.max_q_backup is means
+
+
+def test_options_of_an_address_do_not_hide_its_environment() -> None:
+    address = "ogbench:scene-play-singletask-task3-v0,storage=ram"
+    command: Any = _parse(["train", "fql", "--preset", "auto", "--dataset", address])
+    assert command.published.name == "ogbench/scene-play-task3"
+    assert command.settings.dataset == address
 
 
 def test_a_run_with_a_preset_is_continued(call: Any, own: tuple[str, ...]) -> None:

@@ -42,7 +42,8 @@ def test_dry_run(call: Any, tmp_path: Path) -> None:
 
 
 def test_runs_are_made_once_and_continued(call: Any, tmp_path: Path, extra: str) -> None:
-    words = (*TASK, "--algorithms", "fql", "qflow", "--runs-dir", tmp_path, "--parallel", 2, extra)
+    flag, _, flags = extra.partition("=")
+    words = (*TASK, "--algorithms", "fql", "qflow", "--runs-dir", tmp_path, "--parallel", 2, flag, flags)
     answer = call(*words)
     assert answer.code == 0, answer.err
     assert "[1/2] " in answer.out
@@ -88,6 +89,8 @@ def test_a_failure_is_reported_and_the_rest_goes_on(call: Any, tmp_path: Path, e
     assert answer.code == 2
     assert "[1/2] fql-cube-single-play-task2-seed0: FAILED with exit code 2, see " in answer.out
     assert "[2/2] qflow-cube-single-play-task2-seed0: done" in answer.out
+    assert "    flowpolicies: " in answer.out  # The error itself.
+    assert "is not the folder of a run" in answer.out
     assert "1 of 2 runs failed; their logs: " in answer.err
     assert "is not the folder of a run" in blocked.with_suffix(".log").read_text()
 
@@ -96,19 +99,20 @@ def test_ctrl_c_lets_runs_save_and_the_same_command_goes_on(tmp_path: Path, data
     long = extra.replace("--steps 4 --eval-every 2 --eval-episodes 1", "--steps 30000 --eval-episodes 0")
     words = (*TASK, "--algorithms", "fql", "--runs-dir", str(tmp_path), long + " --checkpoint-every 20")
     folder = RunFolder(tmp_path / "qflow-standard" / "fql-cube-single-play-task2-seed0")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flowpolicies", *words], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    command = [sys.executable, "-m", "flowpolicies", *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, **pipes, text=True, start_new_session=True)
     try:
         deadline = time.monotonic() + 60
         while folder.latest() is None and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 130, err
     assert "Traceback" not in err
+    assert "Interrupted after 0 of 1 runs. The same command goes on where they stopped." in out
     log = folder.path.with_suffix(".log").read_text()
     assert "Interrupted. The run is in" in log
     assert "once more stops at once" in log

@@ -23,6 +23,8 @@ DEFAULT_TASKS = {"antmaze": 1, "humanoidmaze": 1, "antsoccer": 4, "cube": 2, "sc
 """Flow family, 2.1; the pixel runs are task 1 only (4.6)."""
 
 WIDE = [256, 256, 256, 256]
+FQL_EVALUATION = {"eval_every": 100_000, "eval_episodes": 50}
+"""Flow family, 2.7."""
 
 COMMON: dict[tuple[str, str], dict[str, Any]] = {
     # Flow family 2.7, 4.1: FQL's protocol; two critics without pessimism.
@@ -71,9 +73,11 @@ COMMON: dict[tuple[str, str], dict[str, Any]] = {
         "gamma": 0.99,
         "ensemble": 2,
     },
+    # 2.7: 500k steps on D4RL; 4.1, FQL's column. QFQL's own runs have 1M (RQL family 11.2).
     **{
-        ("d4rl", name): {"ensemble": 2, "rho": 0.0} for name in ("fawac", "fbrac", "ifql", "qfql")
-    },  # 4.1, FQL's column.
+        ("d4rl", name): {**FQL_EVALUATION, "steps": steps, "ensemble": 2, "rho": 0.0}
+        for name, steps in (("fawac", 500_000), ("fbrac", 500_000), ("ifql", 500_000), ("qfql", 1_000_000))
+    },
     # RQL family 6, "Order" and below the table.
     ("d4rl", "dac_d4rl"): {
         "steps": 2_000_000,
@@ -259,10 +263,11 @@ def advanced() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def _advanced() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for domain, pattern, horizon, gamma, rho, sparse, _ in table("qam_environments")[1]:
+    for domain, pattern, horizon, gamma, rho, sparse, data in table("qam_environments")[1]:
         environment = domain.removesuffix("-sparse")
         assert pattern.startswith(environment)
         values: dict[str, Any] = {"horizon": int(horizon), "gamma": float(gamma), "rho": float(rho)}
+        values |= {"rotate_every": 1000} if "-100m-" in data else {}  # 2.6
         yield "*", environment, values | ({"reward_transform": "sparse"} if IS[sparse] else {})
         yield "qflow", environment, {"time_dim": 16} if environment.startswith("cube-double") else {}
     for domain, fbrac, fql, bam, fawac, ifql, rebrac, dsrl, fedit, dac, qsm in table("qam_a")[1]:
@@ -304,6 +309,8 @@ def qfql() -> Iterator[tuple[str, str, dict[str, Any]]]:
         name = f"ogbench/{task}" if "-task" in task else f"d4rl/{task}"
         cells = {"cac": ("eta", cac), "fawac": ("inv_temp", fawac), "fbrac": ("alpha", fbrac), "qfql": ("beta", beta)}
         rewards = {} if "-task" in task else {"reward_transform": "iql_antmaze"}
+        if "-task" not in task:
+            yield "cac", name, {**FQL_EVALUATION, "steps": 500_000}  # Flow family 2.7: these are FQL's paper's runs.
         for algorithm, (field, cell) in cells.items():
             if cell != "-":
                 yield algorithm, name, {field: float(cell), **rewards}

@@ -85,6 +85,7 @@ def test_names() -> None:
     for name in ("puzzle-4x4-play", "puzzle-4x4-play-sparse", "puzzle-4x4-play-100m-singletask-v0"):
         assert load_preset("qam", f"ogbench-advanced/{name}").name == "ogbench-advanced/puzzle-4x4-play-task4"
     assert split_task("cube-single-play-singletask-task5-v0") == ("cube-single-play", 5)
+    assert split_task("cube-single-play-singletask-task5-v0,sparse=true") == ("cube-single-play", 5)
 
 
 def test_layers() -> None:
@@ -101,11 +102,23 @@ def test_layers() -> None:
     assert "reproduce_quality.py" in noisy.sources[0]
 
 
+def test_auto_finds_a_preset_for_the_data_of_every_preset() -> None:
+    for preset in iterate_presets():
+        found = find_preset(preset.algorithm, [preset.dataset])
+        assert (found.environment, found.task) == (preset.environment, preset.task)
+        check_same_environment(found, preset.dataset)
+
+
 def test_auto_prefers_the_standard_suite() -> None:
     address = "ogbench:antmaze-large-navigate-singletask-task3-v0"
     assert find_preset("fql", [address]).name == "ogbench/antmaze-large-navigate-task3"
     assert find_preset("qam", [address]).name == "ogbench-advanced/antmaze-large-navigate-task3"
     assert find_preset("qam", ["npz:mine.npz", address]).name == "ogbench-advanced/antmaze-large-navigate-task3"
+    # Of FBRAC the standard suite has task 1 only; nobody published FQL on another task than 1 from pixels.
+    assert find_preset("fbrac", [address]).name == "ogbench-advanced/antmaze-large-navigate-task3"
+    assert find_preset("fbrac", [address.replace("task3", "task1")]).name == "ogbench/antmaze-large-navigate-task1"
+    with pytest.raises(ValueError, match=r"fql has no preset 'ogbench-pixels/visual-scene-play-task2' .tasks: task1"):
+        find_preset("fql", ["ogbench:visual-scene-play-singletask-task2-v0"])
     with pytest.raises(ValueError, match="give one of them, or name the preset"):
         find_preset("fql", [])
     with pytest.raises(ValueError, match=r"fql has no preset for 'npz:mine.npz'\. It has presets in ogbench/antmaze"):

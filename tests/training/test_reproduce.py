@@ -1,13 +1,27 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flowpolicies.algorithms import get_algorithm
+from flowpolicies.cli.app import _parse
+from flowpolicies.training import Knobs, TrainSettings
 from flowpolicies.training.evaluations import EvaluationRow
-from flowpolicies.training.reproduce import Run, collect, deviations, list_tables, load_table, plan, without_twins
+from flowpolicies.training.presets import load_preset
+from flowpolicies.training.reproduce import (
+    Run,
+    collect,
+    deviations,
+    flags,
+    list_tables,
+    load_table,
+    plan,
+    without_twins,
+)
 from flowpolicies.training.runs import RunFolder
 
 TABLES = Path(__file__).parents[1] / "presets_tables"
@@ -29,7 +43,8 @@ def test_every_table_names_what_there_is() -> None:
         assert len({run.words for run in everything}) == len(without_twins(everything))
         if table.published:
             assert {run.row for run in everything} | {"Average"} >= {row for row, _ in table.published}
-            assert {run.column for run in everything} == {column for _, column in table.published}
+            unpublished = {"BDPO", "TFQL", "RQL"} if name == "rql" else set()
+            assert {run.column for run in everything} == {column for _, column in table.published} | unpublished
 
 
 @pytest.mark.parametrize(
@@ -43,7 +58,7 @@ def test_every_table_names_what_there_is() -> None:
         ("qam-offline", (16 * 50 - 4 * 5) * 12),
         ("qam-online", (17 * 50 - 4 * 5) * 12),
         ("qfql", (5 * 8 + 7) * 8),
-        ("rql", 50 * 4),
+        ("rql", (17 * 50 - 4 * 5) * 4),  # As QAM's, and RQL.
         ("fql-d4rl", 18 * 8),
     ],
 )
@@ -88,6 +103,18 @@ def test_a_run_with_defaults_has_what_the_environment_has() -> None:
     assert "--gamma 0.99" in words
     assert "--preset" not in words
     assert "algorithm defaults in ogbench/puzzle-3x3-play-task1" in str(run)
+
+
+def test_bdpo_has_a_stage_of_its_own_before_the_steps_of_all() -> None:
+    """RQL's paper, C.1; with the defaults of BDPO's own paper all of them would go to that stage."""
+    table = load_table("rql")
+    (run,), _ = plan(
+        table, Path("runs"), seeds=[0], tasks=["scene-play-task1"], algorithms=["BDPO"], with_defaults=True
+    )
+    command: Any = _parse(run.words)
+    assert (command.settings.steps, command.hyperparameters.pretrain_steps) == (2_000_000, 1_000_000)
+    assert command.settings.online_steps == 0  # The table goes before the suite.
+    assert (command.hyperparameters.horizon, command.settings.reward_transform) == (5, "sparse")
 
 
 def test_a_column_that_is_another_one_shares_its_runs() -> None:
@@ -155,6 +182,20 @@ def test_returns_where_success_is_not_known_and_the_phase(tmp_path: Path) -> Non
     assert collect(table, [run])["scene-sparse", "QAM"].mean == 50.0
 
 
+def test_a_table_of_two_benchmarks_averages_as_each_of_them_does(tmp_path: Path) -> None:
+    """Flow family 2.7: the last three evaluations on OGBench, the last one on D4RL."""
+    table = load_table("qfql")
+    found: dict[tuple[str, str], float] = {}
+    for task in ("scene-play-task2", "antmaze-large-diverse-v2"):
+        (run,), _ = plan(table, tmp_path, seeds=[0], tasks=[task], algorithms=["FQL"])
+        finish(run, [0.0, 0.3, 0.6, 0.9])
+        found |= {key: score.mean for key, score in collect(table, [run]).items()}
+    assert found == {
+        ("scene-play-task2", "FQL"): pytest.approx(60.0),
+        ("antmaze-large-diverse-v2", "FQL"): pytest.approx(90.0),
+    }
+
+
 @pytest.mark.parametrize(("name", "phase"), [("qam_offline", "offline"), ("qam_online", "online")])
 def test_the_published_numbers_of_qam_are_those_of_the_spec(name: str, phase: str) -> None:
     table = load_table(f"qam-{phase}")
@@ -172,7 +213,7 @@ def test_the_published_numbers_of_qam_are_those_of_the_spec(name: str, phase: st
 
 
 def test_the_folder_is_done_when_the_model_is_there(tmp_path: Path) -> None:
-    (run,), _ = plan(load_table("rql"), tmp_path, seeds=[0], tasks=["scene-play-task1"])
+    (run,), _ = plan(load_table("rql"), tmp_path, seeds=[0], tasks=["scene-play-task1"], algorithms=["rql"])
     assert not run.is_done
     RunFolder(run.folder.path).path.mkdir(parents=True)
     assert not run.is_done
@@ -189,7 +230,10 @@ def test_the_folder_is_done_when_the_model_is_there(tmp_path: Path) -> None:
         ({"steps": 5}, {"steps": 5}),
         ({"online_steps": 500_000}, {"online_steps": 500_000}),  # The preset's, but not the table's.
         ({"dataset": "ogbench:scene-play-singletask-v0"}, {"dataset": "ogbench:scene-play-singletask-v0"}),
-        ({"eval_envs": 4}, {}),
+        ({"eval_envs": 4, "data_dir": "elsewhere"}, {}),
+        ({"flow_steps": 5}, {"flow_steps": 5}),  # Not in the preset: the algorithm's default is the published value.
+        ({"learning_rate": 1e-3}, {"learning_rate": 1e-3}),
+        ({"env": "Pendulum-v1"}, {"env": "Pendulum-v1"}),
     ],
 )
 def test_deviations(changes: dict[str, Any], found: dict[str, Any], tmp_path: Path) -> None:
@@ -198,3 +242,26 @@ def test_deviations(changes: dict[str, Any], found: dict[str, Any], tmp_path: Pa
     had = {**run.preset.values, "online_steps": 0, "seed": 0, **changes}
     run.folder.write_config({"settings": had, "knobs": {}, "hyperparameters": {}})
     assert deviations(run, table) == found
+
+
+def test_values_that_json_writes_otherwise_are_no_deviations(tmp_path: Path) -> None:
+    """Tuples, the name "none" and the absence of a value."""
+    table = load_table("fql-d4rl")
+    (run,), _ = plan(table, tmp_path, seeds=[0], tasks=["pen-human-v1"])
+    for algorithm, name in (("cac", "d4rl/hopper-medium-v2"), ("bdpo", "d4rl/antmaze-umaze-diverse-v0")):
+        run = dataclasses.replace(run, preset=load_preset(algorithm, name))
+        parts = {kind: dataclasses.asdict(kind(**run.preset.fields_of(kind))) for kind in (TrainSettings, Knobs)}
+        config = get_algorithm(algorithm).Config
+        own = dataclasses.asdict(config(**run.preset.fields_of(config)))
+        run.folder.write_config({"settings": parts[TrainSettings], "knobs": parts[Knobs], "hyperparameters": own})
+        assert deviations(run, table) == {}
+
+
+def test_values_as_words_of_a_command_line() -> None:
+    values = {"q_norm": False, "temperature": None, "reward_transform": "none", "actor_hidden_dims": (8, 8), "rho": 0.5}
+    words = ["--no-q-norm", "--temperature", "None", "--reward-transform", "none", "--actor-hidden-dims", "8", "8"]
+    assert flags(values) == [*words, "--rho", "0.5"]
+    bdpo: Any = _parse(["train", "bdpo", "--dataset", "npz:a", *words[1:], "--no-max-q-backup"])
+    assert bdpo.hyperparameters.temperature is None
+    assert not bdpo.hyperparameters.max_q_backup
+    assert bdpo.hyperparameters.actor_hidden_dims == (8, 8)
