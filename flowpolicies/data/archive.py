@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from flowpolicies.data.compact import nest, unpack
-from flowpolicies.data.dataset import FLAGS, TransitionDataset
+from flowpolicies.data.dataset import FIELDS, FLAGS, TransitionDataset
 from flowpolicies.data.npz import read_npz, write_npz
 from flowpolicies.data.spaces import space_from_json, space_to_json
 
 Array = npt.NDArray[Any]
 
 _DESCRIPTION = "flowpolicies_dataset"  # The array of a saved file that holds the spaces and the provenance as JSON.
-_NEEDED = ["observations", "actions", "rewards", "next_observations"]
+_NEEDED = list(FIELDS[:4])
 
 
 def save_npz(dataset: TransitionDataset, path: str | os.PathLike[str]) -> Path:
@@ -40,7 +40,15 @@ def load_npz(path: str | os.PathLike[str], options: Mapping[str, Any]) -> Transi
         return _from_plain_npz(path, nest(arrays), options)
     if options:
         raise ValueError(f"'{path}' has its own spaces and provenance: load it without {sorted(options)}.")
-    return TransitionDataset(**unpack(arrays), **_decode_description(path, description))
+    described = _decode_description(path, description)
+    names = {key.partition("/")[0] for key in arrays}
+    wanted = {*FIELDS} if "next_observations" in names else {*FIELDS, "final_observations"} - {"next_observations"}
+    if names != wanted:
+        raise ValueError(
+            f"'{path}' holds {sorted(names)}, and a dataset {sorted(wanted)}: it was changed after it was written. "
+            "Write it again with TransitionDataset.save."
+        )
+    return TransitionDataset(**unpack(arrays), **described)
 
 
 def _from_plain_npz(
@@ -62,11 +70,18 @@ def _from_plain_npz(
 
 
 def _decode_description(path: str | os.PathLike[str], encoded: Array) -> dict[str, Any]:
-    description = json.loads(encoded.tobytes())
-    if description["format"] != 1:
-        raise ValueError(f"'{path}' has format {description['format']}, this version reads 1. Update flowpolicies.")
-    return {
-        "observation_space": space_from_json(description["observation_space"]),
-        "action_space": space_from_json(description["action_space"]),
-        "provenance": description["provenance"],
-    }
+    try:
+        description = json.loads(encoded.tobytes())
+        if description["format"] == 1:
+            return {
+                "observation_space": space_from_json(description["observation_space"]),
+                "action_space": space_from_json(description["action_space"]),
+                "provenance": description["provenance"],
+            }
+        found = description["format"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"'{path}' has a damaged description of spaces and provenance ({error!r}). Write it again with "
+            "TransitionDataset.save."
+        ) from error
+    raise ValueError(f"'{path}' has format {found}, this version reads 1. Update flowpolicies.")

@@ -37,9 +37,11 @@ def as_flags(where: str, key: str, values: Any) -> npt.NDArray[np.bool_]:
         ValueError: if one of them is neither 0 nor 1; it begins with `where`.
     """
     flags = as_numbers(where, key, values)
-    wrong = np.argwhere((flags != 0) & (flags != 1))
+    rows = np.atleast_1d(flags)
+    wrong = np.argwhere((rows != 0) & (rows != 1))
     if len(wrong):
-        raise ValueError(f"{where}: {key} must be 0 or 1, but row {wrong[0][0]} has {flags[tuple(wrong[0])]:.6g}.")
+        place = f"row {wrong[0][0]} has" if flags.ndim else "are"
+        raise ValueError(f"{where}: {key} must be 0 or 1, but {place} {rows[tuple(wrong[0])]:.6g}.")
     return flags.astype(bool)
 
 

@@ -284,7 +284,7 @@ class TransitionDataset:
 
     def arrays(self) -> dict[str, Array]:
         """The arrays by name; the values of dict observations are called `observations/key`."""
-        return _flat({key: getattr(self, key) for key in _FIELDS})
+        return _flat({key: getattr(self, key) for key in FIELDS})
 
     def stored(self) -> dict[str, Array]:
         """Like `arrays`, but of compact data with `final_observations` `[E, *shape]` for `next_observations`."""
@@ -292,7 +292,7 @@ class TransitionDataset:
         if finals is None:
             return self.arrays()
         names = {"next_observations": "final_observations"}
-        fields = {names.get(key, key): getattr(self, key) for key in _FIELDS}
+        fields = {names.get(key, key): getattr(self, key) for key in FIELDS}
         return _flat({**fields, "final_observations": finals})
 
     @property
@@ -319,7 +319,7 @@ class TransitionDataset:
         )
 
 
-_FIELDS = ("observations", "actions", "rewards", "next_observations", "masks", "terminals")
+FIELDS = ("observations", "actions", "rewards", "next_observations", "masks", "terminals")
 FLAGS = ("terminations", "truncations", "masks", "terminals")
 
 

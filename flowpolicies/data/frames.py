@@ -63,14 +63,16 @@ def from_dataframe(
     if episode is None and terminations is None and truncations is None:
         raise ValueError(f"{table.where}: say where episodes end, by episode=, or by terminations= or truncations=.")
     order, episodes = table.order(episode, step)
-    now, taken = take(table.observations(observations), order), table.matrix(actions)[order]
+    acted = table.matrix(actions)
+    now, taken = take(table.observations(observations), order), acted[order]
     earned = table.numbers(rewards)[order]
-    terminated, truncated = (table.flags(column)[order] for column in (terminations, truncations))
+    blank = np.asarray(np.isnan(acted).all(1))
+    terminated, truncated = (table.flags(column, blank)[order] for column in (terminations, truncations))
     if episodes is None:
         episodes = np.append(0, np.cumsum(terminated | truncated)[:-1])
     ends = last_of_each(episodes).astype(bool)
     if next_observations is None:
-        observed = ends & np.isnan(taken).all(1)
+        observed = ends & blank[order]
         _check_no_reward(table.where, episodes, earned, observed)
         terminated = _move_back(terminated, episodes, observed)
         pairs = pair_rows(ends, terminated & ~observed)
@@ -101,17 +103,21 @@ class _Table:
 
     def __init__(self, frame: Any, where: str) -> None:
         self.frame, self.where = frame, where
-        self.columns = [str(column) for column in frame.columns]
+        self.columns = list(frame.columns)
         if len(frame) == 0:
             raise ValueError(f"{where}: the table has no rows.")
 
     def raw(self, column: str) -> Array:
         """`[R]`, whatever the column holds."""
-        if column not in self.columns:
-            hint = did_you_mean(column, self.columns)
+        count = self.columns.count(column)
+        if count == 0:
+            known = [str(name) for name in self.columns]
             raise ValueError(
-                f"{self.where}: there is no column '{column}' (there are: {', '.join(self.columns)}).{hint}"
+                f"{self.where}: there is no column '{column}' (there are: {', '.join(known)})."
+                f"{did_you_mean(str(column), known)}"
             )
+        if count > 1:
+            raise ValueError(f"{self.where}: {count} columns are called '{column}'. Rename or drop all but one.")
         return np.asarray(self.frame[column].to_numpy())
 
     def numbers(self, column: str) -> Array:
@@ -130,11 +136,13 @@ class _Table:
             return {key: self.matrix(part) for key, part in columns.items()}
         return self.matrix(columns)
 
-    def flags(self, column: str | None) -> npt.NDArray[np.bool_]:
-        """`[R]`; nothing is true without a column."""
+    def flags(self, column: str | None, blank: Array) -> npt.NDArray[np.bool_]:
+        """`[R]`; nothing is true without a column, or where one of the `blank` rows has a gap."""
         if column is None:
             return np.zeros(len(self.frame), bool)
-        return as_flags(self.where, f"the values of column '{column}'", self.raw(column))
+        values = self.numbers(column)
+        values[blank & np.isnan(values)] = 0
+        return as_flags(self.where, f"the values of column '{column}'", values)
 
     def order(self, episode: str | None, step: str | None) -> tuple[npt.NDArray[np.intp], Array | None]:
         """`[R]`, the rows episode after episode, and the number of the episode that each then belongs to."""

@@ -24,8 +24,8 @@ class HindsightGoals:
 
     The reward of a step from the goal itself is 0, of any other -1, and bootstrapping stops at the goal. What counts
     is that it is that very row of the data, as in OGBench's goal-conditioned benchmark, whose shares for values are
-    the defaults here. (It draws goals for policies on their own, all of them later states, uniformly over the rest of
-    the trajectory; here losses share one batch, and so one goal.)
+    the defaults here. (It draws goals for policies on their own, uniformly over the rest of the trajectory, for data of
+    the kind "stitch" half of them from all states; here losses share one batch, and so one goal.)
     """
 
     p_current: float = 0.2

@@ -65,7 +65,7 @@ def load_hdf5(
     name = path.stem if name is None else name
     where = f"dataset '{name}'"
     columns = _read(path, next_observations)
-    terminated = as_flags(where, "terminals", columns.pop("terminals"))
+    terminated = _flags(where, "terminals", columns.pop("terminals"))
     timed_out = _timeouts(path, where, columns.pop("timeouts", None), terminated, max_episode_steps)
     _check_rows(path, len(terminated), {**columns, "timeouts": timed_out})
     ends = terminated | timed_out
@@ -134,15 +134,24 @@ def _timeouts(
     if stored is not None and max_episode_steps is not None:
         raise ValueError(f"'{path}' says itself where episodes time out: load it without max_episode_steps.")
     if stored is not None:
-        return as_flags(where, "timeouts", stored)
+        return _flags(where, "timeouts", stored)
     if max_episode_steps is None or max_episode_steps < 1:
         raise ValueError(
             f"'{path}' has no 'timeouts'. Pass max_episode_steps=, the number of steps after which its episodes were "
-            "cut short; if all of them terminated, a number above their lengths."
+            "cut short (on the command line hdf5:PATH,max_episode_steps=N); if all of them terminated, a number above "
+            "their lengths."
         )
     rows = np.arange(len(terminated))
     starts = np.maximum.accumulate(np.append(0, np.where(terminated, rows + 1, 0)[:-1]))
     return np.asarray((rows - starts) % max_episode_steps == max_episode_steps - 1)
+
+
+def _flags(where: str, key: str, values: Any) -> npt.NDArray[np.bool_]:
+    """`[R]`."""
+    flags = as_flags(where, key, values)
+    if flags.ndim != 1:
+        raise ValueError(f"{where}: {key} have shape {flags.shape}, expected one number per row.")
+    return flags
 
 
 def _check_rows(path: Path, rows: int, columns: Mapping[str, Any]) -> None:

@@ -84,11 +84,17 @@ def open_memmap(path: str | os.PathLike[str]) -> TransitionDataset:
         raise FileNotFoundError(
             f"no dataset in '{path}': a folder with '{INDEX}' is needed, as flowpolicies.data.write_memmap leaves it."
         )
-    index = json.loads((path / INDEX).read_text())
-    if index.get("format") != FORMAT:
-        raise ValueError(
-            f"'{path}' has format {index.get('format')}, this version reads {FORMAT}. Update flowpolicies."
-        )
+    try:
+        index = json.loads((path / INDEX).read_text())
+        if index["format"] == FORMAT:
+            return _open(path, index)
+        found = index["format"]
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"'{path / INDEX}' is damaged ({error!r}): write the dataset again.") from error
+    raise ValueError(f"'{path}' has format {found}, this version reads {FORMAT}. Update flowpolicies.")
+
+
+def _open(path: Path, index: Mapping[str, Any]) -> TransitionDataset:
     columns = {key: _open_column(path, key, column) for key, column in index["columns"].items()}
     ends = columns.pop("episode_ends")
     return TransitionDataset.trusted(

@@ -135,8 +135,10 @@ def random_crops(images: Tensor, offsets: Tensor) -> Tensor:
     offsets = offsets.to(images.device) - CROP_PADDING
     rows = (torch.arange(height, device=images.device) + offsets[:, :1]).clamp(0, height - 1)
     columns = (torch.arange(width, device=images.device) + offsets[:, 1:]).clamp(0, width - 1)
-    moved = images.gather(2, rows[:, None, :, None].expand(images.shape))
-    return moved.gather(3, columns[:, None, None, :].expand(images.shape))
+    # One gather over flat images is several times faster than one along each of the two axes.
+    pixels = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)
+    flat = images.flatten(2)
+    return flat.gather(2, pixels[:, None].expand(flat.shape)).view(images.shape)
 
 
 def crop_observations(space: Space[Any], flat: Tensor, offsets: Tensor) -> Tensor:

@@ -45,12 +45,13 @@ def load_sb3(
     if not trust:
         raise ValueError(
             f"'{path}' is a pickle, and reading a pickle runs whatever its author put into it. If you wrote it "
-            "yourself, or trust who did, pass trust=True; then save it with to_npz, which needs no trust."
+            "yourself, or trust who did, pass trust=True (on the command line sb3:PATH,trust=true); then save it with "
+            "to_npz (flowpolicies data convert), which needs no trust."
         )
     with open(path, "rb") as file:
         try:
             buffer = pickle.load(file)
-        except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, KeyError) as error:
+        except Exception as error:  # What a damaged pickle raises is up to its bytes.
             raise ValueError(
                 f"cannot read '{path}' as a pickled replay buffer: {error}. Write it with model.save_replay_buffer, "
                 "and read it where the classes it refers to can be imported."

@@ -4,10 +4,15 @@ What stands before the colon is a source: built in, or an entry point of an inst
 `flowpolicies.datasets` (`load(name, **options) -> TransitionDataset`), `flowpolicies.environments`
 (`make_env(name, **options) -> gymnasium.Env`) and `flowpolicies.generators` (`generate(name, **options) -> Path`).
 A package is imported when one of its addresses is used, not before.
+
+Options may stand behind the name, where no other place is for them: "sb3:buffer.pkl,trust=true". Values are JSON, or
+else text.
 """
 
 import inspect
+import json
 import os
+import re
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -18,11 +23,14 @@ import gymnasium
 from flowpolicies.data.cache import Storage, from_shards
 from flowpolicies.data.checks import did_you_mean
 from flowpolicies.data.dataset import TransitionDataset
+from flowpolicies.data.files import existing_file
 from flowpolicies.data.hdf5 import load_hdf5
 from flowpolicies.data.memmap import open_memmap
 from flowpolicies.data.sb3 import load_sb3
 
 Kind = Literal["datasets", "environments", "generators"]
+
+_OPTIONS = re.compile(r"(?:,[a-z]\w*=[^,]*)+$")
 
 _BUILT_IN: dict[str, dict[str, Callable[..., Any]]] = {
     "datasets": {"hdf5": load_hdf5, "memmap": open_memmap, "npz": TransitionDataset.load, "sb3": load_sb3},
@@ -61,8 +69,8 @@ def load_dataset(
         ValueError: if there is no such source, or the source has no such dataset or storage.
         ImportError: if the source needs a package that is not installed.
     """
-    source, name = _split(address, "datasets")
-    load = _find(source, "datasets")
+    source, name, written = _split(address, "datasets")
+    load, options = _find(source, "datasets"), {**written, **options}
     _check_options(source, load, options)
     parameters = inspect.signature(load).parameters
     if "storage" in parameters:
@@ -100,6 +108,8 @@ def _mapped(
     path = Path(name).expanduser()
     if source == "memmap":
         return open_memmap(path)
+    if source in _BUILT_IN["datasets"]:
+        path = existing_file(path, f"the file of '{source}:{name}'")
     if not path.is_file():
         raise ValueError(
             f"storage='memmap' is for sources that read files, and '{source}' does not say which ones it reads for "
@@ -121,14 +131,55 @@ def make_env(address: str, **options: Any) -> gymnasium.Env[Any, Any]:
         ValueError: if there is no such source, or the source has no such environment.
         ImportError: if the source needs a package that is not installed.
     """
-    if ":" not in address:
-        try:
-            return gymnasium.make(address, **options)
-        except gymnasium.error.UnregisteredEnv as error:  # No ValueError, and "Did you mean" only sometimes.
-            raise ValueError(f"no environment '{address}': {error}") from error
-    source, name = _split(address, "environments")
-    environment: gymnasium.Env[Any, Any] = _find(source, "environments")(name, **options)
-    return environment
+    base, written = split_options(address)
+    make: Callable[..., gymnasium.Env[Any, Any]] = gymnasium.make
+    if ":" in base:
+        source, base, _ = _split(base, "environments")
+        make = _find(source, "environments")
+    try:
+        return make(base, **{**written, **options})
+    except gymnasium.error.UnregisteredEnv as error:  # No ValueError, and "Did you mean" only sometimes.
+        raise ValueError(f"no environment '{address}': {error}") from error
+    except TypeError as error:
+        if written and "unexpected keyword" in str(error):
+            raise ValueError(f"'{address}' has an option that its environment does not know: {error}.") from error
+        raise
+
+
+def environment_of(address: str, **options: Any) -> str | None:
+    """The address of the environment that a dataset's address names; None if it names none.
+
+    Args:
+        address: of the dataset; the environment has those of its options that it knows.
+        **options: more of them.
+    """
+    base, written = split_options(address)
+    source = base.partition(":")[0]
+    if source not in list_sources("environments"):
+        return None
+    wanted = {**written, **options}
+    known = inspect.signature(_find(source, "environments")).parameters if wanted else {}
+    return base + "".join(f",{key}={_to_text(value)}" for key, value in wanted.items() if key in known)
+
+
+def split_options(address: str) -> tuple[str, dict[str, Any]]:
+    """`"sb3:buffer.pkl,trust=true"` -> `("sb3:buffer.pkl", {"trust": True})`."""
+    match = _OPTIONS.search(address)
+    if match is None:
+        return address, {}
+    pairs = [pair.partition("=") for pair in match[0].split(",")[1:]]
+    return address[: match.start()], {key: _from_text(text) for key, _, text in pairs}
+
+
+def _from_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _to_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def generate_dataset(address: str, **options: Any) -> Path:
@@ -140,8 +191,8 @@ def generate_dataset(address: str, **options: Any) -> Path:
         ValueError: if there is no such source, or the source cannot generate this dataset.
         ImportError: if the source needs a package that is not installed.
     """
-    source, name = _split(address if ":" in address else f"ogbench:{address}", "generators")
-    return Path(_find(source, "generators")(name, **options))
+    source, name, written = _split(address if ":" in address else f"ogbench:{address}", "generators")
+    return Path(_find(source, "generators")(name, **{**written, **options}))
 
 
 def list_sources(kind: Kind = "datasets") -> dict[str, str]:
@@ -150,11 +201,12 @@ def list_sources(kind: Kind = "datasets") -> dict[str, str]:
     return dict(sorted((found | dict.fromkeys(_BUILT_IN[kind], "flowpolicies")).items()))
 
 
-def _split(address: str, kind: Kind) -> tuple[str, str]:
-    source, colon, name = address.partition(":")
+def _split(address: str, kind: Kind) -> tuple[str, str, dict[str, Any]]:
+    base, options = split_options(address)
+    source, colon, name = base.partition(":")
     if not (source and colon and name):
         raise ValueError(f"'{address}' has not the form 'source:name'. Write {_EXAMPLES[kind]}.")
-    return source, name
+    return source, name, options
 
 
 def _find(source: str, kind: Kind) -> Callable[..., Any]:

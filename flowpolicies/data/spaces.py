@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box, Dict, Space
 
+from flowpolicies.data.checks import BOUND_TOLERANCE
+
 Array = npt.NDArray[Any]
 
 
@@ -75,9 +77,12 @@ def _infer_box(array: Array) -> Box:
 
 def infer_action_space(name: str, actions: Array) -> Box:
     """[-1, 1], if the actions lie in it; else a ValueError says what to pass."""
-    if actions.size and np.abs(actions).max() > 1:  # NaN compares false here and is reported by the checks.
+    beyond = np.abs(actions) > 1 + BOUND_TOLERANCE  # NaN compares false here and is reported by the checks.
+    if beyond.any():
+        row = int(np.flatnonzero(beyond.reshape(len(actions), -1).any(1))[0])
         raise ValueError(
             f"dataset '{name}': actions range from {actions.min():.6g} to {actions.max():.6g}, so their bounds cannot "
-            "be guessed. Pass action_space=gymnasium.spaces.Box(low, high, shape)."
+            f"be guessed (row {row} is the first beyond [-1, 1]). Pass action_space=gymnasium.spaces.Box(low, high, "
+            "shape)."
         )
     return Box(-1.0, 1.0, shape=actions.shape[1:], dtype=np.float32)

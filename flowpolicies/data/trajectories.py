@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Space
 
-from flowpolicies.data.checks import as_numbers, did_you_mean
+from flowpolicies.data.checks import as_flags, as_numbers, did_you_mean
 from flowpolicies.data.dataset import Observations, TransitionDataset
 
 Array = npt.NDArray[Any]
@@ -64,11 +64,13 @@ def join_episodes(
 ) -> TransitionDataset:
     """See `TransitionDataset.from_episodes`."""
     columns: dict[str, list[Any]] = {key: [] for key in ("now", "next", "actions", "rewards", "masks", "terminals")}
+    if isinstance(episodes, Mapping):
+        raise ValueError(f"dataset '{name}': expected a list of episodes, got one episode. Put it into a list.")
     for index, episode in enumerate(episodes):
         where = f"dataset '{name}': episode {index}"
         observations = _observations(where, _field(where, episode, "observations"))
         actions, rewards = (as_numbers(where, key, _field(where, episode, key)) for key in ("actions", "rewards"))
-        _check_steps(where, len(actions), observations, rewards)
+        _check_steps(where, actions, observations, rewards)
         if columns["actions"]:
             _check_like_first(where, "actions", actions, columns["actions"][0])
             _check_observations_like_first(where, observations, columns["now"][0])
@@ -95,6 +97,10 @@ def join_episodes(
 
 
 def _field(where: str, episode: Mapping[str, Any], key: str) -> Any:
+    if not isinstance(episode, Mapping):
+        raise ValueError(
+            f"{where} is of type {type(episode).__name__}; expected a mapping with 'observations' and so on."
+        )
     if key not in episode:
         raise ValueError(f"{where} has no '{key}' (it holds {sorted(episode)}).{did_you_mean(key, episode)}")
     return episode[key]
@@ -112,7 +118,11 @@ def _parts(observations: Observations) -> dict[str, Array]:
     return {"observations": observations}
 
 
-def _check_steps(where: str, steps: int, observations: Observations, rewards: Array) -> None:
+def _check_steps(where: str, actions: Array, observations: Observations, rewards: Array) -> None:
+    for key, array in {"actions": actions, **_parts(observations)}.items():
+        if array.ndim == 0:
+            raise ValueError(f"{where}: {key} are one number. Give an array with one row per step.")
+    steps = len(actions)
     if steps == 0:
         raise ValueError(f"{where} has no steps. Leave it out.")
     if rewards.shape != (steps,):
@@ -132,6 +142,8 @@ def _check_like_first(where: str, key: str, array: Array, first: Array) -> None:
         raise ValueError(
             f"{where}: {key} have shape {array.shape[1:]} per step, those of episode 0 have {first.shape[1:]}."
         )
+    if array.dtype != first.dtype and key != "actions":
+        raise ValueError(f"{where}: {key} are {array.dtype}, those of episode 0 are {first.dtype}. Convert them alike.")
 
 
 def _check_observations_like_first(where: str, observations: Observations, first: Observations) -> None:
@@ -153,7 +165,7 @@ def _masks(where: str, episode: Mapping[str, Any], steps: int) -> Array:
                     "state is terminal though the trajectory goes on, say so by 'masks' instead (0 there)."
                 )
     if "masks" in episode:
-        masks = as_numbers(where, "masks", episode["masks"])
+        masks = as_flags(where, "masks", episode["masks"])
         if masks.shape != (steps,):
             raise ValueError(f"{where}: masks have shape {masks.shape}, expected ({steps},).")
         return masks
@@ -167,7 +179,7 @@ def _flags(where: str, episode: Mapping[str, Any], key: str, steps: int) -> Arra
     flags = np.append(np.zeros(steps - 1, np.float32), given) if given.ndim == 0 else given
     if flags.shape != (steps,):
         raise ValueError(f"{where}: {key} have shape {flags.shape}, expected ({steps},), or one for the episode.")
-    return flags.astype(np.float32)
+    return as_flags(where, key, flags).astype(np.float32)
 
 
 def _concatenate(parts: Sequence[Any]) -> Observations:

@@ -92,10 +92,19 @@ class Folder:
         """What to do about a folder that is not whole."""
         return f"Delete the folder '{self.path}', and download the dataset again: minari download {self.id}"
 
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 of every data file, by its path below `data`."""
+    def files(self) -> dict[str, Path]:
+        """Every data file, by its path below `data`."""
         files = sorted(path for path in self.data.rglob("*") if path.is_file() and path.name != "metadata.json")
-        return {path.relative_to(self.data).as_posix(): _sha256(path) for path in files if path.name[0] != "."}
+        return {path.relative_to(self.data).as_posix(): path for path in files if path.name[0] != "."}
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of every data file."""
+        return {name: _sha256(path) for name, path in self.files().items()}
+
+    def status(self) -> dict[str, list[int]]:
+        """Size and time of modification of every data file."""
+        found = {name: path.stat() for name, path in self.files().items()}
+        return {name: [status.st_size, status.st_mtime_ns] for name, status in found.items()}
 
     def check_record(self, hashes: Mapping[str, str]) -> bool:
         """Whether there is a record.

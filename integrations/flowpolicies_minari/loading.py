@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import minari
@@ -14,6 +15,7 @@ from gymnasium.spaces import Box, Space
 from minari.dataset.minari_storage import MinariStorage
 
 from flowpolicies.data import TransitionDataset
+from flowpolicies.data.cache import Storage, from_shards
 from flowpolicies_minari.environment import environment_id
 from flowpolicies_minari.folder import Folder, find
 from flowpolicies_minari.observations import Observations
@@ -33,6 +35,9 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     reward_convention: RewardConvention = "stored",
     clip_actions: bool = False,
+    compact: bool = False,
+    storage: Storage | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     download: bool = True,
 ) -> TransitionDataset:
     """The transitions of a Minari dataset; it needs no environment.
@@ -46,6 +51,9 @@ def load(
         data_dir: folder of all datasets; None: Minari's (MINARI_DATASETS_PATH, or ~/.minari/datasets).
         reward_convention: "stored", or "d4rl-antmaze" for r - 1 and masks of 0 at the goal.
         clip_actions: clip actions to a little inside the bounds, as papers do for policies that squash.
+        compact: store each state once, see `flowpolicies.data.compact`.
+        storage: "ram", or "memmap" for files that are laid out once and opened afterwards; None: "ram".
+        cache_dir: where the latter go; None: `flowpolicies.data.cache.CACHE_DIR`.
         download: let Minari fetch a dataset that is missing or incomplete.
 
     Raises:
@@ -57,6 +65,18 @@ def load(
     """
     check_convention(reward_convention)
     folder = find(name, data_dir, download=download)
+    options = {"reward_convention": reward_convention, "clip_actions": clip_actions, "compact": compact}
+
+    def read(_: Path) -> TransitionDataset:
+        dataset = _read(folder, reward_convention, clip_actions=clip_actions)
+        return dataset.compact() if compact else dataset
+
+    identity = {"name": folder.id, "source": "minari", "minari": minari.__version__, "files": folder.status()}
+    return from_shards(identity | options, [folder.data / "metadata.json"], read, storage or "ram", cache_dir)
+
+
+def _read(folder: Folder, reward_convention: RewardConvention, *, clip_actions: bool) -> TransitionDataset:
+    """All of a dataset that is there."""
     hashes = folder.hashes()
     is_recorded = folder.check_record(hashes)
     metadata = folder.metadata()
@@ -80,7 +100,7 @@ def load(
         warnings.warn(
             f"dataset '{folder.id}': {reader.inside} terminations stand inside episodes that go on; masks are 0 there, "
             "and the trajectory goes on.",
-            stacklevel=2,
+            stacklevel=5,
         )
     if not is_recorded:
         folder.write_record(hashes)

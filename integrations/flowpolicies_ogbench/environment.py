@@ -59,10 +59,8 @@ def make_env(
         raise ValueError(f"render_mode '{render_mode}' is not supported by OGBench; pass 'rgb_array' or None.")
     task = parse_name(name)
     ogbench_version()  # Warns of old ones.
-    if task.mode == "singletask" and task_id is not None:
-        raise ValueError(f"'{name}' has its task in its name; task_id={task_id} is for names with goals.")
-    if task_id not in (None, 1, 2, 3, 4, 5):
-        raise ValueError(f"task_id={task_id} of '{name}' is none of its tasks (1 to 5).")
+    if task_id is not None:
+        _check_task(name, task_id, task.mode)
     if task.mode == "oraclerep":
         options["use_oracle_rep"] = True
     try:
@@ -127,7 +125,13 @@ class OGBenchEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode; without `seed`, the next one of the last seed."""
+        """Start an episode; without `seed`, the next one of the last seed.
+
+        Raises:
+            ValueError: if `options["task_id"]` is no task, or the environment has its task in its name.
+        """
+        if options and "task_id" in options:
+            _check_task(self.env.spec.id if self.env.spec else "this", options["task_id"], self._mode)
         if seed is not None:
             self._generator = np.random.default_rng(seed)
         episode_seed = int(self._generator.integers(2**31))
@@ -179,6 +183,13 @@ class OGBenchEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             inner: Any = self.env.unwrapped
             kept["task_id"] = inner.cur_task_id
         return {**kept, "is_success": bool(info["success"])} if "success" in info else kept
+
+
+def _check_task(name: str, task_id: Any, mode: Mode) -> None:
+    if mode == "singletask":
+        raise ValueError(f"'{name}' has its task in its name; task_id={task_id} is for names with goals.")
+    if task_id not in (1, 2, 3, 4, 5):
+        raise ValueError(f"task_id={task_id} of '{name}' is none of its tasks (1 to 5).")
 
 
 def sparse_rewards(rewards: Array) -> Array:

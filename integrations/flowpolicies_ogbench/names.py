@@ -108,4 +108,11 @@ def _with_kind(environment: str, kind: str) -> str:
 def _missing_kind(name: str) -> str:
     if re.search(rf"-(?:{_KINDS})(?:-|$)", name):
         return ""
-    return f": it names no dataset type (known: {', '.join(DATASET_TYPES)})"
+    meant = next((kind for word in name.split("-") if (kind := _closest(word))), None)
+    hint = f", did you mean '{meant}'?" if meant else ""
+    return f": it names no dataset type (known: {', '.join(DATASET_TYPES)}{hint})"
+
+
+def _closest(word: str) -> str | None:
+    """The dataset type that was misspelt so."""
+    return next(iter(difflib.get_close_matches(word, DATASET_TYPES, n=1, cutoff=0.7)), None)

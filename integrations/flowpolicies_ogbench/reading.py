@@ -82,7 +82,8 @@ class Reader:
                 rows = np.flatnonzero(~ends)
                 terminals = np.append(ends[1:], True)[rows]
                 finals = rows[terminals] + 1
-                arrays = self._judge({key: _states(file, key, ends) for key in _STATES if key in file}, rows, finals)
+                needed = [key for key in _STATES if key in file and self.task.mode != "goals"]
+                arrays = self._judge({key: _states(file, key, ends) for key in needed}, rows, finals)
                 states = _column(file, "observations", ends)
                 if self._observation_dtype() == np.uint8 != states.dtype:
                     raise ValueError(f"observations are {states.dtype}, and images are bytes (uint8)")

@@ -107,10 +107,8 @@ def test_addresses_take_a_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_mistakes_are_explained(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"unknown storage 'disk' \(known: ram, memmap\)"):
         from_shards({"name": "data"}, save(tmp_path), TransitionDataset.load, "disk")  # type: ignore[arg-type]
-    with pytest.raises(
-        ValueError, match=r"'minari' does not say which ones it reads for 'a/b-v0'\. Write the dataset w"
-    ):
-        load_dataset("minari:a/b-v0", storage="memmap")
+    with pytest.raises(FileNotFoundError, match=r"no such file: '.*shart-1\.npz'\. Did you mean '.*shard-.\.npz'"):
+        load_dataset(f"npz:{tmp_path}/shart-1.npz", storage="memmap")
     other = TransitionDataset.from_arrays([[1.0]], [[0.0]], [0], [[1.0]], terminations=[1])
     with pytest.raises(ValueError, match=r"dataset 1 \('arrays'\) has other spaces than the first"):
         join([pendulum_data(10), other])

@@ -8,6 +8,7 @@ import pytest
 from gymnasium.spaces import Box, Discrete
 
 from flowpolicies.data import TransitionDataset, write_npz
+from flowpolicies.data.checks import as_flags
 
 
 def make_arrays(rows: int = 6, seed: int = 0) -> dict[str, Any]:
@@ -147,7 +148,7 @@ def test_dict_observations() -> None:
         ),
         (
             {"actions": np.full((6, 2), 1.5)},
-            r"actions range from 1\.5 to 1\.5, so their bounds cannot be guessed\. Pass action_space=",
+            r"actions range from 1\.5 to 1\.5, so their bounds cannot be guessed \(row 0 is the first beyond ",
         ),
         (
             {"actions": [[0, 0]] * 4 + [[0, 1.5], [-3, 0]], "action_space": Box(-1.0, 1.0, (2,))},
@@ -291,3 +292,26 @@ def test_files_of_a_later_version_are_refused(tmp_path: Path) -> None:
     write_npz(path, {**arrays, "flowpolicies_dataset": np.frombuffer(text, np.uint8)})
     with pytest.raises(ValueError, match=r"has format 2, this version reads 1\. Update flowpolicies"):
         TransitionDataset.load(path)
+
+
+@pytest.mark.parametrize("text", [b"{", b"[]", b'{"format": 1}', b'{"format": 1, "observation_space": 3}'])
+def test_a_damaged_description_is_named(tmp_path: Path, text: bytes) -> None:
+    path = TransitionDataset.from_arrays(**make_arrays()).save(tmp_path / "data.npz")
+    write_npz(path, {**dict(np.load(path)), "flowpolicies_dataset": np.frombuffer(text, np.uint8)})
+    with pytest.raises(ValueError, match=r"data\.npz' has a damaged description of spaces and provenance"):
+        TransitionDataset.load(path)
+
+
+@pytest.mark.parametrize("change", [{"more": np.zeros(3)}, {"masks": None}])
+def test_a_saved_file_with_other_arrays_is_named(tmp_path: Path, change: dict[str, Any]) -> None:
+    path = TransitionDataset.from_arrays(**make_arrays()).save(tmp_path / "data.npz")
+    arrays = {**dict(np.load(path)), **change}
+    write_npz(path, {key: array for key, array in arrays.items() if array is not None})
+    with pytest.raises(ValueError, match=r"and a dataset \[.*\]: it was changed after it was written"):
+        TransitionDataset.load(path)
+
+
+@pytest.mark.parametrize(("value", "message"), [(2, "are 2"), ([0, 3], "row 1 has 3")])
+def test_flags_that_are_none(value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"x: terminations must be 0 or 1, but {message}"):
+        as_flags("x", "terminations", value)

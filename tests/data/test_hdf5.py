@@ -186,3 +186,11 @@ def test_without_h5py_the_line_to_type_is_given(tmp_path: Path, monkeypatch: pyt
 def test_a_round_trip_through_npz(tmp_path: Path) -> None:
     dataset = load_dataset(write(tmp_path / "data.hdf5", make_columns()))
     assert TransitionDataset.load(dataset.to_npz(tmp_path / "data.npz")).fingerprint == dataset.fingerprint
+
+
+@pytest.mark.parametrize("key", ["terminals", "timeouts"])
+def test_flags_with_a_second_axis_are_refused(tmp_path: Path, key: str) -> None:
+    columns = make_columns()
+    address = write(tmp_path / "data.hdf5", {**columns, key: columns[key][:, None]})
+    with pytest.raises(ValueError, match=rf"{key} have shape \(40, 1\), expected one number per row"):
+        load_dataset(address)

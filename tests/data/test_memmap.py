@@ -118,6 +118,14 @@ def test_damage_and_other_folders_are_named(tmp_path: Path) -> None:
         open_memmap(path)
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 1}', '{"format": 1, "columns": {"actions": {}}}'])
+def test_a_damaged_index_is_named(tmp_path: Path, text: str) -> None:
+    path = write_memmap(tmp_path / "data", pendulum_data())
+    (path / "index.json").write_text(text)
+    with pytest.raises(ValueError, match=r"index\.json' is damaged \(.*\): write the dataset again"):
+        open_memmap(path)
+
+
 def test_shards_of_other_spaces_are_refused(tmp_path: Path) -> None:
     other = TransitionDataset.from_arrays(
         np.zeros((2, 4)), np.zeros((2, 1)), np.zeros(2), np.zeros((2, 4)), terminations=np.zeros(2), name="odd"

@@ -258,3 +258,13 @@ def test_stock_algorithms_train_on_it() -> None:
 def test_a_buffer_that_is_too_small_is_refused() -> None:
     with pytest.raises(ValueError, match=r"buffer_size=8 is less than the 9 transitions of 'arrays'"):
         make_dataset().to_sb3_buffer(buffer_size=8)
+
+
+@pytest.mark.parametrize("content", [b"\x80garbage", b"cos\nsystem_that_is_not_there\n.", b"", b"hello world"])
+def test_what_is_no_pickle_is_explained(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "buffer.pkl"
+    path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"cannot read '.*buffer\.pkl' as a pickled replay buffer: .*save_replay_buffer"
+    ):
+        load_dataset(f"sb3:{path}", trust=True)

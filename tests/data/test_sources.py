@@ -4,7 +4,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from flowpolicies.data import TransitionDataset, generate_dataset, list_sources, load_dataset, make_env
+from flowpolicies.data import TransitionDataset, generate_dataset, list_sources, load_dataset, make_env, write_npz
+from flowpolicies.data.sources import environment_of, split_options
 
 PLUGIN = """
 import gymnasium, numpy as np
@@ -154,3 +155,41 @@ def test_an_option_that_a_source_does_not_have_is_named(tmp_path: Path) -> None:
 def test_an_unknown_gymnasium_id_is_a_clear_error() -> None:
     with pytest.raises(ValueError, match=r"no environment 'Pendulun-v1': "):
         make_env("Pendulun-v1")
+
+
+def test_options_may_stand_in_the_address(tmp_path: Path) -> None:
+    assert len(load_dataset("toy:some-name,rows=2")) == 2
+    assert len(load_dataset("toy:some-name,rows=2", rows=3)) == 3  # What is said in Python goes before.
+    assert load_dataset("toy:a,b").name == "a,b"
+    fields = save_dataset(tmp_path / "a,b.npz").arrays()
+    write_npz(tmp_path / "a,b.npz", fields)
+    assert load_dataset(f"npz:{tmp_path}/a,b.npz,name=mine").name == "mine"
+    assert make_env("toy:x,max_episode_steps=7").spec.max_episode_steps == 7  # type: ignore[union-attr]
+    assert make_env("Pendulum-v1,g=3.5").unwrapped.g == 3.5  # type: ignore[attr-defined]
+    assert generate_dataset(f"toy:x,folder={tmp_path}") == tmp_path / "x"
+    with pytest.raises(ValueError, match=r"the source 'toy' has no option \['row'\]; it has rows"):
+        load_dataset("toy:x,row=3")
+    with pytest.raises(
+        ValueError, match=r"'Pendulum-v1,gee=3' has an option that its environment does not know: .*gee"
+    ):
+        make_env("Pendulum-v1,gee=3")
+
+
+def test_options_are_json_or_text() -> None:
+    options = {"trust": True, "n": 3, "x": -0.5, "name": "d4rl-antmaze", "none": None, "path": "/a b/c"}
+    written = "sb3:b.pkl,trust=true,n=3,x=-0.5,name=d4rl-antmaze,none=null,path=/a b/c"
+    assert split_options(written) == ("sb3:b.pkl", options)
+    assert split_options("npz:a=b,c.npz") == ("npz:a=b,c.npz", {})
+
+
+def test_the_environment_of_a_dataset_gets_the_options_that_it_knows() -> None:
+    assert environment_of("npz:data.npz") is None
+    assert environment_of("toy:x") == "toy:x"
+    assert environment_of("toy:x,rows=2") == "toy:x"
+    name = "ogbench:cube-single-play-singletask-v0"
+    assert environment_of(f"{name},sparse=true,split=val", data_dir="/data") == f"{name},sparse=true"
+
+
+def test_a_source_that_reads_no_file_is_not_laid_out_unasked() -> None:
+    with pytest.raises(ValueError, match=r"'toy' does not say which ones it reads for 'x'\. Write the dataset with"):
+        load_dataset("toy:x", storage="memmap")

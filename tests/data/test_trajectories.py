@@ -120,3 +120,25 @@ def test_missing_fields_and_episodes() -> None:
         TransitionDataset.from_episodes([episode])
     with pytest.raises(ValueError, match=r"dataset 'episodes': there is no episode"):
         TransitionDataset.from_episodes([])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"actions": 3.0}, r"episode 1: actions are one number\. Give an array with one row per step"),
+        (
+            {"observations": np.zeros((4, 3), np.uint8)},
+            r"episode 1: observations are uint8, those of episode 0 are float",
+        ),
+        ({"terminations": 2}, r"episode 1: terminations must be 0 or 1, but row 2 has 2"),
+        ({"masks": [1, 0.5, 1]}, r"episode 1: masks must be 0 or 1, but row 1 has 0\.5"),
+    ],
+)
+def test_the_episode_with_a_fault_is_named(changes: dict[str, Any], message: str) -> None:
+    good = {"observations": np.zeros((4, 3)), "actions": np.zeros((3, 2)), "rewards": np.zeros(3), "terminations": True}
+    with pytest.raises(ValueError, match=message):
+        TransitionDataset.from_episodes([good, good | changes])
+    with pytest.raises(ValueError, match="expected a list of episodes, got one episode"):
+        TransitionDataset.from_episodes(good)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="episode 0 is of type list; expected a mapping with 'observations'"):
+        TransitionDataset.from_episodes([[1, 2]])  # type: ignore[list-item]

@@ -18,6 +18,8 @@ from stable_baselines3.common.env_checker import check_env
 
 from flowpolicies import evaluate
 from flowpolicies.data import list_sources, load_dataset, make_env
+from flowpolicies.training import TrainSettings
+from flowpolicies.training.train import environment_of
 from flowpolicies_minari import MinariEnv, load
 from flowpolicies_minari.specs import read_spec, unmet_requirements
 
@@ -228,3 +230,22 @@ def test_importing_it_makes_no_folder(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
     assert not (tmp_path / "minari").exists()
     assert not (tmp_path / ".minari").exists()
+
+
+def test_the_environment_of_a_run_has_the_folder_and_the_options_of_its_data(
+    record: Any, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without them a run on data elsewhere would ask the network for them, and end no episode at the goal."""
+    record("worlds/goals-v0", "MinariGoalWorld-v0")
+    (root / "worlds").rename(tmp_path / "elsewhere")
+    (tmp_path / "worlds").mkdir()
+    (tmp_path / "elsewhere").rename(tmp_path / "worlds" / "worlds")
+    monkeypatch.setenv("FLOWPOLICIES_OFFLINE", "1")
+    address = "minari:worlds/goals-v0,reward_convention=d4rl-antmaze"
+    settings = TrainSettings(dataset=address, data_dir=tmp_path / "worlds")
+    found = environment_of(settings)
+    assert found == f"{address},data_dir={tmp_path}/worlds"
+    env = make_env(found)
+    env.reset(seed=0)
+    assert env.step(np.zeros(2))[1] == -1
+    assert settings.folder("fql") == Path("runs/fql-goals-v0-d4rl-antmaze-seed0")

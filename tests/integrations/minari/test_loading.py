@@ -13,7 +13,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Text
 
 from flowpolicies.data import load_dataset
-from flowpolicies_minari import load, normalized_score
+from flowpolicies_minari import load, loading, normalized_score
 
 ENVS = ["Pendulum-v1", "MinariWorld-v0", "MinariDictWorld-v0", "MinariTupleWorld-v0", "MinariGoalWorld-v0"]
 
@@ -502,3 +502,26 @@ def test_gymnasium_is_not_asked_for_environments(record: Any, monkeypatch: pytes
     record("w-v0", "MinariWorld-v0")
     monkeypatch.setattr(gym, "make", None)
     assert load("w-v0").num_episodes == 3
+
+
+def test_data_laid_out_as_files_are_those_in_memory(
+    record: Any, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, cache = "worlds/mapped-v0", tmp_path / "cache"
+    record(name, "MinariDictWorld-v0")
+    options: dict[str, Any] = {"storage": "memmap", "cache_dir": cache}
+    expected, mapped = load(name), load_dataset(f"minari:{name}", **options)
+    assert isinstance(mapped.actions, np.memmap)
+    assert mapped.fingerprint == expected.fingerprint
+    assert mapped.provenance["sha256"] == expected.provenance["sha256"]
+    compact = load_dataset(f"minari:{name}", compact=True, **options)
+    assert compact.final_observations is not None
+    assert compact.fingerprint == expected.fingerprint
+    assert "action_margin" in load(name, clip_actions=True, **options).provenance  # A folder of its own.
+    with monkeypatch.context() as patch:
+        patch.setattr(loading, "_read", None)  # Nothing is read again.
+        assert load(name, **options).fingerprint == expected.fingerprint
+    data = root / name / "data" / "main_data.hdf5"
+    data.write_bytes(data.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="are not those that were first read here"):
+        load(name, **options)

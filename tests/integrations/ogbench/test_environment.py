@@ -181,3 +181,10 @@ def test_images_that_cannot_be_rendered_are_explained(monkeypatch: pytest.Monkey
         make_env("visual-cube-single-play-singletask-v0")
     with pytest.raises(mujoco.FatalError):
         make_env(CUBE)
+
+
+def test_tasks_that_are_none_are_refused_at_the_reset() -> None:
+    with pytest.raises(ValueError, match=r"task_id=9 of 'pointmaze-medium-v0' is none of its tasks"):
+        make_env("pointmaze-medium-navigate-v0").reset(options={"task_id": 9})
+    with pytest.raises(ValueError, match="has its task in its name; task_id=3 is for names with goals"):
+        make_env(POINTMAZE).reset(options={"task_id": 3})

@@ -410,3 +410,50 @@ def test_unknown_splits_and_names(tmp_path: Path) -> None:
         ValueError, match="'pointmaze-medium-v0' is not the name of an OGBench dataset: it names no data"
     ):
         load("pointmaze-medium-v0", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"observations": np.zeros((12, 2))}, r"observations have shape \(12, 2\), but there are 8 terminals"),
+        ({"actions": np.zeros((9, 2))}, r"actions have shape \(9, 2\), but there are 8 terminals"),
+        ({"qpos": np.zeros((20, 2))}, r"qpos have shape \(20, 2\), but there are 8 terminals"),
+        (
+            {"qpos": np.where(np.arange(16).reshape(8, 2) == 11, np.nan, 0)},
+            r"qpos are NaN .* row 5 \(episode 1, step 1\)",
+        ),
+        ({"actions": np.where(np.arange(16).reshape(8, 2) == 10, 5, 0)}, r"1 of 6 actions .* \(episode 1, step 1\)"),
+        (
+            {"terminals": np.array([0, 0, 0, 1, 0, 0, 0, 0])},
+            r"last of its 8 states does not end .* the data is missing",
+        ),
+        ({"terminals": np.array([0, 0, 0, 2, 0, 0, 0, 1])}, r"terminals must be 0 or 1, but row 3 has 2\. If"),
+        ({"terminals": np.zeros((8, 1))}, r"terminals have shape \(8, 1\)"),
+        ({"terminals": np.ones(8)}, "it holds 8 states and no transition"),
+    ],
+    ids=str,
+)
+def test_files_with_wrong_columns_are_refused(
+    server: Server, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    arrays = {
+        "observations": np.zeros((8, 2)),
+        "actions": np.zeros((8, 2)),
+        "terminals": np.array([0, 0, 0, 1, 0, 0, 0, 1]),
+        "qpos": np.zeros((8, 2)),
+    }
+    write_npz(tmp_path / FILE, arrays | changes)
+    with pytest.raises(ValueError, match=rf"^dataset '{POINTMAZE}': .*{message}"):
+        load(POINTMAZE, data_dir=tmp_path, download=False)
+
+
+def test_images_that_are_no_bytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As floats in [0, 1] they would all become black."""
+    arrays = {"observations": np.full((3, 64, 64, 3), 0.5), "actions": np.zeros((3, 5)), "terminals": [0, 0, 1]}
+    columns = {key: np.asarray(array) for key, array in arrays.items()}
+    write_npz(tmp_path / "visual-cube-single-play-v0.npz", {**columns, "qpos": np.zeros((3, 21))})
+    env: Any = make_env("cube-single-play-singletask-v0")
+    env.observation_space = Box(0, 255, (3, 64, 64), np.uint8)
+    monkeypatch.setattr(reading, "make_env", lambda *_, **__: env)
+    with pytest.raises(ValueError, match=r"observations are float64, and images are bytes \(uint8\)"):
+        load("visual-cube-single-play-singletask-v0", data_dir=tmp_path)

@@ -58,3 +58,8 @@ def test_every_scene_has_five_tasks(task: str) -> None:
 def test_wrong_names_are_explained(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_name(name)
+
+
+def test_a_misspelt_dataset_type_gets_a_suggestion() -> None:
+    with pytest.raises(ValueError, match=r"names no dataset type \(known: .*noisy, did you mean 'navigate'\?\)"):
+        parse_name("pointmaze-medium-naviate-singletask-v0")
