@@ -340,6 +340,8 @@ is uniformly random instead, {per_level} episodes of each. Fingerprint `{fingerp
 
 **Settings.** One per algorithm, not tuned: the defaults, but `{common}`, and
 where there is such a field {sizes}.
+What has a learning rate of its own by default keeps it: the critics of `cac` and `diffusion_ql` (3e-4), the behaviour
+of `qgpo` (1e-4).
 Learn online instead, with {steps:,} environment steps, an update after each, and the data in the buffer: {online}.
 {own}
 The command of each, for the first seed:

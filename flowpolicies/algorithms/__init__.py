@@ -20,9 +20,9 @@ from flowpolicies.algorithms.cgql import CGQLConfig as CGQLConfig
 from flowpolicies.algorithms.cgql import CGQLLConfig as CGQLLConfig
 from flowpolicies.algorithms.cgql import CGQLMConfig as CGQLMConfig
 from flowpolicies.algorithms.dac import DAC as DAC
-from flowpolicies.algorithms.dac import DACD4RL as DACD4RL
 from flowpolicies.algorithms.dac import DACConfig as DACConfig
-from flowpolicies.algorithms.dac import DACD4RLConfig as DACD4RLConfig
+from flowpolicies.algorithms.dac_d4rl import DACD4RL as DACD4RL
+from flowpolicies.algorithms.dac_d4rl import DACD4RLConfig as DACD4RLConfig
 from flowpolicies.algorithms.diffusion_ql import DiffusionQL as DiffusionQL
 from flowpolicies.algorithms.diffusion_ql import DiffusionQLConfig as DiffusionQLConfig
 from flowpolicies.algorithms.dsrl import DSRL as DSRL
@@ -65,8 +65,8 @@ from flowpolicies.algorithms.qipo import QIPOFull as QIPOFull
 from flowpolicies.algorithms.qipo import QIPOFullConfig as QIPOFullConfig
 from flowpolicies.algorithms.qsm import QSM as QSM
 from flowpolicies.algorithms.qsm import QSMConfig as QSMConfig
-from flowpolicies.algorithms.qsm import QSMOnline as QSMOnline
-from flowpolicies.algorithms.qsm import QSMOnlineConfig as QSMOnlineConfig
+from flowpolicies.algorithms.qsm_online import QSMOnline as QSMOnline
+from flowpolicies.algorithms.qsm_online import QSMOnlineConfig as QSMOnlineConfig
 from flowpolicies.algorithms.rebrac import ReBRAC as ReBRAC
 from flowpolicies.algorithms.rebrac import ReBRACConfig as ReBRACConfig
 from flowpolicies.algorithms.rebrac import ReBRACQAM as ReBRACQAM

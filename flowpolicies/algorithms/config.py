@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, ClassVar, Literal
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from flowpolicies.core import Network
 from flowpolicies.flows import BetaSchedule, Diffusion, ReverseRule
@@ -19,6 +20,17 @@ from flowpolicies.networks import (
     VelocityField,
 )
 from flowpolicies.samplers import Denoise, Integrate, IntegrateResidual, Sampler
+
+PHASES = ("pretrain_steps", "critic_warmup", "actor_warmup", "critic_steps", "ema_start")
+"""Numbers of updates that may be 0: the phase is left out."""
+SHARES = ("expectile", "ema", "dropout")
+"""Numbers in [0, 1)."""
+KINDS: dict[Any, tuple[Any, str]] = {
+    bool: (bool, "True or False"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+}
+"""Type of a field -> what may be given, and what an error calls it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +57,27 @@ class PolicyConfig:
             raise ValueError(
                 f"execute must lie in 1..horizon={self.horizon} or be None (the whole chunk), got {self.execute}"
             )
+        hints = get_type_hints(type(self))
+        for field in fields(self):
+            _check(field.name, hints[field.name], getattr(self, field.name))
+
+
+def _check(name: str, hint: Any, given: Any) -> None:
+    """Another choice than those there are, a count of 0, a share of 1: each would train something else, silently."""
+    options = get_args(hint)
+    if type(None) in options:
+        if given is None:
+            return
+        hint, options = options[0], get_args(options[0])
+    if get_origin(hint) is Literal and given not in options:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {given!r}")
+    accepted, words = KINDS.get(hint, (object, ""))
+    if not isinstance(given, accepted):
+        raise TypeError(f"{name} must be {words}, got {given!r}")
+    if hint is int and given < (least := int(name not in PHASES)):
+        raise ValueError(f"{name} must be at least {least}, got {given}")
+    if name in SHARES and not 0 <= given < 1:
+        raise ValueError(f"{name} must lie in [0, 1), got {given}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +94,16 @@ class CriticConfig(PolicyConfig):
     """How the target critics become one value: their mean (less rho standard deviations) or their minimum."""
     rho: float = 0.0
     """Pessimism: mean - rho * std over the ensemble; only with q_agg="mean"."""
+
+    uses_rho_with_min: ClassVar[bool] = False
+    """Whether rho has a part although q_agg="min"."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.q_agg == "min" and self.rho != type(self).rho and not self.uses_rho_with_min:
+            raise ValueError(
+                f'rho={self.rho} has no part in the minimum over critics: pass q_agg="mean" with it, or leave it out'
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""DAC, diffusion actor-critic: noise regression whose target leans against grad Q; as in QAM's code, and as published.
+"""DAC, diffusion actor-critic: noise regression whose target leans against grad Q; in the form of QAM's code.
 
 Fang et al., "Diffusion Actor-Critic: Formulating Constrained Policy Iteration as Diffusion Noise Regression for Offline
 Reinforcement Learning", https://arxiv.org/abs/2405.20555
@@ -6,16 +6,13 @@ Reinforcement Learning", https://arxiv.org/abs/2405.20555
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, final
+from dataclasses import dataclass
+from typing import final
 
 from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import DiffusionConfig, ScoreConfig, critic, denoise, noise_prediction, score_nets
-from flowpolicies.core import Batch, Loss, Network, Networks, Noise, Step, loss_term
-from flowpolicies.losses import aggregate, denoising, noise_error, regress_critic, scored, soft_guidance, td_loss
-from flowpolicies.networks import Multiplier
-from flowpolicies.samplers import Sampler, best_of, repeat
+from flowpolicies.algorithms.config import ScoreConfig, denoise, score_nets
+from flowpolicies.core import Batch, Loss, Networks, Noise, loss_term
+from flowpolicies.losses import noise_error, scored, soft_guidance, td_loss
 
 
 @final
@@ -25,45 +22,6 @@ class DACConfig(ScoreConfig):
 
     alpha: float = 1.0
     """Weight of the data against Q, whose scale it has (0.3 to 3 on OGBench)."""
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class DACD4RLConfig(DiffusionConfig):
-    """Hyperparameters of the published DAC."""
-
-    actor_hidden_dims: tuple[int, ...] = (256, 256, 256)
-    """Hidden widths of the noise prediction."""
-    value_hidden_dims: tuple[int, ...] = (256, 256, 256)
-    """Hidden widths of the critics."""
-    value_layer_norm: bool = False
-    """LayerNorm after each activation of the critics."""
-    ensemble: int = 10
-    """Number of critics."""
-    rho: float = 1.0
-    """Pessimism: mean - rho * std over the ensemble (0 on halfcheetah, 1.5 on hopper)."""
-    eta: float = 1.0
-    """Weight of the data against Q, which is divided by mean |Q|; where it begins, if it is adapted."""
-    eta_lr: float = 1e-3
-    """Step size of the dual ascent that adapts eta within [0.001, 100]; 0: eta is fixed (antmaze, with eta = 0.1)."""
-    threshold: float = 1.0
-    """Noise-prediction error that the dual ascent aims at: eta grows while it is larger."""
-    next_samples: int = 10
-    """Next actions of the slow actor per target."""
-    max_q_backup: bool = False
-    """Each critic takes the best of the next actions instead of their mean (antmaze)."""
-    num_samples: int = 10
-    """Candidates when acting, ranked by the mean of the slow critics."""
-    critic_learning_rate: float | None = None
-    """Of the critics (1e-3 on antmaze-large); None: the algorithm's."""
-    decay_updates: int | None = 2_000_000
-    """Both learning rates fall to 0 along a cosine over so many updates; None: they do not."""
-    clip_grad_norm: float | None = 1.0
-    """Clip the gradient of the critics, and that of the actor, to this norm; None: no clipping."""
-    ema_every: int = 5
-    """The slow actor moves in every so-manieth update."""
-    ema_start: int = 1000
-    """It stays as it was initialised for so many updates."""
 
 
 @loss_term(trains="critic")
@@ -86,64 +44,3 @@ class DAC(OfflineAlgorithm):
 
     Config, losses, parity = DACConfig, (critic_loss, actor_loss), ("dac_a",)
     networks, sampler = staticmethod(score_nets), staticmethod(denoise)
-
-
-@loss_term(trains="critic")
-def expected_critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DACD4RLConfig) -> Loss:
-    """(Q(s, a) - r - gamma (mean - rho std)_e mean_n Qbar_e(s', a'_n))^2, a'_n of the slow actor."""
-    observations = repeat(batch.next_observations, cfg.next_samples)
-    q = nets.target.critic(observations, denoise(cfg)(nets.target, observations, noise))
-    next_q = aggregate(q.amax(-1) if cfg.max_q_backup else q.mean(-1), cfg.q_agg, cfg.rho)
-    return regress_critic(nets, batch, batch.rewards + batch.discounts * next_q)
-
-
-@loss_term(trains="actor_diffusion")
-def balanced_actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DACD4RLConfig) -> Loss:
-    """eta |eps_hat - eps|^2 + sqrt(1 - abar_t) G eps_hat, G = grad_x mean Qbar(s, x_t) / mean |Qbar(s, a)|."""
-    at = scored(nets, nets.target.critic, batch, noise, cfg.diffusion)
-    bc_loss = noise_error(at, batch)
-    q_size = nets.target.critic(batch.observations, batch.actions).abs().mean()
-    guidance = soft_guidance(at, batch) / (q_size + 1e-6)
-    loss = nets.frozen.temperature() * bc_loss + guidance
-    return loss, {"bc_loss": bc_loss, "guidance": guidance, "q_size": q_size}
-
-
-# With a learning rate of 1, descending this loss is the step of the docstring.
-@loss_term(trains="temperature", redraws="balanced_actor")
-def eta_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DACD4RLConfig) -> Loss:
-    """eta <- clip(eta + lr clip(|eps_hat - eps|^2 - threshold, -1, 1), 0.001, 100), after the actor's step."""
-    bc_loss = denoising(nets.frozen.actor_diffusion, batch, noise, cfg.diffusion)
-    eta = nets.frozen.temperature()
-    ascended = (eta + cfg.eta_lr * (bc_loss - cfg.threshold).clamp(-1, 1)).clamp(0.001, 100.0)
-    return nets.online.temperature() * (eta - ascended), {"eta": ascended, "bc_loss": bc_loss}
-
-
-@final
-class DACD4RL(OfflineAlgorithm):
-    """Diffusion actor-critic as published: a multiplier holds the noise-prediction error at a threshold."""
-
-    name = "dac_d4rl"
-    Config, losses = DACD4RLConfig, (expected_critic_loss, balanced_actor_loss, eta_loss)
-    act_with = explore_with = ("critic",)
-
-    @classmethod
-    def schedule(cls, step: int, cfg: Any) -> Step:
-        """One after the other, each at what the one before left; the slow actor moves rarely, and late."""
-        stages = (("expected_critic",), ("balanced_actor",), ("eta",))
-        due = step > cfg.ema_start and step % cfg.ema_every == 0
-        moves = ("critic", "actor_diffusion") if due else ("critic",)
-        return Step(stages if cfg.eta_lr else stages[:-1], moves, lagged=False)
-
-    @staticmethod
-    def networks(cfg: DACD4RLConfig, tau: float) -> dict[str, Network]:
-        trained: dict[str, Any] = {"decay_updates": cfg.decay_updates, "clip_grad_norm": cfg.clip_grad_norm}
-        actor = noise_prediction(cfg, target_rate=tau, time_hidden_dims=(32, 32))
-        return {
-            "critic": replace(critic(cfg, tau, activation="mish"), learning_rate=cfg.critic_learning_rate, **trained),
-            "actor_diffusion": replace(actor, **trained),
-            "temperature": Network(partial(Multiplier, initial=cfg.eta), learning_rate=1.0, optimizer="sgd"),
-        }
-
-    @staticmethod
-    def sampler(cfg: DACD4RLConfig) -> Sampler:
-        return best_of(denoise(cfg), cfg.num_samples)

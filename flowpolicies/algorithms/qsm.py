@@ -1,18 +1,18 @@
-"""QSM, Q-score matching: the predicted noise is regressed onto -grad Q; as in QAM's code, and as published (online).
+"""QSM, Q-score matching: the predicted noise is drawn to -grad Q; in the form of QAM's code.
 
 Psenka et al., "Learning a Diffusion Model Policy from Rewards via Q-Score Matching", https://arxiv.org/abs/2312.11752
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, final
+from dataclasses import dataclass
+from typing import final
 
 from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import DiffusionConfig, ScoreConfig, critic, denoise, noise_prediction, score_nets
-from flowpolicies.core import Batch, Loss, Network, Networks, Noise, Step, loss_term
-from flowpolicies.losses import QAggregation, noise_error, q_score_error, scored, td_loss
-from flowpolicies.samplers import Sampler, WithNoise
+from flowpolicies.algorithms.config import ScoreConfig, denoise, score_nets
+from flowpolicies.core import Batch, Loss, Networks, Noise, loss_term
+from flowpolicies.losses import noise_error, q_score_error, scored, td_loss
+from flowpolicies.samplers import Sampler
 
 
 @final
@@ -24,31 +24,6 @@ class QSMConfig(ScoreConfig):
     """Factor of grad Q in the noise that is to be predicted (1 to 10 on OGBench)."""
     alpha: float = 10.0
     """Weight of the data against it (1 to 30 on OGBench)."""
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class QSMOnlineConfig(DiffusionConfig):
-    """Hyperparameters of the published QSM."""
-
-    first_index: ClassVar[Literal[0, 1]] = 0
-
-    actor_hidden_dims: tuple[int, ...] = (512, 512)
-    """Hidden widths of the noise prediction."""
-    value_hidden_dims: tuple[int, ...] = (512, 512)
-    """Hidden widths of the critics."""
-    value_layer_norm: bool = False
-    """LayerNorm after each activation of the critics."""
-    q_agg: QAggregation = "min"
-    """How the target critics become one value: their minimum or their mean."""
-    inv_temp: float = 50.0
-    """Factor of grad Q in the noise that is to be predicted, M_q in the authors' code (120 on hard tasks)."""
-    action_noise_std: float = 0.1
-    """Standard deviation of what is added to actions, in targets and when collecting."""
-    time_dim: int = 64
-    """Fourier features of the noise level, of trained frequencies."""
-    actor_decay_updates: int | None = 2_000_000
-    """The actor's learning rate falls to 0 along a cosine over so many updates; None: it does not."""
 
 
 def _sampler(cfg: QSMConfig) -> Sampler:
@@ -75,51 +50,3 @@ class QSM(OfflineAlgorithm):
 
     Config, losses, parity = QSMConfig, (critic_loss, actor_loss), ("qsm_a",)
     networks, sampler = staticmethod(score_nets), staticmethod(_sampler)
-
-
-def _perturbed(cfg: QSMOnlineConfig) -> Sampler:
-    return WithNoise(denoise(cfg, "direct"), cfg.action_noise_std)
-
-
-@loss_term(trains="critic")
-def perturbed_critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QSMOnlineConfig) -> Loss:
-    """(Q(s, a) - r - gamma min_e Qbar_e(s', a'))^2, a' from the reverse chain, perturbed."""
-    next_actions = _perturbed(cfg)(nets.frozen, batch.next_observations, noise)
-    return td_loss(nets, batch, next_actions, cfg.q_agg, cfg.rho)
-
-
-@loss_term(trains="actor_diffusion")
-def score_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QSMOnlineConfig) -> Loss:
-    """|eps_hat + kappa G|^2, G = grad_x mean Q(s, x_t) of the critics as just updated."""
-    at = scored(nets, nets.frozen.critic, batch, noise, cfg.diffusion)
-    return q_score_error(at, batch, cfg.inv_temp), {"q_gradient": at.q_gradient.abs().mean()}
-
-
-@final
-class QSMOnline(OfflineAlgorithm):
-    """Q-score matching as published: the predicted noise is -grad Q, and nothing ties the policy to the data."""
-
-    name = "qsm_online"
-    Config, losses = QSMOnlineConfig, (perturbed_critic_loss, score_loss)
-
-    @classmethod
-    def schedule(cls, step: int, cfg: Any) -> Step:
-        """The critics, then the actor at what they have become."""
-        return Step((("perturbed_critic",), ("score",)), lagged=False)
-
-    @staticmethod
-    def networks(cfg: QSMOnlineConfig, tau: float) -> dict[str, Network]:
-        level: dict[str, Any] = {"time_embedding": "learned_fourier", "time_dim": cfg.time_dim}
-        actor = noise_prediction(cfg, **level, time_hidden_dims=(128, 128))
-        return {
-            "critic": critic(cfg, tau, activation="relu"),
-            "actor_diffusion": replace(actor, decay_updates=cfg.actor_decay_updates),
-        }
-
-    @staticmethod
-    def sampler(cfg: QSMOnlineConfig) -> Sampler:
-        return denoise(cfg, "direct")
-
-    @staticmethod
-    def explorer(cfg: QSMOnlineConfig) -> Sampler:
-        return _perturbed(cfg)

@@ -7,7 +7,7 @@ code; Ball et al., "Efficient Online Reinforcement Learning with Offline Data", 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 from flowpolicies.algorithms.base import OfflineAlgorithm
 from flowpolicies.algorithms.config import CriticConfig, critic, gaussian
@@ -28,6 +28,8 @@ from flowpolicies.samplers import Sampler, TanhGaussian
 @dataclass(frozen=True, kw_only=True)
 class SoftConfig(CriticConfig):
     """Abstract: what the two forms share."""
+
+    uses_rho_with_min: ClassVar = True
 
     target_entropy_multiplier: float = 0.5
     """The policy's entropy is held at minus this, times the dimension of the action (chunk)."""

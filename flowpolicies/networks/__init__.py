@@ -4,6 +4,7 @@ from flowpolicies.networks.critic import Critic as Critic
 from flowpolicies.networks.diffusion import EmbedLevel as EmbedLevel
 from flowpolicies.networks.diffusion import LevelEmbedding as LevelEmbedding
 from flowpolicies.networks.diffusion import NoisePrediction as NoisePrediction
+from flowpolicies.networks.diffusion import NoisyValue as NoisyValue
 from flowpolicies.networks.encoders import Encoded as Encoded
 from flowpolicies.networks.encoders import ImpalaVariant as ImpalaVariant
 from flowpolicies.networks.encoders import ObservationEncoder as ObservationEncoder
@@ -15,7 +16,6 @@ from flowpolicies.networks.gaussian import tanh_log_slope as tanh_log_slope
 from flowpolicies.networks.mlp import MLP as MLP
 from flowpolicies.networks.mlp import Activation as Activation
 from flowpolicies.networks.mlp import Initialization as Initialization
-from flowpolicies.networks.noisy_value import NoisyValue as NoisyValue
 from flowpolicies.networks.residual import InputNormValue as InputNormValue
 from flowpolicies.networks.residual import ResidualBlock as ResidualBlock
 from flowpolicies.networks.residual import ResidualNoisePrediction as ResidualNoisePrediction

@@ -1,10 +1,10 @@
-"""Networks that are told a noise level: noise predictions of diffusion policies."""
+"""Networks that are told a noise level: predictions of the noise, and values of actions with noise in them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -40,14 +40,14 @@ class EmbedLevel(nn.Module):
         return torch.cat([angles.cos(), angles.sin()], -1)
 
 
-@final
-class NoisePrediction(nn.Module):
-    """eps(s, x, t): (observations `[*, O]`, x `[*, A]`, index `[*, 1]`) -> predicted noise `[*, A]`.
+class LevelMLP(nn.Module):
+    """(observations `[*, O]`, x `[*, A]`, level `[*, 1]`) -> `[*, out]`, `[E, *, out]` with an ensemble.
 
-    MLP on [x, s, MLP(phi(t))].
+    MLP on [x, s, MLP(phi(t))]; the members of an ensemble share the features of the level.
 
     Args:
-        time_hidden_dims: widths of the MLP on the embedded index.
+        out_dim: width of the output.
+        time_hidden_dims: widths of the MLP on the embedded level.
         time_activate_last: whether its last layer is activated too.
     """
 
@@ -55,14 +55,17 @@ class NoisePrediction(nn.Module):
         self,
         observation_dim: int,
         action_dim: int,
+        out_dim: int,
         *,
         hidden_dims: Sequence[int] = (256, 256, 256),
         layer_norm: bool = False,
+        ensemble: int | None = None,
         activation: Activation = "mish",
+        norm_first: bool = False,
         initialization: Initialization = "xavier",
         time_embedding: LevelEmbedding = "sinusoidal",
-        time_dim: int = 16,
-        time_hidden_dims: Sequence[int] = (32, 16),
+        time_dim: int,
+        time_hidden_dims: Sequence[int],
         time_activate_last: bool = False,
     ) -> None:
         super().__init__()
@@ -70,13 +73,14 @@ class NoisePrediction(nn.Module):
         *hidden, out = time_hidden_dims
         self.time = MLP(time_dim, hidden, out, activation=activation, initialization=initialization)
         self.activation, self.time_activate_last = activation, time_activate_last
-        in_dim = action_dim + observation_dim + out
         self.net = MLP(
-            in_dim,
+            action_dim + observation_dim + out,
             hidden_dims,
-            action_dim,
+            out_dim,
             layer_norm=layer_norm,
+            ensemble=ensemble,
             activation=activation,
+            norm_first=norm_first,
             initialization=initialization,
         )
 
@@ -85,3 +89,42 @@ class NoisePrediction(nn.Module):
         if self.time_activate_last:
             condition = ACTIVATIONS[self.activation](condition)
         return self.net(torch.cat([x, observations, condition], -1))  # type: ignore[no-any-return]
+
+
+@final
+class NoisePrediction(LevelMLP):
+    """eps(s, x, t): (observations `[*, O]`, x `[*, A]`, index `[*, 1]`) -> predicted noise `[*, A]`."""
+
+    def __init__(
+        self,
+        observation_dim: int,
+        action_dim: int,
+        *,
+        time_dim: int = 16,
+        time_hidden_dims: Sequence[int] = (32, 16),
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            observation_dim, action_dim, action_dim, time_dim=time_dim, time_hidden_dims=time_hidden_dims, **options
+        )
+
+
+@final
+class NoisyValue(LevelMLP):
+    """V(s, x, t), the value (or the energy) of an action with noise in it, `[*]`, or `[E, *]` with an ensemble."""
+
+    def __init__(
+        self,
+        observation_dim: int,
+        action_dim: int,
+        *,
+        time_dim: int = 64,
+        time_hidden_dims: Sequence[int] = (128, 64),
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            observation_dim, action_dim, 1, time_dim=time_dim, time_hidden_dims=time_hidden_dims, **options
+        )
+
+    def forward(self, observations: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        return super().forward(observations, x, t).squeeze(-1)

@@ -12,7 +12,10 @@ from tiny import tiny
 from torch import Tensor
 
 from flowpolicies.algorithms import DAC, DACD4RL, DACConfig, DACD4RLConfig
-from flowpolicies.algorithms.dac import actor_loss, balanced_actor_loss, eta_loss, expected_critic_loss
+from flowpolicies.algorithms.dac import actor_loss
+from flowpolicies.algorithms.dac_d4rl import actor_loss as published_actor_loss
+from flowpolicies.algorithms.dac_d4rl import critic_loss as published_critic_loss
+from flowpolicies.algorithms.dac_d4rl import eta_loss
 from flowpolicies.core import Batch, Networks, ReplayedNoise, View
 from flowpolicies.core.learner import LearnerState
 from flowpolicies.losses import denoising
@@ -77,13 +80,13 @@ def test_the_published_loss_divides_by_the_size_of_q() -> None:
     predict = lambda x, t: 0.3 * x + 0.1 * t
     frozen = view(temperature=lambda: torch.tensor(0.4, dtype=torch.float64))
     nets = Networks(view(actor_diffusion=lambda s, x, t: predict(x, t)), frozen, view(critic=parabolas))
-    loss, info = balanced_actor_loss(nets, batch(), replay(), DACD4RLConfig())
+    loss, info = published_actor_loss(nets, batch(), replay(), DACD4RLConfig())
     error, guided = by_hand(predict, 5)
     q_size = (0.75 + 0.5 + 0.12 + 0.2) / 4  # |3 a^2| and |-a| at 0.5 and -0.2.
     assert float(info["q_size"]) == pytest.approx(q_size)
     assert float(loss) == pytest.approx(0.4 * error + guided / (q_size + 1e-6), rel=1e-7)
     tiny_q = Networks(nets.online, frozen, view(critic=lambda s, a: 1e-9 * parabolas(s, a)))
-    _, small = balanced_actor_loss(tiny_q, batch(), replay(), DACD4RLConfig())
+    _, small = published_actor_loss(tiny_q, batch(), replay(), DACD4RLConfig())
     assert float(small["guidance"]) == pytest.approx(1e-9 * guided / (1e-9 * q_size + 1e-6), rel=1e-6)
 
 
@@ -120,7 +123,7 @@ def test_next_values_over_actions_first_then_over_critics(max_q_backup: bool) ->
     critic = lambda s, a: torch.stack([2 * a, -a]).squeeze(-1)
     target = view(critic=critic, actor_diffusion=lambda s, x, t: torch.zeros_like(x))
     nets = Networks(view(critic=lambda s, a: torch.zeros(2, 2)), NOTHING, target)
-    _, info = expected_critic_loss(nets, batch(), ReplayedNoise(1, [x, torch.zeros_like(x)]), cfg)
+    _, info = published_critic_loss(nets, batch(), ReplayedNoise(1, [x, torch.zeros_like(x)]), cfg)
     expected = []
     for pair in actions:
         over = max if max_q_backup else lambda q: sum(q) / 2
@@ -173,13 +176,13 @@ def test_one_published_update(data, clip: float) -> None:
     assert all(torch.equal(p, slow_actor[key]) for key, p in state.targets["actor_diffusion"].items())
 
     views = [View.of(learner.networks, tree) for tree in (before, before, state.targets)]
-    _, guided = balanced_actor_loss(Networks(*views), rows, ReplayedNoise(1, draws[1]), model.cfg)
-    assert float(metrics["balanced_actor/guidance"]) == pytest.approx(float(guided["guidance"]), rel=1e-5)
+    _, guided = published_actor_loss(Networks(*views), rows, ReplayedNoise(1, draws[1]), model.cfg)
+    assert float(metrics["actor/guidance"]) == pytest.approx(float(guided["guidance"]), rel=1e-5)
 
     actor = View.of(learner.networks, state.params).actor_diffusion
     after = float(denoising(actor, rows, ReplayedNoise(1, draws[1]), model.cfg.diffusion))
     assert float(metrics["eta/bc_loss"]) == pytest.approx(after, rel=1e-5)
-    assert after != pytest.approx(float(metrics["balanced_actor/bc_loss"]), rel=1e-4)
+    assert after != pytest.approx(float(metrics["actor/bc_loss"]), rel=1e-4)
     eta = float(state.params["temperature"]["value"])
     assert eta == pytest.approx(0.7 + 0.01 * min(max(after - 0.2, -1), 1), rel=1e-6)
 
@@ -188,7 +191,7 @@ def test_eta_may_be_fixed(data) -> None:
     model = tiny(DACD4RL, dataset=data, eta=0.1, eta_lr=0.0)
     model.learn_offline(2)
     assert float(model._state.params["temperature"]["value"]) == pytest.approx(0.1)
-    assert model.schedule(0, model.cfg).stages == (("expected_critic",), ("balanced_actor",))
+    assert model.schedule(0, model.cfg).stages == (("critic",), ("actor",))
 
 
 def test_the_slow_actor_moves_in_every_fifth_update_after_the_thousandth() -> None:

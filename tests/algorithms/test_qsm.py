@@ -11,7 +11,9 @@ from tiny import tiny
 from torch import Tensor
 
 from flowpolicies.algorithms import QSM, QSMConfig, QSMOnline, QSMOnlineConfig
-from flowpolicies.algorithms.qsm import actor_loss, perturbed_critic_loss, score_loss
+from flowpolicies.algorithms.qsm import actor_loss
+from flowpolicies.algorithms.qsm_online import actor_loss as published_actor_loss
+from flowpolicies.algorithms.qsm_online import critic_loss as published_critic_loss
 from flowpolicies.core import Batch, Networks, ReplayedNoise, View
 
 NOTHING = view()
@@ -87,7 +89,7 @@ def test_the_published_loss_by_hand() -> None:
 
     nets = Networks(view(actor_diffusion=predict), view(critic=parabolas), NOTHING)
     noise = ReplayedNoise(1, [torch.tensor([0, 3]), column(*EPS)])
-    loss, info = score_loss(nets, batch(), noise, QSMOnlineConfig())
+    loss, info = published_actor_loss(nets, batch(), noise, QSMOnlineConfig())
     points = [noised(a, level, e, 5) for a, level, e in zip((0.5, -0.2), (0, 3), EPS, strict=True)]
     errors = [(0.3 * x + 0.1 * t + 50 * (3 * x - 0.5)) ** 2 for x, t in zip(points, (0, 3), strict=True)]
     assert seen == [[0.0, 3.0]]
@@ -102,7 +104,7 @@ def test_published_targets_are_the_least_value_of_a_perturbed_action() -> None:
     frozen = view(actor_diffusion=lambda s, x, t: torch.zeros_like(x))
     target = view(critic=lambda s, a: torch.stack([2 * a, -a]).squeeze(-1))
     nets = Networks(view(critic=lambda s, a: torch.zeros(2, 2)), frozen, target)
-    _, info = perturbed_critic_loss(nets, batch(), ReplayedNoise(1, draws), QSMOnlineConfig(diffusion_steps=1))
+    _, info = published_critic_loss(nets, batch(), ReplayedNoise(1, draws), QSMOnlineConfig(diffusion_steps=1))
     assert float(info["target_mean"]) == pytest.approx(3 - 0.9 * (0.5 + 1.0) / 2, rel=1e-6)
 
 
@@ -142,8 +144,8 @@ def test_the_actor_follows_the_critics_as_just_updated(data) -> None:
     seen = []
     for critic in (state.params["critic"], before["critic"]):
         views = [View.of(learner.networks, tree) for tree in (before, before | {"critic": critic}, {"critic": slow})]
-        seen.append(float(score_loss(Networks(*views), rows, ReplayedNoise(1, draws[1]), model.cfg)[0]))
-    assert float(metrics["score/loss"]) == pytest.approx(seen[0], rel=1e-5)
+        seen.append(float(published_actor_loss(Networks(*views), rows, ReplayedNoise(1, draws[1]), model.cfg)[0]))
+    assert float(metrics["actor/loss"]) == pytest.approx(seen[0], rel=1e-5)
     assert seen[0] != pytest.approx(seen[1], rel=1e-3)
     for key, moved in state.targets["critic"].items():
         torch.testing.assert_close(moved, slow[key].lerp(state.params["critic"][key], model.tau))

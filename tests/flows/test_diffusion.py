@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -110,3 +111,31 @@ def test_bound_and_temperature() -> None:
     assert float(free) == pytest.approx(3.0 / math.sqrt(float(Diffusion(3).levels(x).abar[-1])), rel=1e-4)
     wide = Diffusion(3).reverse(predict, x, noise(), "ancestral", bound=4.0, temperature=0.0)[0][-1]
     assert float(wide) == pytest.approx(4.0)
+
+
+def two_modes(diffusion: Diffusion) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """The best prediction of the noise, if actions are -0.6 (40 %) and 0.4 (60 %), each with deviation 0.05."""
+    abars = diffusion.levels(torch.zeros(1)).abar
+    centres, log_shares = torch.tensor([-0.6, 0.4]), torch.tensor([0.4, 0.6]).log()
+
+    def predict(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        abar = abars[index.long() - 1]
+        variance = abar * 0.05**2 + 1 - abar
+        off = x - abar.sqrt() * centres
+        share = (log_shares - off.square() / (2 * variance)).softmax(-1)
+        mean = (share * (centres + abar.sqrt() * 0.05**2 / variance * off)).sum(-1, keepdim=True)
+        return (x - abar.sqrt() * mean) / (1 - abar).sqrt()
+
+    return predict
+
+
+@pytest.mark.parametrize("rule", ["ancestral", "posterior", "direct", "ddim"])
+def test_with_many_levels_every_chain_samples_the_data_and_with_five_it_blurs_them(rule: str) -> None:
+    """Five levels end with a jump from noise of half the distance of the modes: a perfect network blurs them too."""
+    near = {}
+    for steps in (5, 50):
+        noise, diffusion = GeneratorNoise(1, torch.Generator().manual_seed(0)), Diffusion(steps)
+        x = diffusion.reverse(two_modes(diffusion), noise.actions((4000,)), noise, rule)[0][-1]
+        near[steps] = [float(((x - centre).abs() < 0.15).float().mean()) for centre in (-0.6, 0.4)]
+    assert near[50] == pytest.approx([0.4, 0.6], abs=0.025)
+    assert sum(near[5]) < 0.75

@@ -60,7 +60,7 @@ class Recording:
     # ------------------------------------------------------------------ configuration and batch
 
     def _hyperparameters(self) -> dict[str, Any]:
-        fields = [field.name for field in dataclasses.fields(self.algorithm.Config)]
+        fields = [field.name for field in dataclasses.fields(self.algorithm.Config) if field.name != "encoder"]
         values = {name: self.config[name] for name in fields if name in self.config}
         values |= {
             ours: self.config[theirs] for ours, theirs in self.port.hyperparameters.items() if theirs in self.config

@@ -1,0 +1,86 @@
+"""What a config refuses; each of these used to train something else, or NaN, without a word."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flowpolicies.algorithms import (
+    ALGORITHMS,
+    BDPO,
+    CAC,
+    FBRAC,
+    FQL,
+    IDQL,
+    QGPO,
+    SAC,
+    BCDiffusion,
+    OfflineAlgorithm,
+    QFlow,
+    QIPOFull,
+)
+from flowpolicies.algorithms.config import PHASES, SHARES, PolicyConfig
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "wrong", "message"),
+    [
+        (FQL, {"q_agg": "max"}, "q_agg must be one of 'mean', 'min', got 'max'"),
+        (BCDiffusion, {"beta_schedule": "vpp"}, "beta_schedule must be one of 'vp', 'linear', 'cosine', got 'vpp'"),
+        (FQL, {"flow_steps": 0}, "flow_steps must be at least 1, got 0"),
+        (CAC, {"consistency_steps": 0}, "consistency_steps must be at least 1, got 0"),
+        (CAC, {"ema_every": 0}, "ema_every must be at least 1, got 0"),
+        (QGPO, {"num_samples": 0}, "num_samples must be at least 1, got 0"),
+        (QIPOFull, {"renew_every": 0}, "renew_every must be at least 1, got 0"),
+        (BDPO, {"decay_updates": 0}, "decay_updates must be at least 1, got 0"),
+        (BDPO, {"pretrain_steps": -1}, "pretrain_steps must be at least 0, got -1"),
+        (IDQL, {"rho": 0.5}, 'rho=0.5 has no part in the minimum over critics: pass q_agg="mean" with it'),
+        (FQL, {"rho": 0.5, "q_agg": "min"}, "rho=0.5 has no part in the minimum"),
+        (IDQL, {"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
+        (IDQL, {"expectile": 90}, r"expectile must lie in \[0, 1\), got 90"),
+    ],
+)
+def test_values_that_a_field_does_not_have(algorithm: type[OfflineAlgorithm], wrong: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        algorithm.Config(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"flow_steps": 2.5}, "flow_steps must be a whole number, got 2.5"),
+        ({"rho": "0.5"}, "rho must be a number, got '0.5'"),
+        ({"clip_grad_norm": "no"}, "clip_grad_norm must be a number, got 'no'"),
+        ({"value_layer_norm": "no"}, "value_layer_norm must be True or False, got 'no'"),
+    ],
+)
+def test_values_of_another_type(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        QFlow.Config(**wrong)
+
+
+def test_what_is_allowed() -> None:
+    cfg = BDPO.Config(eta=1, rho=np.float32(0.5), ensemble=np.int64(3), decay_updates=None, pretrain_steps=0)
+    assert (cfg.eta, cfg.ensemble, cfg.decay_updates) == (1, 3, None)
+    assert IDQL.Config(rho=0.5, q_agg="mean").rho == 0.5
+    assert FBRAC.Config(q_agg="min").rho == 0.5  # Nobody asked for it.
+    assert SAC.Config(rho=0.5).q_agg == "min"  # The actor climbs mean - rho std.
+
+    @dataclass(frozen=True, kw_only=True)
+    class Theirs(PolicyConfig):
+        """With types that are no strings."""
+
+        beta: float = 1
+        steps: int = 1
+
+    assert Theirs(beta=0).beta == 0
+    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+        Theirs(steps=0)
+
+
+def test_phases_and_shares_are_fields_that_there_are() -> None:
+    known = {field.name for algorithm in ALGORITHMS.values() for field in fields(algorithm.Config)}
+    assert {*PHASES, *SHARES} <= known
