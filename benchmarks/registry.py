@@ -157,6 +157,7 @@ def page(
     good = [result.algorithm for result in adapted if result.better == len(result.runs)]
     failed = [result.algorithm for result in results if result.better < len(result.runs)]
     own = [f"- `{name}`: `{shlex.join(words_of(OWN[name]))}`" for name in names if name in OWN]
+    also = f"\nWith settings for this task {len(good)} of the {len(adapted)} in the second table do."
     returns = episode_returns(dataset)
     hardware = {key: fact for key, fact in describe_hardware().items() if key != "torch_threads"}
     numbers = f"--seeds {' '.join(map(str, settings.seeds))} --steps {settings.steps} --episodes {settings.episodes}"
@@ -169,9 +170,7 @@ def page(
         random=_round(results[0].random),
         data=_round(mean_interval(returns)),
         expert=_round(expert),
-        and_adapted=f"\nWith settings for this task {len(good)} of the {len(adapted)} in the second table do."
-        if adapted
-        else "",
+        and_adapted=also if adapted else "",
         table=_table(settings, results, _notes(settings), "diagnosis"),
         adapted=adapted_section(settings, adapted),
         command=f"python benchmarks/registry.py {numbers}",
