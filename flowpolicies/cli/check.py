@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import tyro
 from tqdm import tqdm
 
 from flowpolicies.cli.command import Command
-from flowpolicies.data import TransitionDataset, list_sources, load_dataset, make_env
+from flowpolicies.data import TransitionDataset, load_dataset, make_env
 from flowpolicies.data.inspection import (
     SAMPLE,
     Finding,
@@ -24,6 +25,7 @@ from flowpolicies.data.inspection import (
     open_resimulator,
 )
 from flowpolicies.data.report import to_html, to_text
+from flowpolicies.data.sources import environment_of, split_options
 
 
 @final
@@ -37,7 +39,7 @@ class Check(Command):
     )
 
     address: tyro.conf.Positional[str]
-    """Source and name, such as npz:PATH."""
+    """Source and name, such as npz:PATH; options of the source may follow, as in sb3:PATH,trust=true."""
     env: str | None = None
     """Environment to compare with: an address or a Gymnasium id; None: the one that the dataset's address names."""
     data_dir: Path | None = None
@@ -49,10 +51,17 @@ class Check(Command):
 
     def run(self, words: Sequence[str]) -> int:
         """Checks, prints the report, and returns the exit code."""
-        inspection = self._inspect()
+        if self.html is not None:  # Before a check that may take minutes.
+            self.html.expanduser().parent.mkdir(parents=True, exist_ok=True)
+        try:
+            inspection = self._inspect()
+        except (ValueError, TypeError, OSError, ImportError):
+            raise
+        except Exception:  # Ours, and no fault of the data, which an exit code of 1 would say.
+            traceback.print_exc()
+            return 2
         print(to_text(inspection))
         if self.html is not None:
-            self.html.expanduser().parent.mkdir(parents=True, exist_ok=True)
             self.html.expanduser().write_text(to_html(inspection))
             print(f"Wrote '{self.html}'.")
         return 1 if inspection.num_faults else 0
@@ -66,7 +75,7 @@ class Check(Command):
                 raise
             return Inspection(self.address, {}, (refusal(error),), ())
         with ExitStack() as stack:
-            env = self.env or (self.address if self.address.partition(":")[0] in list_sources("environments") else None)
+            env = self.env or environment_of(self.address, **{key: str(value) for key, value in options.items()})
             made = None if env is None else stack.enter_context(closing(_make_env(env)))
             resimulate, notes = self._open_resimulator(dataset, options)
             inspection = inspect_dataset(dataset, env=made, resimulate=resimulate, sample=self.sample, track=track)
@@ -76,7 +85,7 @@ class Check(Command):
         self, dataset: TransitionDataset, options: dict[str, Any]
     ) -> tuple[Resimulate | None, tuple[Finding, ...]]:
         try:
-            return open_resimulator(self.address, dataset, **options), ()
+            return open_resimulator(split_options(self.address)[0], dataset, **options), ()
         except ValueError as error:
             return None, (Finding("resimulation", "info", f"not re-simulated: {error}"),)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,12 @@ class Generate(Command):
             "data_dir": self.data_dir,
         }
         options: dict[str, Any] = {key: wish for key, wish in wishes.items() if wish is not None}
-        path = generate_dataset(self.address, workers=self.workers, seed=self.seed, overwrite=self.overwrite, **options)
+        options |= {"workers": self.workers, "seed": self.seed, "overwrite": self.overwrite}
+        try:
+            path = generate_dataset(self.address, **options)
+        except KeyboardInterrupt:
+            print("Interrupted. The same command goes on with what is there.", file=sys.stderr)
+            raise
         address = self.address if ":" in self.address else f"ogbench:{self.address}"
         where = "" if self.data_dir is None else f" --data-dir {self.data_dir}"
         print(f"Wrote '{path}'. Look at it with: flowpolicies data check {address}{where}")
@@ -65,7 +71,7 @@ class Show(Command):
     )
 
     address: tyro.conf.Positional[str]
-    """Source and name, such as npz:PATH."""
+    """Source and name, such as npz:PATH; options of the source may follow, as in sb3:PATH,trust=true."""
     data_dir: Path | None = None
     """Folder of the data files; None: the source's own."""
 
@@ -128,7 +134,7 @@ class Convert(Command):
     examples: ClassVar[tuple[str, ...]] = ("flowpolicies data convert npz:data.npz minari:mine-v0",)
 
     address: tyro.conf.Positional[str]
-    """Source and name, such as npz:PATH."""
+    """Source and name, such as npz:PATH; options of the source may follow, as in sb3:PATH,trust=true."""
     out: tyro.conf.Positional[str]
     """Where to write: minari:NAME-v0 or npz:PATH."""
     data_dir: Path | None = None

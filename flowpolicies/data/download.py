@@ -23,11 +23,20 @@ from pathlib import Path
 from typing import Any, final
 
 import requests
-from filelock import FileLock
+from filelock import BaseFileLock, FileLock
 from tqdm import tqdm
 from urllib3.exceptions import ReadTimeoutError
 
-from flowpolicies.data.files import FileRecord, is_intact, quarantine, read_record, sha256_of, write_json, write_record
+from flowpolicies.data.files import (
+    FileRecord,
+    is_intact,
+    quarantine,
+    read_record,
+    record_path,
+    sha256_of,
+    write_json,
+    write_record,
+)
 
 OFFLINE_VARIABLE = "FLOWPOLICIES_OFFLINE"
 """Environment variable; with any value but an empty one and 0, nothing is downloaded."""
@@ -84,22 +93,21 @@ def download(
         ConnectionError: if it cannot be downloaded; it names the URL, what happened, and where to put the file.
         FileNotFoundError: if it is not there, offline.
         ValueError: if it is broken, and offline or in a folder that cannot be written to.
-        OSError: if the disk is full.
+        OSError: if the folder cannot be written to, or the disk is full.
     """
     path = Path(path).expanduser()
     offline = os.environ.get(OFFLINE_VARIABLE, "0") not in ("", "0") if offline is None else offline
     if not full and _is_known(path, sha256):
         return path
     fixed = path.is_file() and not os.access(path.parent, os.W_OK)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.nullcontext() if fixed else FileLock(path.with_name(f".{path.name}.lock")):
+    with contextlib.nullcontext() if fixed else _lock(path):
         if path.is_file():
             fault = _fault(path, sha256, check, full=full)
             if fault is None:
                 if not fixed:
                     _remember(path, url, sha256)
                 return path
-            _set_aside(path, fault, fixed=fixed, offline=offline)
+            _set_aside(path, fault, sha256, fixed=fixed, offline=offline)
         if offline:
             raise FileNotFoundError(
                 f"no file '{path}', and downloads are off ({OFFLINE_VARIABLE}, or by argument). "
@@ -107,6 +115,19 @@ def download(
             )
         _fetch(url, path, sha256, check, transfer or Transfer())
     return path
+
+
+def _lock(path: Path) -> BaseFileLock:
+    """The lock of a file, held, in a folder that is made if it is missing."""
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return lock.acquire().lock
+    except OSError as error:
+        raise type(error)(
+            f"'{path}' is to be downloaded, but its folder cannot be written to ({error}). "
+            "Choose another folder, or let somebody who may put the file there."
+        ) from error
 
 
 def _is_known(path: Path, sha256: str | None) -> bool:
@@ -147,12 +168,13 @@ def _describe(path: Path, url: str, sha256: str | None) -> FileRecord:
     )
 
 
-def _set_aside(path: Path, fault: str, *, fixed: bool, offline: bool) -> None:
+def _set_aside(path: Path, fault: str, sha256: str | None, *, fixed: bool, offline: bool) -> None:
     if fixed or offline:
         why = "its folder cannot be written to" if fixed else "downloads are off"
+        forget = f", or delete '{path.name}.download.json' to accept it as it is now"
+        may_differ = sha256 is None and record_path(path).is_file()
         raise ValueError(
-            f"'{path}' {fault}, and {why}, so it is left alone. Put the right file there, or delete "
-            f"'{path.name}.download.json' to accept it as it is now."
+            f"'{path}' {fault}, and {why}, so it is left alone. Put the right file there{forget if may_differ else ''}."
         )
     broken = quarantine(path)
     warnings.warn(f"'{path}' {fault}; it is now '{broken.name}', and downloaded again.", stacklevel=3)
@@ -273,9 +295,11 @@ class _Part:
 
     def _goes_on(self, response: requests.Response) -> bool:
         """Whether a partial answer is the rest of the version that we have the beginning of."""
-        span = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+        span = re.match(r"bytes (\d+)-(?:\d+/(\d+))?", response.headers.get("Content-Range", ""))
         if span is None or int(span[1]) != self.size:
             return False
+        if self.total is None and span[2]:  # The rest may come in several answers.
+            self.total = int(span[2])
         validator = _validator(response)
         return None in (validator, self.validator) or validator == self.validator
 
@@ -287,15 +311,21 @@ class _Part:
             raise OSError(errno.ENOSPC, message)
         hidden = None if transfer.progress is None else not transfer.progress
         scale: dict[str, Any] = {"unit": "B", "unit_scale": True}
-        with (
-            open(self.path, "ab") as file,
-            tqdm(total=self.total, initial=before, desc=self.target.name, disable=hidden, **scale) as bar,
-        ):
-            for block in response.iter_content(_BLOCK):
-                file.write(block)
-                bar.update(len(block))
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with (
+                open(self.path, "ab") as file,
+                tqdm(total=self.total, initial=before, desc=self.target.name, disable=hidden, **scale) as bar,
+            ):
+                for block in response.iter_content(_BLOCK):
+                    file.write(block)
+                    bar.update(len(block))
+                file.flush()
+                os.fsync(file.fileno())
+        except requests.RequestException:
+            raise
+        except OSError as error:
+            message = f"cannot write '{self.path}' while '{self.url}' is downloaded: {error.strerror}"
+            raise OSError(error.errno, f"{message}. Make room, or put the file at '{self.target}' by hand") from error
 
     def _read_notes(self) -> dict[str, Any]:
         try:

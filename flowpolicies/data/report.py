@@ -93,7 +93,7 @@ def draw(histograms: Sequence[Histogram]) -> str:
         ax.stairs(histogram.counts, histogram.edges, fill=True, color="#4c78a8")
         ax.set_yscale("symlog", linthresh=1)
         ax.set_ylim(bottom=0)
-        ax.set_title(histogram.title, fontsize=9)
+        ax.set_title(histogram.title, fontsize=9, parse_math=False)
         ax.tick_params(labelsize=8)
         is_whole = bool(np.all(histogram.edges % 1 == 0.5))
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=is_whole, min_n_ticks=1 if is_whole else 2))

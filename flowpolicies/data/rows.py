@@ -100,9 +100,11 @@ def blocks(arrays: Iterable[Array]) -> list[slice]:
 
 
 def read(array: Array, where: slice | Array) -> Array:
-    """Rows of an array; of one in a file a copy, so that nothing of the file stays in memory."""
+    """Rows of an array, by a slice or by their numbers; of one in a file a copy, so that it does not stay in memory."""
     if not isinstance(array, np.memmap):
         return array[where]
+    if not isinstance(where, slice) and isinstance(array.base, mmap.mmap):
+        return RowReader(array).read(np.asarray(where))[:, 0]  # Through the map each row would bring in megabytes.
     rows = np.array(array[where])
     release_pages([array])
     return rows

@@ -3,8 +3,8 @@
 import functools
 import json
 import os
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +33,7 @@ MANIPULATION_EPISODES = {
     "cube-double": 1000,
     "cube-triple": 3000,
     "cube-quadruple": 5000,
+    "cube-octuple": 5000,  # OGBench publishes only sets of 100 million and more; the size is that of its neighbour.
     "scene": 1000,
     "puzzle-3x3": 1000,
     "puzzle-4x4": 1000,
@@ -92,6 +93,7 @@ def generate(
     Raises:
         ValueError: if there is no recipe for this dataset, or a number is too small.
         FileExistsError: if other files are in the way and `overwrite` is off.
+        OSError: if `data_dir` cannot be written to; ChildProcessError, one of its kinds, if a worker died.
     """
     task = parse_name(name)
     recipe = _find_recipe(name, task)
@@ -105,8 +107,7 @@ def generate(
     counts = {"train": num_episodes, "val": max(1, num_episodes // 10)}
     setup = functools.partial(_make_collect, recipe.collector, task, num_steps)
     parts = Parts(folder / f".{task.dataset}.parts", counts, max(1, shard_size // (num_steps - 1)))
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f".{task.dataset}.lock"):
+    with _explained(task, folder), _locked(task, folder):
         if not overwrite and _is_done(task, folder, parameters):
             return _result(task, folder)
         parts.open({**parameters, "versions": _versions(), "shard_size": shard_size}, overwrite=overwrite)
@@ -115,6 +116,36 @@ def generate(
         parts.move(lambda split, number, of: _place(task, folder, split, number, of))
         _write_record(task, folder, {**parameters, "workers": workers, "versions": _versions()})
     return _result(task, folder)
+
+
+@contextmanager
+def _locked(task: TaskName, folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f".{task.dataset}.lock"):
+        yield
+
+
+@contextmanager
+def _explained(task: TaskName, folder: Path) -> Iterator[None]:
+    """Says of errors of the operating system, such as a full disk, what they hindered and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # Ours, and explained.
+            raise
+        raise type(error)(
+            f"cannot write '{task.dataset}' to '{folder}': {error.strerror}. Mend that and run it again (episodes that "
+            "are done are kept), or pass another data_dir (--out)."
+        ) from error
+
+
+def can_generate(name: str) -> bool:
+    """Whether `generate` has a recipe for this dataset."""
+    try:
+        _find_recipe(name, parse_name(name))
+    except ValueError:
+        return False
+    return True
 
 
 def _find_recipe(name: str, task: TaskName) -> Recipe:
@@ -157,7 +188,7 @@ def _is_done(task: TaskName, folder: Path, parameters: Mapping[str, Any]) -> boo
     record = record_file(task, folder)
     if not files and not record.exists():
         return False
-    advice = "Pass overwrite=True to replace them, or another data_dir."
+    advice = "Pass overwrite=True (--overwrite) to replace them, or another data_dir (--out)."
     if not record.exists() or not all(files_in(task, folder, split) for split in SPLITS):
         raise FileExistsError(
             f"'{folder}' has files of '{task.dataset}' that no complete run of generate left there. {advice}"

@@ -16,6 +16,7 @@ from flowpolicies.data.download import download
 from flowpolicies.data.files import read_record
 from flowpolicies_ogbench import finding
 from flowpolicies_ogbench.finding import data_file, files_in, is_generated, record_file
+from flowpolicies_ogbench.generation import can_generate
 from flowpolicies_ogbench.hashes import SHA256
 from flowpolicies_ogbench.names import TaskName, parse_name
 from flowpolicies_ogbench.reading import ACTION_LIMIT, Reader
@@ -111,14 +112,16 @@ def _find_files(name: str, task: TaskName, folder: Path, split: str, *, offline:
 def _find_file(name: str, task: TaskName, data_dir: Path, split: str, *, offline: bool, full_check: bool) -> Path:
     path = data_file(task, data_dir, split)
     if files_in(task, GENERATED_DATA_DIR, split):
-        advice = f"A generated file is there: pass data_dir='{GENERATED_DATA_DIR}'."
+        advice = f" A generated file is there: pass data_dir='{GENERATED_DATA_DIR}' (--data-dir)."
+    elif can_generate(name):
+        advice = f" Or run `flowpolicies data generate ogbench:{name}`, and load it without data_dir."
     else:
-        advice = f"Or run `flowpolicies data generate ogbench:{name}` and pass data_dir='{GENERATED_DATA_DIR}'."
+        advice = ""
     url = f"{DATASET_URL}/{path.name}"
     try:
         return download(url, path, sha256=SHA256.get(path.name), check=_check, full=full_check, offline=offline or None)
     except (ConnectionError, FileNotFoundError) as error:
-        raise type(error)(f"{error} {advice}") from error
+        raise type(error)(f"{error}{advice}") from error
 
 
 def _check(path: Path) -> None:

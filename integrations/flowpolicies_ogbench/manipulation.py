@@ -31,6 +31,7 @@ STACK_PROBABILITIES = {
     "cube-double": (0.0, 0.25),
     "cube-triple": (0.05, 0.35),
     "cube-quadruple": (0.1, 0.5),
+    "cube-octuple": (0.0, 0.35),
 }
 """Range of an episode's probability that the target of a cube is on top of another; one half in other scenes."""
 

@@ -45,7 +45,7 @@ class Parts:
             if not overwrite:
                 raise FileExistsError(
                     f"'{self.folder}' keeps the episodes of an interrupted run with {', '.join(other)}. Run it again "
-                    "to finish it, or pass overwrite=True to drop them."
+                    "to finish it, or pass overwrite=True (--overwrite) to drop them."
                 )
             shutil.rmtree(self.folder)
         self.folder.mkdir(exist_ok=True)
@@ -88,8 +88,11 @@ class Parts:
         if self._file(split, number).is_file() or not self._there[split].issuperset(members):
             return
         paths = [self._episode(split, episode) for episode in members]
-        rows = {key: np.concatenate([read_npz(path)[key] for path in paths]) for key in read_npz(paths[0])}
-        write_npz(self._file(split, number), rows)
+        episodes = [read_npz(path) for path in paths]
+        write_npz(
+            self._file(split, number),
+            {key: np.concatenate([episode.pop(key) for episode in episodes]) for key in list(episodes[0])},
+        )
         for path in paths:
             path.unlink()
 

@@ -19,7 +19,7 @@ def map_in_workers(
     ends (an error, Ctrl-C, an abandoned loop), the processes end with it.
 
     Raises:
-        RuntimeError: if a worker died.
+        ChildProcessError: if a worker died.
     """
     if workers == 1:
         yield from enumerate(map(setup(), arguments))
@@ -50,17 +50,16 @@ def _collect(processes: dict[Connection, Any], todo: Iterator[tuple[int, Argumen
             assert isinstance(connection, Connection)
             try:
                 answer = connection.recv()
-            except EOFError:
+                if (task := next(todo, None)) is not None:
+                    connection.send(task)
+            except (EOFError, OSError):
                 busy[connection].join()
-                raise RuntimeError(
+                raise ChildProcessError(
                     f"a worker process died with exit code {busy[connection].exitcode}; its own error stands above. "
                     "Run with workers=1 to see it happen in this process."
                 ) from None
-            task = next(todo, None)
             if task is None:
                 del busy[connection]
-            else:
-                connection.send(task)
             yield answer
 
 

@@ -109,3 +109,13 @@ def test_what_cannot_be_checked_exits_with_2(
     assert answer.code == 2
     assert message in answer.err
     assert "Traceback" not in answer.err
+
+
+def test_a_mistake_of_ours_is_no_fault_of_the_data(call: Any, clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise KeyError("ours")
+
+    monkeypatch.setattr("flowpolicies.cli.check.inspect_dataset", fail)
+    answer = call("data", "check", f"npz:{clean}")
+    assert answer.code == 2
+    assert "KeyError: 'ours'" in answer.err

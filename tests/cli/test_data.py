@@ -111,3 +111,13 @@ def test_options_of_a_source_stand_in_its_address(call: Any, tmp_path: Path) -> 
     assert answer.code == 0, answer.err
     assert "transitions     3" in call("data", "show", out).out
     assert "transitions     3" in call("data", "show", f"{address},trust=true").out
+
+
+def test_ctrl_c_says_that_generating_goes_on_later(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flowpolicies.cli.data.generate_dataset", interrupt)
+    answer = call("data", "generate", "cube-single-play-v0")
+    assert answer.code == 130
+    assert answer.err == "Interrupted. The same command goes on with what is there.\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import multiprocessing
@@ -174,6 +175,30 @@ def test_a_rest_that_is_cut_without_a_word_is_completed(server: Server, tmp_path
     assert server.ranges() == [None, "bytes=98304-", "bytes=196608-"]
 
 
+def test_a_rest_that_comes_in_pieces_is_completed(server: Server, tmp_path: Path) -> None:
+    """Also if the first answer, of chunks, did not say how long the file is."""
+
+    def chunk_and_break_off(handler: Handler) -> None:
+        handler.send_response(200)
+        for header in (("Transfer-Encoding", "chunked"), ("ETag", '"v1"')):
+            handler.send_header(*header)
+        handler.end_headers()
+        handler.wfile.write(b"%x\r\n%s\r\n" % (98_304, CONTENT[:98_304]))
+
+    def give_a_piece(handler: Handler) -> None:
+        first = int(handler.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+        piece = CONTENT[first : first + 250_000]
+        handler.send_response(206)
+        handler.send_header("Content-Range", f"bytes {first}-{first + len(piece) - 1}/{len(CONTENT)}")
+        handler.send_header("Content-Length", str(len(piece)))
+        handler.end_headers()
+        handler.wfile.write(piece)
+
+    server.script = [chunk_and_break_off, give_a_piece]
+    assert download(server.url, tmp_path / "data.npz", transfer=EAGER).read_bytes() == CONTENT
+    assert server.ranges() == [None, "bytes=98304-", "bytes=348304-"]
+
+
 def test_a_length_that_is_not_said_is_accepted_when_the_hash_is_right(server: Server, tmp_path: Path) -> None:
     server.script = [answer(length=False, cut=7000), answer(length=False)]
     path = download(server.url, tmp_path / "data.npz", sha256=HASH, transfer=EAGER)
@@ -341,6 +366,20 @@ def test_a_folder_that_cannot_be_written_to_is_only_read(
     assert path.read_bytes() == b"changed"
 
 
+def test_a_folder_that_cannot_be_written_to_is_named(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "data.npz", tmp_path / "file" / "folder" / "data.npz"):
+        with pytest.raises(OSError, match=rf"^'{path}' is to be downloaded, but its folder cannot be written to"):
+            download(server.url, path, transfer=EAGER)
+    assert server.requests == []
+
+
+def test_forgetting_the_record_is_no_advice_under_a_pinned_hash(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "data.npz").write_bytes(b"another")
+    with pytest.raises(ValueError, match=r"so it is left alone\. Put the right file there\.$"):
+        download(server.url, tmp_path / "data.npz", sha256=HASH, offline=True, transfer=EAGER)
+
+
 def test_a_damaged_record_is_explained(server: Server, tmp_path: Path) -> None:
     path = download(server.url, tmp_path / "data.npz", transfer=EAGER)
     record_path(path).write_text("{}")
@@ -362,6 +401,20 @@ def test_a_full_disk_is_named_before_it_is_full(
     with pytest.raises(OSError, match=rf"'{server.url}' needs 0\.00 GB, but '{tmp_path}' has 0\.00 GB left"):
         download(server.url, tmp_path / "data.npz", transfer=EAGER)
     assert len(server.requests) == 1
+
+
+def test_a_disk_that_gets_full_on_the_way_is_named(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    server.script = [answer(length=False)]
+    monkeypatch.setattr(module.os, "fsync", fail)
+    path = tmp_path / "data.npz"
+    message = rf"cannot write '{tmp_path}/\.data\.npz\.part' .*: No space left on device\. .* put the file at '{path}'"
+    with pytest.raises(OSError, match=message):
+        download(server.url, path, transfer=EAGER)
 
 
 def test_the_environment_s_proxy_is_used(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

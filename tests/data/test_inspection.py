@@ -12,9 +12,11 @@ import pytest
 from gymnasium.spaces import Box, Dict
 
 from flowpolicies.data import TransitionDataset, open_memmap, write_memmap
-from flowpolicies.data.inspection import Finding, Resimulated, inspect_dataset
+from flowpolicies.data.inspection import Finding, Histogram, Resimulated, inspect_dataset
 from flowpolicies.data.inspection.dynamics import explained
-from flowpolicies.data.report import to_html, to_text
+from flowpolicies.data.inspection.environment import unexplained
+from flowpolicies.data.inspection.inspect import _count
+from flowpolicies.data.report import draw, to_html, to_text
 
 Array = np.ndarray[Any, Any]
 Columns = dict[str, Array]
@@ -151,6 +153,39 @@ def interleave(columns: Columns, episodes: list[Columns]) -> None:
         columns[key] = np.stack([column[: 6 * STEPS], column[6 * STEPS :]], 1).reshape(column.shape)
 
 
+def of_one(key: str, by: int) -> Callable[[Columns, list[Columns]], None]:
+    """Shifted in trajectory 3 alone."""
+
+    def corrupt(columns: Columns, episodes: list[Columns]) -> None:
+        columns[key][3 * STEPS : 4 * STEPS] = np.roll(columns[key][3 * STEPS : 4 * STEPS], by, axis=0)
+
+    return corrupt
+
+
+def of_every_other(columns: Columns, episodes: list[Columns]) -> None:
+    actions = columns["actions"].reshape(EPISODES, STEPS, 1)
+    actions[::2] = np.roll(actions[::2], 1, axis=1)
+
+
+def reset_for_last(columns: Columns, episodes: list[Columns]) -> None:
+    """What a vector environment returns with the last step: the first state of the next trajectory."""
+    columns["next_observations"][:-1] = columns["observations"][1:]
+
+
+def ends_beside(by: int) -> Callable[[Columns, list[Columns]], None]:
+    def corrupt(columns: Columns, episodes: list[Columns]) -> None:
+        reset_for_last(columns, episodes)
+        columns["terminals"] = np.roll(columns["terminals"], by)
+        columns["terminals"][[0, -1]] = [0, 1]
+
+    return corrupt
+
+
+def double(columns: Columns, episodes: list[Columns]) -> None:
+    order = np.sort(np.append(np.arange(len(columns["actions"])), [150, 437, 900]))
+    columns.update({key: column[order] for key, column in columns.items()})
+
+
 FAULTS = {
     "actions of the step before": (shift("actions", 1), "alignment", "actions are shifted by one row: the next one", 0),
     "actions of the next step": (
@@ -178,6 +213,26 @@ FAULTS = {
     "actions scaled": (scale_actions, "actions", "actions lie outside the bounds of action_space", None),
     "NaN": (put("observations", np.nan), "values", "observations are NaN or infinite in 1 transitions", 437),
     "infinity": (put("rewards", np.inf), "values", "rewards are NaN or infinite in 1 transitions", 437),
+    "actions two rows late": (shift("actions", 2), "alignment", "actions are shifted: the one 2 rows on explains", 0),
+    "actions two rows early": (shift("actions", -2), "alignment", "the one 2 rows back explains", 0),
+    "next of one, one on": (of_one("next_observations", -1), "alignment", "observation of 2 rows on", 300),
+    "actions of one, late": (
+        of_one("actions", 1),
+        "alignment",
+        "shifted by one row: 1 (3); those of the row after",
+        300,
+    ),
+    "actions of one, early": (of_one("actions", -1), "alignment", "by one row: 1 (3); those of the row before", 300),
+    "actions of every other": (
+        of_every_other,
+        "alignment",
+        "trajectories whose actions are shifted by one row: ",
+        None,
+    ),
+    "resets as last states": (reset_for_last, "trajectories", "in 11 of 11: the true one was lost", 99),
+    "ends one early": (ends_beside(-1), "trajectories", "stand in the row after a terminal", 98),
+    "ends one late": (ends_beside(1), "trajectories", "stand in the row before a terminal", 100),
+    "rows twice": (double, "duplicates", "rows are there twice, one after the other: about 3", 150),
     "copied episode": (copy_episode, "duplicates", "copies of other trajectories, bit for bit: 1 (7 of 2)", 700),
 }
 
@@ -229,6 +284,15 @@ def terminal_on_the_way(columns: Columns) -> None:
     columns["masks"][437:440] = 0
 
 
+def frozen(columns: Columns) -> None:
+    columns["observations"][300:400] = columns["next_observations"][300:400] = columns["observations"][300]
+    columns["actions"][300:400] = np.linspace(-2, 2, 100)[:, None]
+
+
+def other_actions(columns: Columns) -> None:
+    columns["actions"][300:400] = -columns["actions"][300:400]
+
+
 def rounded(columns: Columns) -> None:
     columns["next_observations"] = columns["next_observations"].astype(np.float16).astype(np.float32)
 
@@ -241,6 +305,11 @@ WARNINGS = {
     "constant rewards": (constant_rewards, "rewards", "all rewards are -1"),
     "time limits as terminations": (clock_as_death, "flags", "all 12 trajectories of the greatest length, 100 steps"),
     "terminal on the way": (terminal_on_the_way, "flags", "masks are 0 in 3 transitions after which the trajectory"),
+    "actions of another sign in one": (
+        other_actions,
+        "alignment",
+        "explain their steps worse than no action does: 1 (3)",
+    ),
     "half precision": (rounded, "alignment", "by little"),
 }
 
@@ -253,6 +322,42 @@ def test_what_may_be_meant_so_is_a_warning(name: str, columns: Columns) -> None:
     (finding,) = problems(columns, "warning")
     assert finding.check == check
     assert message in finding.message
+
+
+def test_a_frozen_trajectory_is_named(columns: Columns) -> None:
+    frozen(columns)
+    assert problems(columns) == []
+    assert [(f.row, f.count) for f in problems(columns, "warning") if f.check == "observations"] == [(300, 1)]
+
+
+def test_resets_as_last_states_are_harmless_where_nothing_looks_at_them(columns: Columns) -> None:
+    reset_for_last(columns, [])
+    columns["masks"] = 1 - columns["terminals"]
+    assert problems(columns) == []
+    (finding,) = (f for f in problems(columns, "warning") if f.check == "trajectories")
+    assert finding.message.endswith("in 11 of 11: the true one was lost; all masks are 0 there")
+
+
+def test_pieces_of_longer_trajectories_are_right(columns: Columns) -> None:
+    columns["terminals"] = (np.arange(EPISODES * STEPS) % 10 == 9).astype(np.float32)
+    assert problems(columns) == problems(columns, "warning") == []
+    (finding,) = (f for f in problems(columns, "info") if f.check == "trajectories")
+    assert finding.message == "s' of the last row is the first s of the next trajectory in 108 of 119"
+
+
+def test_an_outlier_and_rare_rewards_are_no_shift(columns: Columns) -> None:
+    columns["rewards"][777] = 1e6
+    assert problems(columns) == []
+    columns["rewards"] = -np.ones(EPISODES * STEPS, np.float32)
+    columns["rewards"][440:446] = 0
+    columns["actions"] = -columns["actions"]  # A model of rewards that fits badly is no evidence.
+    assert problems(columns) == []
+
+
+def test_hidden_state_is_no_wrong_action(columns: Columns) -> None:
+    """Of a pendulum that is seen from one side, actions tell where it is, in some trajectories the wrong way."""
+    columns["observations"][:, 1] = columns["next_observations"][:, 1] = 3.0
+    assert [f.check for f in problems(columns, "warning")] == ["observations"]
 
 
 def test_masks_inside_trajectories_are_right_where_the_source_judges_the_state_before(columns: Columns) -> None:
@@ -343,7 +448,7 @@ def test_blocks_do_not_hide_what_lies_across_them(
 ) -> None:
     join(columns, episodes)
     expected = inspect_dataset(as_dataset(columns)).findings
-    monkeypatch.setattr("flowpolicies.data.inspection.findings.BLOCK_BYTES", 240)  # 10 rows; 400 begins a block.
+    monkeypatch.setattr("flowpolicies.data.rows.BLOCK_BYTES", 240)  # 10 rows; 400 begins a block.
     assert inspect_dataset(as_dataset(columns)).findings == expected
 
 
@@ -403,6 +508,32 @@ def test_resimulation_finds_a_scaled_action_and_a_shifted_one(columns: Columns) 
     regression, simulated = problems(columns, resimulate=resimulate)
     assert (regression.check, simulated.check) == ("alignment", "resimulation")
     assert "with the action of the row after it" in simulated.message
+
+
+@pytest.mark.parametrize("which", [slice(3, 4), slice(None, None, 2)])
+def test_resimulation_finds_shifted_actions_of_some_trajectories(which: slice, columns: Columns) -> None:
+    resimulate = simulator(columns)
+    actions = columns["actions"].reshape(EPISODES, STEPS, 1)
+    actions[which] = np.roll(actions[which], 1, axis=1)
+    (finding,) = (f for f in problems(columns, resimulate=resimulate) if f.check == "resimulation")
+    assert "with the action of the row after it" in finding.message
+    assert finding.episode == (which.start or 0)
+
+
+def test_a_simulator_that_parts_in_a_first_row_shows_no_lost_end(columns: Columns) -> None:
+    """Objects that were put into each other fly apart, in any direction."""
+    rows = np.array([0, 99, 100, 437])
+    result = simulator(columns)(rows, columns["actions"][rows])
+    away = Resimulated(result.next_observations + 5, result.rewards, result.masks)
+    assert unexplained(as_dataset(columns), lambda *_: away, rows).tolist() == [99, 437]
+
+
+def test_masks_beside_the_environment_s_are_found_where_they_change(columns: Columns) -> None:
+    columns["rewards"][:] = 0
+    resimulate = simulator(columns)
+    columns["masks"] = 1 - columns["terminals"]
+    (finding,) = problems(columns, resimulate=resimulate, sample=1200)
+    assert (finding.check, finding.row) == ("rewards", 99)
 
 
 def test_a_slightly_different_simulator_is_a_warning(columns: Columns) -> None:
@@ -469,3 +600,18 @@ def test_histograms_count_everything(columns: Columns) -> None:
 def test_a_sample_of_no_rows_is_refused(columns: Columns) -> None:
     with pytest.raises(ValueError, match="sample is 0; the checks need at least one row"):
         inspect_dataset(as_dataset(columns), sample=0)
+
+
+@pytest.mark.parametrize(
+    ("values", "most"), [([-200.0, -200 - 3e-14, -200 + 3e-14], 2), ([1e20] * 3, 3), ([3, 4, 4], 2), ([], 0)]
+)
+def test_histograms_of_equal_and_of_large_values(values: list[float], most: int) -> None:
+    counts, edges = _count(np.array(values))
+    assert counts.sum() == len(values)
+    assert counts.max() == most
+    assert np.all(np.diff(edges) > 0)
+
+
+def test_titles_are_no_formulas() -> None:
+    drawing = draw([Histogram("Observation/a$\\frac$<b> 0", np.array([1]), np.array([0.0, 1.0]))])
+    assert "Observation/a$\\frac$&lt;b&gt; 0" in drawing

@@ -9,7 +9,8 @@ from gymnasium.spaces import Box, Dict, Space
 
 from flowpolicies.data.checks import BOUND_TOLERANCE
 from flowpolicies.data.dataset import TransitionDataset
-from flowpolicies.data.inspection.findings import Array, Finding, Rows, Track, blocks, found, is_image, parts, read
+from flowpolicies.data.inspection.findings import Array, Finding, Rows, Track, found, is_image, parts
+from flowpolicies.data.rows import blocks, read
 
 AT_BOUND = 0.999
 """Of the way from the middle to a bound; OGBench's loader clips to 1 - 1e-5, which is at the bound."""

@@ -13,6 +13,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from flowpolicies.data.dataset import TransitionDataset
+from flowpolicies.data.inspection.ends import drift_finding
 from flowpolicies.data.inspection.findings import Array, Finding, Rows, Severity, Vectors, draw, found
 
 MOST_ROWS = 20_000
@@ -35,6 +36,9 @@ LEAST_GAIN = 0.01
 
 REWARD_CLEARER = 0.25
 """Ratio of unexplained variances below which a shifted reward fits better."""
+
+REWARD_OFF = 0.05
+"""Least error of a shifted reward at the ends of trajectories, as a share of the range of rewards."""
 
 REWARD_EXPLAINED = 0.999
 """Share of the variance of rewards that their own rows explain if they are beyond suspicion."""
@@ -119,10 +123,14 @@ def check_action_timing(dataset: TransitionDataset, rows: Rows) -> list[Finding]
     is_shift = forward[lag] > max(LEAST_GAIN, CLEARER * forward[0]) and backward[lag] > backward[0]
     drift = _drift(dataset, vectors)
     if drift is not None and not (is_shift and backward[lag] > drift.backward):
-        return [_drift_finding(dataset, drift.backward)]
+        text = "the step of an action stands as many rows later as there are trajectories before it"
+        return [drift_finding(dataset, f"{text} ({drift.backward:.0%} of the actions can be read from it)")]
     if is_shift:
         return [_shift_finding(dataset, lag, forward, backward)]
     if max(forward.values()) < LEAST_GAIN:
+        far = _far_shift(dataset, vectors, rows)
+        if far is not None:
+            return [far]
         text = "whether actions belong to their rows cannot be judged: they tell no more of a step than the state does"
         return [found(dataset, "alignment", "info", text, "So it is with a deterministic policy, for example.")]
     return []
@@ -141,6 +149,33 @@ def _shift_finding(
         f"and s' {backward[lag]:.0%} and {backward[0]:.0%} of the actions can be read)",
         "Rebuild the rows from the episodes so that actions[i] is the one taken in observations[i]. A robot that "
         "executes commands one step late looks the same: then put the last action into the observation.",
+        rows=np.array([0]),
+        count=len(dataset),
+    )
+
+
+def _far_shift(dataset: TransitionDataset, vectors: Vectors, rows: Rows) -> Finding | None:
+    """Actions that stand two or three rows from their own."""
+    ends, gains = dataset.episode_ends, {}
+    for lag in (0, -2, 2, -3, 3):
+        there = np.clip(rows + lag, 0, len(dataset) - 1)
+        inside = np.searchsorted(ends, rows) == np.searchsorted(ends, there)
+        here, there = rows[inside], there[inside]
+        if len(here) >= LEAST_ROWS:
+            gains[lag] = _gains(vectors.now(here), vectors.next(here), _standard(vectors.actions(there)))
+    lag = max(gains, key=lambda lag: gains[lag].forward, default=0)
+    if not lag or gains[lag].forward < max(LEAST_GAIN, CLEARER * gains[0].forward):
+        return None
+    if gains[lag].backward <= gains[0].backward:  # An action that can be read off its own state is the policy's.
+        return None
+    place = f"{abs(lag)} rows {'on' if lag > 0 else 'back'}"
+    text = f"actions are shifted: the one {place} explains s' - s, the row's own does not"
+    return found(
+        dataset,
+        "alignment",
+        "fault",
+        f"{text} ({gains[lag].backward:.0%} and {gains[0].backward:.0%} of the actions can be read from s and s')",
+        "Rebuild the rows from the episodes so that actions[i] is the one taken in observations[i].",
         rows=np.array([0]),
         count=len(dataset),
     )
@@ -182,21 +217,6 @@ def _drift(dataset: TransitionDataset, vectors: Vectors) -> _Gains | None:
     return there if is_clear else None
 
 
-def _drift_finding(dataset: TransitionDataset, backward: float) -> Finding:
-    ends = dataset.episode_ends
-    return found(
-        dataset,
-        "alignment",
-        "fault",
-        "actions and observations drift apart, by one more row in each trajectory: the step of an action stands as "
-        f"many rows later as there are trajectories before it ({backward:.0%} of the actions can be read from it)",
-        "T+1 observations of an episode were concatenated beside T actions, as d3rlpy's Minari loader does. Cut every "
-        "episode first: observations[:-1] and next_observations[1:], or TransitionDataset.from_episodes.",
-        rows=np.array([ends[0] + 1]),
-        count=len(dataset) - int(ends[0]) - 1,
-    )
-
-
 class _Gains(NamedTuple):
     forward: float
     """Component variances of the step that the action explains beyond the state."""
@@ -214,6 +234,7 @@ def _gains(now: Array, then: Array, actions: Array) -> _Gains:
 def check_reward_timing(dataset: TransitionDataset, rows: Rows) -> list[Finding]:
     """The reward of a row is that of its own step."""
     vectors, rewards = Vectors(dataset), np.asarray(dataset.rewards, np.float64)
+    rewards = np.clip(rewards, *np.quantile(rewards[rows], (0.001, 0.999))) if len(rows) else rewards  # No outliers.
     if len(rows) < LEAST_ROWS or not vectors.width or rewards.min() == rewards.max():
         return []
     share = {lag: float(explained(_steps(vectors, rows + lag), rewards[rows, None])[0]) for lag in (-1, 0, 1)}
@@ -237,7 +258,7 @@ def _reward_shift_at_ends(dataset: TransitionDataset, vectors: Vectors, rows: Ro
             float(np.median(np.abs(models[k].predict(_steps(vectors, where + k))[:, 0] - rewards[where])))
             for k, where in ((lag, unseen), (0, edge), (lag, edge))
         )
-        if own > 10 * max(other, usual):
+        if own > max(10 * max(other, usual), REWARD_OFF * float(np.ptp(rewards))):
             evidence = f"at the ends of trajectories their own row is off by {own:.3g}, that one by {other:.3g}"
             return [_reward_shift(dataset, lag, evidence)]
     return []

@@ -10,15 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from flowpolicies.data.dataset import Observations, TransitionDataset
-from flowpolicies.data.rows import release_pages
+from flowpolicies.data.rows import read
 
 Array = npt.NDArray[Any]
 Rows = npt.NDArray[np.intp]
 Severity = Literal["fault", "warning", "info"]
 Track = Callable[[Sequence[slice], str], Iterable[slice]]
 """Hands the blocks on, and may show how far the check of this title is."""
-
-BLOCK_BYTES = 1 << 24
 
 
 @final
@@ -63,23 +61,6 @@ def found(
     episode = int(np.searchsorted(dataset.episode_ends, row))
     first = int(dataset.episode_ends[episode - 1]) + 1 if episode else 0
     return Finding(check, severity, message, advice, number, row, episode, row - first)
-
-
-def blocks(arrays: Iterable[Array]) -> list[slice]:
-    """Slices that cover all rows, of about 16 MB each."""
-    arrays = list(arrays)
-    row_bytes = sum(array.dtype.itemsize * int(np.prod(array.shape[1:])) for array in arrays)
-    size = max(1, BLOCK_BYTES // max(row_bytes, 1))
-    return [slice(start, min(start + size, len(arrays[0]))) for start in range(0, len(arrays[0]), size)]
-
-
-def read(array: Array, where: slice | Array) -> Array:
-    """Rows of an array; of one in a file a copy, so that nothing of the file stays in memory."""
-    if not isinstance(array, np.memmap):
-        return array[where]
-    rows = np.array(array[where])
-    release_pages([array])
-    return rows
 
 
 def parts(observations: Observations, name: str) -> Iterator[tuple[str, Array]]:

@@ -17,6 +17,7 @@ from flowpolicies.data.inspection.dynamics import (
     choose_rows,
     find_jumps,
 )
+from flowpolicies.data.inspection.ends import check_ends
 from flowpolicies.data.inspection.environment import (
     Resimulate,
     check_environment,
@@ -27,6 +28,8 @@ from flowpolicies.data.inspection.environment import (
 from flowpolicies.data.inspection.findings import Array, Finding, Track, draw, is_image, parts
 from flowpolicies.data.inspection.flags import check_flags, check_rewards, judges_before_step
 from flowpolicies.data.inspection.order import check_duplicates, check_order
+from flowpolicies.data.inspection.singles import check_frozen, check_single_actions
+from flowpolicies.data.rows import read
 
 SAMPLE = 50_000
 """Rows that the expensive checks look at."""
@@ -93,6 +96,7 @@ def inspect_dataset(
     if not _has(findings, "values", "flags"):
         findings += check_order(dataset, track)
         findings += _check_sample(dataset, findings, resimulate, sample)
+        findings += check_frozen(dataset)
     findings += check_duplicates(dataset, track)
     if env is not None:
         findings += check_environment(dataset, env, columns)
@@ -112,6 +116,8 @@ def _check_sample(
     more: list[Finding] = []
     rewards = check_rewards(dataset)
     if not _has(findings, "alignment"):
+        more += check_ends(dataset)
+    if not _has([*findings, *more], "alignment") and not _has(more, "trajectories"):
         rows = choose_rows(dataset, sample)
         jumps = find_jumps(dataset, rows, sample, anywhere=resimulate is not None)
         if resimulate is not None and len(jumps):
@@ -119,6 +125,7 @@ def _check_sample(
         rows = rows[~np.isin(rows, jumps[:, None] + np.arange(-1, 2))]  # A single one would tilt the regressions.
         more += check_action_timing(dataset, rows)
         if not _has(more, "alignment"):
+            more += check_single_actions(dataset, rows, sample)
             rewards = rewards if _has(rewards, "rewards") else rewards + check_reward_timing(dataset, rows)
             if not _has(findings, "trajectories"):
                 more += check_jumps(dataset, jumps, simulated=resimulate is not None)
@@ -172,11 +179,11 @@ def histograms(dataset: TransitionDataset, sample: int) -> tuple[Histogram, ...]
         starts = np.append(0, ends[:-1] + 1)
         title = "Steps to the goal" if judges_before_step(dataset) else "Steps to the termination"
         values[title] = np.flatnonzero(masked)[first[1]] - starts[first[0]]
-    actions = dataset.actions[rows].reshape(len(rows), -1)
+    actions = read(dataset.actions, rows).reshape(len(rows), -1)
     values |= {f"Action {i}": actions[:, i] for i in range(min(actions.shape[1], 8))}
     for name, array in parts(dataset.observations, "Observation"):
         if not is_image(array):
-            flat = array[rows].reshape(len(rows), -1)
+            flat = read(array, rows).reshape(len(rows), -1)
             values |= {f"{name} {i}": flat[:, i] for i in range(min(flat.shape[1], 8))}
     return tuple(Histogram(title, *_count(np.asarray(array, np.float64))) for title, array in values.items())
 
@@ -184,13 +191,14 @@ def histograms(dataset: TransitionDataset, sample: int) -> tuple[Histogram, ...]
 def _count(values: Array) -> tuple[Array, Array]:
     """Counts and edges; a few whole numbers get a bar each."""
     values = values[np.isfinite(values)]
-    if (
-        len(values)
-        and np.all(values[:1000] % 1 == 0)
-        and values.max() - values.min() < BINS
-        and np.all(values % 1 == 0)
-    ):
-        return np.histogram(values, np.arange(values.min() - 0.5, values.max() + 1))
+    if not len(values):
+        return np.histogram(values, BINS)
+    low, high = float(values.min()), float(values.max())
+    largest = max(abs(low), abs(high))
+    if largest < 1e9 and high - low < BINS and np.all(values[:1000] % 1 == 0) and np.all(values % 1 == 0):
+        return np.histogram(values, np.arange(low - 0.5, high + 1))
+    if high - low <= 1e-9 * largest:  # Sums of the same rewards in another order; bins would be too narrow for floats.
+        return np.histogram(values, BINS, (low - max(0.5, 1e-3 * largest), high + max(0.5, 1e-3 * largest)))
     return np.histogram(values, BINS)
 
 

@@ -7,17 +7,8 @@ import hashlib
 import numpy as np
 
 from flowpolicies.data.dataset import TransitionDataset
-from flowpolicies.data.inspection.findings import (
-    Array,
-    Finding,
-    Rows,
-    Track,
-    blocks,
-    draw,
-    found,
-    parts,
-    read,
-)
+from flowpolicies.data.inspection.findings import Array, Finding, Rows, Track, draw, found, parts
+from flowpolicies.data.rows import blocks, read
 
 CLOSE = 1e-5
 """Relative difference that two ways to the same float32 number can make."""
@@ -33,6 +24,10 @@ def check_order(dataset: TransitionDataset, track: Track) -> list[Finding]:
     wrong, inner = breaks(dataset, track), len(dataset) - dataset.num_episodes
     if not len(wrong):
         return []
+    if _are_twice(dataset, wrong):
+        text = f"rows are there twice, one after the other: about {len(wrong):,}"
+        advice = "Drop the copies: s' of a row must be the s of the next one, for chunks and n-step returns."
+        return [found(dataset, "duplicates", "fault", text, advice, rows=wrong)]
     offset = _true_offset(dataset)
     if offset is not None:
         return [found(dataset, "alignment", "fault", *offset, rows=wrong)]
@@ -54,6 +49,16 @@ def check_order(dataset: TransitionDataset, track: Track) -> list[Finding]:
     return [found(dataset, "trajectories", "fault", message, advice, rows=wrong)]
 
 
+def _are_twice(dataset: TransitionDataset, wrong: Rows) -> bool:
+    """Whether most of the rows that lead elsewhere are followed by a copy."""
+    rows = wrong[:: max(1, len(wrong) // 2000)]
+    same = ~differ(read(dataset.actions, rows), read(dataset.actions, rows + 1))
+    for observations in (dataset.observations, dataset.next_observations):
+        for _, array in parts(observations, ""):
+            same &= ~differ(read(array, rows), read(array, rows + 1))
+    return bool(same.mean() > 0.9)
+
+
 def breaks(dataset: TransitionDataset, track: Track) -> Rows:
     """Rows inside trajectories whose next observation is not the observation of the next row."""
     ends = np.asarray(dataset.terminals) == 1
@@ -63,11 +68,11 @@ def breaks(dataset: TransitionDataset, track: Track) -> Rows:
         for block in track(blocks([now, after[name]]), f"{name}: order"):
             stop = min(block.stop, len(dataset) - 1)
             here = slice(block.start, stop)
-            wrong[here] |= _differ(read(after[name], here), read(now, slice(block.start + 1, stop + 1)))
+            wrong[here] |= differ(read(after[name], here), read(now, slice(block.start + 1, stop + 1)))
     return np.flatnonzero(wrong & ~ends)
 
 
-def _differ(left: Array, right: Array) -> Array:
+def differ(left: Array, right: Array) -> Array:
     """`[n]`, whether rows differ by more than rounding; NaN are another check's matter."""
     if not len(left):
         return np.zeros(0, bool)
@@ -115,8 +120,8 @@ def _match(dataset: TransitionDataset, rows: Rows, offset: int | Array) -> float
     after = dict(parts(dataset.next_observations, ""))
     for name, now in parts(dataset.observations, ""):
         then = read(after[name], rows)
-        equal &= ~_differ(then, read(now, other))
-        trivial &= ~_differ(then, read(now, rows + 1))
+        equal &= ~differ(then, read(now, other))
+        trivial &= ~differ(then, read(now, rows + 1))
     telling = ~trivial
     return float(equal[telling].mean()) if telling.sum() >= 5 else 0.0
 

@@ -1,3 +1,4 @@
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -6,8 +7,8 @@ import numpy as np
 import ogbench
 import pytest
 
-from flowpolicies.data import read_npz
-from flowpolicies_ogbench import generate, load
+from flowpolicies.data import read_npz, write_npz
+from flowpolicies_ogbench import generate, load, parts
 from flowpolicies_ogbench.generation import _find_recipe
 from flowpolicies_ogbench.manipulation import ManipulationCollector, _cube_stays_visible
 from flowpolicies_ogbench.names import parse_name
@@ -71,7 +72,9 @@ def test_a_finished_run_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[st
     old = path.stat().st_mtime_ns, path.read_bytes()
     assert generate(POINTMAZE, **arguments, seed=3, workers=2) == path  # Workers change nothing.
     assert (path.stat().st_mtime_ns, path.read_bytes()) == old
-    message = r"has 'pointmaze-medium-navigate-v0' with seed=3 instead of 4\. Pass overwrite=True to replace them, or"
+    message = (
+        r"has 'pointmaze-medium-navigate-v0' with seed=3 instead of 4\. Pass overwrite=True \(--overwrite\) to replace"
+    )
     with pytest.raises(FileExistsError, match=message):
         generate(POINTMAZE, **arguments, seed=4)
     generate(POINTMAZE, **arguments, seed=4, overwrite=True, progress=False)
@@ -128,6 +131,7 @@ def test_navigate_changes_its_goal_and_stitch_does_not() -> None:
         ("pointmaze-giant-navigate-singletask-v0", 500, 2001),
         ("pointmaze-giant-stitch-singletask-v0", 5000, 201),
         ("cube-triple-noisy-singletask-v0", 3000, 1001),
+        ("cube-octuple-play-1b-v0", 1_000_000, 1001),
         ("puzzle-4x6-play-singletask-v0", 5000, 1001),
     ],
 )
@@ -213,6 +217,34 @@ def assert_same_arrays(first: dict[str, dict[str, Any]], second: dict[str, dict[
     assert list(first) == list(second)
     for name, arrays in first.items():
         assert_same_rows([arrays], [second[name]])
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    message = rf"cannot write 'pointmaze-medium-navigate-v0' to '{tmp_path}/file': File exists\. Mend that and run it"
+    with pytest.raises(FileExistsError, match=message):
+        generate(POINTMAZE, data_dir=tmp_path / "file", num_episodes=1, max_episode_steps=5)
+
+
+def test_a_full_disk_is_explained_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments: dict[str, Any] = {"data_dir": tmp_path, "num_episodes": 3, "max_episode_steps": 5, "progress": False}
+    written: list[Path] = []
+
+    def fill_the_disk(path: Path, arrays: dict[str, Any]) -> Path:
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(path)
+        return write_npz(path, arrays)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts, "write_npz", fill_the_disk)
+        message = (
+            rf"to '{tmp_path}': No space left on device\. Mend that and run it again \(episodes that are done are kept"
+        )
+        with pytest.raises(OSError, match=message):
+            generate(POINTMAZE, **arguments)
+    assert all(path.is_file() for path in written)
+    assert len(read_npz(generate(POINTMAZE, **arguments))["actions"]) == 15
 
 
 def test_shards_hold_what_one_file_would(tmp_path: Path) -> None:

@@ -201,18 +201,24 @@ def test_a_missing_file_without_download(
     monkeypatch.setenv("FLOWPOLICIES_OFFLINE", "1" if how == "environment" else "")
     message = (
         r"no file '.*pointmaze-medium-navigate-v0\.npz', and downloads are off .* Or run "
-        r"`flowpolicies data generate ogbench:pointmaze-medium-navigate-singletask-task1-v0` and pass data_dir='"
+        r"`flowpolicies data generate ogbench:pointmaze-medium-navigate-singletask-task1-v0`, and load it without"
     )
     with pytest.raises(FileNotFoundError, match=message):
         load(POINTMAZE, data_dir=tmp_path, download=how == "environment")
     assert server.requests == []
 
 
+def test_what_cannot_be_generated_is_not_advised(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"antmaze-large-navigate-v0\.npz'") as caught:
+        load("antmaze-large-navigate-singletask-v0", data_dir=tmp_path, download=False)
+    assert "data generate" not in str(caught.value)
+
+
 def test_a_generated_file_elsewhere_is_pointed_at(
     pointmaze_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loading, "GENERATED_DATA_DIR", pointmaze_data)
-    with pytest.raises(FileNotFoundError, match=rf"A generated file is there: pass data_dir='{pointmaze_data}'\."):
+    with pytest.raises(FileNotFoundError, match=rf"A generated file is there: pass data_dir='{pointmaze_data}'"):
         load(POINTMAZE, data_dir=tmp_path, download=False)
 
 

@@ -22,6 +22,16 @@ def test_more_workers_than_arguments() -> None:
     assert list(map_in_workers(double, [3], workers=4)) == [(0, 8)]
 
 
+def test_a_worker_that_dies_between_two_tasks_is_reported() -> None:
+    answers = map_in_workers(double, [1] * 20, workers=2)
+    next(answers)
+    for process in multiprocessing.active_children():
+        process.kill()
+        process.join()
+    with pytest.raises(ChildProcessError, match="a worker process died with exit code -9"):
+        list(answers)
+
+
 def test_an_abandoned_iteration_leaves_no_process() -> None:
     answers = map_in_workers(double, [1] * 20, workers=2)
     next(answers)
@@ -31,6 +41,6 @@ def test_an_abandoned_iteration_leaves_no_process() -> None:
 
 
 def test_the_death_of_a_worker_is_reported() -> None:
-    with pytest.raises(RuntimeError, match="a worker process died with exit code 3; its own error stands above"):
+    with pytest.raises(ChildProcessError, match="a worker process died with exit code 3; its own error stands above"):
         list(map_in_workers(die, [3, 3, 3], workers=2))
     assert not multiprocessing.active_children()
