@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flowpolicies.algorithms.config import CriticConfig, critic, noise_prediction
+from flowpolicies.algorithms.config import CriticConfig, Phase, Share, critic, noise_prediction
 from flowpolicies.core import Network, Step
 from flowpolicies.losses import QAggregation
 
@@ -30,11 +30,11 @@ class BackpropagatedConfig(CriticConfig):
     """Weight of Q against the data; the one number to tune (0.005 to 4.5)."""
     max_q_backup: bool = False
     """Whether each target critic takes the best of 10 next actions; otherwise there is one."""
-    ema: float = 0.995
+    ema: Share = 0.995
     """Decay of the slow actor, whose actions are in the targets."""
     ema_every: int = 5
     """Updates between two moves of the slow actor."""
-    ema_start: int = 1000
+    ema_start: Phase = 1000
     """Updates before its first move; until then it is the untrained actor."""
     num_samples: int = 50
     """Candidates per action, of which one is drawn with probability softmax(min_e Qbar_e)."""

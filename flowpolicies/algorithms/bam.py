@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import final
 
 from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import FineTunedConfig, critic, fine_tuned_flow, velocity
-from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
+from flowpolicies.algorithms.config import FineTunedConfig, fine_tuned_flow, fine_tuned_nets
+from flowpolicies.core import Batch, Loss, Networks, Noise, loss_term
 from flowpolicies.flows import memoryless_sde, unit_grid
 from flowpolicies.losses import aggregate, control_cost, fine_tuned, flow_matching, slow_or_frozen, td_loss
 from flowpolicies.samplers import Sampler, best_of
@@ -61,12 +61,4 @@ class BAM(OfflineAlgorithm):
 
     Config, losses = BAMConfig, (critic_loss, flow_matching_loss, actor_loss)
     parity = ("bam_a",)
-
-    @staticmethod
-    def networks(cfg: BAMConfig, tau: float) -> dict[str, Network]:
-        flows = {"actor_slow": velocity(cfg, target_rate=tau), "actor_fast": velocity(cfg)}
-        return {"critic": critic(cfg, target_rate=tau), **flows}
-
-    @staticmethod
-    def sampler(cfg: BAMConfig) -> Sampler:
-        return _sampler(cfg)
+    networks, sampler = staticmethod(fine_tuned_nets), staticmethod(_sampler)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from functools import partial
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from flowpolicies.core import Network
 from flowpolicies.flows import BetaSchedule, Diffusion, ReverseRule
@@ -21,14 +21,16 @@ from flowpolicies.networks import (
 )
 from flowpolicies.samplers import Denoise, Integrate, IntegrateResidual, Sampler
 
-PHASES = ("pretrain_steps", "critic_warmup", "actor_warmup", "critic_steps", "ema_start")
-"""Numbers of updates that may be 0: the phase is left out."""
-SHARES = ("expectile", "ema", "dropout")
-"""Numbers in [0, 1)."""
+Phase = Annotated[int, "may be 0"]
+"""Type of a number of updates that may be 0: the phase is left out. Other whole numbers are at least 1."""
+Share = Annotated[float, "in [0, 1)"]
+"""Type of a number in [0, 1)."""
 KINDS: dict[Any, tuple[Any, str]] = {
     bool: (bool, "True or False"),
     int: (Integral, "a whole number"),
+    Phase: (Integral, "a whole number"),
     float: (Real, "a number"),
+    Share: (Real, "a number"),
 }
 """Type of a field -> what may be given, and what an error calls it."""
 
@@ -53,13 +55,13 @@ class PolicyConfig:
     def __post_init__(self) -> None:
         if self.horizon < 1:
             raise ValueError(f"horizon is the length of an action chunk and must be at least 1, got {self.horizon}")
-        if self.execute is not None and not 1 <= self.execute <= self.horizon:
+        hints = get_type_hints(type(self), include_extras=True)
+        for field in fields(self):
+            _check(field.name, hints[field.name], getattr(self, field.name))
+        if self.execute is not None and self.execute > self.horizon:
             raise ValueError(
                 f"execute must lie in 1..horizon={self.horizon} or be None (the whole chunk), got {self.execute}"
             )
-        hints = get_type_hints(type(self))
-        for field in fields(self):
-            _check(field.name, hints[field.name], getattr(self, field.name))
 
 
 def _check(name: str, hint: Any, given: Any) -> None:
@@ -74,9 +76,10 @@ def _check(name: str, hint: Any, given: Any) -> None:
     accepted, words = KINDS.get(hint, (object, ""))
     if not isinstance(given, accepted):
         raise TypeError(f"{name} must be {words}, got {given!r}")
-    if hint is int and given < (least := int(name not in PHASES)):
+    least = {int: 1, Phase: 0}.get(hint)
+    if least is not None and given < least:
         raise ValueError(f"{name} must be at least {least}, got {given}")
-    if name in SHARES and not 0 <= given < 1:
+    if hint == Share and not 0 <= given < 1:
         raise ValueError(f"{name} must lie in [0, 1), got {given}")
 
 
@@ -200,6 +203,12 @@ def score_nets(cfg: ScoreConfig, tau: float) -> dict[str, Network]:
     level: dict[str, Any] = {"time_embedding": "learned_fourier", "time_dim": cfg.time_dim}
     actor = noise_prediction(cfg, **level, time_hidden_dims=cfg.actor_hidden_dims)
     return {"critic": critic(cfg, target_rate=tau), "actor_diffusion": actor}
+
+
+def fine_tuned_nets(cfg: FineTunedConfig, tau: float) -> dict[str, Network]:
+    """Critics and a behaviour flow with slow copies, and what fine-tuning makes of the flow."""
+    flows = {"actor_slow": velocity(cfg, target_rate=tau), "actor_fast": velocity(cfg)}
+    return {"critic": critic(cfg, target_rate=tau), **flows}
 
 
 def critic(cfg: CriticConfig, target_rate: float | None = None, **options: Any) -> Network:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, final
 from torch import Tensor
 
 from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import DiffusionConfig, critic, denoise
+from flowpolicies.algorithms.config import DiffusionConfig, Share, critic, denoise
 from flowpolicies.core import Batch, Draw, Loss, Network, Networks, Noise, Step, loss_term
 from flowpolicies.losses import QAggregation, denoising, iql_critic_loss, iql_value_loss
 from flowpolicies.networks import InputNormValue, ResidualNoisePrediction
@@ -37,11 +37,11 @@ class IDQLConfig(DiffusionConfig):
     """LayerNorm after each activation of the critics; the value has one, on its input, in any case."""
     q_agg: QAggregation = "min"
     """How the target critics become the value's target."""
-    expectile: float = 0.7
+    expectile: Share = 0.7
     """Level kappa of the expectile regression of V (0.9 on antmaze)."""
-    dropout: float = 0.1
+    dropout: Share = 0.1
     """Share of what a residual block reads that is set to 0, in training only."""
-    ema: float = 0.999
+    ema: Share = 0.999
     """Decay of the slow actor, which acts."""
     decay_updates: int | None = 3_000_000
     """Cosine decay of the actor's learning rate to 0 over so many updates; None: constant."""

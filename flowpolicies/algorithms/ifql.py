@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import final
 
 from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import CriticConfig, critic, value, velocity
+from flowpolicies.algorithms.config import CriticConfig, Share, critic, value, velocity
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
 from flowpolicies.losses import QAggregation, flow_matching_loss, iql_critic_loss, iql_value_loss
 from flowpolicies.samplers import Integrate, Sampler, best_of
@@ -23,7 +23,7 @@ class IFQLConfig(CriticConfig):
 
     q_agg: QAggregation = "min"
     """How the target critics become the value's target: their minimum (FQL's code), or mean - rho * std (QAM's)."""
-    expectile: float = 0.9
+    expectile: Share = 0.9
     """Level kappa of the expectile regression of V."""
     critic_weight: float = 2.0
     """Weight of the critic loss. FQL's code sums over its two critics, which is twice the mean; QAM's code has 1."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import final
 
 from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import CriticConfig, critic, gaussian, value
+from flowpolicies.algorithms.config import CriticConfig, Share, critic, gaussian, value
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
 from flowpolicies.losses import (
     QAggregation,
@@ -31,7 +31,7 @@ class ImplicitConfig(CriticConfig):
 
     q_agg: QAggregation = "min"
     """How the critics become one value, in the value's target and in the policy's loss."""
-    expectile: float = 0.9
+    expectile: Share = 0.9
     """Level kappa of the expectile regression of V."""
     critic_weight: float = 2.0
     """Weight of the critic loss. FQL's code sums over its two critics, which is twice the mean."""

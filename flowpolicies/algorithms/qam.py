@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import FineTunedConfig, critic, edit_actor, fine_tuned_flow, velocity
+from flowpolicies.algorithms.config import FineTunedConfig, edit_actor, fine_tuned_flow, fine_tuned_nets, velocity
 from flowpolicies.core import Batch, Loss, LossTerm, Network, Networks, Noise, ReplayedNoise, loss_term
 from flowpolicies.losses import adjoint_loss, edit_objective, flow_matching, maximise_q, td_loss
 from flowpolicies.networks import Temperature
@@ -94,21 +94,13 @@ def edit_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QAMEConfig) -> Lo
     return edit_objective(nets, batch, noise, fine_tuned_flow(cfg), cfg.edit_scale, target_entropy)
 
 
-def _flows(cfg: AdjointConfig, tau: float) -> dict[str, Network]:
-    flows = {"actor_slow": velocity(cfg, target_rate=tau), "actor_fast": velocity(cfg)}
-    return {"critic": critic(cfg, target_rate=tau), **flows}
-
-
 @final
 class QAM(OfflineAlgorithm):
     """Q-learning with adjoint matching: fine-tune the behaviour flow towards high Q along a memoryless SDE."""
 
     Config, losses = QAMConfig, (_critic_loss(fine_tuned_flow), flow_matching_loss, adjoint_loss)
     parity = ("qam_a",)
-
-    @staticmethod
-    def networks(cfg: QAMConfig, tau: float) -> dict[str, Network]:
-        return _flows(cfg, tau)
+    networks = staticmethod(fine_tuned_nets)
 
     @staticmethod
     def sampler(cfg: QAMConfig) -> Sampler:
@@ -124,7 +116,7 @@ class QAMF(OfflineAlgorithm):
 
     @staticmethod
     def networks(cfg: QAMFConfig, tau: float) -> dict[str, Network]:
-        return _flows(cfg, tau) | {"actor_onestep": velocity(cfg, time_embedding="none")}
+        return fine_tuned_nets(cfg, tau) | {"actor_onestep": velocity(cfg, time_embedding="none")}
 
     @staticmethod
     def sampler(cfg: QAMFConfig) -> Sampler:
@@ -140,7 +132,7 @@ class QAME(OfflineAlgorithm):
 
     @staticmethod
     def networks(cfg: QAMEConfig, tau: float) -> dict[str, Network]:
-        return _flows(cfg, tau) | {"edit_actor": edit_actor(cfg), "temperature": Network(Temperature)}
+        return fine_tuned_nets(cfg, tau) | {"edit_actor": edit_actor(cfg), "temperature": Network(Temperature)}
 
     @staticmethod
     def sampler(cfg: QAMEConfig) -> Sampler:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import CriticConfig, critic, velocity
+from flowpolicies.algorithms.config import CriticConfig, Share, critic, velocity
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
 from flowpolicies.flows import euler, interpolate, leading_grid, uniform_grid
 from flowpolicies.losses import aggregate, expectile
@@ -30,9 +30,9 @@ class ReversalConfig(CriticConfig):
     """Number of values E."""
     alpha: float = 1.0
     """Weight of behaviour cloning (the authors use 0.1 to 10 on OGBench)."""
-    expectile: float = 0.5
+    expectile: Share = 0.5
     """Level kappa of the expectile regression of V, 0.5..1; above 1/2 it stands for a maximum over actions."""
-    ema: float = 0.999
+    ema: Share = 0.999
     """Decay of the slow actor, which acts in evaluation; exploration uses the trained one."""
     flow_steps: int = 10
     """Euler steps F, forward and backward."""

@@ -31,20 +31,18 @@ def flatten(tree: Tree, names: Sequence[str]) -> list[Tensor]:
 
 def initial_moments(params: Tree) -> Moments:
     """Zero moments, beside the parameters that they belong to."""
-    zeros = {name: {key: torch.zeros_like(p) for key, p in tree.items()} for name, tree in params.items()}
-    again = {name: {key: torch.zeros_like(p) for key, p in tree.items()} for name, tree in params.items()}
     step = {name: {key: torch.zeros((), device=p.device) for key, p in tree.items()} for name, tree in params.items()}
-    return Moments(step, zeros, again)
+    first, second = (
+        {name: {key: torch.zeros_like(p) for key, p in tree.items()} for name, tree in params.items()} for _ in range(2)
+    )
+    return Moments(step, first, second)
 
 
-def adam_step(
-    params: Tree, grads: Tree, moments: Moments, learning_rate: Tensor, names: Sequence[str], eps: float = 1e-8
-) -> None:
+def adam_step(params: Tree, grads: Tree, moments: Moments, learning_rate: Tensor, names: Sequence[str]) -> None:
     """Moves `params` in place by one Adam step; a network outside `names` keeps its weights and its moments.
 
     Args:
         learning_rate: scalar tensor `[]`; a Python float would recompile at every tick of a schedule.
-        eps: added outside the square root, as torch and optax do.
     """
     adam(
         flatten(params, names),
@@ -63,7 +61,7 @@ def adam_step(
         beta2=0.999,
         lr=learning_rate,
         weight_decay=0.0,
-        eps=eps,
+        eps=1e-8,
         maximize=False,
     )
 

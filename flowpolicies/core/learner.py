@@ -64,14 +64,14 @@ class Learner:
         self.networks, self.specs, self.cfg = dict(networks), dict(specs), cfg
         self.terms = {term.name: term for term in terms}
         if len(self.terms) < len(terms):
-            raise ValueError(f"two loss terms share a name: {[term.name for term in terms]}")
+            raise ValueError(
+                f"two loss terms share a name: {[term.name for term in terms]}. Rename one of the functions."
+            )
         self.action_dim, self.clip_grad_norm = action_dim, clip_grad_norm
         self.compile_backend, self.n_seeds = compile_backend, n_seeds
         self.uses_functorch = compile_backend is not None or n_seeds is not None
         self._updates: dict[Step, Callable[..., Metrics]] = {}
         self._draws: dict[tuple[Step, int], list[list[Draw]]] = {}
-
-    # ------------------------------------------------------------------ draws
 
     def draws(self, state: LearnerState, batch: Batch, step: Step, generators: Sequence[torch.Generator]) -> Draws:
         """The draws of the next update, one owned generator per seed."""
@@ -109,8 +109,6 @@ class Learner:
         with torch.no_grad():
             self._losses(self._views(params, params, targets, state.moments), batch, noise, stage)
         return noise.draws
-
-    # ------------------------------------------------------------------ update
 
     def update(self, state: LearnerState, batch: Batch, draws: Draws, step: Step, learning_rate: Tensor) -> Metrics:
         """One update in place: per stage gradients, target copies moved with the weights before the step, then Adam.

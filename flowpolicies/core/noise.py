@@ -24,13 +24,12 @@ class Draw(NamedTuple):
     high: int = 0
     """Of integers: they lie in 0..high - 1."""
 
-    def sample(self, generator: torch.Generator, leading: tuple[int, ...] = ()) -> Tensor:
-        """Values from `generator`, on its device, `[*leading, *shape]`."""
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """Values from `generator`, on its device, `[*shape]`."""
         if self.kind == "integers":
-            shape = (*leading, *self.shape)
-            return torch.randint(self.high, shape, generator=generator, device=generator.device)
+            return torch.randint(self.high, self.shape, generator=generator, device=generator.device)
         make = torch.randn if self.kind == "normal" else torch.rand
-        return make((*leading, *self.shape), generator=generator, device=generator.device)
+        return make(self.shape, generator=generator, device=generator.device)
 
 
 class Noise(ABC):

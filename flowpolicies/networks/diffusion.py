@@ -41,9 +41,7 @@ class EmbedLevel(nn.Module):
 
 
 class LevelMLP(nn.Module):
-    """(observations `[*, O]`, x `[*, A]`, level `[*, 1]`) -> `[*, out]`, `[E, *, out]` with an ensemble.
-
-    MLP on [x, s, MLP(phi(t))]; the members of an ensemble share the features of the level.
+    """Abstract: an MLP on [x, s, MLP(phi(t))]. The members of an ensemble share the features of the level.
 
     Args:
         out_dim: width of the output.
@@ -84,7 +82,8 @@ class LevelMLP(nn.Module):
             initialization=initialization,
         )
 
-    def forward(self, observations: Tensor, x: Tensor, t: Tensor) -> Tensor:
+    def evaluate(self, observations: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """(observations `[*, O]`, x `[*, A]`, level `[*, 1]`) -> `[*, out]`, `[E, *, out]` with an ensemble."""
         condition = self.time(self.embed(t))
         if self.time_activate_last:
             condition = ACTIVATIONS[self.activation](condition)
@@ -108,6 +107,9 @@ class NoisePrediction(LevelMLP):
             observation_dim, action_dim, action_dim, time_dim=time_dim, time_hidden_dims=time_hidden_dims, **options
         )
 
+    def forward(self, observations: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        return self.evaluate(observations, x, t)
+
 
 @final
 class NoisyValue(LevelMLP):
@@ -127,4 +129,4 @@ class NoisyValue(LevelMLP):
         )
 
     def forward(self, observations: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        return super().forward(observations, x, t).squeeze(-1)
+        return self.evaluate(observations, x, t).squeeze(-1)

@@ -105,7 +105,6 @@ class MLP(nn.Module):
         out_dim: width of the output layer; None: the last hidden layer, activated, is the output.
         ensemble: number of members; their axis leads the output, `[E, *, out]`.
         norm_first: LayerNorm comes before the activation.
-        out_scale: scale of the output layer's initialisation.
     """
 
     def __init__(
@@ -119,14 +118,13 @@ class MLP(nn.Module):
         activation: Activation = "gelu",
         norm_first: bool = False,
         initialization: Initialization = "xavier",
-        out_scale: float = 1.0,
     ) -> None:
         super().__init__()
         widths = [in_dim, *hidden_dims]
         self.ensemble, self.activation, self.norm_first = ensemble, activation, norm_first
-        self.layers = nn.ModuleList(Dense(i, o, ensemble, 1.0, initialization) for i, o in pairwise(widths))
+        self.layers = nn.ModuleList(Dense(i, o, ensemble, initialization=initialization) for i, o in pairwise(widths))
         self.norms = nn.ModuleList(LayerNorm(dim, ensemble) for dim in hidden_dims) if layer_norm else None
-        self.output = None if out_dim is None else Dense(widths[-1], out_dim, ensemble, out_scale, initialization)
+        self.output = None if out_dim is None else Dense(widths[-1], out_dim, ensemble, initialization=initialization)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.ensemble is None:

@@ -122,33 +122,48 @@ def evaluate(
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     vec_env = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: SeededEpisodes(env)])
     _check_actions(policy, vec_env)
-    n = vec_env.num_envs
     if seed is not None:
-        vec_env.seed(seed)
-        owner = getattr(policy, "policy", policy)
-        if hasattr(owner, "generator") and hasattr(owner, "seed"):
-            owner.seed(seed)
+        _seed(policy, vec_env, seed)
+    returns, lengths, successes = zip(*_roll_out(policy, vec_env, episodes, deterministic), strict=True)
+    known = all(success is not None for success in successes)
+    return Evaluation(
+        returns=np.array(returns),
+        lengths=np.array(lengths),
+        successes=np.array(successes, float) if known else None,
+        deterministic=deterministic,
+    )
+
+
+def _seed(policy: Predicts, env: VecEnv, seed: int) -> None:
+    env.seed(seed)
+    owner = getattr(policy, "policy", policy)
+    if hasattr(owner, "generator") and hasattr(owner, "seed"):
+        owner.seed(seed)
+
+
+class _Episode(NamedTuple):
+    total: float
+    length: int
+    success: float | None
+
+
+def _roll_out(policy: Predicts, env: VecEnv, episodes: int, deterministic: bool) -> list[_Episode]:
+    """The episodes in the order of their starts: environment i runs numbers i, i + n, ..."""
+    n = env.num_envs
     quota = np.array([(episodes + i) // n for i in range(n)])
     returns, lengths, numbers = np.zeros(n), np.zeros(n, int), np.arange(n)
-    finished: dict[int, tuple[float, int, float | None]] = {}
-    observations, state, starts = vec_env.reset(), None, np.ones(n, bool)
+    finished: dict[int, _Episode] = {}
+    observations, state, starts = env.reset(), None, np.ones(n, bool)
     while (quota > 0).any():
         actions, state = policy.predict(observations, state, starts, deterministic)
-        observations, rewards, starts, infos = vec_env.step(actions)
+        observations, rewards, starts, infos = env.step(actions)
         returns, lengths = returns + rewards, lengths + 1
         for i in np.flatnonzero(starts):
             if quota[i] > 0:
                 quota[i] -= 1
-                finished[int(numbers[i])] = _episode(returns[i], lengths[i], infos[i])
+                finished[int(numbers[i])] = _read_episode(returns[i], lengths[i], infos[i])
             returns[i], lengths[i], numbers[i] = 0.0, 0, numbers[i] + n
-    columns = list(zip(*(finished[number] for number in sorted(finished)), strict=True))
-    known = all(success is not None for success in columns[2])
-    return Evaluation(
-        returns=np.array(columns[0]),
-        lengths=np.array(columns[1]),
-        successes=np.array(columns[2], float) if known else None,
-        deterministic=deterministic,
-    )
+    return [finished[number] for number in sorted(finished)]
 
 
 @final
@@ -182,10 +197,10 @@ def _check_actions(policy: Predicts, env: VecEnv) -> None:
         )
 
 
-def _episode(total: float, length: int, info: dict[str, Any]) -> tuple[float, int, float | None]:
+def _read_episode(total: float, length: int, info: dict[str, Any]) -> _Episode:
     """The Monitor's sums where there is one: wrappers below it may have changed the rewards."""
     monitored = info.get("episode")
     if monitored is not None:
         total, length = monitored["r"], monitored["l"]
     success = info.get("is_success", info.get("success"))
-    return float(total), int(length), None if success is None else float(success)
+    return _Episode(float(total), int(length), None if success is None else float(success))

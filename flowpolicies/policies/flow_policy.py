@@ -106,8 +106,6 @@ class FlowPolicy(BasePolicy):
         else:
             self.generator.manual_seed(seed)
 
-    # ------------------------------------------------------------------ acting
-
     def view(self, explore: bool = False) -> View:
         """The networks as samplers see them: slow copies of `act_with`, or of `explore_with` when exploring."""
         slow = self.explore_with if explore else self.act_with
@@ -213,8 +211,6 @@ class FlowPolicy(BasePolicy):
         low, high = self.action_space.low, self.action_space.high
         return np.clip(low + 0.5 * (scaled + 1.0) * (high - low), low, high).astype(self.action_space.dtype)
 
-    # ------------------------------------------------------------------ files
-
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {
             "observation_space": self.observation_space,
@@ -281,7 +277,8 @@ class FlowPolicy(BasePolicy):
         if config.get("format") != FORMAT or config["version"] > VERSION:
             raise ValueError(
                 f"{str(path)!r} holds format {config.get('format')!r} version {config.get('version')}, "
-                f"this version of flowpolicies reads {FORMAT!r} up to version {VERSION}"
+                f"this version of flowpolicies reads {FORMAT!r} up to version {VERSION}. "
+                "Update flowpolicies, if a newer one wrote the file."
             )
         policy = cls(
             space_from_json(config["observation_space"]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -12,6 +11,7 @@ from torch import nn
 
 from flowpolicies import networks, samplers
 from flowpolicies.core import Network
+from flowpolicies.data.checks import did_you_mean
 from flowpolicies.samplers import Sampler
 
 Json = dict[str, Any]
@@ -79,7 +79,6 @@ def sampler_from_json(entry: Mapping[str, Any]) -> Sampler:
 
 def _known(name: str, classes: Mapping[str, Any], kind: str) -> Any:
     if name not in classes:
-        near = difflib.get_close_matches(name, classes, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else " Was the file written by a newer version of flowpolicies?"
+        hint = did_you_mean(name, classes) or " Was the file written by a newer version of flowpolicies?"
         raise ValueError(f"unknown {kind} {name!r} (known: {', '.join(classes)}).{hint}")
     return classes[name]

@@ -91,10 +91,9 @@ def _check_spaces(env: gym.Env[Any, Any], policy: FlowPolicy) -> None:
 def _check_sampler(policy: FlowPolicy) -> None:
     noise, space = RecordingNoise(ZeroNoise(policy.chunk_dim, policy.device)), policy.observation_space
     observation = torch.zeros(1, observation_dim(space), dtype=flat_dtype(space), device=policy.device)
+    sampler = copy.deepcopy(policy.sampler)  # It may keep statistics.
     with torch.no_grad():
-        copy.deepcopy(policy.sampler)(
-            policy.view(), observation, noise
-        )  # A copy, because samplers may keep statistics.
+        sampler(policy.view(), observation, noise)
     if noise.draws != [Draw("normal", (1, policy.chunk_dim))]:
         drawn = ", ".join(f"{draw.kind} {list(draw.shape)}" for draw in noise.draws) or "nothing"
         raise ValueError(

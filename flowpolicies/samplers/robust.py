@@ -29,9 +29,13 @@ class GuidanceMonitor:
     memory: float = 0.5
     """Decay of the running mean over calls."""
     scale: float = 1.0
+    """Factor of the guidance."""
     norm_running: float | None = None
+    """Running mean of the gradient norm; None before the first call."""
     norm_mean: float = 0.0
+    """Mean gradient norm of the last call; infinite if none was finite, as is `norm_max`."""
     norm_max: float = 0.0
+    """Largest finite gradient norm of the last call."""
     reduced: float = 0.0
     """Share of (row, step) pairs whose gradient was reduced, in the last call."""
     non_finite: float = 0.0

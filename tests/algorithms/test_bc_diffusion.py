@@ -6,21 +6,21 @@ import math
 
 import pytest
 import torch
+from batches import batch
 from stubs import view
 
 from flowpolicies.algorithms import BCDiffusion, BCDiffusionConfig
 from flowpolicies.algorithms.bc import denoising_loss
-from flowpolicies.core import Batch, Networks, ReplayedNoise
+from flowpolicies.core import Networks, ReplayedNoise
 from flowpolicies.data import TransitionDataset
 
 
 def test_the_loss_by_hand() -> None:
     """Level 2 of 5, counted from 1; the second row is not valid."""
     abar, eps = 0.435178, torch.tensor([[0.7, -1.1], [9.0, 9.0]])
-    ones, actions = torch.ones(2), torch.tensor([[0.5, -0.2], [0.0, 0.0]])
-    batch = Batch(ones[:, None], actions, ones[:, None], actions, ones, ones, torch.tensor([1.0, 0.0]), actions)
+    data = batch(torch.tensor([[0.5, -0.2], [0.0, 0.0]]), valid=torch.tensor([1.0, 0.0]))
     nets = Networks(view(actor_diffusion=lambda s, x, t: 0.3 * x + 0.1 * t), view(), view())
-    loss, _ = denoising_loss(nets, batch, ReplayedNoise(2, [torch.tensor([1, 1]), eps]), BCDiffusionConfig())
+    loss, _ = denoising_loss(nets, data, ReplayedNoise(2, [torch.tensor([1, 1]), eps]), BCDiffusionConfig())
     expected = 0.0
     for action, noise in ((0.5, 0.7), (-0.2, -1.1)):
         x = math.sqrt(abar) * action + math.sqrt(1 - abar) * noise

@@ -5,24 +5,19 @@ import math
 import numpy as np
 import pytest
 import torch
+from batches import batch
 from stubs import view
 from tiny import tiny
 
 from flowpolicies.algorithms import BCGaussian, BCGaussianConfig
 from flowpolicies.algorithms.bc import likelihood_loss
-from flowpolicies.core import Batch, Networks, ZeroNoise
-
-
-def batch(actions: torch.Tensor, valid: torch.Tensor) -> Batch:
-    n = len(actions)
-    rows, ones = torch.zeros(n, 1), torch.ones(n)
-    return Batch(rows, actions, rows, actions, ones, ones, valid, torch.ones_like(actions))
+from flowpolicies.core import Networks, ZeroNoise
 
 
 def test_likelihood_by_hand() -> None:
     head = torch.tensor([[0.0, 0.5], [0.0, 0.0]]), torch.tensor([[0.5, 2.0], [1.0, 1.0]]).log()
     nets = Networks(view(actor=lambda s: head), view(), view())
-    data = batch(torch.tensor([[1.0, -0.5], [1.0, 1.0]]), torch.tensor([1.0, 0.0]))
+    data = batch(torch.tensor([[1.0, -0.5], [1.0, 1.0]]), valid=torch.tensor([1.0, 0.0]))
     loss, metrics = likelihood_loss(nets, data, ZeroNoise(2), BCGaussianConfig())
     first = 0.5 * ((1 / 0.5) ** 2 + (1 / 2) ** 2) + math.log(0.5 * 2) + math.log(2 * math.pi)
     assert float(loss) == pytest.approx(first / 2)
@@ -35,7 +30,7 @@ def test_loss_is_least_at_mean_and_deviation_of_the_data() -> None:
     mean = actions.mean().clone().requires_grad_()
     log_std = actions.std(correction=0).log().clone().requires_grad_()
     nets = Networks(view(actor=lambda s: (mean.expand(4, 1), log_std.expand(4, 1))), view(), view())
-    loss, _ = likelihood_loss(nets, batch(actions, torch.ones(4)), ZeroNoise(1), BCGaussianConfig())
+    loss, _ = likelihood_loss(nets, batch(actions), ZeroNoise(1), BCGaussianConfig())
     for slope in torch.autograd.grad(loss, [mean, log_std]):
         assert float(slope) == pytest.approx(0.0, abs=1e-6)
 

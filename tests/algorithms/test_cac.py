@@ -7,34 +7,18 @@ import math
 import numpy as np
 import pytest
 import torch
-from stubs import view
 from tiny import tiny
+from twin_critics import BATCH, ROWS, critics, networks, next_states, normal, written_critic_loss
 
 from flowpolicies.algorithms import CAC, CACConfig, DiffusionQL, DiffusionQLConfig
 from flowpolicies.algorithms.cac import actor_loss, critic_loss
-from flowpolicies.core import Batch, Networks, ReplayedNoise
+from flowpolicies.core import ReplayedNoise
 from flowpolicies.samplers import Consistency, SoftmaxOfN
 
-ROWS, COIN, UPDATES, LEVELS = 5, 0.8, 25_000, 107
-GENERATOR = torch.Generator().manual_seed(0)
-
-
-def random(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=GENERATOR, dtype=torch.float64)
-
-
-BATCH = Batch(
-    observations=random(ROWS, 2),
-    actions=random(ROWS, 2).tanh(),
-    next_observations=random(ROWS, 2),
-    next_actions=torch.zeros(ROWS, 0),
-    rewards=random(ROWS),
-    discounts=torch.tensor([0.9, 0.0, 0.9, 0.9, 0.9], dtype=torch.float64),
-    valid=torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0], dtype=torch.float64),
-    action_mask=torch.ones(ROWS, 2),
-)
+COIN, UPDATES, LEVELS = 0.8, 25_000, 107
+GENERATOR = torch.Generator().manual_seed(2)
 U = torch.tensor([[0.0], [0.3], [0.5], [0.77], [0.9999]], dtype=torch.float64)
-Z, DRAWS = random(ROWS, 2), 0.02 * random(2, ROWS, 2)
+Z, DRAWS = normal(GENERATOR, ROWS, 2), 0.02 * normal(GENERATOR, 2, ROWS, 2)
 
 
 def network(s, x, t, theta):
@@ -52,18 +36,6 @@ def sample(s: np.ndarray, draws: np.ndarray, theta: float) -> np.ndarray:
     return f(s, x + math.sqrt(2.0**2 - 0.002**2) * draws[1], 2.0, theta).clip(-1, 1)
 
 
-def critics(s, a):
-    return [a[..., 0] * s[..., 1] + 0.5 * a[..., 1] ** 2 + 2, a[..., 0] ** 2 - s[..., 0] * a[..., 1] - 1]
-
-
-def networks(theta: torch.Tensor, slow: float, updates: int = UPDATES) -> Networks:
-    q = lambda s, a: torch.stack(critics(s, a))
-    actor = lambda s, x, t: network(s, x, t, theta)
-    slower = view(actor_onestep=lambda s, x, t: network(s, x, t, slow), critic=lambda s, a: q(s, a) + 0.25)
-    count = {"actor_onestep": torch.tensor(float(updates))}
-    return Networks(view(actor_onestep=actor, critic=q), view(critic=q), slower, count)
-
-
 def written_actor_loss(theta: float, slow: float, eta: float, divisor: float | None = None) -> tuple[float, float]:
     """The loss, and the divisor of Q, which counts as a constant."""
     s, a, z = (c.numpy() for c in (BATCH.observations, BATCH.actions, Z))
@@ -79,7 +51,8 @@ def written_actor_loss(theta: float, slow: float, eta: float, divisor: float | N
 def test_actor_loss_and_its_gradient_through_the_sampler() -> None:
     theta = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
     noise = ReplayedNoise(2, [U, Z, *DRAWS, torch.tensor(COIN)])
-    loss, metrics = actor_loss.fn(networks(theta, 0.1), BATCH, noise, CACConfig(eta=300.0))
+    nets = networks("actor_onestep", network, theta, 0.1, UPDATES)
+    loss, metrics = actor_loss.fn(nets, BATCH, noise, CACConfig(eta=300.0))
     expected, divisor = written_actor_loss(0.4, 0.1, 300.0)
     assert loss.item() == pytest.approx(expected, rel=1e-9)
     assert float(metrics["levels"]) == LEVELS
@@ -90,17 +63,13 @@ def test_actor_loss_and_its_gradient_through_the_sampler() -> None:
 
 @pytest.mark.parametrize(("n", "q_norm"), [(1, False), (10, False), (10, True)])
 def test_critic_loss(n: int, q_norm: bool) -> None:
-    draws = 0.02 * random(2, ROWS, n, 2)
+    draws = 0.02 * normal(GENERATOR, 2, ROWS, n, 2)
+    nets = networks("actor_onestep", network, torch.tensor(0.4), 0.1)
     cfg = CACConfig(max_q_backup=n == 10, q_norm=q_norm)
-    loss, metrics = critic_loss.fn(networks(torch.tensor(0.4), 0.1), BATCH, ReplayedNoise(2, [*draws]), cfg)
-    after = np.repeat(BATCH.next_observations.numpy()[:, None], n, 1)
-    q = np.stack(critics(after, sample(after, draws.numpy(), 0.1))) + 0.25
-    y = BATCH.rewards.numpy() + BATCH.discounts.numpy() * q.max(-1).min(0)
-    y = y / (y.std() + 1e-6) if q_norm else y
-    now = critics(BATCH.observations.numpy(), BATCH.actions.numpy())
-    expected = sum((BATCH.valid.numpy() * (q - y) ** 2).mean() for q in now)
+    loss, metrics = critic_loss.fn(nets, BATCH, ReplayedNoise(2, [*draws]), cfg)
+    expected, target = written_critic_loss(sample(next_states(n), draws.numpy(), 0.1), q_norm)
     assert float(loss) == pytest.approx(expected, rel=1e-10)
-    assert float(metrics["target_mean"]) == pytest.approx(y.mean(), rel=1e-10)
+    assert float(metrics["target_mean"]) == pytest.approx(target, rel=1e-10)
 
 
 def written_levels(update: int, period: int) -> int:

@@ -1,15 +1,14 @@
-"""What a config refuses; each of these used to train something else, or NaN, without a word."""
+"""What a config refuses: each of these would train something else, or NaN, without a word."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 
 from flowpolicies.algorithms import (
-    ALGORITHMS,
     BDPO,
     CAC,
     FBRAC,
@@ -22,7 +21,7 @@ from flowpolicies.algorithms import (
     QFlow,
     QIPOFull,
 )
-from flowpolicies.algorithms.config import PHASES, SHARES, PolicyConfig
+from flowpolicies.algorithms.config import Phase, PolicyConfig, Share
 
 
 @pytest.mark.parametrize(
@@ -31,6 +30,9 @@ from flowpolicies.algorithms.config import PHASES, SHARES, PolicyConfig
         (FQL, {"q_agg": "max"}, "q_agg must be one of 'mean', 'min', got 'max'"),
         (BCDiffusion, {"beta_schedule": "vpp"}, "beta_schedule must be one of 'vp', 'linear', 'cosine', got 'vpp'"),
         (FQL, {"flow_steps": 0}, "flow_steps must be at least 1, got 0"),
+        (FQL, {"horizon": 0}, "horizon is the length of an action chunk and must be at least 1, got 0"),
+        (FQL, {"execute": 0}, "execute must be at least 1, got 0"),
+        (FQL, {"horizon": 3, "execute": 4}, "execute must lie in 1..horizon=3 or be None .the whole chunk., got 4"),
         (CAC, {"consistency_steps": 0}, "consistency_steps must be at least 1, got 0"),
         (CAC, {"ema_every": 0}, "ema_every must be at least 1, got 0"),
         (QGPO, {"num_samples": 0}, "num_samples must be at least 1, got 0"),
@@ -52,6 +54,7 @@ def test_values_that_a_field_does_not_have(algorithm: type[OfflineAlgorithm], wr
     ("wrong", "message"),
     [
         ({"flow_steps": 2.5}, "flow_steps must be a whole number, got 2.5"),
+        ({"execute": "3"}, "execute must be a whole number, got '3'"),
         ({"rho": "0.5"}, "rho must be a number, got '0.5'"),
         ({"clip_grad_norm": "no"}, "clip_grad_norm must be a number, got 'no'"),
         ({"value_layer_norm": "no"}, "value_layer_norm must be True or False, got 'no'"),
@@ -71,16 +74,17 @@ def test_what_is_allowed() -> None:
 
     @dataclass(frozen=True, kw_only=True)
     class Theirs(PolicyConfig):
-        """With types that are no strings."""
+        """The config of another package."""
 
         beta: float = 1
         steps: int = 1
+        warmup: Phase | None = 0
+        decay: Share = 0.5
 
-    assert Theirs(beta=0).beta == 0
+    assert Theirs(beta=0, warmup=None).beta == 0
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
         Theirs(steps=0)
-
-
-def test_phases_and_shares_are_fields_that_there_are() -> None:
-    known = {field.name for algorithm in ALGORITHMS.values() for field in fields(algorithm.Config)}
-    assert {*PHASES, *SHARES} <= known
+    with pytest.raises(ValueError, match="warmup must be at least 0, got -1"):
+        Theirs(warmup=-1)
+    with pytest.raises(ValueError, match=r"decay must lie in \[0, 1\), got 1"):
+        Theirs(decay=1)

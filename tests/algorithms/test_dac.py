@@ -7,69 +7,38 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from noisy_rows import EPS, ROWS, abar, column, noised, parabolas, replay, rows
 from stubs import view
 from tiny import tiny
-from torch import Tensor
+from trees import clone
 
 from flowpolicies.algorithms import DAC, DACD4RL, DACConfig, DACD4RLConfig
 from flowpolicies.algorithms.dac import actor_loss
 from flowpolicies.algorithms.dac_d4rl import actor_loss as published_actor_loss
 from flowpolicies.algorithms.dac_d4rl import critic_loss as published_critic_loss
 from flowpolicies.algorithms.dac_d4rl import eta_loss
-from flowpolicies.core import Batch, Networks, ReplayedNoise, View
-from flowpolicies.core.learner import LearnerState
+from flowpolicies.core import Networks, ReplayedNoise, View
 from flowpolicies.losses import denoising
 from flowpolicies.networks import NoisePrediction
 
 NOTHING = view()
 
 
-def column(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64).unsqueeze(-1)
-
-
-def batch(**columns: Tensor) -> Batch:
-    """Two rows in one dimension, in double precision; actions 0.5 and -0.2."""
-    ones = torch.ones(2, dtype=torch.float64)
-    zeros = torch.zeros(2, 1, dtype=torch.float64)
-    plain = Batch(zeros, column(0.5, -0.2), zeros, zeros, 3 * ones, 0.9 * ones, ones, torch.ones(2, 1))
-    return plain._replace(**columns)
-
-
-def abar(t: int, steps: int) -> float:
-    """prod alpha of the VP schedule, 1-based (rql_diffusion_family 0.2)."""
-    alphas = [math.exp(-0.1 / steps - (10 - 0.1) * (2 * i - 1) / (2 * steps**2)) for i in range(1, t + 1)]
-    return math.prod(alphas)
-
-
-def parabolas(s: Tensor, a: Tensor) -> Tensor:
-    """Q_1 = 3 a^2, Q_2 = -a: their mean has the gradient 3 a - 1/2."""
-    return torch.stack([3 * a.square(), -a]).squeeze(-1)
-
-
-LEVELS, EPS = torch.tensor([0, 3]), [0.7, -1.1]
-
-
-def replay() -> ReplayedNoise:
-    return ReplayedNoise(1, [LEVELS, column(*EPS)])
-
-
 def by_hand(predict: Callable[[float, int], float], steps: int) -> tuple[float, float]:
     """Mean squared error of the predicted noise, and mean sqrt(1 - abar) G eps_hat."""
     errors, guided = [], []
-    for action, level, eps in zip((0.5, -0.2), LEVELS.tolist(), EPS, strict=True):
-        share = abar(level + 1, steps)
-        x = math.sqrt(share) * action + math.sqrt(1 - share) * eps
+    for action, level, eps in ROWS:
+        x = noised(action, level, eps, steps)
         eps_hat = predict(x, level + 1)
         errors.append((eps_hat - eps) ** 2)
-        guided.append(math.sqrt(1 - share) * (3 * x - 0.5) * eps_hat)
+        guided.append(math.sqrt(1 - abar(level, steps)) * (3 * x - 0.5) * eps_hat)
     return sum(errors) / 2, sum(guided) / 2
 
 
 def test_the_ogbench_loss_by_hand() -> None:
     predict = lambda x, t: 0.3 * x + 0.1 * t
     nets = Networks(view(actor_diffusion=lambda s, x, t: predict(x, t)), NOTHING, view(critic=parabolas))
-    loss, info = actor_loss(nets, batch(), replay(), DACConfig(alpha=0.3))
+    loss, info = actor_loss(nets, rows(), replay(), DACConfig(alpha=0.3))
     error, guided = by_hand(predict, 10)
     assert float(info["bc_loss"]) == pytest.approx(error, rel=1e-7)
     assert float(info["guidance"]) == pytest.approx(guided, rel=1e-7)
@@ -80,13 +49,13 @@ def test_the_published_loss_divides_by_the_size_of_q() -> None:
     predict = lambda x, t: 0.3 * x + 0.1 * t
     frozen = view(temperature=lambda: torch.tensor(0.4, dtype=torch.float64))
     nets = Networks(view(actor_diffusion=lambda s, x, t: predict(x, t)), frozen, view(critic=parabolas))
-    loss, info = published_actor_loss(nets, batch(), replay(), DACD4RLConfig())
+    loss, info = published_actor_loss(nets, rows(), replay(), DACD4RLConfig())
     error, guided = by_hand(predict, 5)
     q_size = (0.75 + 0.5 + 0.12 + 0.2) / 4  # |3 a^2| and |-a| at 0.5 and -0.2.
     assert float(info["q_size"]) == pytest.approx(q_size)
     assert float(loss) == pytest.approx(0.4 * error + guided / (q_size + 1e-6), rel=1e-7)
     tiny_q = Networks(nets.online, frozen, view(critic=lambda s, a: 1e-9 * parabolas(s, a)))
-    _, small = published_actor_loss(tiny_q, batch(), replay(), DACD4RLConfig())
+    _, small = published_actor_loss(tiny_q, rows(), replay(), DACD4RLConfig())
     assert float(small["guidance"]) == pytest.approx(1e-9 * guided / (1e-9 * q_size + 1e-6), rel=1e-6)
 
 
@@ -97,17 +66,17 @@ def test_the_noise_is_driven_down_q_and_the_data_hold_it() -> None:
     slope = column(2.0, -4.0)
     critic = view(critic=lambda s, a: (slope * a).squeeze(-1).expand(3, 2))
     pull = lambda alpha: torch.autograd.grad(
-        actor_loss(Networks(online, NOTHING, critic), batch(), replay(), DACConfig(alpha=alpha))[0], eps_hat
+        actor_loss(Networks(online, NOTHING, critic), rows(), replay(), DACConfig(alpha=alpha))[0], eps_hat
     )[0]
     assert torch.equal(pull(0.0).sign(), slope.sign())
-    level = torch.sqrt(1 - column(abar(1, 10), abar(4, 10)))
-    eps_hat.data = column(*EPS) - level * slope / (2 * 0.7)
+    size = column(*(math.sqrt(1 - abar(level, 10)) for _, level, _ in ROWS))
+    eps_hat.data = EPS - size * slope / (2 * 0.7)
     torch.testing.assert_close(pull(0.7), torch.zeros(2, 1, dtype=torch.float64), atol=1e-7, rtol=0)
 
 
 def test_invalid_rows_do_not_count() -> None:
     nets = Networks(view(actor_diffusion=lambda s, x, t: x), NOTHING, view(critic=parabolas))
-    one = batch(valid=torch.tensor([1.0, 0.0], dtype=torch.float64))
+    one = rows(valid=torch.tensor([1.0, 0.0], dtype=torch.float64))
     loss, _ = actor_loss(nets, one, replay(), DACConfig())
     other = one._replace(actions=column(0.5, 0.9))
     assert float(actor_loss(nets, other, replay(), DACConfig())[0]) == float(loss) != 0
@@ -116,14 +85,14 @@ def test_invalid_rows_do_not_count() -> None:
 @pytest.mark.parametrize("max_q_backup", [False, True])
 def test_next_values_over_actions_first_then_over_critics(max_q_backup: bool) -> None:
     """One level and eps_hat = 0: an action is clip(x / sqrt(abar)). Q_1 = 2 a, Q_2 = -a."""
-    root = math.sqrt(abar(1, 1))
+    root = math.sqrt(abar(0, 1))
     x = torch.tensor([[0.3, 5.0], [-0.1, 0.2]], dtype=torch.float64).unsqueeze(-1) * root
     actions = [[0.3, 1.0], [-0.1, 0.2]]
     cfg = DACD4RLConfig(diffusion_steps=1, next_samples=2, rho=0.5, max_q_backup=max_q_backup)
     critic = lambda s, a: torch.stack([2 * a, -a]).squeeze(-1)
     target = view(critic=critic, actor_diffusion=lambda s, x, t: torch.zeros_like(x))
     nets = Networks(view(critic=lambda s, a: torch.zeros(2, 2)), NOTHING, target)
-    _, info = published_critic_loss(nets, batch(), ReplayedNoise(1, [x, torch.zeros_like(x)]), cfg)
+    _, info = published_critic_loss(nets, rows(), ReplayedNoise(1, [x, torch.zeros_like(x)]), cfg)
     expected = []
     for pair in actions:
         over = max if max_q_backup else lambda q: sum(q) / 2
@@ -145,42 +114,35 @@ def test_next_values_over_actions_first_then_over_critics(max_q_backup: bool) ->
 def test_dual_ascent(error: float, eta: float, expected: float) -> None:
     """The gradient of its loss is what a step of rate 1 takes away."""
     multiplier = torch.tensor(eta, dtype=torch.float64, requires_grad=True)
-    frozen = view(
-        temperature=lambda: multiplier.detach(), actor_diffusion=lambda s, x, t: column(*EPS) + math.sqrt(error)
-    )
+    frozen = view(temperature=lambda: multiplier.detach(), actor_diffusion=lambda s, x, t: EPS + math.sqrt(error))
     nets = Networks(view(temperature=lambda: multiplier), frozen, NOTHING)
-    loss, info = eta_loss(nets, batch(), replay(), DACD4RLConfig(eta_lr=0.1, threshold=1.0))
+    loss, info = eta_loss(nets, rows(), replay(), DACD4RLConfig(eta_lr=0.1, threshold=1.0))
     (gradient,) = torch.autograd.grad(loss, multiplier)
     assert float(multiplier.detach() - gradient) == pytest.approx(expected, abs=1e-12)
     assert float(info["eta"]) == pytest.approx(expected)
     assert float(info["bc_loss"]) == pytest.approx(error)
 
 
-def clone(state: LearnerState) -> dict[str, dict[str, Tensor]]:
-    return {name: {key: p.clone() for key, p in tree.items()} for name, tree in state.params.items()}
-
-
 @pytest.mark.parametrize("clip", [1.0, 1e-6])
 def test_one_published_update(data, clip: float) -> None:
     """Critic, Polyak, actor at the moved slow critic, eta at the stepped actor and the same draws."""
     model = tiny(DACD4RL, dataset=data, eta=0.7, eta_lr=0.01, threshold=0.2, clip_grad_norm=clip)
-    learner, state, rows = model._learner, model._state, model.replay_buffer.sample(32)
+    learner, state, sampled = model._learner, model._state, model.replay_buffer.sample(32)
     step = model.schedule(0, model.cfg)
-    draws = learner.draws(state, rows, step, [model.generators["noise"]])
-    before, slow = clone(state), {k: p.clone() for k, p in state.targets["critic"].items()}
-    slow_actor = {k: p.clone() for k, p in state.targets["actor_diffusion"].items()}
-    metrics = learner.update(state, rows, draws, step, torch.tensor(0.01))
+    draws = learner.draws(state, sampled, step, [model.generators["noise"]])
+    before, slow = clone(state.params), clone(state.targets)
+    metrics = learner.update(state, sampled, draws, step, torch.tensor(0.01))
 
     for key, moved in state.targets["critic"].items():
-        torch.testing.assert_close(moved, slow[key].lerp(state.params["critic"][key], model.tau))
-    assert all(torch.equal(p, slow_actor[key]) for key, p in state.targets["actor_diffusion"].items())
+        torch.testing.assert_close(moved, slow["critic"][key].lerp(state.params["critic"][key], model.tau))
+    assert all(torch.equal(p, slow["actor_diffusion"][key]) for key, p in state.targets["actor_diffusion"].items())
 
     views = [View.of(learner.networks, tree) for tree in (before, before, state.targets)]
-    _, guided = published_actor_loss(Networks(*views), rows, ReplayedNoise(1, draws[1]), model.cfg)
+    _, guided = published_actor_loss(Networks(*views), sampled, ReplayedNoise(1, draws[1]), model.cfg)
     assert float(metrics["actor/guidance"]) == pytest.approx(float(guided["guidance"]), rel=1e-5)
 
     actor = View.of(learner.networks, state.params).actor_diffusion
-    after = float(denoising(actor, rows, ReplayedNoise(1, draws[1]), model.cfg.diffusion))
+    after = float(denoising(actor, sampled, ReplayedNoise(1, draws[1]), model.cfg.diffusion))
     assert float(metrics["eta/bc_loss"]) == pytest.approx(after, rel=1e-5)
     assert after != pytest.approx(float(metrics["actor/bc_loss"]), rel=1e-4)
     eta = float(state.params["temperature"]["value"])
@@ -219,7 +181,7 @@ def test_the_last_step_is_the_clipped_estimate() -> None:
     states, eps = cfg.diffusion.reverse(
         lambda x, t: network(observations, x, t), draws[0], ReplayedNoise(2, draws[1:]), "ancestral"
     )
-    share = abar(1, 10)
+    share = abar(0, 10)
     estimate = (states[-2] - math.sqrt(1 - share) * eps[-1]) / math.sqrt(share)
     assert float((estimate.abs() > 1).float().mean()) > 0.01
     torch.testing.assert_close(actions, estimate.clamp(-1, 1), atol=1e-5, rtol=0)

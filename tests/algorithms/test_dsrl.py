@@ -3,23 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from batches import batch
 from stubs import view
 from tiny import tiny
 
 from flowpolicies.algorithms import DSRL, DSRLConfig
 from flowpolicies.algorithms.dsrl import latent_actor_loss, latent_critic_loss
-from flowpolicies.core import Batch, Networks, ReplayedNoise
+from flowpolicies.core import Networks, ReplayedNoise
 
-BATCH = Batch(
-    observations=torch.zeros(2, 1),
-    actions=torch.zeros(2, 3),
-    next_observations=torch.zeros(2, 1),
-    next_actions=torch.zeros(2, 3),
-    rewards=torch.zeros(2),
-    discounts=torch.zeros(2),
-    valid=torch.tensor([1.0, 0.0]),
-    action_mask=torch.ones(2, 3),
-)
+BATCH = batch(torch.zeros(2, 3), valid=torch.tensor([1.0, 0.0]))
 
 
 def test_latent_critic_learns_member_by_member_what_the_slow_flow_makes_of_the_noise() -> None:

@@ -8,12 +8,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from batches import batch
 from stubs import view
 from tiny import tiny
 
 from flowpolicies.algorithms import IDQL, IDQLConfig
 from flowpolicies.algorithms.idql import actor_loss, dropout_masks
-from flowpolicies.core import Batch, GeneratorNoise, Networks, ReplayedNoise, ZeroNoise
+from flowpolicies.core import GeneratorNoise, Networks, ReplayedNoise, ZeroNoise
 from flowpolicies.networks import Critic, InputNormValue, ResidualNoisePrediction
 from flowpolicies.samplers import BestOfN, Denoise
 
@@ -29,10 +30,10 @@ def test_actor_loss_sums_over_dimensions_and_drops_what_the_draws_say() -> None:
 
     s, a, eps, level, u = rand(4, 2), rand(4, 2).tanh(), rand(4, 2), torch.tensor([0, 1, 2, 2]), torch.rand(4, 3, 8)
     valid = torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64)
-    batch = Batch(s, a, s, a, valid, valid, valid, a)
     cfg = IDQLConfig(diffusion_steps=3, actor_hidden_dims=(8, 8, 8), dropout=0.25)
     nets = Networks(view(actor_diffusion=predict), view(), view())
-    loss, _ = actor_loss.fn(nets, batch, ReplayedNoise(2, [u.double(), level, eps]), cfg)
+    data = batch(a, observations=s, valid=valid)
+    loss, _ = actor_loss.fn(nets, data, ReplayedNoise(2, [u.double(), level, eps]), cfg)
 
     masks = np.where(u.numpy() < 0.25, 0.0, 1 / 0.75)
     alpha = np.exp([-0.1 / 3 - 9.9 * (2 * t - 1) / (2 * 3**2) for t in range(1, 4)])
@@ -64,17 +65,16 @@ def test_three_updates_written_with_torchs_modules_and_optimisers(data) -> None:
         module.requires_grad_(True)
     actor = torch.optim.AdamW(mine["actor_diffusion"].parameters(), lr=1e-2, weight_decay=0.1)
     rest = {name: torch.optim.Adam(mine[name].parameters(), lr=1e-2) for name in ("value", "critic")}
-    abar = np.cumprod(np.exp([-0.1 / 3 - 9.9 * (2 * t - 1) / (2 * 3**2) for t in range(1, 4)]))
-    abar = torch.tensor(abar, dtype=torch.float32)
+    abar = torch.tensor([math.exp(-0.1 / 3 - 9.9 * (2 * t - 1) / (2 * 3**2)) for t in range(1, 4)]).cumprod(0)
 
     for k in range(3):
-        batch, step = model.replay_buffer.sample(32), model.schedule(k, cfg)
-        draws = model._learner.draws(model._state, batch, step, [torch.Generator().manual_seed(k)])
-        model._learner.update(model._state, batch, draws, step, torch.tensor(1e-2))
+        rows, step = model.replay_buffer.sample(32), model.schedule(k, cfg)
+        draws = model._learner.draws(model._state, rows, step, [torch.Generator().manual_seed(k)])
+        model._learner.update(model._state, rows, draws, step, torch.tensor(1e-2))
 
         (u, level, eps), *others = draws
         assert others == [[], []]
-        s, a, y = batch.observations, batch.actions, batch.rewards
+        s, a, y = rows.observations, rows.actions, rows.rewards
         x = abar[level].sqrt()[:, None] * a + (1 - abar[level]).sqrt()[:, None] * eps
         masks = (u >= 0.1).float() / 0.9
         loss = (mine["actor_diffusion"](s, x, level[:, None].float(), masks) - eps).square().sum(-1).mean()
@@ -84,7 +84,7 @@ def test_three_updates_written_with_torchs_modules_and_optimisers(data) -> None:
         u = slow["critic"](s, a).min(0).values.detach() - mine["value"](s)
         descend(rest["value"], (torch.where(u < 0, 0.3, 0.7) * u**2).mean())
 
-        target = (y + batch.discounts * mine["value"](batch.next_observations)).detach()
+        target = (y + rows.discounts * mine["value"](rows.next_observations)).detach()
         descend(rest["critic"], (mine["critic"](s, a) - target).square().mean())
 
         for name, rate in (("critic", 0.05), ("actor_diffusion", 0.1)):

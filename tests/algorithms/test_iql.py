@@ -5,24 +5,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from batches import batch
 from stubs import view
 from tiny import tiny
 
 from flowpolicies.algorithms import IQL, IQLDDPGBC, IQLConfig, IQLDDPGBCConfig
 from flowpolicies.algorithms.iql import awr_loss, ddpgbc_loss
-from flowpolicies.core import Batch, Networks, ZeroNoise
+from flowpolicies.core import Networks, ZeroNoise
 from flowpolicies.policies import FlowPolicy
 
-BATCH = Batch(
-    observations=torch.zeros(2, 1),
-    actions=torch.tensor([[0.5, 0.0], [1.0, 1.0]]),
-    next_observations=torch.zeros(2, 1),
-    next_actions=torch.zeros(2, 0),
-    rewards=torch.zeros(2),
-    discounts=torch.ones(2),
-    valid=torch.tensor([1.0, 0.0]),
-    action_mask=torch.ones(2, 2),
-)
+BATCH = batch(torch.tensor([[0.5, 0.0], [1.0, 1.0]]), valid=torch.tensor([1.0, 0.0]))
 CONSTANT = math.log(2 * math.pi)
 """Minus the log-density of two standard normal coordinates at their mean."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from tiny import tiny
+from trees import clone, stack
 
 from flowpolicies.algorithms import BDPO, QGPO, OfflineAlgorithm, QIPOFull
 from flowpolicies.core import Batch, Learner
 from flowpolicies.core.adam import initial_moments
 from flowpolicies.core.learner import LearnerState
-from flowpolicies.core.types import Tree
 
 LAST_PHASE = {"bdpo": BDPO, "qipo_full": QIPOFull, "qgpo": QGPO}
 each = pytest.mark.parametrize("algorithm", LAST_PHASE.values(), ids=LAST_PHASE)
@@ -33,10 +33,6 @@ def test_main_phase_eager_equals_compiled(algorithm: type[OfflineAlgorithm], dat
             torch.testing.assert_close(a[key], b[key], atol=1e-5, rtol=0)
 
 
-def stack(trees: list[Tree]) -> Tree:
-    return {n: {k: torch.stack([tree[n][k] for tree in trees]) for k in trees[0][n]} for n in trees[0]}
-
-
 @each
 def test_all_phases_over_seeds_equal_single_runs(algorithm: type[OfflineAlgorithm], data) -> None:
     """Two seeds share the modules, and so the fixed frequencies, which are no parameters."""
@@ -45,7 +41,6 @@ def test_all_phases_over_seeds_equal_single_runs(algorithm: type[OfflineAlgorith
     options = {"action_dim": 1, "clip_grad_norm": models[0].cfg.clip_grad_norm}
     parts = (modules, models[0].policy.specs, algorithm.losses, models[0].cfg)
     single, both = Learner(*parts, **options), Learner(*parts, **options, n_seeds=2)
-    clone = lambda tree: {n: {k: p.clone() for k, p in t.items()} for n, t in tree.items()}
     params, targets = ([clone(getattr(m._state, part)) for m in models] for part in ("params", "targets"))
     stacked = stack(params)
     together = LearnerState(stacked, stack(targets), initial_moments(stacked))

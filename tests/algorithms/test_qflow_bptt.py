@@ -2,22 +2,14 @@
 
 import pytest
 import torch
+from batches import batch
 from stubs import view
 
 from flowpolicies.algorithms import QFlow, QFlowBPTT, QFlowBPTTConfig
 from flowpolicies.algorithms.qflow import bptt_loss
-from flowpolicies.core import Batch, Networks, ReplayedNoise
+from flowpolicies.core import Networks, ReplayedNoise
 
-BATCH = Batch(
-    observations=torch.zeros(4, 1),
-    actions=torch.zeros(4, 1),
-    next_observations=torch.zeros(4, 1),
-    next_actions=torch.zeros(4, 0),
-    rewards=torch.zeros(4),
-    discounts=torch.zeros(4),
-    valid=torch.tensor([1.0, 1.0, 1.0, 0.0]),
-    action_mask=torch.ones(4, 1),
-)
+BATCH = batch(torch.zeros(4, 1), valid=torch.tensor([1.0, 1.0, 1.0, 0.0]))
 CFG = QFlowBPTTConfig(alpha=2.0, flow_steps=4)
 X_0, TIMES = torch.tensor([[0.4], [-0.4], [0.8], [3.0]]), torch.tensor([[0.0], [0.3], [0.5], [0.95]])
 

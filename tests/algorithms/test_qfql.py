@@ -2,34 +2,24 @@
 
 import pytest
 import torch
-from stubs import Call
+from batches import batch
+from stubs import view
 
 from flowpolicies.algorithms.qfql import QFQL, QFQLConfig, critic_loss
-from flowpolicies.core import Batch, Networks, ReplayedNoise, View
+from flowpolicies.core import Networks, ReplayedNoise
 from flowpolicies.samplers import Guided
 
 
 def nets() -> Networks:
     """v = 0.5 - t, and critics Q_1 = 0.2 a, Q_2 = 0.6 a: their mean has gradient 0.4."""
-    view = View(
-        {
-            "actor_flow": Call(lambda s, x, t: torch.full_like(x, 0.5) - t),
-            "critic": Call(lambda s, a: torch.stack([0.2 * a[..., 0], 0.6 * a[..., 0]])),
-        }
+    fields = view(
+        actor_flow=lambda s, x, t: torch.full_like(x, 0.5) - t,
+        critic=lambda s, a: torch.stack([0.2 * a[..., 0], 0.6 * a[..., 0]]),
     )
-    return Networks(view, view, view)
+    return Networks(fields, fields, fields)
 
 
-BATCH = Batch(
-    observations=torch.zeros(1, 1),
-    actions=torch.tensor([[0.5]]),
-    next_observations=torch.zeros(1, 1),
-    next_actions=torch.zeros(1, 1),
-    rewards=torch.tensor([1.0]),
-    discounts=torch.tensor([0.9]),
-    valid=torch.ones(1),
-    action_mask=torch.ones(1, 1),
-)
+BATCH = batch(torch.tensor([[0.5]]), rewards=torch.tensor([1.0]), discounts=torch.tensor([0.9]))
 
 # From x_0 = 0.1 with two steps: euler 0.1 + 0.5 * 0.5 + 0.5 * 0 = 0.35; one step 0.1 + 0.5 = 0.6;
 # guided with beta 0.5 adds 0.5 * 0.4 = 0.2 to the velocity, so 0.2 over the unit interval: 0.55.

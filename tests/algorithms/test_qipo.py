@@ -7,28 +7,17 @@ import math
 import numpy as np
 import pytest
 import torch
-from stubs import view
+from batches import batch, column
+from scipy.special import softmax
+from stubs import fail, view
 from tiny import tiny
 from torch import Tensor
 
 from flowpolicies.algorithms import QIPO, QIPOConfig, QIPOFull, QIPOFullConfig
 from flowpolicies.algorithms.qipo import actor_loss, critic_loss, support_loss, weighted_support
-from flowpolicies.core import Batch, Networks, ReplayedNoise, Step
+from flowpolicies.core import Networks, ReplayedNoise, Step
 
-
-def batch(actions: list[float], valid: list[float] | None = None) -> Batch:
-    a = torch.tensor(actions)[:, None]
-    n = len(actions)
-    return Batch(
-        torch.zeros(n, 1),
-        a,
-        torch.ones(n, 1),
-        a,
-        torch.arange(1.0, n + 1),
-        torch.full((n,), 0.9),
-        torch.ones(n) if valid is None else torch.tensor(valid),
-        torch.ones(n, 1),
-    )
+ROWS = batch(column(0.3, -1.0), rewards=torch.tensor([1.0, 2.0]), discounts=torch.full((2,), 0.9))
 
 
 def two_atoms(s: Tensor, x: Tensor, t: Tensor) -> Tensor:
@@ -38,10 +27,6 @@ def two_atoms(s: Tensor, x: Tensor, t: Tensor) -> Tensor:
 
 def critic(slope: float):
     return lambda s, a: slope * torch.stack([a[..., 0] + 0.2, a[..., 0] - 0.2])
-
-
-def fail(*inputs):
-    pytest.fail("this network has no part in the loss")
 
 
 def networks(velocity: float = 0.0, slope: float = 3.0, support: str = "frozen") -> Networks:
@@ -57,11 +42,6 @@ def networks(velocity: float = 0.0, slope: float = 3.0, support: str = "frozen")
     )
 
 
-def softmax(x: np.ndarray) -> np.ndarray:
-    e = np.exp(x - x.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
-
-
 SUPPORT = torch.tensor([[1.0, -1.0, 2.0], [-1.0, -2.0, -0.1]])[..., None]
 
 
@@ -69,17 +49,17 @@ SUPPORT = torch.tensor([[1.0, -1.0, 2.0], [-1.0, -2.0, -0.1]])[..., None]
 def test_weights_equal_numpy_with_the_data_first(config) -> None:
     cfg = config(num_samples=3, flow_steps=1, beta=0.8, rho=0.5)
     nets = networks(support=config.support)
-    actions, weights = weighted_support(nets, batch([0.3, -1.0]), ReplayedNoise(1, [SUPPORT]), cfg)
+    actions, weights = weighted_support(nets, ROWS, ReplayedNoise(1, [SUPPORT]), cfg)
     expected = np.concatenate([[[0.3], [-1.0]], 0.5 * np.sign(SUPPORT.numpy()[..., 0])], 1)
     np.testing.assert_allclose(actions[..., 0], expected)
     pessimistic = 3.0 * expected - 0.5 * 3.0 * 0.2  # mean - rho std over the two critics.
-    np.testing.assert_allclose(weights, softmax(0.8 * pessimistic), rtol=1e-5)
+    np.testing.assert_allclose(weights, softmax(0.8 * pessimistic, -1), rtol=1e-5)
 
 
 @pytest.mark.parametrize("config", [QIPOConfig, QIPOFullConfig])
 def test_weights_are_even_when_all_actions_are_equally_good(config) -> None:
     nets, cfg = networks(slope=0.0, support=config.support), config(num_samples=3, flow_steps=1, beta=50.0)
-    _, weights = weighted_support(nets, batch([0.3, -1.0]), ReplayedNoise(1, [SUPPORT]), cfg)
+    _, weights = weighted_support(nets, ROWS, ReplayedNoise(1, [SUPPORT]), cfg)
     torch.testing.assert_close(weights, torch.full((2, 4), 1 / 4))
 
 
@@ -88,7 +68,7 @@ def test_indifference_is_a_share_of_cloning_or_all_of_it() -> None:
     cloning = np.mean([(0.1 - (0.3 - 0.4)) ** 2, (0.1 - (-1.0 - 1.0)) ** 2])
     for normalize, share in ((False, 1 / 4), (True, 1.0)):
         cfg = QIPOConfig(num_samples=3, flow_steps=1, normalize_weights=normalize)
-        loss, metrics = actor_loss(nets, batch([0.3, -1.0]), ReplayedNoise(1, [SUPPORT, x_0, t]), cfg)
+        loss, metrics = actor_loss(nets, ROWS, ReplayedNoise(1, [SUPPORT, x_0, t]), cfg)
         assert float(loss) == pytest.approx(share * cloning, rel=1e-5)
         assert float(metrics["weight"]) == pytest.approx(1 / 4)
 
@@ -97,7 +77,7 @@ def test_only_valid_rows_count() -> None:
     nets, t = networks(velocity=0.1, slope=0.0, support="target"), torch.full((2, 4, 1), 0.5)
     noise = [SUPPORT, torch.zeros(2, 4, 1), t]
     cfg = QIPOFullConfig(num_samples=3, flow_steps=1)
-    loss, _ = support_loss(nets, batch([0.3, -1.0], [1.0, 0.0]), ReplayedNoise(1, noise), cfg)
+    loss, _ = support_loss(nets, ROWS._replace(valid=torch.tensor([1.0, 0.0])), ReplayedNoise(1, noise), cfg)
     members = np.array([0.3, 0.5, -0.5, 0.5])
     assert float(loss) == pytest.approx(((0.1 - members) ** 2).mean() / 2, rel=1e-5)
 
@@ -118,7 +98,7 @@ def test_data_only_regression_is_exactly_that_of_the_tilted_policy() -> None:
     def loss(velocity: float) -> Tensor:
         noise = [torch.tensor([-1.0, 1.0])[:, None, None], torch.zeros(2, 1), torch.full((2, 1), 0.5)]
         cfg = QIPOConfig(num_samples=1, flow_steps=1, beta=0.8)
-        return actor_loss(networks(velocity), batch([0.5, -0.5]), ReplayedNoise(1, noise), cfg)[0]
+        return actor_loss(networks(velocity), batch(column(0.5, -0.5)), ReplayedNoise(1, noise), cfg)[0]
 
     assert best_constant(loss) == pytest.approx(TILTED, rel=1e-5)
 
@@ -129,7 +109,7 @@ def test_full_support_regression_is_exactly_that_of_the_tilted_policy() -> None:
     def loss(velocity: float) -> Tensor:
         noise = [torch.tensor([[[-1.0]]]), torch.zeros(1, 2, 1), torch.full((1, 2, 1), 0.5)]
         cfg = QIPOFullConfig(num_samples=1, flow_steps=1, beta=0.8)
-        return support_loss(networks(velocity, support="target"), batch([0.5]), ReplayedNoise(1, noise), cfg)[0]
+        return support_loss(networks(velocity, support="target"), batch(column(0.5)), ReplayedNoise(1, noise), cfg)[0]
 
     assert best_constant(loss) == pytest.approx(TILTED, rel=1e-5)
 
@@ -144,7 +124,7 @@ def test_each_member_has_noise_and_time_of_its_own() -> None:
     nets = networks(support="target")._replace(online=view(actor_flow=watch))
     x_0, t = torch.tensor([[[0.5], [-1.0]]]), torch.tensor([[[0.25], [0.75]]])
     cfg = QIPOFullConfig(num_samples=1, flow_steps=1, beta=0.0)
-    loss, _ = support_loss(nets, batch([0.3]), ReplayedNoise(1, [torch.tensor([[[1.0]]]), x_0, t]), cfg)
+    loss, _ = support_loss(nets, batch(column(0.3)), ReplayedNoise(1, [torch.tensor([[[1.0]]]), x_0, t]), cfg)
     torch.testing.assert_close(seen[0][0], torch.tensor([[[0.75 * 0.5 + 0.25 * 0.3], [0.25 * -1.0 + 0.75 * 0.5]]]))
     assert float(loss) == pytest.approx(((0.3 - 0.5) ** 2 + (0.5 + 1.0) ** 2) / 2, rel=1e-5)
 
@@ -152,9 +132,9 @@ def test_each_member_has_noise_and_time_of_its_own() -> None:
 @pytest.mark.parametrize("config", [QIPOConfig, QIPOFullConfig])
 def test_critic_learns_the_soft_value_of_the_next_support(config) -> None:
     cfg = config(num_samples=3, flow_steps=1, beta=0.8)
-    _, metrics = critic_loss(networks(support=config.support), batch([0.3, -1.0]), ReplayedNoise(1, [SUPPORT]), cfg)
+    _, metrics = critic_loss(networks(support=config.support), ROWS, ReplayedNoise(1, [SUPPORT]), cfg)
     q = 30.0 * 0.5 * np.sign(SUPPORT.numpy()[..., 0])
-    y = np.array([1.0, 2.0]) + 0.9 * (softmax(0.8 * q) * q).sum(-1)
+    y = np.array([1.0, 2.0]) + 0.9 * (softmax(0.8 * q, -1) * q).sum(-1)
     assert float(metrics["target_mean"]) == pytest.approx(y.mean(), rel=1e-5)
 
 

@@ -6,55 +6,28 @@ import math
 
 import pytest
 import torch
+from noisy_rows import EPS, ROWS, alphas, column, noised, parabolas, replay, rows
 from stubs import view
 from tiny import tiny
 from torch import Tensor
+from trees import clone
 
 from flowpolicies.algorithms import QSM, QSMConfig, QSMOnline, QSMOnlineConfig
 from flowpolicies.algorithms.qsm import actor_loss
 from flowpolicies.algorithms.qsm_online import actor_loss as published_actor_loss
 from flowpolicies.algorithms.qsm_online import critic_loss as published_critic_loss
-from flowpolicies.core import Batch, Networks, ReplayedNoise, View
+from flowpolicies.core import Networks, ReplayedNoise, View
 
 NOTHING = view()
-EPS = [0.7, -1.1]
-
-
-def column(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64).unsqueeze(-1)
-
-
-def batch(**columns: Tensor) -> Batch:
-    """Two rows in one dimension, in double precision; actions 0.5 and -0.2."""
-    ones = torch.ones(2, dtype=torch.float64)
-    zeros = torch.zeros(2, 1, dtype=torch.float64)
-    plain = Batch(zeros, column(0.5, -0.2), zeros, zeros, 3 * ones, 0.9 * ones, ones, torch.ones(2, 1))
-    return plain._replace(**columns)
-
-
-def alphas(steps: int) -> list[float]:
-    """The VP schedule, 1-based (rql_diffusion_family 0.2)."""
-    return [math.exp(-0.1 / steps - (10 - 0.1) * (2 * t - 1) / (2 * steps**2)) for t in range(1, steps + 1)]
-
-
-def parabolas(s: Tensor, a: Tensor) -> Tensor:
-    """Q_1 = 3 a^2, Q_2 = -a: their mean has the gradient 3 a - 1/2."""
-    return torch.stack([3 * a.square(), -a]).squeeze(-1)
-
-
-def noised(action: float, level: int, eps: float, steps: int) -> float:
-    abar = math.prod(alphas(steps)[: level + 1])
-    return math.sqrt(abar) * action + math.sqrt(1 - abar) * eps
 
 
 @pytest.mark.parametrize("valid", [(1.0, 1.0), (1.0, 0.0)])
 def test_the_ogbench_loss_by_hand(valid: tuple[float, float]) -> None:
     nets = Networks(view(actor_diffusion=lambda s, x, t: 0.3 * x + 0.1 * t), NOTHING, view(critic=parabolas))
-    noise = ReplayedNoise(1, [torch.tensor([0, 3]), column(*EPS)])
     cfg = QSMConfig(alpha=0.3, inv_temp=2.0)
-    loss, info = actor_loss(nets, batch(valid=torch.tensor(valid, dtype=torch.float64)), noise, cfg)
+    loss, info = actor_loss(nets, rows(valid=torch.tensor(valid, dtype=torch.float64)), replay(), cfg)
     bc, score = 0.0, 0.0
-    for action, level, eps, weight in zip((0.5, -0.2), (0, 3), EPS, valid, strict=True):
+    for (action, level, eps), weight in zip(ROWS, valid, strict=True):
         x = noised(action, level, eps, 10)
         eps_hat = 0.3 * x + 0.1 * (level + 1)
         bc += weight * (eps_hat - eps) ** 2 / 2
@@ -67,14 +40,13 @@ def test_the_ogbench_loss_by_hand(valid: tuple[float, float]) -> None:
 def test_the_noise_is_between_the_data_and_minus_the_gradient() -> None:
     """The loss is least at (alpha eps - kappa G) / (alpha + 1)."""
     slope = column(2.0, -4.0)
-    eps_hat = ((0.5 * column(*EPS) - 3.0 * slope) / 1.5).requires_grad_()
+    eps_hat = ((0.5 * EPS - 3.0 * slope) / 1.5).requires_grad_()
     nets = Networks(
         view(actor_diffusion=lambda s, x, t: eps_hat),
         NOTHING,
         view(critic=lambda s, a: (slope * a).squeeze(-1).expand(3, 2)),
     )
-    noise = ReplayedNoise(1, [torch.tensor([0, 3]), column(*EPS)])
-    loss, _ = actor_loss(nets, batch(), noise, QSMConfig(alpha=0.5, inv_temp=3.0))
+    loss, _ = actor_loss(nets, rows(), replay(), QSMConfig(alpha=0.5, inv_temp=3.0))
     (gradient,) = torch.autograd.grad(loss, eps_hat)
     torch.testing.assert_close(gradient, torch.zeros(2, 1, dtype=torch.float64), atol=1e-12, rtol=0)
 
@@ -88,9 +60,8 @@ def test_the_published_loss_by_hand() -> None:
         return 0.3 * x + 0.1 * t
 
     nets = Networks(view(actor_diffusion=predict), view(critic=parabolas), NOTHING)
-    noise = ReplayedNoise(1, [torch.tensor([0, 3]), column(*EPS)])
-    loss, info = published_actor_loss(nets, batch(), noise, QSMOnlineConfig())
-    points = [noised(a, level, e, 5) for a, level, e in zip((0.5, -0.2), (0, 3), EPS, strict=True)]
+    loss, info = published_actor_loss(nets, rows(), replay(), QSMOnlineConfig())
+    points = [noised(*row, 5) for row in ROWS]
     errors = [(0.3 * x + 0.1 * t + 50 * (3 * x - 0.5)) ** 2 for x, t in zip(points, (0, 3), strict=True)]
     assert seen == [[0.0, 3.0]]
     assert float(loss) == pytest.approx(sum(errors) / 2, rel=1e-7)
@@ -104,7 +75,7 @@ def test_published_targets_are_the_least_value_of_a_perturbed_action() -> None:
     frozen = view(actor_diffusion=lambda s, x, t: torch.zeros_like(x))
     target = view(critic=lambda s, a: torch.stack([2 * a, -a]).squeeze(-1))
     nets = Networks(view(critic=lambda s, a: torch.zeros(2, 2)), frozen, target)
-    _, info = published_critic_loss(nets, batch(), ReplayedNoise(1, draws), QSMOnlineConfig(diffusion_steps=1))
+    _, info = published_critic_loss(nets, rows(), ReplayedNoise(1, draws), QSMOnlineConfig(diffusion_steps=1))
     assert float(info["target_mean"]) == pytest.approx(3 - 0.9 * (0.5 + 1.0) / 2, rel=1e-6)
 
 
@@ -135,20 +106,19 @@ def test_the_chain_jumps_to_its_estimate() -> None:
 
 def test_the_actor_follows_the_critics_as_just_updated(data) -> None:
     model = tiny(QSMOnline, dataset=data)
-    learner, state, rows = model._learner, model._state, model.replay_buffer.sample(32)
+    learner, state, sampled = model._learner, model._state, model.replay_buffer.sample(32)
     step = model.schedule(0, model.cfg)
-    draws = learner.draws(state, rows, step, [model.generators["noise"]])
-    before = {name: {key: p.clone() for key, p in tree.items()} for name, tree in state.params.items()}
-    slow = {key: p.clone() for key, p in state.targets["critic"].items()}
-    metrics = learner.update(state, rows, draws, step, torch.tensor(0.01))
+    draws = learner.draws(state, sampled, step, [model.generators["noise"]])
+    before, slow = clone(state.params), clone(state.targets)
+    metrics = learner.update(state, sampled, draws, step, torch.tensor(0.01))
     seen = []
     for critic in (state.params["critic"], before["critic"]):
-        views = [View.of(learner.networks, tree) for tree in (before, before | {"critic": critic}, {"critic": slow})]
-        seen.append(float(published_actor_loss(Networks(*views), rows, ReplayedNoise(1, draws[1]), model.cfg)[0]))
+        views = [View.of(learner.networks, tree) for tree in (before, before | {"critic": critic}, slow)]
+        seen.append(float(published_actor_loss(Networks(*views), sampled, ReplayedNoise(1, draws[1]), model.cfg)[0]))
     assert float(metrics["actor/loss"]) == pytest.approx(seen[0], rel=1e-5)
     assert seen[0] != pytest.approx(seen[1], rel=1e-3)
     for key, moved in state.targets["critic"].items():
-        torch.testing.assert_close(moved, slow[key].lerp(state.params["critic"][key], model.tau))
+        torch.testing.assert_close(moved, slow["critic"][key].lerp(state.params["critic"][key], model.tau))
 
 
 def test_only_the_published_actor_decays() -> None:

@@ -3,22 +3,20 @@
 import numpy as np
 import pytest
 import torch
+from batches import batch
 from stubs import view
 from tiny import tiny
 
 from flowpolicies.algorithms import ReBRAC, ReBRACConfig, ReBRACQAM, ReBRACQAMConfig
 from flowpolicies.algorithms.rebrac import actor_loss, critic_loss
-from flowpolicies.core import Batch, Networks, ReplayedNoise, ZeroNoise
+from flowpolicies.core import Networks, ReplayedNoise, ZeroNoise
 
-BATCH = Batch(
-    observations=torch.zeros(2, 1),
-    actions=torch.tensor([[0.5, 0.0], [1.0, 1.0]]),
-    next_observations=torch.zeros(2, 1),
+BATCH = batch(
+    torch.tensor([[0.5, 0.0], [1.0, 1.0]]),
     next_actions=torch.tensor([[0.0, 0.5], [0.0, 0.0]]),
     rewards=torch.tensor([1.0, 2.0]),
     discounts=torch.tensor([0.9, 0.0]),
     valid=torch.tensor([1.0, 0.0]),
-    action_mask=torch.ones(2, 2),
 )
 
 

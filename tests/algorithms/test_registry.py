@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from ports import PORTS, recorded_name
-from tiny import tiny
+from tiny import known, tiny
 
 import flowpolicies
 from flowpolicies.algorithms import ALGORITHMS, BC, FQL, OfflineAlgorithm, get_algorithm, make
@@ -19,8 +19,6 @@ from flowpolicies.data import TransitionDataset
 
 ROOT = Path(__file__).parents[2]
 RECORDINGS = {path.stem for path in (ROOT / "tests" / "golden").glob("*.npz")}
-
-# ---------------------------------------------------------------------- what the table says
 
 
 def test_claimed_recordings_are_there_and_replayed_through_the_algorithm(algorithm) -> None:
@@ -35,8 +33,7 @@ def test_every_recording_that_is_replayed_is_claimed_once() -> None:
 
 def sizes(algorithm: type[OfflineAlgorithm]) -> dict[str, object]:
     """The smallest networks."""
-    known = {"actor_hidden_dims": (8,), "value_hidden_dims": (8,), "flow_steps": 2, "num_samples": 2}
-    return {key: value for key, value in known.items() if key in algorithm.Config.__dataclass_fields__}
+    return known(algorithm, {"actor_hidden_dims": (8,), "value_hidden_dims": (8,), "flow_steps": 2, "num_samples": 2})
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +73,6 @@ def test_every_page_is_in_the_navigation() -> None:
     text = (ROOT / "mkdocs.yml").read_text()
     pages = sorted(path.name for path in (ROOT / "docs" / "algorithms").glob("*.md"))
     assert [page for page in pages if f": algorithms/{page}\n" not in text] == []
-
-
-# ---------------------------------------------------------------------- by name, and as a class
 
 
 def test_is_exported_and_takes_policy_and_environment_by_position(algorithm, data) -> None:
@@ -122,9 +116,6 @@ def test_make_takes_an_environment_by_position() -> None:
 def test_make_explains_what_is_wrong(name: str, options: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make(name, **options)
-
-
-# ---------------------------------------------------------------------- other packages
 
 
 @pytest.fixture

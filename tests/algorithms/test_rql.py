@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from batches import batch, column
 from stable_baselines3.common.env_util import make_vec_env
 from tiny import tiny
 from torch import Tensor
@@ -36,31 +37,15 @@ def networks(field: Stub, value: Stub, target: Stub | None = None) -> Networks:
     return Networks(view, view, View({"value": target or value}))
 
 
-def batch(rows: int, **columns: Tensor) -> Batch:
+def rows(n: int, **columns: Tensor) -> Batch:
     """State 0, action 1, reward 3, discount 0.9, next state 5, of which `columns` replaces some."""
-    ones = torch.ones(rows)
-    plain = Batch(
-        observations=torch.zeros(rows, 1),
-        actions=torch.ones(rows, 1),
-        next_observations=5 * torch.ones(rows, 1),
-        next_actions=torch.zeros(rows, 1),
-        rewards=3 * ones,
-        discounts=0.9 * ones,
-        valid=ones,
-        action_mask=torch.ones(rows, 1),
-    )
+    one = torch.ones(n, 1)
+    plain = batch(one, next_observations=5 * one, rewards=3 * one[:, 0], discounts=0.9 * one[:, 0])
     return plain._replace(**columns)
-
-
-def column(*values: float) -> Tensor:
-    return torch.tensor(values).unsqueeze(-1)
 
 
 def ensemble(*members: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Stub:
     return Stub(lambda s, x, t: torch.stack([member(s, x, t).squeeze(-1) for member in members]))
-
-
-# ---------------------------------------------------------------------- depths
 
 
 def test_depths_are_continuous_in_the_first_half_and_on_the_grid_in_the_second() -> None:
@@ -80,9 +65,6 @@ def test_odd_batches_are_refused(data) -> None:
     tiny(TFQL, dataset=data, batch_size=31).learn_offline(1)
 
 
-# ---------------------------------------------------------------------- RQL's value
-
-
 def reversed_points(field: Callable[..., Tensor], depths: list[float], steps: int) -> tuple[Stub, Stub]:
     """The field and the online value after a value loss at four depths, of which the last two lie on the grid."""
     stub, value = Stub(field), ensemble(lambda s, x, t: x)
@@ -92,7 +74,7 @@ def reversed_points(field: Callable[..., Tensor], depths: list[float], steps: in
         torch.tensor([round(d * steps) for d in depths[2:]], dtype=torch.int32),
     ]
     cfg = RQLConfig(flow_steps=steps)
-    value_loss(networks(stub, value, ensemble(lambda s, x, t: x)), batch(4), ReplayedNoise(1, draws), cfg)
+    value_loss(networks(stub, value, ensemble(lambda s, x, t: x)), rows(4), ReplayedNoise(1, draws), cfg)
     return stub, value
 
 
@@ -116,7 +98,7 @@ def test_value_target_expectile_and_valid() -> None:
     target = ensemble(lambda s, x, t: s + x + 7 * t, lambda s, x, t: s + 3 * x + 7 * t)
     online = ensemble(lambda s, x, t: 0 * x, lambda s, x, t: 10 * t)
     draws = [column(1.0, 2.0), column(0.0), torch.tensor([0])]
-    data = batch(2, discounts=torch.tensor([0.9, 0.0]), valid=torch.tensor([1.0, 0.5]))
+    data = rows(2, discounts=torch.tensor([0.9, 0.0]), valid=torch.tensor([1.0, 0.5]))
     cfg = RQLConfig(expectile=0.7, rho=0.5, flow_steps=3)
     loss, metrics = value_loss(networks(Stub(lambda s, x, t: x), online, target), data, ReplayedNoise(1, draws), cfg)
     # Row 0: members 6 and 8 at (5, 1, 0), so A = 7 - 0.5 * 1; row 1 does not bootstrap.
@@ -126,12 +108,9 @@ def test_value_target_expectile_and_valid() -> None:
     assert float(metrics["target_mean"]) == pytest.approx(sum(y) / 2)
 
 
-# ---------------------------------------------------------------------- the actor
-
-
 def test_actor_takes_one_truncated_step_uphill() -> None:
     value = ensemble(lambda s, x, t: 2 * x + t, lambda s, x, t: 4 * x - t)
-    data = batch(2, actions=column(1.0, 1.0), valid=torch.tensor([1.0, 0.0]), action_mask=column(1.0, 0.0))
+    data = rows(2, valid=torch.tensor([1.0, 0.0]), action_mask=column(1.0, 0.0))
     draws = [column(-1.0, 0.0), column(0.9, 0.5)]
     cfg = RQLConfig(alpha=10.0, flow_steps=4)
     loss, metrics = actor_loss(networks(Stub(lambda s, x, t: 3 + 0 * x), value), data, ReplayedNoise(1, draws), cfg)
@@ -145,13 +124,11 @@ def test_actor_takes_one_truncated_step_uphill() -> None:
 
 def test_behaviour_cloning_ignores_valid() -> None:
     nets = networks(Stub(lambda s, x, t: 0 * x), ensemble(lambda s, x, t: 0 * x))
-    data = batch(2, valid=torch.zeros(2))
+    data = rows(2, valid=torch.zeros(2))
     _, metrics = actor_loss(nets, data, ReplayedNoise(1, [column(0.0, -1.0), column(0.5, 0.5)]), RQLConfig())
     assert float(metrics["bc_loss"]) == pytest.approx((1 + 4) / 2)
     assert float(metrics["q_loss"]) == 0
 
-
-# ---------------------------------------------------------------------- TFQL's value
 
 POINTS = {0: 3 / 8, 1: 1 / 2, 2: 1.0}
 """x_f of v(s, x, t) = x t, F = 2, a = 1: x_1 = 1 - 1/2, x_0 = 1/2 - 1/8. A forward step from x_0 would stay there."""
@@ -163,7 +140,7 @@ def step_target(index: int, cfg: TFQLConfig) -> tuple[float, Stub, Loss]:
     online = ensemble(lambda s, x, t: 0 * x)
     draws = [column(0.25), torch.tensor([index])]
     found = step_value_loss(
-        networks(Stub(lambda s, x, t: x * t), online, target), batch(1), ReplayedNoise(1, draws), cfg
+        networks(Stub(lambda s, x, t: x * t), online, target), rows(1), ReplayedNoise(1, draws), cfg
     )
     return float(found[1]["target_mean"]), online, found
 
@@ -201,7 +178,7 @@ def test_rows_of_a_batch_reverse_to_their_own_step() -> None:
     online, field = ensemble(lambda s, x, t: 0 * x), Stub(lambda s, x, t: x * t)
     draws = [torch.zeros(5, 1), torch.tensor([3, 0, 4, 1, 2])]
     nets = networks(field, online, ensemble(lambda s, x, t: x))
-    _, metrics = step_value_loss(nets, batch(5), ReplayedNoise(1, draws), TFQLConfig(flow_steps=4))
+    _, metrics = step_value_loss(nets, rows(5), ReplayedNoise(1, draws), TFQLConfig(flow_steps=4))
     chain = [1.0]  # x_4, x_3, ..., x_0
     for f in range(4, 0, -1):
         chain.append(chain[-1] * (1 - 0.25 * f / 4))
@@ -216,11 +193,8 @@ def test_one_flow_step_is_two_backups() -> None:
     online = ensemble(lambda s, x, t: 0 * x)
     nets = networks(Stub(lambda s, x, t: x / 4), online, ensemble(lambda s, x, t: x + t))
     draws = [torch.zeros(2, 1), torch.tensor([0, 1])]
-    step_value_loss(nets, batch(2), ReplayedNoise(1, draws), TFQLConfig(flow_steps=1))
+    step_value_loss(nets, rows(2), ReplayedNoise(1, draws), TFQLConfig(flow_steps=1))
     torch.testing.assert_close(online.calls[0][1], column(0.75, 1.0))
-
-
-# ---------------------------------------------------------------------- the algorithms
 
 
 @pytest.mark.parametrize("cls", [RQL, TFQL])

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
+from trees import stack, weights
 
 from flowpolicies.core import Batch, Learner, Network, Step, loss_term
 from flowpolicies.core.adam import initial_moments
@@ -37,9 +38,7 @@ def batch() -> Batch:
 def make(n_seeds: int | None = None, **options) -> tuple[Learner, LearnerState]:
     torch.manual_seed(0)
     modules = {name: spec.factory(3, 2) for name, spec in SPECS.items()}
-    params = {name: {k: p.detach().clone() for k, p in m.named_parameters()} for name, m in modules.items()}
-    if n_seeds is not None:
-        params = {n: {k: p.expand(n_seeds, *p.shape).clone() for k, p in tree.items()} for n, tree in params.items()}
+    params = weights(modules) if n_seeds is None else stack([weights(modules)] * n_seeds)
     learner = Learner(modules, SPECS, (first_loss, second_loss), None, action_dim=2, n_seeds=n_seeds, **options)
     return learner, LearnerState(params, {}, initial_moments(params))
 

@@ -5,11 +5,11 @@ from functools import partial
 
 import pytest
 import torch
+from trees import flat, stack, weights
 
-from flowpolicies.core import Batch, Learner, Network, ReplayedNoise, Step, loss_term
+from flowpolicies.core import Batch, Learner, Network, Step, loss_term
 from flowpolicies.core.adam import initial_moments
 from flowpolicies.core.learner import LearnerState, clip_by_global_norm
-from flowpolicies.core.noise import RecordingNoise, ZeroNoise
 from flowpolicies.networks import Critic, VelocityField
 
 
@@ -57,7 +57,7 @@ def make_batch(seed: int, n: int = 8) -> Batch:
 def make(terms=(critic_loss, actor_loss), seed: int = 0, **options) -> tuple[Learner, LearnerState]:
     torch.manual_seed(seed)
     modules = {name: spec.factory(3, 2) for name, spec in SPECS.items()}
-    params = {name: {k: p.detach().clone() for k, p in m.named_parameters()} for name, m in modules.items()}
+    params = weights(modules)
     targets = {"critic": {k: p + 0.1 for k, p in params["critic"].items()}}
     learner = Learner(modules, SPECS, terms, Cfg(), action_dim=2, **options)
     return learner, LearnerState(params, targets, initial_moments(params))
@@ -69,10 +69,6 @@ def run(learner: Learner, state: LearnerState, steps: int = 3, step: Step = EVER
         batch = make_batch(100 * seed + i)
         learner.update(state, batch, learner.draws(state, batch, step, [generator]), step, torch.tensor(1e-2))
     return state
-
-
-def flat(tree) -> torch.Tensor:
-    return torch.cat([t.flatten() for weights in tree.values() for t in weights.values()])
 
 
 def test_a_term_that_touches_more_than_it_trains_is_refused() -> None:
@@ -170,7 +166,6 @@ def test_vectorised_seeds_equal_single_runs() -> None:
     singles = [run(*make(seed=s), seed=s) for s in range(3)]
     starts = [make(seed=s) for s in range(3)]
     learner = make(n_seeds=3)[0]
-    stack = lambda trees: {n: {k: torch.stack([t[n][k] for t in trees]) for k in trees[0][n]} for n in trees[0]}
     params, targets = stack([s.params for _, s in starts]), stack([s.targets for _, s in starts])
     moments = initial_moments(params)
     state = LearnerState(params, targets, moments)
@@ -195,24 +190,6 @@ def test_draws_are_recorded_once_and_come_from_the_given_generator() -> None:
     assert all(torch.equal(a, b) for a, b in zip(first[0], again[0], strict=True))
 
 
-def test_replayed_noise_refuses_other_draws() -> None:
-    noise = ReplayedNoise(2, [torch.zeros(4, 2)])
-    with pytest.raises(ValueError, match=r"recorded with shape \[4, 2\], asked for with \[5, 2\]"):
-        noise.actions((5,))
-    noise = ReplayedNoise(2, [torch.zeros(4, 1, 2)])
-    assert noise.actions((4,)).shape == (4, 2)
-    with pytest.raises(ValueError, match="only 1 were recorded"):
-        noise.times((4,))
-
-
-def test_zero_noise_is_the_centre_and_recording_notes_kind_and_shape() -> None:
-    noise = RecordingNoise(ZeroNoise(2))
-    assert torch.equal(noise.actions((3,)), torch.zeros(3, 2))
-    assert torch.equal(noise.times((3,)), torch.full((3, 1), 0.5))
-    assert noise.integers(11, (4,)).tolist() == [5] * 4
-    assert [tuple(d) for d in noise.draws] == [("normal", (3, 2), 0), ("uniform", (3, 1), 0), ("integers", (4,), 11)]
-
-
 def test_two_terms_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="share a name"):
         make(terms=(critic_loss, critic_loss))
@@ -235,7 +212,7 @@ def test_a_target_moves_once_in_the_stage_of_its_network() -> None:
 
     @loss_term(trains="actor_flow")
     def watch_loss(nets, batch, noise, cfg):
-        seen.append(flat({"critic": nets.target.critic.weights}).clone())
+        seen.append(flat({"critic": nets.target.critic.weights}))
         return nets.online.actor_flow(batch.observations, batch.actions, noise.times((8,))).mean(), {}
 
     learner, state = make(terms=(critic_loss, watch_loss))
@@ -248,7 +225,7 @@ def test_a_target_moves_once_in_the_stage_of_its_network() -> None:
 def test_copies_begin_a_phase() -> None:
     specs = SPECS | {"actor_fast": Network(SPECS["critic"].factory, target_rate=0.1)}
     modules = {name: spec.factory(3, 2) for name, spec in specs.items()}
-    params = {name: {k: p.detach().clone() for k, p in m.named_parameters()} for name, m in modules.items()}
+    params = weights(modules)
     slow = {n: {k: p + i for k, p in params[n].items()} for i, n in enumerate(("critic", "actor_fast"), 1)}
     learner = Learner(modules, specs, (actor_loss,), Cfg(), action_dim=2)
     state = LearnerState(params, slow, initial_moments(params))
@@ -262,7 +239,7 @@ def test_cosine_decay_counts_the_updates_of_its_own_network() -> None:
     learner.specs["actor_flow"] = Network(SPECS["actor_flow"].factory, learning_rate=1e-3, decay_updates=4)
     moved = []
     for i in range(12):
-        before = flat({"a": state.params["actor_flow"]}).clone()
+        before = flat({"a": state.params["actor_flow"]})
         run(learner, state, steps=1, step=EVERY if i % 2 else Step((("critic",),)), seed=i)
         moved.append(float((flat({"a": state.params["actor_flow"]}) - before).abs().max()))
     assert moved[::2] == [0.0] * 6
@@ -318,8 +295,8 @@ def test_plain_gradient_descent_of_one_network() -> None:
     batch = make_batch(0)
     draws = learner.draws(state, batch, EVERY, [torch.Generator().manual_seed(0)])
     free, _ = make()[0].gradients(state, batch, draws[0], EVERY.stages[0])
-    before = flat({"a": state.params["actor_flow"]}).clone()
-    critic = flat({"c": state.params["critic"]}).clone()
+    before = flat({"a": state.params["actor_flow"]})
+    critic = flat({"c": state.params["critic"]})
     metrics = learner.update(state, batch, draws, EVERY, torch.tensor(1e-2))
     expected = before - 0.5 * flat({"a": free["actor_flow"]})
     torch.testing.assert_close(flat({"a": state.params["actor_flow"]}), expected)

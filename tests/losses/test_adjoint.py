@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from trees import weights
 
 from flowpolicies.algorithms import BAM, QAM, QAME, QAMF
 from flowpolicies.core import Batch, GeneratorNoise, Learner, LossTerm, Networks, View
@@ -84,10 +85,10 @@ def test_without_a_critic_the_minimum_is_the_behaviour_flow(cls, name: str) -> N
 def test_residual_zero_is_the_behaviour_flow() -> None:
     cfg = QAM.Config(inv_temp=0.0, residual=True, **SIZES)
     found = modules(QAM, cfg)
-    assert float(adjoint_loss(views(found), BATCH, noise(), cfg)[0]) > 0
+    assert float(adjoint_loss(views(found), BATCH, noise(), cfg)[0].detach()) > 0
     for parameter in found["actor_fast"].parameters():
         torch.nn.init.zeros_(parameter)
-    assert float(adjoint_loss(views(found), BATCH, noise(), cfg)[0]) == pytest.approx(0.0, abs=1e-10)
+    assert float(adjoint_loss(views(found), BATCH, noise(), cfg)[0].detach()) == pytest.approx(0.0, abs=1e-10)
 
 
 @pytest.mark.parametrize("option", ["target_actor", "clip_adj", "residual", "use_target_grad"])
@@ -99,20 +100,21 @@ def test_every_option_changes_the_loss(option: str) -> None:
             torch.nn.init.normal_(parameter, std=0.5)
     nets = Networks(View.of(online), View.of(online), View.of(slow))
     other = QAM.Config(**{"inv_temp": 3.0, option: not getattr(cfg, option), **SIZES})
-    losses = [float(adjoint_loss(nets, BATCH, noise(), c)[0]) for c in (cfg, other)]
+    losses = [float(adjoint_loss(nets, BATCH, noise(), c)[0].detach()) for c in (cfg, other)]
     assert losses[0] != pytest.approx(losses[1], rel=1e-4)
 
 
 def test_fine_tuning_ignores_valid() -> None:
     cfg = QAM.Config(**SIZES)
     nets = views(modules(QAM, cfg))
-    losses = [float(adjoint_loss(nets, b, noise(), cfg)[0]) for b in (BATCH, BATCH._replace(valid=torch.ones(6)))]
+    batches = (BATCH, BATCH._replace(valid=torch.ones(6)))
+    losses = [float(adjoint_loss(nets, batch, noise(), cfg)[0].detach()) for batch in batches]
     assert losses[0] == losses[1]
 
 
 def learner(cls, cfg) -> tuple[Learner, LearnerState]:
     found, specs = modules(cls, cfg), cls.networks(cfg, 0.005)
-    params = {name: {k: p.detach().clone() for k, p in m.named_parameters()} for name, m in found.items()}
+    params = weights(found)
     targets = {name: params[name] for name, spec in specs.items() if spec.target_rate is not None}
     made = Learner(found, specs, cls.losses, cfg, action_dim=2, clip_grad_norm=cfg.clip_grad_norm)
     return made, LearnerState(params, targets, initial_moments(params))

@@ -4,37 +4,27 @@ import math
 
 import pytest
 import torch
-from stubs import Call
+from batches import batch
+from stubs import view
 
-from flowpolicies.core import Batch, Networks, ReplayedNoise, View
+from flowpolicies.core import Networks, ReplayedNoise
 from flowpolicies.losses import edit_objective
 from flowpolicies.networks import TanhNormal
 from flowpolicies.samplers import OneStep
 
-BATCH = Batch(
-    observations=torch.zeros(2, 1),
-    actions=torch.zeros(2, 1),
-    next_observations=torch.zeros(2, 1),
-    next_actions=torch.zeros(2, 1),
-    rewards=torch.zeros(2),
-    discounts=torch.zeros(2),
-    valid=torch.zeros(2),
-    action_mask=torch.ones(2, 1),
-)
+BATCH = batch(torch.zeros(2, 1), valid=torch.zeros(2))
 
 
 def test_edit_objective_by_hand_and_who_gets_gradient() -> None:
     alpha, log_value = math.exp(0.5), torch.tensor(0.5, requires_grad=True)
     shift = torch.tensor(0.3, requires_grad=True)
-    edit = Call(lambda s, a, eps: (shift + 0.5 * eps, (shift * 2 + a).sum(-1)))
-    frozen = View(
-        {
-            "actor_onestep": Call(lambda s, z: z),
-            "critic": Call(lambda s, a: torch.stack([a.sum(-1), 3 * a.sum(-1)])),
-            "temperature": Call(lambda: torch.tensor(alpha)),
-        }
+    edit = lambda s, a, eps: (shift + 0.5 * eps, (shift * 2 + a).sum(-1))
+    frozen = view(
+        actor_onestep=lambda s, z: z,
+        critic=lambda s, a: torch.stack([a.sum(-1), 3 * a.sum(-1)]),
+        temperature=lambda: torch.tensor(alpha),
     )
-    online = View({"edit_actor": edit, "temperature": Call(lambda: log_value.exp())})
+    online = view(edit_actor=edit, temperature=lambda: log_value.exp())
     z, eps = torch.tensor([[0.2], [0.9]]), torch.tensor([[1.0], [1.0]])
     noise = ReplayedNoise(1, [z, eps])
     loss, metrics = edit_objective(Networks(online, frozen, frozen), BATCH, noise, OneStep(), 0.5, -2.0)

@@ -1,27 +1,33 @@
 """Shared equations against numbers worked out by hand."""
 
+import math
+
 import pytest
 import torch
-from stubs import Call
+from batches import batch, column
+from stubs import view
 
-from flowpolicies.core import Batch, Networks, ReplayedNoise, View
-from flowpolicies.losses import aggregate, expectile, flow_matching, iql_value_loss, maximise_q, td_loss
+from flowpolicies.core import Networks, ReplayedNoise
+from flowpolicies.losses import (
+    advantage_weights,
+    aggregate,
+    expectile,
+    flow_matching,
+    iql_value_loss,
+    maximise_q,
+    td_loss,
+)
 
 
 def networks(**fns) -> Networks:
-    view = View({name: Call(fn) for name, fn in fns.items()})
-    return Networks(view, view, view)
+    return Networks(view(**fns), view(**fns), view(**fns))
 
 
-BATCH = Batch(
-    observations=torch.zeros(2, 1),
-    actions=torch.tensor([[1.0], [2.0]]),
-    next_observations=torch.zeros(2, 1),
-    next_actions=torch.zeros(2, 1),
+BATCH = batch(
+    column(1.0, 2.0),
     rewards=torch.tensor([1.0, -1.0]),
     discounts=torch.tensor([0.9, 0.0]),
     valid=torch.tensor([1.0, 0.0]),
-    action_mask=torch.ones(2, 1),
 )
 
 
@@ -64,3 +70,28 @@ def test_q_term_gives_no_gradient_where_actions_saturate() -> None:
     loss.backward()
     torch.testing.assert_close(actions.grad, torch.tensor([[-1.0], [0.0]]))
     assert float(maximise_q(nets, BATCH, actions, normalize=True)) == pytest.approx(-1.0)
+
+
+def test_q_term_of_the_minimum_and_of_the_lower_bound() -> None:
+    critic = lambda s, a: torch.stack([a[:, 0], 3 * a[:, 0] - 1])
+    nets = networks(critic=critic)
+    actions = torch.tensor([[0.25], [0.75]], requires_grad=True)
+    least = maximise_q(nets, batch(column(0.0, 1.0)), actions, q_agg="min")
+    assert float(least.detach()) == pytest.approx(-(-0.25 + 0.75) / 2)
+    (slope,) = torch.autograd.grad(least, actions)
+    torch.testing.assert_close(slope, torch.tensor([[-1.5], [-0.5]]))
+    bound = maximise_q(nets, batch(column(0.0, 1.0)), actions, normalize=True, rho=0.5)
+    values = [0.0 - 0.5 * 0.25, 1.0 - 0.5 * 0.25]
+    assert float(bound.detach()) == pytest.approx(-sum(values) / (0.125 + 0.875))
+
+
+def test_advantage_weights_are_capped_at_100() -> None:
+    weights = advantage_weights(torch.tensor([0.0, 0.5, -0.5, 1e3]), 2.0)
+    torch.testing.assert_close(weights, torch.tensor([1.0, math.e, 1 / math.e, 100.0]))
+
+
+def test_weights_of_flow_matching_multiply_rows() -> None:
+    data, weights = batch(column(0.0, 1.0, 2.0)), torch.tensor([5.0, 10.0, 0.5])
+    noise = ReplayedNoise(1, [torch.zeros(3, 1), torch.zeros(3, 1)])
+    loss = flow_matching(lambda s, x, t: torch.zeros_like(x), data, noise, weights)
+    assert float(loss) == pytest.approx((10 * 1 + 0.5 * 4) / 3)

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from batches import batch
 from stubs import view
 
-from flowpolicies.core import Batch, Networks, RecordingNoise, ReplayedNoise, ZeroNoise
+from flowpolicies.core import Networks, RecordingNoise, ReplayedNoise, ZeroNoise
 from flowpolicies.losses import best_next_value, maximise_either_q
 from flowpolicies.samplers import OneStep
 
-BATCH = Batch(
-    observations=torch.zeros(2, 1),
-    actions=torch.zeros(2, 1),
-    next_observations=torch.tensor([[0.0], [1.0]]),
-    next_actions=torch.zeros(2, 1),
-    rewards=torch.zeros(2),
-    discounts=torch.ones(2),
-    valid=torch.ones(2),
-    action_mask=torch.ones(2, 1),
-)
+BATCH = batch(torch.zeros(2, 1), next_observations=torch.tensor([[0.0], [1.0]]))
 
 
 def test_each_critic_takes_its_own_maximum_before_the_minimum() -> None:

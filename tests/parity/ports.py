@@ -21,8 +21,6 @@ class Port:
     """Our name -> key in the recorded config, where they differ; equal names are taken as they are."""
     derived: Callable[[Config], Mapping[str, Any]] = lambda config: {}
     """Hyperparameters that follow from several recorded ones."""
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    """Hyperparameters that the recorded implementation does not name."""
     metrics: Mapping[str, str] = field(default_factory=dict)
     """Recorded `loss/...` entry -> our metric."""
     first_integer: int = 0
@@ -33,7 +31,7 @@ class Port:
     """A key of the recorded config, and for some of its values the port that the recording is for instead."""
 
 
-def _num_qs(config: Config) -> Mapping[str, Any]:
+def _critics(config: Config) -> Mapping[str, Any]:
     """LayerNorm of the critics; the size of the ensemble is read from the weights (`recorded_ensemble`)."""
     return {
         "ensemble": config["recorded_ensemble"],
@@ -43,7 +41,7 @@ def _num_qs(config: Config) -> Mapping[str, Any]:
 
 def _qflow(config: Config) -> Mapping[str, Any]:
     fourier = config.get("use_time_embed", True)
-    return {**_num_qs(config), "time_embedding": "fourier" if fourier else "scalar"}
+    return {**_critics(config), "time_embedding": "fourier" if fourier else "scalar"}
 
 
 def _sum(config: Config) -> float:
@@ -52,34 +50,37 @@ def _sum(config: Config) -> float:
 
 
 def _iql(config: Config) -> Mapping[str, Any]:
-    return {**_num_qs(config), "q_agg": "min", "critic_weight": _sum(config)}
+    return {**_critics(config), "q_agg": "min", "critic_weight": _sum(config)}
 
 
 def _ifql(config: Config) -> Mapping[str, Any]:
     qam = "num_qs" in config
-    style = {**_num_qs(config), "q_agg": "mean", "critic_weight": 1.0} if qam else _iql(config)
+    style = {**_critics(config), "q_agg": "mean", "critic_weight": 1.0} if qam else _iql(config)
     return {**style, "expectile": config.get("kappa", config.get("expectile", 0.9))}
 
 
 def _rebrac(config: Config) -> Mapping[str, Any]:
-    return {**_num_qs(config), "q_agg": "mean" if "num_qs" in config else "min"}
+    return {**_critics(config), "q_agg": "mean" if "num_qs" in config else "min"}
 
 
-FQL_METRICS = {
+CRITIC_METRICS = {
     "critic/critic_loss": "critic/loss",
     "critic/q_mean": "critic/q_mean",
     "critic/q_max": "critic/q_max",
     "critic/q_min": "critic/q_min",
-    "actor/bc_flow_loss": "flow_matching/loss",
-    "actor/distill_loss": "actor/distill",
-    "actor/q_loss": "actor/q_loss",
 }
+TD_METRICS = CRITIC_METRICS | {"actor/flow_loss": "flow_matching/loss"}
 
 FQL = Port(
     "fql",
     networks={"actor_bc_flow": "actor_flow", "actor_onestep_flow": "actor_onestep"},
-    derived=_num_qs,
-    metrics=FQL_METRICS,
+    derived=_critics,
+    metrics=CRITIC_METRICS
+    | {
+        "actor/bc_flow_loss": "flow_matching/loss",
+        "actor/distill_loss": "actor/distill",
+        "actor/q_loss": "actor/q_loss",
+    },
 )
 IQL_METRICS = {
     "value/value_loss": "value/loss",
@@ -91,18 +92,10 @@ IQL_METRICS = {
 }
 IFQL = Port("ifql", derived=_ifql, metrics=IQL_METRICS | {"actor/actor_loss": "flow_matching/loss"})
 
-TD_METRICS = {
-    "critic/critic_loss": "critic/loss",
-    "critic/q_mean": "critic/q_mean",
-    "critic/q_max": "critic/q_max",
-    "critic/q_min": "critic/q_min",
-    "actor/flow_loss": "flow_matching/loss",
-}
-
 
 def _cgql(algorithm: str, **metrics: str) -> Port:
     translated = {f"critic/{theirs}": ours for theirs, ours in metrics.items()}
-    return Port(algorithm, networks={"actor": "actor_flow"}, derived=_num_qs, metrics=TD_METRICS | translated)
+    return Port(algorithm, networks={"actor": "actor_flow"}, derived=_critics, metrics=TD_METRICS | translated)
 
 
 def _edit(config: Config) -> Mapping[str, Any]:
@@ -110,7 +103,7 @@ def _edit(config: Config) -> Mapping[str, Any]:
     width = config["action_dim"] * (config["horizon_length"] if config["action_chunking"] else 1)
     recorded = config.get("edit_target_entropy")
     multiplier = config.get("edit_target_entropy_multiplier", 0.5) if recorded is None else -recorded / width
-    return {**_num_qs(config), "target_entropy_multiplier": multiplier}
+    return {**_critics(config), "target_entropy_multiplier": multiplier}
 
 
 def _dsrl(config: Config) -> Mapping[str, Any]:
@@ -150,7 +143,7 @@ def _score(algorithm: str, guidance: str) -> Port:
     return Port(
         algorithm,
         networks={"actor": "actor_diffusion"},
-        derived=_num_qs,
+        derived=_critics,
         metrics={"critic/critic_loss": "critic/loss", "critic/q": "critic/q_mean", "actor/actor_loss": guidance},
         first_integer=1,
         invalid_rows=lambda config: {"actor/actor_loss": 1.0, "total": 1.0 + config["alpha"]},
@@ -159,15 +152,15 @@ def _score(algorithm: str, guidance: str) -> Port:
 
 PORTS: Mapping[str, Port] = {
     "bam": Port(
-        "bam", derived=_num_qs, metrics=TD_METRICS | {"actor/bam_loss": "actor/loss", "actor/bc_loss": "actor/cost"}
+        "bam", derived=_critics, metrics=TD_METRICS | {"actor/bam_loss": "actor/loss", "actor/bc_loss": "actor/cost"}
     ),
     "fawac": Port(
         "fawac",
         networks={"actor": "actor_flow"},
-        derived=_num_qs,
+        derived=_critics,
         metrics=TD_METRICS | {"critic/value_loss": "value/loss", "actor/actor_loss": "actor/loss"},
     ),
-    "fbrac": Port("fbrac", derived=_num_qs, metrics=TD_METRICS | {"actor/bc_flow_loss": "flow_matching/loss"}),
+    "fbrac": Port("fbrac", derived=_critics, metrics=TD_METRICS | {"actor/bc_flow_loss": "flow_matching/loss"}),
     "fedit": Port("fedit", networks=EDIT_NETWORKS, derived=_edit, metrics=TD_METRICS | EDIT_METRICS),
     "qam": Port("qam", derived=_qam, metrics=ADJOINT_METRICS),
     "qam_e": Port("qam_e", networks=EDIT_NETWORKS, derived=_qam, metrics=ADJOINT_METRICS | EDIT_METRICS),
@@ -242,12 +235,6 @@ PORTS: Mapping[str, Port] = {
 }
 """Recorded algorithm -> its port. A file `NAME_anything.npz` belongs to the longest NAME that it starts with."""
 
-RECORDED = (
-    "bam", "cgql", "cgql_linex", "cgql_mse", "dac", "dsrl", "fawac", "fbrac", "fedit", "fql", "ifql", "iql", "qam",
-    "qam_e", "qam_f", "qam_fql", "qam_ifql", "qam_rebrac", "qflow", "qsm", "rebrac", "rql",
-)  # fmt: skip
-"""Every algorithm of which recordings exist, ported or not: `qam_e_a` must not be taken for `qam`."""
-
 
 def port_of(name: str, config: Config) -> Port:
     """The port of a recorded algorithm with this config."""
@@ -258,5 +245,5 @@ def port_of(name: str, config: Config) -> Port:
 
 def recorded_name(stem: str) -> str:
     """The recorded algorithm of a file name without its ending."""
-    names = [name for name in {*RECORDED, *PORTS} if stem == name or stem.startswith(f"{name}_")]
+    names = [name for name in PORTS if stem == name or stem.startswith(f"{name}_")]
     return max(names, key=len, default=stem)

@@ -18,9 +18,8 @@ from flowpolicies.algorithms import OfflineAlgorithm, get_algorithm
 from flowpolicies.core import Batch, Learner, ReplayedNoise, View
 from flowpolicies.core.adam import initial_moments
 from flowpolicies.core.learner import LearnerState
+from flowpolicies.core.types import Tree
 from flowpolicies.networks import MLP
-
-Tree = dict[str, dict[str, Tensor]]
 
 LAYERS = (
     (r"Dense_(\d+)/kernel", r"layers.\1.weight"),
@@ -57,15 +56,12 @@ class Recording:
             name: spec.factory(observation_dim, self.action_dim) for name, spec in self.specs.items()
         }
 
-    # ------------------------------------------------------------------ configuration and batch
-
     def _hyperparameters(self) -> dict[str, Any]:
         fields = [field.name for field in dataclasses.fields(self.algorithm.Config) if field.name != "encoder"]
         values = {name: self.config[name] for name in fields if name in self.config}
         values |= {
             ours: self.config[theirs] for ours, theirs in self.port.hyperparameters.items() if theirs in self.config
         }
-        values |= self.port.defaults
         values |= self.port.derived({**self.config, "recorded_ensemble": self._ensemble()})
         values = self._hidden_dims() | values
         if self.config.get("action_chunking"):
@@ -137,8 +133,6 @@ class Recording:
             action_mask=(1 - past[:horizon]).T.repeat_interleave(actions.shape[-1], -1),
         )
 
-    # ------------------------------------------------------------------ weights
-
     def tree(self, prefix: str, target: bool = False) -> Tree:
         """Recorded tensors `prefix/<network>/...` under our names: the target copies, or the trained ones."""
         trees: Tree = {}
@@ -197,8 +191,6 @@ class Recording:
     def gradients(self) -> Tree:
         """The recorded gradients; entries that were all zero are left out."""
         return self.tree("grad")
-
-    # ------------------------------------------------------------------ replay
 
     def draws(self, prefix: str) -> list[Tensor]:
         """Recorded draws in order. TensorFlow Probability draws a diagonal normal with its event axis in front."""

@@ -105,9 +105,6 @@ def test_dict_and_image_observations() -> None:
         make(spaces.Discrete(4))
 
 
-# ---------------------------------------------------------------------- chunks
-
-
 def test_chunks_are_executed_open_loop_and_replanned() -> None:
     policy = make(horizon=3)
     obs = observations(2)
@@ -184,9 +181,6 @@ def test_sb3_evaluate_policy_executes_chunks() -> None:
     assert sum(planned) == 2 * 200 / 5
 
 
-# ---------------------------------------------------------------------- evaluation
-
-
 def test_evaluate_counts_episodes_and_gives_intervals() -> None:
     policy = make()
     found = evaluate(policy, make_vec_env("Pendulum-v1", n_envs=2), episodes=5, seed=3)
@@ -230,9 +224,6 @@ def test_evaluate_reads_success_at_the_last_step() -> None:
     assert rate.mean == 0.5
     assert 0.1 < rate.low < 0.5 < rate.high < 0.9
     assert "success 0.5" in str(found)
-
-
-# ---------------------------------------------------------------------- files
 
 
 @pytest.mark.parametrize(

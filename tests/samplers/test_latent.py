@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from stubs import view
 
 from flowpolicies.core import GeneratorNoise, RecordingNoise, ReplayedNoise, View, ZeroNoise
 from flowpolicies.networks import TanhNormal, VelocityField
@@ -22,23 +23,17 @@ def networks() -> View:
     return View.of(modules)
 
 
-class Flow:
-    """v = -x."""
-
-    def given(self, observations):
-        return lambda x, t: -x
+LINEAR = view(latent_actor=lambda s, eps: (eps.tanh(), eps.sum(-1)), actor_flow=lambda s, x, t: -x)
 
 
 def test_closed_form_of_a_linear_flow() -> None:
-    nets = View({"latent_actor": lambda s, eps: (eps.tanh(), eps.sum(-1)), "actor_flow": Flow()})
     eps = torch.tensor([[0.3, -2.0]])
-    actions = Latent(steps=4, noise_scale=0.5)(nets, torch.zeros(1, 3), ReplayedNoise(2, [eps]))
+    actions = Latent(steps=4, noise_scale=0.5)(LINEAR, torch.zeros(1, 3), ReplayedNoise(2, [eps]))
     torch.testing.assert_close(actions, 0.5 * eps.tanh() * 0.75**4)
 
 
 def test_large_noise_is_clipped_only_at_the_end() -> None:
-    nets = View({"latent_actor": lambda s, eps: (eps.tanh(), eps.sum(-1)), "actor_flow": Flow()})
-    far = Latent(steps=2, noise_scale=8.0)(nets, torch.zeros(1, 3), ReplayedNoise(2, [torch.tensor([[9.0, 0.05]])]))
+    far = Latent(steps=2, noise_scale=8.0)(LINEAR, torch.zeros(1, 3), ReplayedNoise(2, [torch.tensor([[9.0, 0.05]])]))
     torch.testing.assert_close(far, torch.tensor([[1.0, 8 * 0.25 * torch.tensor(0.05).tanh()]]))
 
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stubs import Call
+from stubs import view
 
 from flowpolicies.core import GeneratorNoise, ReplayedNoise, View, ZeroNoise
 from flowpolicies.flows import action_gradient
 from flowpolicies.networks import Critic, VelocityField
-from flowpolicies.samplers import BestOfN, GuidanceMonitor, Guided, Integrate, OneStep, RobustGuided, best_of
+from flowpolicies.samplers import BestOfN, Guided, Integrate, OneStep, RobustGuided, best_of
 
 OBSERVATIONS = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
 
@@ -31,6 +31,11 @@ def nets() -> View:
 
 def noise(seed: int = 0) -> GeneratorNoise:
     return GeneratorNoise(2, torch.Generator().manual_seed(seed))
+
+
+def steep(factor: float) -> View:
+    """A zero velocity field and a critic whose gradient has norm `factor` * sqrt(2)."""
+    return view(actor_flow=lambda s, x, t: torch.zeros_like(x), critic=lambda s, a: factor * a.sum(-1)[None])
 
 
 SAMPLERS = [
@@ -98,10 +103,8 @@ def test_robust_with_everything_off_is_the_plain_guided_sampler(nets: View, seed
 
 @pytest.mark.parametrize(("schedule", "weights"), [("linear", [0, 0.5]), ("late", [0, 1]), ("cosine", [0, 0.5])])
 def test_guidance_schedules(schedule: str, weights: list[float]) -> None:
-    calls = {"actor_flow": lambda s, x, t: torch.zeros_like(x), "critic": lambda s, a: a.sum(-1)[None]}
-    view = View({name: Call(fn) for name, fn in calls.items()})
-    x_0 = torch.zeros(6, 2)
-    actions = Guided(steps=2, beta=0.2, schedule=schedule)(view, OBSERVATIONS, ReplayedNoise(2, [x_0]))
+    x_0, sampler = torch.zeros(6, 2), Guided(steps=2, beta=0.2, schedule=schedule)
+    actions = sampler(steep(1.0), OBSERVATIONS, ReplayedNoise(2, [x_0]))
     torch.testing.assert_close(actions, torch.full((6, 2), 0.2 * sum(weights) / 2))
 
 
@@ -122,15 +125,9 @@ def test_best_of_one_is_the_sampler_itself() -> None:
 
 
 def test_best_of_n_without_a_critic_names_what_there_is() -> None:
-    view = View.of({"actor_flow": VelocityField(3, 2, hidden_dims=(8,))})
+    alone = View.of({"actor_flow": VelocityField(3, 2, hidden_dims=(8,))})
     with pytest.raises(KeyError, match="ranks candidates with the network 'critic', but the policy has: actor_flow"):
-        BestOfN(Integrate(), 4)(view, OBSERVATIONS, noise())
-
-
-def steep(factor: float) -> View:
-    """A zero velocity field and a critic whose gradient has norm `factor` * sqrt(2)."""
-    calls = {"actor_flow": lambda s, x, t: torch.zeros_like(x), "critic": lambda s, a: factor * a.sum(-1)[None]}
-    return View({name: Call(fn) for name, fn in calls.items()})
+        BestOfN(Integrate(), 4)(alone, OBSERVATIONS, noise())
 
 
 def test_robust_sampler_reduces_long_gradients_row_by_row() -> None:
@@ -158,10 +155,9 @@ def test_robust_sampler_turns_guidance_down_and_up_again() -> None:
 
 
 def test_robust_sampler_survives_nan() -> None:
-    calls = {"actor_flow": lambda s, x, t: torch.ones_like(x), "critic": lambda s, a: a.sum(-1)[None] * float("nan")}
-    view = View({name: Call(fn) for name, fn in calls.items()})
+    broken = view(actor_flow=lambda s, x, t: torch.ones_like(x), critic=lambda s, a: a.sum(-1)[None] * float("nan"))
     sampler = RobustGuided(steps=4)
-    actions = sampler(view, OBSERVATIONS, ReplayedNoise(2, [torch.full((6, 2), -0.5)]))
+    actions = sampler(broken, OBSERVATIONS, ReplayedNoise(2, [torch.full((6, 2), -0.5)]))
     torch.testing.assert_close(actions, torch.full((6, 2), 0.5))
     assert sampler.monitor.non_finite == 1.0
 
@@ -172,4 +168,3 @@ def test_robust_sampler_clips_gradients_and_states() -> None:
     torch.testing.assert_close(actions, torch.full((6, 2), 0.1 / 2**0.5))
     assert RobustGuided(limit=0.3)(steep(1e6), OBSERVATIONS, noise()).abs().max() == pytest.approx(0.3)
     assert RobustGuided().monitor is not RobustGuided().monitor
-    assert GuidanceMonitor().scale == 1.0

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import pytest
 from torch import Tensor
 
 from flowpolicies.core import View
@@ -22,6 +23,11 @@ class Call:
 
     def given(self, observations: Tensor) -> Callable[..., Any]:
         return partial(self.fn, observations)
+
+
+def fail(*inputs: Tensor) -> None:
+    """A network that must not be called."""
+    pytest.fail("this network has no part in the loss")
 
 
 def view(**fns: Callable[..., Any]) -> View:

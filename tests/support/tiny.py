@@ -17,8 +17,12 @@ def tiny(cls: type[OfflineAlgorithm], **options: Any) -> OfflineAlgorithm:
     sizes |= {"flow_steps": 3, "diffusion_steps": 3, "num_samples": 4}
     sizes |= {"next_samples": 2, "solver_steps": 3, "support_steps": 3, "energy_hidden_dims": (16, 16)}
     sizes |= {"pretrain_steps": 1, "critic_warmup": 1, "actor_warmup": 0, "actor_every": 1, "critic_steps": 1}
-    known = {name: value for name, value in sizes.items() if name in cls.Config.__dataclass_fields__}
-    return cls(**{"batch_size": 32, "seed": 0, "device": "cpu", **known, **options})
+    return cls(**{"batch_size": 32, "seed": 0, "device": "cpu", **known(cls, sizes), **options})
+
+
+def known(cls: type[OfflineAlgorithm], hyperparameters: dict[str, Any]) -> dict[str, Any]:
+    """Those of the hyperparameters that the algorithm has."""
+    return {name: value for name, value in hyperparameters.items() if name in cls.Config.__dataclass_fields__}
 
 
 def pendulum_data(n: int = 400, seed: int = 0) -> TransitionDataset:
