@@ -17,6 +17,7 @@ import numpy as np
 from flowpolicies.data import generate_dataset
 from flowpolicies.policies.evaluation import mean_interval, success_interval
 from flowpolicies.training.demo import DemoSettings, Job, address, run_jobs
+from flowpolicies.training.jobs import flags
 from flowpolicies.training.plots import plot_learning_curves
 from flowpolicies.training.record import describe_hardware, source_commit
 from flowpolicies.training.runs import RunFolder
@@ -40,18 +41,27 @@ OWN = {
 
 def command(algorithm: str, seed: int, settings: DemoSettings, data_dir: Path) -> tuple[str, ...]:
     """The command line of one run."""
-    width = (str(settings.width),) * 2
-    words = ["train", algorithm, "--dataset", address(settings, TASK), "--data-dir", str(data_dir)]
-    words += ["--run-dir", str(RUNS / f"{algorithm}-seed{seed}"), "--resume", "--seed", str(seed)]
-    words += ["--steps", str(STEPS), "--log-every", "100", "--checkpoint-every", "2000"]
-    words += ["--eval-every", "2000", "--eval-episodes", str(EPISODES)]
-    words += ["--batch-size", str(settings.batch_size), "--learning-rate", str(settings.learning_rate)]
-    words += ["--horizon", str(settings.horizon), "--flow-steps", str(settings.flow_steps)]
-    words += ["--actor-hidden-dims", *width]
+    width = (settings.width, settings.width)
+    values = {
+        "dataset": address(settings, TASK),
+        "data_dir": data_dir,
+        "run_dir": RUNS / f"{algorithm}-seed{seed}",
+        "resume": True,
+        "seed": seed,
+        "steps": STEPS,
+        "log_every": 100,
+        "checkpoint_every": 2000,
+        "eval_every": 2000,
+        "eval_episodes": EPISODES,
+        "batch_size": settings.batch_size,
+        "learning_rate": settings.learning_rate,
+        "horizon": settings.horizon,
+        "flow_steps": settings.flow_steps,
+        "actor_hidden_dims": width,
+    }
     if algorithm != "bc":
-        words += ["--gamma", str(settings.gamma), "--tau", str(settings.tau), "--value-hidden-dims", *width]
-    words += OWN[algorithm]
-    return tuple(words)
+        values |= {"gamma": settings.gamma, "tau": settings.tau, "value_hidden_dims": width}
+    return ("train", algorithm, *flags(values), *OWN[algorithm])
 
 
 def main() -> None:

@@ -189,8 +189,6 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         """Type-checked construction: `FQL.from_config(FQLConfig(alpha=3.0), env)`."""
         return cls("FlowPolicy", env, **knobs, **{f.name: getattr(config, f.name) for f in dataclasses.fields(config)})
 
-    # ------------------------------------------------------------------ set-up
-
     def _setup_model(self) -> None:
         if self.env is None:
             self.env, self.n_envs = SpacesOnlyVecEnv(self.observation_space, self.action_space), 1
@@ -250,8 +248,6 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             self.transitions.set_n_envs(wrapped.num_envs)
             self.n_envs = wrapped.num_envs
         super().set_env(wrapped, force_reset)
-
-    # ------------------------------------------------------------------ training
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
         """Updates on batches of the buffer; none while an online buffer holds no window yet."""
@@ -374,8 +370,6 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     def environment_steps(self) -> int:
         """Environment steps so far, also while `learn_offline` is running."""
         return self.num_timesteps if self._set_aside is None else self._set_aside
-
-    # ------------------------------------------------------------------ evaluation and persistence
 
     def evaluate(
         self, env: Env | None = None, episodes: int = 50, *, deterministic: bool = False, seed: int | None = None

@@ -53,8 +53,6 @@ class PolicyConfig:
     """Clip the joint gradient of all networks to this norm; None: no clipping, as the authors."""
 
     def __post_init__(self) -> None:
-        if self.horizon < 1:
-            raise ValueError(f"horizon is the length of an action chunk and must be at least 1, got {self.horizon}")
         hints = get_type_hints(type(self), include_extras=True)
         for field in fields(self):
             _check(field.name, hints[field.name], getattr(self, field.name))

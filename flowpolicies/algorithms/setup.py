@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
-import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.vec_env import VecEnv
@@ -97,7 +96,7 @@ def check_fits(dataset: TransitionDataset, model: OfflineAlgorithm) -> None:
 
 def check_horizon(dataset: TransitionDataset, horizon: int) -> None:
     """Raises a ValueError if an episode is shorter than an action chunk: none of its windows would be valid."""
-    lengths = np.diff(dataset.episode_ends, prepend=-1)
+    lengths = dataset.episode_lengths
     shortest = int(lengths.min())
     if 1 < horizon > shortest:
         raise ValueError(

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any, ClassVar, final
 
 import gymnasium
-import tyro
 from tqdm import tqdm
 
-from flowpolicies.cli.command import Command
-from flowpolicies.data import TransitionDataset, load_dataset, make_env
+from flowpolicies.cli.dataset import OfDataset
+from flowpolicies.data import TransitionDataset, make_env
 from flowpolicies.data.inspection import (
     SAMPLE,
     Finding,
@@ -25,12 +24,12 @@ from flowpolicies.data.inspection import (
     open_resimulator,
 )
 from flowpolicies.data.report import to_html, to_text
-from flowpolicies.data.sources import environment_of, split_options
+from flowpolicies.data.sources import environment_of
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Check(Command):
+class Check(OfDataset):
     """Look for what makes training go wrong without an error. Exit code 0: clean, 1: faults, 2: could not check."""
 
     examples: ClassVar[tuple[str, ...]] = (
@@ -38,12 +37,8 @@ class Check(Command):
         "flowpolicies data check npz:data.npz --env Pendulum-v1",
     )
 
-    address: tyro.conf.Positional[str]
-    """Source and name, such as npz:PATH; options of the source may follow, as in sb3:PATH,trust=true."""
     env: str | None = None
     """Environment to compare with: an address or a Gymnasium id; None: the one that the dataset's address names."""
-    data_dir: Path | None = None
-    """Folder of the data files; None: the source's own."""
     sample: int = SAMPLE
     """Rows that the expensive checks look at; the others read all."""
     html: Path | None = None
@@ -67,25 +62,22 @@ class Check(Command):
         return 1 if inspection.num_faults else 0
 
     def _inspect(self) -> Inspection:
-        options: dict[str, Any] = {} if self.data_dir is None else {"data_dir": self.data_dir}
         try:
-            dataset = load_dataset(self.address, **options)
+            dataset = self.load()
         except ValueError as error:
             if not is_about_data(error):
                 raise
             return Inspection(self.address, {}, (refusal(error),), ())
         with ExitStack() as stack:
-            env = self.env or environment_of(self.address, **{key: str(value) for key, value in options.items()})
+            env = self.env or environment_of(self.address, **self.options)
             made = None if env is None else stack.enter_context(closing(_make_env(env)))
-            resimulate, notes = self._open_resimulator(dataset, options)
+            resimulate, notes = self._open_resimulator(dataset)
             inspection = inspect_dataset(dataset, env=made, resimulate=resimulate, sample=self.sample, track=track)
         return inspection._replace(findings=inspection.findings + notes)
 
-    def _open_resimulator(
-        self, dataset: TransitionDataset, options: dict[str, Any]
-    ) -> tuple[Resimulate | None, tuple[Finding, ...]]:
+    def _open_resimulator(self, dataset: TransitionDataset) -> tuple[Resimulate | None, tuple[Finding, ...]]:
         try:
-            return open_resimulator(split_options(self.address)[0], dataset, **options), ()
+            return open_resimulator(self.address, dataset, **self.options), ()
         except ValueError as error:
             return None, (Finding("resimulation", "info", f"not re-simulated: {error}"),)
 

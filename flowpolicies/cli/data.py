@@ -11,7 +11,8 @@ from typing import Annotated, Any, ClassVar, final
 import tyro
 
 from flowpolicies.cli.command import Command
-from flowpolicies.data import generate_dataset, load_dataset, open_writer
+from flowpolicies.cli.dataset import OfDataset
+from flowpolicies.data import generate_dataset, open_writer
 from flowpolicies.training import collect, load_policy
 
 
@@ -62,7 +63,7 @@ class Generate(Command):
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Show(Command):
+class Show(OfDataset):
     """Print what to look at before training on a dataset."""
 
     examples: ClassVar[tuple[str, ...]] = (
@@ -70,15 +71,9 @@ class Show(Command):
         "flowpolicies data show npz:data.npz",
     )
 
-    address: tyro.conf.Positional[str]
-    """Source and name, such as npz:PATH; options of the source may follow, as in sb3:PATH,trust=true."""
-    data_dir: Path | None = None
-    """Folder of the data files; None: the source's own."""
-
     def run(self, words: Sequence[str]) -> None:
         """Prints the summary."""
-        options: dict[str, Any] = {} if self.data_dir is None else {"data_dir": self.data_dir}
-        print(load_dataset(self.address, **options).summary())
+        print(self.load().summary())
 
 
 @final
@@ -128,22 +123,17 @@ class Collect(Command):
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Convert(Command):
+class Convert(OfDataset):
     """Write a dataset in another format."""
 
     examples: ClassVar[tuple[str, ...]] = ("flowpolicies data convert npz:data.npz minari:mine-v0",)
 
-    address: tyro.conf.Positional[str]
-    """Source and name, such as npz:PATH; options of the source may follow, as in sb3:PATH,trust=true."""
     out: tyro.conf.Positional[str]
     """Where to write: minari:NAME-v0 or npz:PATH."""
-    data_dir: Path | None = None
-    """Folder of the data files to read; None: the source's own."""
     overwrite: bool = False
     """Replace what is there."""
 
     def run(self, words: Sequence[str]) -> None:
         """Reads, writes, and prints where."""
-        options: dict[str, Any] = {} if self.data_dir is None else {"data_dir": self.data_dir}
         write = open_writer(self.out, overwrite=self.overwrite)  # Before a reading that may take minutes.
-        print(f"Wrote '{write(load_dataset(self.address, **options))}'.")
+        print(f"Wrote '{write(self.load())}'.")

@@ -23,7 +23,7 @@ from flowpolicies.cli.command import Command
 from flowpolicies.data import list_sources
 from flowpolicies.samplers import Sampler
 from flowpolicies.training.presets import list_presets
-from flowpolicies.training.reproduce import list_tables
+from flowpolicies.training.published import list_tables
 
 Topic = Literal[
     "all", "algorithms", "datasets", "environments", "generators", "samplers", "networks", "presets", "tables"
@@ -58,9 +58,6 @@ class List(Command):
             if self.what in ("all", topic):
                 print(f"{topic}:")
                 show()
-
-
-# ---------------------------------------------------------------------- algorithms
 
 
 class Facts(NamedTuple):
@@ -164,9 +161,6 @@ def _markdown_row(facts: Facts) -> str:
     parity = ", ".join(f"`{name}`" for name in facts.parity) or "-"
     cells = [f"[{facts.name}]({facts.name}.md)", facts.line, paper, f"`{facts.class_name}`", f"`{facts.sampler}`"]
     return f"| {' | '.join([*cells, *('yes' for _ in SUPPORT), parity])} |"
-
-
-# ---------------------------------------------------------------------- everything else
 
 
 def _classes(module: ModuleType, keep: Callable[[type], bool]) -> dict[str, str]:

@@ -18,7 +18,9 @@ from flowpolicies.cli.command import Command
 from flowpolicies.training.callbacks import say
 from flowpolicies.training.files import atomic_write, csv_text
 from flowpolicies.training.jobs import Job, Outcome, run_side_by_side
-from flowpolicies.training.reproduce import PublishedTable, Run, collect, deviations, load_table, plan, without_twins
+from flowpolicies.training.published import PublishedTable, load_table
+from flowpolicies.training.reproduce import Run, plan, without_twins
+from flowpolicies.training.scores import collect, deviations
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,8 @@ from flowpolicies.cli.command import Command
 from flowpolicies.data import list_sources
 from flowpolicies.data.sources import split_options
 from flowpolicies.training import Knobs, TrainSettings, train
-from flowpolicies.training.presets import AUTO, Preset, check_same_environment, find_preset, load_preset
+from flowpolicies.training.preset_files import Preset
+from flowpolicies.training.presets import AUTO, check_same_environment, find_preset, load_preset
 
 EXAMPLES = (
     "flowpolicies train {name} --dataset ogbench:cube-single-play-singletask-v0",

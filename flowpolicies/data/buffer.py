@@ -92,9 +92,9 @@ class TransitionBuffer(ReplayBuffer):
             raise ValueError(f"offline_share must lie in 0..1 or be None (uniform over all), got {offline_share}")
         if not 0 <= p_aug <= 1 or (p_aug and not any(part.image for part in observation_layout(observation_space))):
             raise ValueError(f"p_aug={p_aug} must be a share, and 0 for observations without images")
-        self.horizon, self.gamma, self.windows, self.offline_share = horizon, gamma, windows, offline_share
         if rotate_every is not None and rotate_every < 1:
             raise ValueError(f"rotate_every counts batches and must be at least 1, or None, got {rotate_every}")
+        self.horizon, self.gamma, self.windows, self.offline_share = horizon, gamma, windows, offline_share
         self.rotate_every, self.updates = rotate_every, 0
         self.turns: Turns | None = None
         self.goals, self.frame_stack, self.p_aug = goals, frame_stack, p_aug
@@ -108,8 +108,6 @@ class TransitionBuffer(ReplayBuffer):
             self.generator.manual_seed(seed)
         self.offline: Store | None = None
         self.online: Store | None = None
-
-    # ------------------------------------------------------------------ filling
 
     def attach(self, dataset: TransitionDataset) -> None:
         """Makes `dataset` the offline part.
@@ -208,8 +206,6 @@ class TransitionBuffer(ReplayBuffer):
 
     def _stores(self) -> list[Store]:
         return [store for store in (self.offline, self.online) if store is not None]
-
-    # ------------------------------------------------------------------ sampling
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> Batch:  # type: ignore[override]
         """`batch_size` windows, uniform over both parts, with replacement; or RQL's, uniform over episodes.
@@ -372,8 +368,6 @@ class TransitionBuffer(ReplayBuffer):
         if env is None:
             return flat
         return flatten_arrays(self.observation_space, env.normalize_obs(unflatten(self.observation_space, flat)))
-
-    # ------------------------------------------------------------------ persistence
 
     def __getstate__(self) -> dict[str, Any]:
         """Online transitions and the generator; the dataset is not copied into a pickle."""

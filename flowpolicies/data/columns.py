@@ -56,13 +56,12 @@ def _wide_parts(
     dataset: TransitionDataset, space: spaces.Space[Any], hindsight: Hindsight | None
 ) -> dict[str, tuple[Any, spaces.Space[Any]]]:
     """What is made of observations, each with the space that says how it lies in a row."""
-    if hindsight is None:
-        return {key: (getattr(dataset, key), space) for key in OBSERVATIONS}
-    parts: dict[str, tuple[Any, spaces.Space[Any]]] = {
-        key: (getattr(dataset, key), hindsight.rest) for key in OBSERVATIONS
-    }
-    assert isinstance(dataset.observations, dict)
-    return parts | {"goals": (dataset.observations[hindsight.pool], hindsight.rest[hindsight.pool])}
+    stored = space if hindsight is None else hindsight.rest
+    parts: dict[str, tuple[Any, spaces.Space[Any]]] = {key: (getattr(dataset, key), stored) for key in OBSERVATIONS}
+    if hindsight is not None:
+        assert isinstance(dataset.observations, dict)
+        parts["goals"] = (dataset.observations[hindsight.pool], hindsight.rest[hindsight.pool])
+    return parts
 
 
 def _in_files(

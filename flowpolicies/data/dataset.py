@@ -216,6 +216,16 @@ class TransitionDataset:
         """Row of the last transition of every trajectory, ascending."""
         return np.flatnonzero(self.terminals)
 
+    @property
+    def episode_starts(self) -> npt.NDArray[np.intp]:
+        """Row of the first transition of every trajectory, ascending."""
+        return np.append(0, self.episode_ends[:-1] + 1)
+
+    @property
+    def episode_lengths(self) -> npt.NDArray[np.intp]:
+        """Number of transitions of every trajectory."""
+        return np.diff(self.episode_ends, prepend=-1)
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of names, shapes, types and bytes of the arrays, as 64 hexadecimal digits; compact data have that of
@@ -229,7 +239,7 @@ class TransitionDataset:
         facts = {
             "transitions": f"{len(self):,}",
             "episodes": f"{self.num_episodes:,}",
-            "episode length": _spread(np.diff(self.episode_ends, prepend=-1)),
+            "episode length": _spread(self.episode_lengths),
             "reward": _spread(self.rewards),
             "mask is 0": f"in {np.mean(self.masks == 0):.3%} of transitions",
         }

@@ -179,7 +179,7 @@ def _from_text(text: str) -> Any:
 
 
 def _to_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return str(value) if isinstance(value, str | Path) else json.dumps(value)
 
 
 def generate_dataset(address: str, **options: Any) -> Path:

@@ -53,8 +53,7 @@ class RewardTransform:
             scale, shift = _AFFINE.get(name, (1.0, 0.0))
             return RewardTransform(name=name, scale=scale, shift=shift)
         if name in ("iql_locomotion", "iql_mujoco"):
-            starts = np.append(0, dataset.episode_ends[:-1] + 1)
-            returns = np.add.reduceat(dataset.rewards.astype(np.float64), starts)
+            returns = np.add.reduceat(dataset.rewards.astype(np.float64), dataset.episode_starts)
             span = _positive(name, dataset, "all trajectories have the same return", returns.max() - returns.min())
             return RewardTransform(name=name, scale=1000 / span)
         if name == "normalize":

@@ -13,7 +13,7 @@ from flowpolicies.training.files import atomic_write as atomic_write
 from flowpolicies.training.files import write_json as write_json
 from flowpolicies.training.loading import load_policy as load_policy
 from flowpolicies.training.plots import plot_learning_curves as plot_learning_curves
-from flowpolicies.training.presets import Preset as Preset
+from flowpolicies.training.preset_files import Preset as Preset
 from flowpolicies.training.presets import list_presets as list_presets
 from flowpolicies.training.presets import load_preset as load_preset
 from flowpolicies.training.runs import RunFolder as RunFolder

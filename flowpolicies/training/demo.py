@@ -10,10 +10,9 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -25,7 +24,7 @@ from flowpolicies.data import generate_dataset
 from flowpolicies.policies.evaluation import Interval, success_interval
 from flowpolicies.training.evaluations import EvaluationRow
 from flowpolicies.training.files import atomic_write, write_json
-from flowpolicies.training.jobs import stop
+from flowpolicies.training.jobs import flags, start, stop
 from flowpolicies.training.plots import plot_learning_curves
 from flowpolicies.training.record import describe_hardware, describe_software
 from flowpolicies.training.runs import RunFolder
@@ -96,7 +95,7 @@ def run_demo(settings: DemoSettings) -> Path:
         RuntimeError: if a command failed; its log is named.
         ValueError: if the folder holds a demo with other settings.
     """
-    start = time.time()
+    began = time.time()
     _check_settings(settings)
     data_dir = generate_dataset(
         address(settings, settings.tasks[0]),
@@ -108,7 +107,7 @@ def run_demo(settings: DemoSettings) -> Path:
     jobs = make_jobs(settings, data_dir)
     run_jobs([job for job in jobs if not job.result.is_file()], settings.workers)
     results = collect(settings, jobs)
-    results |= {"software": describe_software(), "hardware": describe_hardware(), "minutes": (time.time() - start) / 60}
+    results |= {"software": describe_software(), "hardware": describe_hardware(), "minutes": (time.time() - began) / 60}
     if not (settings.run_dir / "results.json").is_file():
         write_json(settings.run_dir / "results.json", results)
     _draw(settings, jobs, results)
@@ -116,7 +115,7 @@ def run_demo(settings: DemoSettings) -> Path:
     with atomic_write(settings.run_dir / "table.txt") as file:
         file.write(_render(table).encode())
     Console().print(table)
-    print(f"{(time.time() - start) / 60:.1f} minutes. Table, curves, metrics and policies are in {settings.run_dir}/")
+    print(f"{(time.time() - began) / 60:.1f} minutes. Table, curves, metrics and policies are in {settings.run_dir}/")
     print(f"Roll one out: flowpolicies evaluate {jobs[1].folder.path} --env {address(settings, settings.tasks[0])}")
     return settings.run_dir
 
@@ -128,7 +127,7 @@ def address(settings: DemoSettings, task: int) -> str:
 
 def _check_settings(settings: DemoSettings) -> None:
     """One folder, one demo."""
-    path, mine = settings.run_dir / "settings.json", json.loads(json.dumps(_asdict(settings), default=str))
+    path, mine = settings.run_dir / "settings.json", json.loads(json.dumps(asdict(settings), default=str))
     for name in ("workers", "data_dir", "run_dir"):
         mine.pop(name)
     if path.is_file() and json.loads(path.read_text()) != mine:
@@ -136,10 +135,6 @@ def _check_settings(settings: DemoSettings) -> None:
             f"{settings.run_dir}/ holds a demo with other settings. Choose another --run-dir, or delete the folder."
         )
     write_json(path, mine)
-
-
-def _asdict(settings: DemoSettings) -> dict[str, Any]:
-    return dict(vars(settings))
 
 
 def make_jobs(settings: DemoSettings, data_dir: Path) -> list[Job]:
@@ -170,77 +165,83 @@ def _train(
     steps: int,
     eval_episodes: int | None = None,
 ) -> tuple[str, ...]:
-    width = (str(settings.width),) * 2
-    words = ["train", algorithm, "--dataset", dataset, "--data-dir", str(data_dir), "--run-dir", str(folder.path)]
-    words += ["--resume", "--steps", str(steps), "--seed", str(settings.seed), "--log-every", "100"]
-    words += ["--eval-every", str(settings.eval_every), "--checkpoint-every", "2000"]
-    words += ["--eval-episodes", str(settings.eval_episodes if eval_episodes is None else eval_episodes)]
-    words += ["--batch-size", str(settings.batch_size), "--learning-rate", str(settings.learning_rate)]
-    words += ["--horizon", str(settings.horizon), "--flow-steps", str(settings.flow_steps)]
-    words += ["--actor-hidden-dims", *width]
+    width = (settings.width, settings.width)
+    values: dict[str, Any] = {
+        "dataset": dataset,
+        "data_dir": data_dir,
+        "run_dir": folder.path,
+        "resume": True,
+        "steps": steps,
+        "seed": settings.seed,
+        "log_every": 100,
+        "eval_every": settings.eval_every,
+        "checkpoint_every": 2000,
+        "eval_episodes": settings.eval_episodes if eval_episodes is None else eval_episodes,
+        "batch_size": settings.batch_size,
+        "learning_rate": settings.learning_rate,
+        "horizon": settings.horizon,
+        "flow_steps": settings.flow_steps,
+        "actor_hidden_dims": width,
+    }
     if algorithm == "qflow":
-        words += [
-            "--online-steps",
-            str(settings.online_steps),
-            "--gamma",
-            str(settings.gamma),
-            "--tau",
-            str(settings.tau),
-        ]
-        words += ["--guidance-lambda", str(settings.guidance_lambda), "--value-hidden-dims", *width]
-    return tuple(words)
+        values |= {name: getattr(settings, name) for name in ("online_steps", "gamma", "tau", "guidance_lambda")}
+        values |= {"value_hidden_dims": width}
+    return ("train", algorithm, *flags(values))
 
 
-# ---------------------------------------------------------------------- running
+class _Running(NamedTuple):
+    """A job, and the process of one of its commands."""
+
+    job: Job
+    process: subprocess.Popen[bytes]
+    left: tuple[tuple[str, ...], ...]
+    """Commands that come after the running one."""
 
 
 def run_jobs(jobs: Sequence[Job], workers: int) -> None:
     """Runs jobs side by side, with one bar for all of them; after Ctrl-C the commands save and stop."""
-    waiting, running = list(jobs), list[tuple[Job, list[tuple[str, ...]], subprocess.Popen[bytes]]]()
+    waiting, running = list(jobs), list[_Running]()
     bar = tqdm(total=sum(job.steps for job in jobs), desc="training", unit="step", dynamic_ncols=True, disable=not jobs)
     try:
         while waiting or running:
             while waiting and len(running) < workers:
                 job = waiting.pop(0)
                 tqdm.write(f"{job.folder.path.name}: flowpolicies {shlex.join(job.commands[0])}")
-                running.append((job, list(job.commands[1:]), _start(job, job.commands[0])))
+                running.append(_start(job, job.commands))
             time.sleep(0.5)
-            running = [entry for entry in (_advance(*entry) for entry in running) if entry is not None]
-            active = {id(job) for job, _, _ in running} | {id(job) for job in waiting}
-            done = sum(_steps_done(job) if id(job) in active else job.steps for job in jobs)
+            for ended in [one for one in running if one.process.poll() is not None]:
+                running.remove(ended)
+                running += _following(ended)
+            unfinished = {job.folder for job in waiting} | {one.job.folder for one in running}
+            done = sum(_steps_done(job) if job.folder in unfinished else job.steps for job in jobs)
             bar.update(done - bar.n)
     finally:
-        stop([process for _, _, process in running])
+        stop([one.process for one in running])
         bar.close()
 
 
-def _start(job: Job, command: Sequence[str]) -> subprocess.Popen[bytes]:
-    job.folder.path.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with _log(job).open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "flowpolicies", *command],
-            stdout=log,
-            stderr=log,
-            env=environment,
-            start_new_session=True,  # Else a terminal's Ctrl-C would reach it besides ours, and two mean: do not save.
-        )
+def _start(job: Job, commands: tuple[tuple[str, ...], ...]) -> _Running:
+    process = start(commands[0], _log(job), {**os.environ, "OMP_NUM_THREADS": "1"})
+    return _Running(job, process, commands[1:])
 
 
 def _log(job: Job) -> Path:
     return job.folder.path.parent / f"{job.folder.path.name}.log"
 
 
-def _advance(
-    job: Job, left: list[tuple[str, ...]], process: subprocess.Popen[bytes]
-) -> tuple[Job, list[tuple[str, ...]], subprocess.Popen[bytes]] | None:
-    """The job as it goes on, or None when it is done."""
-    if (code := process.poll()) is None:
-        return job, left, process
-    if code != 0:
+def _following(ended: _Running) -> list[_Running]:
+    """The next command of a job, if there is one.
+
+    Raises:
+        RuntimeError: if the last one failed.
+    """
+    job, process, left = ended
+    if process.returncode != 0:
         tail = "\n".join(_log(job).read_text(errors="replace").splitlines()[-15:])
-        raise RuntimeError(f"{job.folder.path.name} failed with exit code {code}; the end of {_log(job)}:\n{tail}")
-    return (job, left[1:], _start(job, left[0])) if left else None
+        raise RuntimeError(
+            f"{job.folder.path.name} failed with exit code {process.returncode}; the end of {_log(job)}:\n{tail}"
+        )
+    return [_start(job, left)] if left else []
 
 
 def _steps_done(job: Job) -> int:
@@ -257,9 +258,6 @@ def _steps_done(job: Job) -> int:
 def _cell(row: str, column: int) -> str:
     cells = row.split(",")
     return cells[column] if column < len(cells) else ""
-
-
-# ---------------------------------------------------------------------- results
 
 
 def collect(settings: DemoSettings, jobs: Sequence[Job]) -> dict[str, Any]:

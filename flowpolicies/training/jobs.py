@@ -1,4 +1,4 @@
-"""Commands of this package in processes of their own, several side by side."""
+"""Commands of this package, and processes of their own that run them, several side by side."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Job(NamedTuple):
@@ -30,12 +30,23 @@ class Outcome(NamedTuple):
     seconds: float
 
 
+def flags(values: Mapping[str, Any]) -> list[str]:
+    """Values as words of a command line."""
+    words: list[str] = []
+    for name, value in values.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
+    return words
+
+
 def run_side_by_side(jobs: Sequence[Job], parallel: int, report: Callable[[Outcome], None]) -> None:
     """Runs jobs, at most `parallel` at a time, and reports each that ends; one that fails does not stop the others.
 
     On Ctrl-C, or the SIGTERM of a cluster, the running ones are interrupted once, so that they save what they have, and
-    waited for; the second time they are killed. They are sessions of their own: a terminal's Ctrl-C reaches only this
-    process, and an impatient user does not interrupt their saving.
+    waited for; the second time they are killed.
 
     Raises:
         ValueError: for less than one at a time.
@@ -44,30 +55,33 @@ def run_side_by_side(jobs: Sequence[Job], parallel: int, report: Callable[[Outco
     if parallel < 1:
         raise ValueError(f"--parallel is the number of runs side by side and must be at least 1, got {parallel}")
     waiting, running = list(jobs), dict[subprocess.Popen[bytes], tuple[Job, float]]()
-    threads = max(1, (os.cpu_count() or 1) // parallel)
+    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // parallel)), **os.environ}
     # SIGINT as well: a shell starts background jobs with SIGINT ignored.
     previous = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         while waiting or running:
             while waiting and len(running) < parallel:
                 job = waiting.pop(0)
-                running[_start(job, threads)] = (job, time.monotonic())
+                running[start(job.words, job.log, environment)] = (job, time.monotonic())
             time.sleep(0.05)
             for process in [process for process in running if process.poll() is not None]:
-                job, start = running.pop(process)
-                report(Outcome(job, process.returncode, time.monotonic() - start))
+                job, began = running.pop(process)
+                report(Outcome(job, process.returncode, time.monotonic() - began))
     finally:
         stop(list(running))
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def _start(job: Job, threads: int) -> subprocess.Popen[bytes]:
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
-    command = [sys.executable, "-m", "flowpolicies", *job.words]
-    with job.log.open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+def start(words: Sequence[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """A process that runs a command of this package and appends its output to a file.
+
+    It is a session of its own: else a terminal's Ctrl-C would reach it besides ours, and two mean: do not save.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "flowpolicies", *words]
+    with log.open("ab") as file:
+        return subprocess.Popen(command, stdout=file, stderr=file, env=environment, start_new_session=True)
 
 
 def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -69,8 +69,6 @@ class RunFolder:
         """Learning curve."""
         return self.path / "learning_curve.png"
 
-    # ------------------------------------------------------------------ beginning
-
     def check_free(self, *, resume: bool = False, overwrite: bool = False) -> None:
         """Refuses a folder that holds something, unless it is a run to be continued or replaced.
 
@@ -114,8 +112,6 @@ class RunFolder:
         record: dict[str, Any] = json.loads(self.config.read_text())
         return record
 
-    # ------------------------------------------------------------------ checkpoints
-
     def save_checkpoint(self, model: OfflineAlgorithm, keep: int = 2, *, replay_buffer: bool = False) -> Path:
         """Writes the model as `step_*.zip`, by offline and online steps together, and keeps the newest `keep`.
 
@@ -152,8 +148,6 @@ class RunFolder:
     def latest(self) -> Path | None:
         """The newest checkpoint."""
         return next(reversed(self.list_checkpoints()), None)
-
-    # ------------------------------------------------------------------ tables
 
     def add_evaluation(self, row: EvaluationRow) -> None:
         """Appends to `evaluations.csv`."""

@@ -29,7 +29,7 @@ from flowpolicies.training.envs import TransformedRewards, make_vec_env
 from flowpolicies.training.evaluations import Phase
 from flowpolicies.training.files import atomic_write
 from flowpolicies.training.plots import plot_learning_curves
-from flowpolicies.training.presets import Preset
+from flowpolicies.training.preset_files import Preset
 from flowpolicies.training.record import describe_dataset, describe_hardware, describe_software
 from flowpolicies.training.runs import RunFolder
 from flowpolicies.training.settings import Knobs, TrainSettings
@@ -126,7 +126,7 @@ def environment_of(settings: TrainSettings) -> str | None:
     """The environment that was asked for, else the dataset's own, else None."""
     if settings.env is not None or settings.dataset is None:
         return settings.env
-    folder = {} if settings.data_dir is None else {"data_dir": str(settings.data_dir.expanduser().absolute())}
+    folder = {} if settings.data_dir is None else {"data_dir": settings.data_dir.expanduser().absolute()}
     return own_environment(settings.dataset, **folder)
 
 

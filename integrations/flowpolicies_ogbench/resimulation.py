@@ -52,7 +52,7 @@ def open_resimulator(
     simulator: Any = env.get_wrapper_attr("env").unwrapped  # OGBench's own.
     low, high = dataset.action_space.low, dataset.action_space.high
     is_first = np.zeros(len(dataset), bool)
-    is_first[np.append(0, dataset.episode_ends[:-1] + 1)] = True
+    is_first[dataset.episode_starts] = True
     is_sparse = bool(dataset.provenance.get("sparse"))
 
     def resimulate(rows: Array, actions: Array) -> Resimulated:

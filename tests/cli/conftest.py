@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +16,7 @@ from tiny import pendulum_data, tiny
 
 from flowpolicies.algorithms import BC
 from flowpolicies.cli import main
+from flowpolicies.training import RunFolder
 
 
 class Answer(NamedTuple):
@@ -31,6 +37,27 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
         capsys.readouterr()
         code = main([str(word) for word in words])
         return Answer(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def interrupt() -> Callable[..., Answer]:
+    """Calls the command line in a process of its own, and sends Ctrl-C once a run has its first checkpoint."""
+
+    def run(folder: RunFolder, *words: str) -> Answer:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        command = [sys.executable, "-m", "flowpolicies", *words]
+        process = subprocess.Popen(command, **pipes, text=True, start_new_session=True)
+        try:
+            deadline = time.monotonic() + 60
+            while folder.latest() is None and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+        return Answer(process.returncode, out, err)
 
     return run
 

@@ -134,7 +134,7 @@ def test_a_misspelt_command_gets_the_list(call: Any) -> None:
         (("data", "show", "npz:missing.npz"), "flowpolicies: no such file: 'missing.npz'."),
         (("data", "show", "ogbnch:x"), "Did you mean 'ogbench'?"),
         (("train", "fql", "--dataset", "npz:missing.npz"), "flowpolicies: no such file: 'missing.npz'."),
-        (("train", "fql", "--dataset", "npz:a", "--horizon", "0"), "horizon is the length of an action chunk and must"),
+        (("train", "fql", "--dataset", "npz:a", "--horizon", "0"), "horizon must be at least 1, got 0"),
         (("evaluate", "missing.safetensors", "--env", "Pendulum-v1"), "flowpolicies: no policy file"),
     ],
 )
@@ -160,7 +160,7 @@ def test_bugs_are_not_dressed_up(call: Any, monkeypatch: pytest.MonkeyPatch) -> 
     def fail(*_: object) -> None:
         raise AssertionError("a bug")
 
-    monkeypatch.setattr("flowpolicies.cli.data.load_dataset", fail)
+    monkeypatch.setattr("flowpolicies.cli.dataset.load_dataset", fail)
     with pytest.raises(AssertionError, match="a bug"):
         call("data", "show", "npz:a")
 
@@ -169,7 +169,7 @@ def test_ctrl_c_is_exit_code_130(call: Any, monkeypatch: pytest.MonkeyPatch) -> 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("flowpolicies.cli.data.load_dataset", stop)
+    monkeypatch.setattr("flowpolicies.cli.dataset.load_dataset", stop)
     assert call("data", "show", "npz:a").code == 130
 
 

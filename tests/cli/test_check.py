@@ -5,31 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
+from pendulum_data import SPACES, STEPS, roll_out
 
 from flowpolicies.data import TransitionDataset
-
-EPISODES, STEPS = 8, 100
 
 
 @pytest.fixture(scope="module")
 def columns() -> dict[str, Any]:
-    """Random episodes of Pendulum."""
-    env = gym.make("Pendulum-v1")
-    env.action_space.seed(0)
-    rows = []
-    for episode in range(EPISODES):
-        observation, _ = env.reset(seed=episode)
-        for step in range(STEPS):
-            action = env.action_space.sample()
-            following, reward, _, _, _ = env.step(action)
-            rows.append((observation, action, reward, following, step == STEPS - 1))
-            observation = following
-    names = ("observations", "actions", "rewards", "next_observations", "truncations")
-    arrays = {name: np.array(column, np.float32) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
-    return {**arrays, "terminations": np.zeros(len(rows)), "action_space": env.action_space}
+    """Random episodes of Pendulum, as arguments of `from_arrays`."""
+    rng = np.random.default_rng(0)
+    return {**roll_out(lambda _: rng.uniform(-2, 2, 1)), "action_space": SPACES["action_space"]}
 
 
 @pytest.fixture
@@ -41,7 +28,7 @@ def clean(columns: dict[str, Any], tmp_path: Path) -> Path:
 def test_clean_data_exits_with_0(call: Any, clean: Path) -> None:
     answer = call("data", "check", f"npz:{clean}", "--env", "Pendulum-v1")
     assert answer.code == 0, answer.out
-    assert answer.out.startswith("pendulum\n  transitions   800\n  trajectories  8, of 100 steps")
+    assert answer.out.startswith("pendulum\n  transitions   1,200\n  trajectories  12, of 100 steps")
     assert answer.out.endswith("no faults, no warnings\n")
     assert answer.err == ""
 

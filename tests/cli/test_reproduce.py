@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -95,24 +90,16 @@ def test_a_failure_is_reported_and_the_rest_goes_on(call: Any, tmp_path: Path, e
     assert "is not the folder of a run" in blocked.with_suffix(".log").read_text()
 
 
-def test_ctrl_c_lets_runs_save_and_the_same_command_goes_on(tmp_path: Path, data: Path, extra: str) -> None:
+def test_ctrl_c_lets_runs_save_and_the_same_command_goes_on(
+    interrupt: Any, tmp_path: Path, data: Path, extra: str
+) -> None:
     long = extra.replace("--steps 4 --eval-every 2 --eval-episodes 1", "--steps 30000 --eval-episodes 0")
     words = (*TASK, "--algorithms", "fql", "--runs-dir", str(tmp_path), long + " --checkpoint-every 20")
     folder = RunFolder(tmp_path / "qflow-standard" / "fql-cube-single-play-task2-seed0")
-    command = [sys.executable, "-m", "flowpolicies", *words]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(command, **pipes, text=True, start_new_session=True)
-    try:
-        deadline = time.monotonic() + 60
-        while folder.latest() is None and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130, err
-    assert "Traceback" not in err
-    assert "Interrupted after 0 of 1 runs. The same command goes on where they stopped." in out
+    answer = interrupt(folder, *words)
+    assert answer.code == 130, answer.err
+    assert "Traceback" not in answer.err
+    assert "Interrupted after 0 of 1 runs. The same command goes on where they stopped." in answer.out
     log = folder.path.with_suffix(".log").read_text()
     assert "Interrupted. The run is in" in log
     assert "once more stops at once" in log

@@ -1,11 +1,6 @@
 from __future__ import annotations
 
-import os
 import shlex
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -56,28 +51,15 @@ def test_an_interrupt_in_a_callback(
     assert f"Continue with: {command}\n" in answer.out
 
 
-def test_a_real_ctrl_c(tiny_run: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_real_ctrl_c(interrupt: Any, tiny_run: tuple[str, ...], tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     words = ("train", "bc", *tiny_run, "--steps", "1000000", "--eval-episodes", "0", "--checkpoint-every", "20")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flowpolicies", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        while folder.latest() is None and process.poll() is None:
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130, err
-    assert "Stopping after this step" in err
-    assert "Traceback" not in err
-    assert f"its latest checkpoint is {folder.latest()}" in out
-    assert "--resume" in out
+    answer = interrupt(folder, *words)
+    assert answer.code == 130, answer.err
+    assert "Stopping after this step" in answer.err
+    assert "Traceback" not in answer.err
+    assert f"its latest checkpoint is {folder.latest()}" in answer.out
+    assert "--resume" in answer.out
     steps = int(folder.latest().stem.removeprefix("step_"))
     model = load_checkpoint(BC, folder)
     assert model.offline_steps == model._n_updates == steps

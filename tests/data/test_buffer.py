@@ -142,9 +142,6 @@ def test_actions_are_scaled_from_asymmetric_bounds() -> None:
     torch.testing.assert_close(batch.actions[row][0], torch.tensor([0.5, 2 * (-0.03 + 1) / 4 - 1]))
 
 
-# ---------------------------------------------------------------------- online
-
-
 def add(buffer: TransitionBuffer, values: list[float], done: list[bool], truncated: list[bool]) -> None:
     obs = np.array(values, np.float32)[:, None]
     action = np.repeat(obs / 1000, 2, -1)
@@ -197,9 +194,6 @@ def test_offline_and_online_are_sampled_as_one() -> None:
     assert buffer.size() == 40
     assert float((start >= 1000).float().mean()) == pytest.approx(0.25, abs=0.03)
     assert len(set(start.tolist())) == 40
-
-
-# ---------------------------------------------------------------------- the rest
 
 
 def test_same_seed_same_indices_whatever_numpy_s_global_state() -> None:

@@ -53,9 +53,6 @@ def row(batch: Batch, start: int) -> Batch:
     return Batch(*(column[index] for column in batch))
 
 
-# ---------------------------------------------------------------------- one window
-
-
 @pytest.mark.parametrize(
     ("before_end", "valid", "steps"), [(6, 1, 5), (5, 1, 5), (4, 1, 5), (3, 0, 4), (2, 0, 3), (1, 0, 2)]
 )
@@ -130,9 +127,6 @@ def test_n_steps_without_chunks() -> None:
     torch.testing.assert_close(got.next_actions, torch.tensor([0.004, -0.004]))
 
 
-# ---------------------------------------------------------------------- which episodes
-
-
 def test_episodes_count_alike_whatever_their_length() -> None:
     buffer = make()
     buffer.attach(dataset(episodes(2, 90, 3)))
@@ -162,9 +156,6 @@ def test_episodes_of_one_step_are_left_out() -> None:
         make().attach(dataset(episodes(1, 1, 1)))
     with pytest.raises(ValueError, match="fewer than one window of 5 steps"):
         make(horizon=5).attach(dataset(episodes(3)))
-
-
-# ---------------------------------------------------------------------- online
 
 
 def add(buffer: TransitionBuffer, values: list[float], done: list[bool], truncated: bool = False) -> None:

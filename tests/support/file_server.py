@@ -61,17 +61,15 @@ def answer(
     `shift` moves the range that is sent, and said to be sent, away from the one that was asked for.
     """
 
+    def first_byte(handler: Handler) -> int:
+        wish = handler.headers.get("Range") if ranges else None
+        changed = if_range and handler.headers.get("If-Range") not in (None, tag)
+        return 0 if wish is None or changed else int(wish.removeprefix("bytes=").removesuffix("-")) + shift
+
     def behave(handler: Handler) -> None:
-        first = 0
-        if ranges and (wish := handler.headers.get("Range")):
-            first = int(wish.removeprefix("bytes=").removesuffix("-")) + shift
-            if if_range and handler.headers.get("If-Range") not in (None, tag):
-                first = 0
+        first = first_byte(handler)
         if first >= len(content):
-            handler.send_response(416)
-            handler.send_header("Content-Range", f"bytes */{len(content)}")
-            handler.send_header("Content-Length", "0")
-            handler.end_headers()
+            refuse(416, f"bytes */{len(content)}")(handler)
             return
         handler.send_response(206 if first else 200)
         if first:
@@ -89,9 +87,13 @@ def answer(
     return behave
 
 
-def refuse(code: int) -> Behaviour:
+def refuse(code: int, content_range: str | None = None) -> Behaviour:
+    """An answer without content."""
+
     def behave(handler: Handler) -> None:
         handler.send_response(code)
+        if content_range:
+            handler.send_header("Content-Range", content_range)
         handler.send_header("Content-Length", "0")
         handler.end_headers()
 

@@ -14,17 +14,6 @@ from flowpolicies.training import jobs
 from flowpolicies.training.jobs import Job, Outcome, run_side_by_side
 
 
-@pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package `flowpolicies` whose command line is Python, in the children's working directory."""
-    package = tmp_path / "flowpolicies"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "__main__.py").write_text("import sys\nexec(sys.argv[1])\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-
-
 def job(name: str, code: str) -> Job:
     return Job(name, (code,), Path("logs") / f"{name}.log")
 
@@ -94,10 +83,10 @@ def test_the_order_to_end_of_a_cluster_is_a_ctrl_c(tmp_path: Path) -> None:
     code = f"""
 import pathlib, subprocess, sys
 from flowpolicies.training import jobs
-def start(job, threads):
+def start(words, log, environment):
     pathlib.Path({str(tmp_path / "ready")!r}).touch()
     return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
-jobs._start = start
+jobs.start = start
 try:
     jobs.run_side_by_side([jobs.Job("x", (), pathlib.Path("x.log"))], 1, print)
 except KeyboardInterrupt:
@@ -118,14 +107,10 @@ def test_none_at_a_time_is_refused() -> None:
         run_side_by_side([], 0, print)
 
 
-def test_cores_are_shared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    found: list[int] = []
+@pytest.mark.usefixtures("program")
+def test_cores_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs.os, "cpu_count", lambda: 8)
-
-    def start(job: Job, threads: int) -> subprocess.Popen[bytes]:
-        found.append(threads)
-        return subprocess.Popen([sys.executable, "-c", ""])
-
-    monkeypatch.setattr(jobs, "_start", start)
-    run_side_by_side([Job("x", (), tmp_path / "x.log")], 3, lambda outcome: None)
-    assert found == [2]
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    code = "import os; print(os.environ['OMP_NUM_THREADS'])"
+    run_side_by_side([job("x", code)], 3, lambda outcome: None)
+    assert Path("logs/x.log").read_text() == "2\n"

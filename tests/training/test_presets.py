@@ -12,18 +12,15 @@ from tiny import pendulum_data
 
 from flowpolicies.algorithms import ALGORITHMS, get_algorithm
 from flowpolicies.training import Knobs, TrainSettings
+from flowpolicies.training.preset_files import SUITES, Preset, presets_folder, split_task
 from flowpolicies.training.presets import (
-    SUITES,
-    Preset,
     check_same_environment,
     find_preset,
     has_preset,
     iterate_presets,
     list_presets,
     load_preset,
-    presets_folder,
     settings_of_environment,
-    split_task,
     tasks_of,
 )
 from flowpolicies.training.values import convert

@@ -11,18 +11,12 @@ from flowpolicies.algorithms import get_algorithm
 from flowpolicies.cli.app import _parse
 from flowpolicies.training import Knobs, TrainSettings
 from flowpolicies.training.evaluations import EvaluationRow
+from flowpolicies.training.jobs import flags
 from flowpolicies.training.presets import load_preset
-from flowpolicies.training.reproduce import (
-    Run,
-    collect,
-    deviations,
-    flags,
-    list_tables,
-    load_table,
-    plan,
-    without_twins,
-)
+from flowpolicies.training.published import list_tables, load_table
+from flowpolicies.training.reproduce import Run, plan, without_twins
 from flowpolicies.training.runs import RunFolder
+from flowpolicies.training.scores import collect, deviations
 
 TABLES = Path(__file__).parents[1] / "presets_tables"
 

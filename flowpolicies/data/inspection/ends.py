@@ -11,6 +11,7 @@ import numpy as np
 from flowpolicies.data.dataset import TransitionDataset
 from flowpolicies.data.inspection.findings import Array, Finding, Rows, Vectors, draw, found, parts
 from flowpolicies.data.inspection.order import differ
+from flowpolicies.data.inspection.regression import root_mean_square
 from flowpolicies.data.rows import read
 
 LEAST_ENDS = 4
@@ -33,11 +34,10 @@ def check_ends(dataset: TransitionDataset) -> list[Finding]:
     if crossed.mean() < CROSSED:
         return []
     usual = draw(0, len(dataset), MOST_ENDS)
-    scale = np.maximum((vectors.next(usual) - vectors.now(usual)).std(axis=0), 1e-8)
+    scale = np.maximum(vectors.steps(usual).std(axis=0), 1e-8)
 
     def sizes(rows: Rows) -> Array:
-        size: Array = np.sqrt(np.mean(((vectors.next(rows) - vectors.now(rows)) / scale) ** 2, axis=1))
-        return size
+        return root_mean_square(vectors.steps(rows) / scale)
 
     large = np.quantile(sizes(usual), LARGE)
     jumps = {}
@@ -89,6 +89,6 @@ def drift_finding(dataset: TransitionDataset, evidence: str) -> Finding:
         f"actions and observations drift apart, by one more row in each trajectory: {evidence}",
         "T+1 observations of an episode were concatenated beside T actions, as d3rlpy's Minari loader does. Cut every "
         "episode first: observations[:-1] and next_observations[1:], or TransitionDataset.from_episodes.",
-        rows=np.array([ends[0] + 1]),
+        rows=[int(ends[0]) + 1],
         count=len(dataset) - int(ends[0]) - 1,
     )

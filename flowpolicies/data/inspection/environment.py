@@ -12,8 +12,10 @@ from gymnasium.spaces import Box
 
 from flowpolicies.data.dataset import TransitionDataset
 from flowpolicies.data.inspection.columns import Column
-from flowpolicies.data.inspection.findings import Array, Finding, Rows, Vectors, draw, found, is_image, parts
+from flowpolicies.data.inspection.findings import SIDES, Array, Finding, Rows, Vectors, draw, found, is_image, parts
+from flowpolicies.data.inspection.regression import deviations
 from flowpolicies.data.layout import space_fits
+from flowpolicies.data.sources import split_options
 
 GROUP = "flowpolicies.resimulators"
 
@@ -29,6 +31,12 @@ object does."""
 
 LEAST_SHIFTED = 5
 """Rows that must disagree to be tried with the actions of the rows beside."""
+
+REPAIRED = 0.25
+"""Share of the rows that disagreed which may still do with other actions, for these to be the right ones."""
+
+ELSEWHERE = 0.5
+"""Share of a squared step by which the simulator must miss it to have gone elsewhere."""
 
 TOLERANCE_OF_STEP = 0.02
 """Allowed error of a component, in standard deviations of its change in a step. Re-simulated cube, scene, puzzle and
@@ -62,11 +70,12 @@ def open_resimulator(address: str, dataset: TransitionDataset, **options: Any) -
     Raises:
         ValueError: if the source cannot re-simulate this dataset; it says why.
     """
-    source, _, name = address.partition(":")
+    base, written = split_options(address)
+    source, _, name = base.partition(":")
     points = entry_points(group=GROUP, name=source)
     if not points:
         return None
-    resimulate: Resimulate = next(iter(points)).load()(name, dataset, **options)
+    resimulate: Resimulate = next(iter(points)).load()(name, dataset, **{**written, **options})
     return resimulate
 
 
@@ -81,17 +90,17 @@ def check_resimulation(dataset: TransitionDataset, resimulate: Resimulate, rows:
     text = f"of {len(rows):,} re-simulated transitions, {off.mean():.1%} disagree with the stored next observation"
     wrong = rows[off]
     if len(wrong) >= LEAST_SHIFTED:  # Even few of them: they may be one trajectory.
-        for lag, side in ((1, "after"), (-1, "before")):
+        for lag, side in SIDES.items():
             there = np.clip(wrong + lag, 0, len(dataset) - 1)
             still = _disagreement(vectors, rows, result, (off, resimulate(wrong, dataset.actions[there])))[0].sum()
-            if still <= 0.25 * len(wrong):
+            if still <= REPAIRED * len(wrong):
                 text += f"; with the action of the row {side} it, {still / len(rows):.1%} do: actions are shifted"
                 return [found(dataset, "resimulation", "fault", text, _REBUILD, rows=wrong), *rewards]
     if off.mean() <= DISAGREE:
         return [found(dataset, "resimulation", "info", text, count=int(off.sum())), *rewards]
     factor = _action_factor(vectors, rows, result, resimulate(rows, np.zeros_like(dataset.actions[rows])))
     scaled, _ = _disagreement(vectors, rows, resimulate(rows, (factor * dataset.actions[rows]).astype(np.float32)))
-    if abs(factor - 1) > 0.05 and scaled.mean() <= max(DISAGREE, 0.25 * off.mean()):
+    if abs(factor - 1) > 0.05 and scaled.mean() <= max(DISAGREE, REPAIRED * off.mean()):
         text += f"; with {factor:.3g} times the actions {scaled.mean():.1%} do: actions were scaled"
         advice = "Store the actions that were executed, and pass the action_space= that they are in."
         return [found(dataset, "resimulation", "fault", text, advice, rows=wrong), *rewards]
@@ -104,9 +113,8 @@ def check_resimulation(dataset: TransitionDataset, resimulate: Resimulate, rows:
 def unexplained(dataset: TransitionDataset, resimulate: Resimulate, rows: Rows) -> Rows:
     """Those of some rows from which the simulator leads elsewhere."""
     vectors, result = Vectors(dataset), resimulate(rows, dataset.actions[rows])
-    error = np.abs(_flat(result.next_observations) - vectors.next(rows))
-    step = np.abs(vectors.next(rows) - vectors.now(rows))
-    off = np.sum(error**2, axis=1) > 0.5 * np.sum(step**2, axis=1)
+    error = _flat(result.next_observations) - vectors.next(rows)
+    off = np.sum(error**2, axis=1) > ELSEWHERE * np.sum(vectors.steps(rows) ** 2, axis=1)
     # Not a first row: no end was lost there, and objects that were put into each other part in any direction.
     left: Rows = rows[off & ~np.isin(rows - 1, dataset.episode_ends) & (rows > 0)]
     return left
@@ -126,35 +134,28 @@ def _disagreement(
 
     `again`: which rows were simulated once more, in another way, and what came of them.
     """
-    now, then = vectors.now(rows), vectors.next(rows)
-    spread = (then - now).std(axis=0)
-    tolerance = TOLERANCE_OF_STEP * spread + TOLERANCE_OF_VALUE * now.std(axis=0) + 1e-6
+    steps = vectors.steps(rows)
+    tolerance = TOLERANCE_OF_STEP * steps.std(axis=0) + TOLERANCE_OF_VALUE * vectors.now(rows).std(axis=0) + 1e-6
     simulated = _flat(result.next_observations)
     if again is not None:
         simulated = simulated.copy()
         simulated[again[0]] = _flat(again[1].next_observations)
-    error = np.abs(simulated - then)
+    error = np.abs(simulated - vectors.next(rows))
     off = np.mean(error > tolerance, axis=1) > OFF_COMPONENTS
-    scale = _spread_of(then - now)
-    squares = [np.sum((part[off] / scale) ** 2, axis=1) for part in (error, then - now)]
     if not off.any():
         return off, 1.0
-    return off, float(1 - np.median(squares[0] / np.maximum(squares[1], 1e-12)))
+    scale = deviations(steps, constant=np.inf)
+    missed, moved = (np.sum((part[off] / scale) ** 2, axis=1) for part in (error, steps))
+    return off, float(1 - np.median(missed / np.maximum(moved, 1e-12)))
 
 
 def _action_factor(vectors: Vectors, rows: Rows, own: Resimulated, idle: Resimulated) -> float:
     """The factor of the actions, in a typical row, by which the simulator comes nearest to the stored step."""
     then, start = vectors.next(rows), _flat(idle.next_observations)
-    scale = _spread_of(then - vectors.now(rows))
+    scale = deviations(vectors.steps(rows), constant=np.inf)
     effect, wanted = (_flat(own.next_observations) - start) / scale, (then - start) / scale
     size = np.sum(effect**2, axis=1)
     return float(np.median(np.sum(effect * wanted, axis=1)[size > 0] / size[size > 0])) if size.any() else 1.0
-
-
-def _spread_of(steps: Array) -> Array:
-    """Standard deviation of each component; without end where nothing moves, so that it does not count."""
-    spread = steps.std(axis=0)
-    return np.where(spread > 1e-8, spread, np.inf)
 
 
 def _check_resimulated_rewards(
@@ -169,7 +170,7 @@ def _check_resimulated_rewards(
     if not len(own):
         return []
     text = f"rewards or masks of {len(own):,} of {len(rows):,} re-simulated transitions are not the environment's"
-    for lag, side in ((1, "after"), (-1, "before")):
+    for lag, side in SIDES.items():
         inside = rows[(rows + lag >= 0) & (rows + lag < len(dataset))]
         shifted = wrong(inside, resimulate(inside + lag, dataset.actions[inside + lag]), inside)
         if len(shifted) <= 0.1 * len(own):
@@ -235,13 +236,9 @@ def _check_starts(
 
 
 def _check_lengths(dataset: TransitionDataset, env: gymnasium.Env[Any, Any]) -> list[Finding]:
-    limit, lengths = _time_limit(env), np.diff(dataset.episode_ends, prepend=-1)
-    if limit is None or lengths.max() <= limit:
+    limit = None if env.spec is None else env.spec.max_episode_steps
+    if limit is None or dataset.episode_lengths.max() <= limit:
         return []
-    long = np.flatnonzero(lengths > limit)
-    text = f"{len(long):,} trajectories are longer than the environment's limit of {limit:,} steps"
-    return [found(dataset, "environment", "info", text, rows=dataset.episode_ends[long] + 1 - lengths[long])]
-
-
-def _time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
-    return None if env.spec is None else env.spec.max_episode_steps
+    rows = dataset.episode_starts[dataset.episode_lengths > limit]
+    text = f"{len(rows):,} trajectories are longer than the environment's limit of {limit:,} steps"
+    return [found(dataset, "environment", "info", text, rows=rows)]

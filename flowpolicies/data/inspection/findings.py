@@ -15,6 +15,9 @@ from flowpolicies.data.rows import read
 Array = npt.NDArray[Any]
 Rows = npt.NDArray[np.intp]
 Severity = Literal["fault", "warning", "info"]
+SIDES = {1: "after", -1: "before"}
+"""Where the row `lag` rows on stands."""
+
 Track = Callable[[Sequence[slice], str], Iterable[slice]]
 """Hands the blocks on, and may show how far the check of this title is."""
 
@@ -63,6 +66,11 @@ def found(
     return Finding(check, severity, message, advice, number, row, episode, row - first)
 
 
+def fault_of_all_rows(dataset: TransitionDataset, check: str, message: str, advice: str) -> Finding:
+    """A fault that begins in the first row and concerns them all."""
+    return found(dataset, check, "fault", message, advice, rows=[0], count=len(dataset))
+
+
 def parts(observations: Observations, name: str) -> Iterator[tuple[str, Array]]:
     """The arrays of observations with their names: "observations", or "observations/KEY" for each key."""
     if isinstance(observations, dict):
@@ -109,6 +117,14 @@ class Vectors:
     def actions(self, rows: Array) -> Array:
         """Actions of these rows, `[n, A]`."""
         return np.asarray(read(self.dataset.actions, rows), np.float64).reshape(len(rows), -1)
+
+    def steps(self, rows: Array) -> Array:
+        """s' - s of these rows."""
+        return self.next(rows) - self.now(rows)
+
+    def inputs(self, rows: Array) -> Array:
+        """s and a of these rows, what their steps depend on: `[n, D + A]`."""
+        return np.concatenate([self.now(rows), self.actions(rows)], axis=1)
 
 
 def _vectors(observations: Observations, rows: Array) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from flowpolicies.data.dataset import TransitionDataset
-from flowpolicies.data.inspection.findings import Array, Finding, Vectors, found
+from flowpolicies.data.inspection.findings import SIDES, Array, Finding, Vectors, found
 
 LEAST_EPISODES = 3
 """Trajectories below which equal lengths say nothing."""
@@ -114,7 +114,7 @@ def _inside(dataset: TransitionDataset, masked: Array, ends: Array) -> list[Find
 
 
 def _time_limits(dataset: TransitionDataset, masked: Array) -> list[Finding]:
-    lengths = np.diff(dataset.episode_ends, prepend=-1)
+    lengths = dataset.episode_lengths
     terminated = masked[dataset.episode_ends]
     if len(lengths) < LEAST_EPISODES or lengths.max() < 2 or judges_before_step(dataset) or _has_goals(dataset):
         return []
@@ -146,14 +146,13 @@ def check_rewards(dataset: TransitionDataset) -> list[Finding]:
     if apart[0] < 3 or apart[lag] > 0.1 * apart[0]:
         return []
     rows = np.flatnonzero(best != masked)
-    side = "before" if lag < 0 else "after"
     return [
         found(
             dataset,
             "rewards",
             "fault",
-            f"rewards are one step off: the best one, {rewards.max():.6g}, stands in the row {side} each mask of 0 "
-            f"({apart[0]:,} rows disagree, {apart[lag]:,} after a shift)",
+            f"rewards are one step off: the best one, {rewards.max():.6g}, stands in the row {SIDES[lag]} each mask of "
+            f"0 ({apart[0]:,} rows disagree, {apart[lag]:,} after a shift)",
             "Rebuild rewards and masks from the same steps. OGBench before 1.2.0 rewards s' in its environments and s "
             "in its data.",
             rows=rows,

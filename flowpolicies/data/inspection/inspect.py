@@ -10,13 +10,6 @@ import numpy as np
 
 from flowpolicies.data.dataset import TransitionDataset
 from flowpolicies.data.inspection.columns import check_actions, check_observations, check_values, scan
-from flowpolicies.data.inspection.dynamics import (
-    check_action_timing,
-    check_jumps,
-    check_reward_timing,
-    choose_rows,
-    find_jumps,
-)
 from flowpolicies.data.inspection.ends import check_ends
 from flowpolicies.data.inspection.environment import (
     Resimulate,
@@ -27,8 +20,10 @@ from flowpolicies.data.inspection.environment import (
 )
 from flowpolicies.data.inspection.findings import Array, Finding, Track, draw, is_image, parts
 from flowpolicies.data.inspection.flags import check_flags, check_rewards, judges_before_step
+from flowpolicies.data.inspection.jumps import check_jumps, find_jumps
 from flowpolicies.data.inspection.order import check_duplicates, check_order
 from flowpolicies.data.inspection.singles import check_frozen, check_single_actions
+from flowpolicies.data.inspection.timing import check_action_timing, check_reward_timing, choose_rows
 from flowpolicies.data.rows import read
 
 SAMPLE = 50_000
@@ -112,44 +107,53 @@ def _has(findings: Sequence[Finding], *checks: str) -> bool:
 def _check_sample(
     dataset: TransitionDataset, findings: Sequence[Finding], resimulate: Resimulate | None, sample: int
 ) -> list[Finding]:
-    """The regressions, as far as the order of rows lets them say something, and the re-simulation."""
-    more: list[Finding] = []
-    rewards = check_rewards(dataset)
+    """Checks of a sample of rows: the regressions, as far as the order of rows lets them say something, and the
+    re-simulation."""
+    more = check_rewards(dataset)
     if not _has(findings, "alignment"):
         more += check_ends(dataset)
-    if not _has([*findings, *more], "alignment") and not _has(more, "trajectories"):
-        rows = choose_rows(dataset, sample)
-        jumps = find_jumps(dataset, rows, sample, anywhere=resimulate is not None)
-        if resimulate is not None and len(jumps):
-            jumps = unexplained(dataset, resimulate, jumps[:RESIMULATED])
-        rows = rows[~np.isin(rows, jumps[:, None] + np.arange(-1, 2))]  # A single one would tilt the regressions.
-        more += check_action_timing(dataset, rows)
-        if not _has(more, "alignment"):
-            more += check_single_actions(dataset, rows, sample)
-            rewards = rewards if _has(rewards, "rewards") else rewards + check_reward_timing(dataset, rows)
-            if not _has(findings, "trajectories"):
-                more += check_jumps(dataset, jumps, simulated=resimulate is not None)
+        if not _has(more, "alignment", "trajectories"):
+            more += _check_by_regression(dataset, [*findings, *more], resimulate, sample)
     if resimulate is not None:
         rows = rows_to_resimulate(dataset, min(sample, RESIMULATED))
         found = check_resimulation(dataset, resimulate, rows)
-        more += [finding for finding in found if finding.check != "rewards" or not _has(rewards, "rewards")]
-    return more + rewards
+        more += [finding for finding in found if finding.check != "rewards" or not _has(more, "rewards")]
+    return more
+
+
+def _check_by_regression(
+    dataset: TransitionDataset, findings: Sequence[Finding], resimulate: Resimulate | None, sample: int
+) -> list[Finding]:
+    """Actions, rewards and jumps; `findings` are those so far."""
+    rows = choose_rows(dataset, sample)
+    jumps = find_jumps(dataset, rows, sample, anywhere=resimulate is not None)
+    if resimulate is not None and len(jumps):
+        jumps = unexplained(dataset, resimulate, jumps[:RESIMULATED])
+    rows = rows[~np.isin(rows, jumps[:, None] + np.arange(-1, 2))]  # A single one would tilt the regressions.
+    more = check_action_timing(dataset, rows)
+    if _has(more, "alignment"):
+        return more
+    more += check_single_actions(dataset, rows, sample)
+    if not _has(findings, "rewards"):
+        more += check_reward_timing(dataset, rows)
+    if not _has(findings, "trajectories"):
+        more += check_jumps(dataset, jumps, simulated=resimulate is not None)
+    return more
 
 
 def facts(dataset: TransitionDataset) -> dict[str, str]:
     """What to look at before training."""
     arrays, masked = dataset.arrays(), np.asarray(dataset.masks) == 0
-    lengths, returns = np.diff(dataset.episode_ends, prepend=-1), episode_returns(dataset)
     terminated = masked[dataset.episode_ends]
-    done = np.add.reduceat(masked, np.append(0, dataset.episode_ends[:-1] + 1)) > 0
+    done = np.add.reduceat(masked, dataset.episode_starts) > 0
     table = {
         "transitions": f"{len(dataset):,}",
-        "trajectories": f"{dataset.num_episodes:,}, of {_spread(lengths)} steps",
+        "trajectories": f"{dataset.num_episodes:,}, of {_spread(dataset.episode_lengths)} steps",
         "size": f"{sum(array.nbytes for array in arrays.values()) / 1e6:,.1f} MB",
         **{key: _shape(array) for key, array in arrays.items() if key.startswith("observations")},
         "actions": f"{_shape(dataset.actions)}, bounds {_bounds(dataset)}",
         "rewards": _spread(np.asarray(dataset.rewards)),
-        "returns": _spread(returns),
+        "returns": _spread(episode_returns(dataset)),
         "masks of 0": f"{masked.sum():,} of {len(dataset):,} transitions ({masked.mean():.3%})",
         "terminated": f"{terminated.sum():,} of {dataset.num_episodes:,} trajectories; the others were cut",
     }
@@ -160,25 +164,24 @@ def facts(dataset: TransitionDataset) -> dict[str, str]:
 
 def episode_returns(dataset: TransitionDataset) -> Array:
     """Sum of the rewards of each trajectory."""
-    starts = np.append(0, dataset.episode_ends[:-1] + 1)
-    returns: Array = np.add.reduceat(np.asarray(dataset.rewards, np.float64), starts)
+    returns: Array = np.add.reduceat(np.asarray(dataset.rewards, np.float64), dataset.episode_starts)
     return returns
 
 
 def histograms(dataset: TransitionDataset, sample: int) -> tuple[Histogram, ...]:
     """Of trajectories and rewards all, of actions and observations `sample` rows."""
     rows = np.sort(draw(0, len(dataset), sample))
-    masked, ends = np.asarray(dataset.masks) == 0, dataset.episode_ends
+    masked = np.asarray(dataset.masks) == 0
     values = {
-        "Length of a trajectory (steps)": np.diff(ends, prepend=-1),
+        "Length of a trajectory (steps)": dataset.episode_lengths,
         "Return of a trajectory": episode_returns(dataset),
         "Reward": np.asarray(dataset.rewards),
     }
     if masked.any():
-        first = np.unique(np.searchsorted(ends, np.flatnonzero(masked)), return_index=True)
-        starts = np.append(0, ends[:-1] + 1)
+        rows_of_0 = np.flatnonzero(masked)
+        episodes, first = np.unique(np.searchsorted(dataset.episode_ends, rows_of_0), return_index=True)
         title = "Steps to the goal" if judges_before_step(dataset) else "Steps to the termination"
-        values[title] = np.flatnonzero(masked)[first[1]] - starts[first[0]]
+        values[title] = rows_of_0[first] - dataset.episode_starts[episodes]
     actions = read(dataset.actions, rows).reshape(len(rows), -1)
     values |= {f"Action {i}": actions[:, i] for i in range(min(actions.shape[1], 8))}
     for name, array in parts(dataset.observations, "Observation"):

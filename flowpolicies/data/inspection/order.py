@@ -141,7 +141,7 @@ def _is_rounding(dataset: TransitionDataset, wrong: Rows) -> bool:
 
 def check_duplicates(dataset: TransitionDataset, track: Track) -> list[Finding]:
     """No trajectory of several steps is there twice, bit for bit."""
-    starts = np.append(0, dataset.episode_ends[:-1] + 1)
+    starts = dataset.episode_starts
     arrays = [*(part for _, part in parts(dataset.observations, "")), dataset.actions]
     seen: dict[bytes, int] = {}
     twice: list[tuple[int, int]] = []

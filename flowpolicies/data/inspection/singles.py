@@ -5,8 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from flowpolicies.data.dataset import TransitionDataset
-from flowpolicies.data.inspection.dynamics import EXPLAINED, LEAST_ROWS, STRETCH, Ridge
-from flowpolicies.data.inspection.findings import Array, Finding, Rows, Vectors, draw, found, parts
+from flowpolicies.data.inspection.findings import SIDES, Array, Finding, Rows, Vectors, draw, found, parts
+from flowpolicies.data.inspection.regression import (
+    EXPLAINED,
+    LEAST_GAIN,
+    LEAST_ROWS,
+    STRETCH,
+    Ridge,
+    clip,
+    deviations,
+)
 from flowpolicies.data.rows import read
 
 LEAST_STEPS = 20
@@ -17,9 +25,6 @@ LEAST_SHARE = 0.1
 
 ODD = 0.1
 """Share of the trajectories that may do better without actions before that says something about actions."""
-
-LEAST_GAIN = 0.01
-"""Share of a component's variance that actions must explain for it to be looked at."""
 
 MOST_TRAJECTORIES = 20_000
 
@@ -61,14 +66,15 @@ def check_single_actions(dataset: TransitionDataset, rows: Rows, budget: int) ->
 
 
 def _finding(dataset: TransitionDataset, lag: int | None, which: Array) -> Finding:
-    firsts = np.append(0, dataset.episode_ends[:-1] + 1)[which]
+    firsts = dataset.episode_starts[which]
     shown = f"{len(which):,} ({', '.join(str(episode) for episode in which[:5])}{', ...' if len(which) > 5 else ''})"
     if lag is None:
         text = f"trajectories whose actions explain their steps worse than no action does: {shown}"
         advice = "Their actions are those of another trajectory, in another order, or have another sign or scale."
         return found(dataset, "alignment", "warning", text, advice, rows=firsts)
-    side = "after" if lag == 1 else "before"
-    text = f"trajectories whose actions are shifted by one row: {shown}; those of the row {side} explain their steps"
+    text = (
+        f"trajectories whose actions are shifted by one row: {shown}; those of the row {SIDES[lag]} explain their steps"
+    )
     advice = "Rebuild these trajectories so that actions[i] is the one taken in observations[i], or drop them."
     return found(dataset, "alignment", "fault", text, advice, rows=firsts)
 
@@ -79,11 +85,10 @@ class _Errors:
     def __init__(self, dataset: TransitionDataset, rows: Rows) -> None:
         self.vectors = vectors = Vectors(dataset)
         seen, unseen = rows[::2], rows[1::2]
-        steps = vectors.next(seen) - vectors.now(seen)
-        self.scale = np.where(steps.std(axis=0) > 1e-8, steps.std(axis=0), np.inf)
+        steps = vectors.steps(seen)
+        self.scale = deviations(steps, constant=np.inf)
         self.mean = vectors.actions(seen).mean(axis=0)
-        inputs = np.concatenate([vectors.now(seen), vectors.actions(seen)], axis=1)
-        self.model = Ridge(inputs, np.clip(steps / self.scale, -5, 5))
+        self.model = Ridge(vectors.inputs(seen), clip(steps / self.scale))
         own, none = (self._squares(unseen, lag).mean(axis=0) for lag in (0, None))
         self.witnesses = (own < 1 - EXPLAINED) & (none - own > LEAST_GAIN)
 
@@ -93,30 +98,26 @@ class _Errors:
         return np.concatenate([self._squares(part, lag)[:, self.witnesses].sum(axis=1) for part in stretches])
 
     def _squares(self, rows: Rows, lag: int | None) -> Array:
-        vectors, now = self.vectors, self.vectors.now(rows)
-        actions = (
-            np.broadcast_to(self.mean, (len(rows), len(self.mean))) if lag is None else vectors.actions(rows + lag)
-        )
-        steps = np.clip((vectors.next(rows) - now) / self.scale, -5, 5)
-        squares: Array = (steps - self.model.predict(np.concatenate([now, actions], axis=1))) ** 2
+        actions = np.tile(self.mean, (len(rows), 1)) if lag is None else self.vectors.actions(rows + lag)
+        inputs = np.concatenate([self.vectors.now(rows), actions], axis=1)
+        squares: Array = (clip(self.vectors.steps(rows) / self.scale) - self.model.predict(inputs)) ** 2
         return squares
 
 
 def _inner_rows(dataset: TransitionDataset, budget: int) -> Rows:
     """The rows of whole trajectories, without their first and last ones, about `budget` of them in order."""
-    ends = dataset.episode_ends
-    starts = np.append(0, ends[:-1] + 1)
-    order = draw(0, len(ends), MOST_TRAJECTORIES)
-    order = order[np.cumsum(ends[order] - starts[order] + 1) <= max(budget, int(ends[order[0]] - starts[order[0]]) + 1)]
-    return np.concatenate([np.arange(starts[episode] + 1, ends[episode]) for episode in np.sort(order)])
+    order = draw(0, dataset.num_episodes, MOST_TRAJECTORIES)
+    lengths = dataset.episode_lengths[order]
+    chosen = np.sort(order[np.cumsum(lengths) <= max(budget, int(lengths[0]))])
+    starts, ends = dataset.episode_starts[chosen], dataset.episode_ends[chosen]
+    return np.concatenate([np.arange(start + 1, end) for start, end in zip(starts, ends, strict=True)])
 
 
 def check_frozen(dataset: TransitionDataset) -> list[Finding]:
     """No trajectory stands still from its first state to its last."""
     which = np.sort(draw(0, dataset.num_episodes, MOST_TRAJECTORIES))
-    ends, starts = dataset.episode_ends[which], np.append(0, dataset.episode_ends[:-1] + 1)[which]
-    long = ends - starts >= LEAST_STEPS
-    ends, starts = ends[long], starts[long]
+    which = which[dataset.episode_lengths[which] > LEAST_STEPS]
+    starts, ends = dataset.episode_starts[which], dataset.episode_ends[which]
     still, after = np.ones(len(ends), bool), dict(parts(dataset.next_observations, ""))
     for name, now in parts(dataset.observations, ""):
         first = read(now, starts)

@@ -1,8 +1,10 @@
-"""Small environments with observations of every structure, and a witness of what they do."""
+"""Small environments with observations of every structure, and a witness of what they do; metadata that are changed."""
 
 from __future__ import annotations
 
 import copy
+import json
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -114,3 +116,10 @@ class Witness(gym.Wrapper[Any, Any, Any, Any]):
         episode["actions"].append(copy.deepcopy(action))
         episode["outcomes"].append(outcome[1:4])
         return outcome
+
+
+def change_metadata(folder: Path, **values: Any) -> None:
+    """Sets keys, or drops those that are None."""
+    path = folder / "data" / "metadata.json"
+    metadata = json.loads(path.read_text()) | values
+    path.write_text(json.dumps({key: value for key, value in metadata.items() if value is not None}))

@@ -1,6 +1,7 @@
+"""What is loaded is what the environments did, episode by episode."""
+
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import minari
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Text
+from minari_worlds import change_metadata
 
 from flowpolicies.data import load_dataset
 from flowpolicies_minari import load, loading, normalized_score
+from flowpolicies_minari.observations import Observations
 
 ENVS = ["Pendulum-v1", "MinariWorld-v0", "MinariDictWorld-v0", "MinariTupleWorld-v0", "MinariGoalWorld-v0"]
 
@@ -81,9 +84,6 @@ def test_another_folder(record: Any, root: Path, tmp_path: Path) -> None:
     assert load("w-v0", data_dir=tmp_path / "elsewhere").num_episodes == 3
     with pytest.raises(FileNotFoundError):
         load("w-v0", download=False)
-
-
-# ---------------------------------------------------------------------- without an environment, and by hand
 
 
 def test_data_without_an_environment(write: Any, episode: Any, train: Any) -> None:
@@ -160,8 +160,6 @@ def test_text_is_refused(write: Any, episode: Any, space: Any) -> None:
 
 
 def test_keys_that_become_equal_are_refused() -> None:
-    from flowpolicies_minari.observations import Observations
-
     with pytest.raises(ValueError, match="ambiguous"):
         Observations(Dict({"a": Dict({"b": Box(0, 1)}), "a/b": Box(0, 1)}), "x")
 
@@ -192,9 +190,6 @@ def test_actions_outside_their_bounds(write: Any, episode: Any) -> None:
     assert clipped.provenance["action_margin"] == 1e-5
 
 
-# ---------------------------------------------------------------------- images
-
-
 def test_images_are_bytes(record: Any) -> None:
     witnessed = record("raw-v0", "MinariImageWorld-v0", 2, jpeg_encoding=False)
     dataset = load("raw-v0")
@@ -217,9 +212,6 @@ def test_images_of_versions_before_jpeg(record: Any, root: Path) -> None:
     witnessed = record("old-v0", "MinariImageWorld-v0", 1, jpeg_encoding=False)
     change_metadata(root / "old-v0", jpeg_encoding=None)
     np.testing.assert_array_equal(load("old-v0").observations[0], witnessed[0]["observations"][0].transpose(2, 0, 1))
-
-
-# ---------------------------------------------------------------------- D4RL
 
 
 def test_antmaze_convention(record: Any) -> None:
@@ -253,251 +245,6 @@ def test_normalized_score(write: Any, episode: Any, root: Path) -> None:
     np.testing.assert_array_equal(normalized_score(dataset, [-10.0, 30.0]), [0, 100])
 
 
-# ---------------------------------------------------------------------- damage
-
-
-def change_metadata(folder: Path, **values: Any) -> None:
-    """Sets keys, or drops those that are None."""
-    path = folder / "data" / "metadata.json"
-    metadata = json.loads(path.read_text()) | values
-    path.write_text(json.dumps({key: value for key, value in metadata.items() if value is not None}))
-
-
-def test_a_data_folder_alone_is_no_dataset(root: Path) -> None:
-    (root / "half-v0" / "data").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"'half-v0' is incomplete: .* has no metadata\.json\. Delete the folder") as e:
-        load("half-v0", download=False)
-    assert "minari download half-v0" in str(e.value)
-
-
-def test_missing_hdf5(record: Any, root: Path) -> None:
-    record("half-v0", "MinariWorld-v0")
-    (root / "half-v0" / "data" / "main_data.hdf5").unlink()
-    with pytest.raises(ValueError, match=r"'half-v0' is incomplete: .* has no main_data\.hdf5"):
-        load("half-v0", download=False)
-
-
-def test_half_a_file(record: Any, root: Path) -> None:
-    record("half-v0", "MinariWorld-v0")
-    path = root / "half-v0" / "data" / "main_data.hdf5"
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ValueError, match="cannot read episode 0 of the 3 of Minari dataset 'half-v0'"):
-        load("half-v0")
-    assert not (root / "half-v0" / "flowpolicies.json").exists()
-
-
-def test_missing_episodes(record: Any, root: Path) -> None:
-    record("half-v0", "MinariWorld-v0")
-    with h5py.File(root / "half-v0" / "data" / "main_data.hdf5", "a") as file:
-        del file["episode_2"]
-    with pytest.raises(ValueError, match="cannot read episode 2 of the 3 of Minari dataset 'half-v0'"):
-        load("half-v0")
-
-
-@pytest.mark.parametrize(("change", "message"), [(1, "says .* steps in 3 episodes, but only"), (-1, "goes beyond the")])
-def test_other_numbers_of_steps(record: Any, root: Path, change: int, message: str) -> None:
-    witnessed = record("half-v0", "MinariWorld-v0")
-    change_metadata(root / "half-v0", total_steps=sum(len(one["actions"]) for one in witnessed) + change)
-    with pytest.raises(ValueError, match=message):
-        load("half-v0")
-
-
-def test_damaged_metadata(record: Any, root: Path) -> None:
-    record("half-v0", "MinariWorld-v0")
-    change_metadata(root / "half-v0", total_steps=None)
-    with pytest.raises(ValueError, match=r"lacks \['total_steps'\]: it describes no Minari dataset"):
-        load("half-v0")
-    (root / "half-v0" / "data" / "metadata.json").write_text("{")
-    with pytest.raises(ValueError, match=r"metadata.json' is damaged"):
-        load("half-v0")
-
-
-def test_an_incomplete_dataset_that_nobody_else_has(record: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record("half-v0", "MinariWorld-v0")
-    (root / "half-v0" / "data" / "main_data.hdf5").unlink()
-
-    def download(*_: Any, **__: Any) -> None:
-        raise ValueError("unknown")
-
-    monkeypatch.setattr(minari, "download_dataset", download)
-    with pytest.raises(ValueError, match=r"incomplete on this machine \(.*no main_data.hdf5\), .* downloaded: unknown"):
-        load("half-v0")
-
-
-def test_metadata_without_spaces_make_no_environment(record: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record("half-v0", "MinariWorld-v0")
-    change_metadata(root / "half-v0", observation_space=None)
-    monkeypatch.setattr(gym, "make", None)
-    with pytest.raises(ValueError, match=r"lacks \['observation_space'\]"):
-        load("half-v0")
-
-
-def test_an_empty_dataset(write: Any) -> None:
-    write("empty-v0", [])
-    with pytest.raises(ValueError, match="'empty-v0' is empty: 0 episodes of 0 steps"):
-        load("empty-v0")
-
-
-def test_episodes_of_no_steps_are_passed_over(write: Any, episode: Any, root: Path) -> None:
-    write("start-v0", [episode(2), episode(1), episode(3)])
-    with h5py.File(root / "start-v0" / "data" / "main_data.hdf5", "a") as file:
-        for key in ("actions", "rewards", "terminations", "truncations"):
-            file["episode_1"][key].resize(0, axis=0)
-        file["episode_1"]["observations"].resize(1, axis=0)
-    change_metadata(root / "start-v0", total_steps=5)
-    np.testing.assert_array_equal(load("start-v0").episode_ends, [1, 4])
-
-
-def test_other_versions_of_minari(record: Any, root: Path) -> None:
-    record("new-v0", "MinariWorld-v0")
-    change_metadata(root / "new-v0", minari_version="9.9")
-    with pytest.raises(ValueError, match=r"written by Minari 9\.9, which the installed .* pip install -U minari"):
-        load("new-v0")
-
-
-def test_files_are_checked_from_the_first_reading_on(record: Any, root: Path) -> None:
-    record("w-v0", "MinariWorld-v0")
-    first = load("w-v0")
-    assert load("w-v0").fingerprint == first.fingerprint
-    with h5py.File(root / "w-v0" / "data" / "main_data.hdf5", "a") as file:
-        file["episode_1"]["rewards"][0] = 100
-    with pytest.raises(ValueError, match=r"\['main_data.hdf5'\] in .* changed, so they are damaged") as error:
-        load("w-v0")
-    record_file = root / "w-v0" / "flowpolicies.json"
-    assert f"If the change was intended, delete '{record_file}'" in str(error.value)
-    record_file.unlink()
-    assert load("w-v0").rewards.max() == 100
-
-
-def test_a_folder_that_nobody_may_write_to(record: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record("w-v0", "MinariWorld-v0")
-
-    def refuse(*_: Any, **__: Any) -> None:
-        raise PermissionError("read-only")
-
-    monkeypatch.setattr(Path, "write_text", refuse)
-    assert load("w-v0").num_episodes == 3
-    assert not (root / "w-v0" / "flowpolicies.json").exists()
-
-
-def test_a_stale_specification_does_not_matter_to_the_data(record: Any, root: Path) -> None:
-    record("w-v0", "MinariWorld-v0")
-    change_metadata(
-        root / "w-v0", env_spec='{"id":"Gone-v7","entry_point":"gone:Gone","additional_wrappers":[],"autoreset":true}'
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        dataset = load("w-v0")
-    assert dataset.provenance["env"] == "Gone-v7"
-    with pytest.raises(ValueError, match="issue occurred when trying to make"):  # Minari itself cannot.
-        minari.load_dataset("w-v0")
-
-
-# ---------------------------------------------------------------------- names and downloads
-
-
-@pytest.mark.parametrize("name", ["pen", "D4RL/pen/human", "../x-v0", "a b-v0", "/x-v0"])
-def test_other_names_are_explained(name: str) -> None:
-    with pytest.raises(ValueError, match=r"is not a Minari dataset id; those look like 'D4RL/pen/human-v2', with the"):
-        load(name)
-
-
-def test_a_missing_dataset(record: Any, root: Path) -> None:
-    record("worlds/random-v0", "MinariWorld-v0")
-    with pytest.raises(FileNotFoundError, match=r"is not on this machine .* minari download worlds/randon-v0") as error:
-        load("worlds/randon-v0", download=False)
-    assert str(error.value).endswith("Did you mean 'worlds/random-v0'?")
-    with pytest.raises(ValueError, match=r"Did you mean 'worlds/random-v0'\?"):
-        load("worlds/random")
-
-
-def test_downloads_are_minaris(record: Any, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record("far/away-v0", "MinariWorld-v0")
-    root.rename(tmp_path / "remote")
-    calls = []
-
-    def download(name: str, force_download: bool = False) -> None:
-        import os
-        import shutil
-
-        calls.append((name, force_download, os.environ["MINARI_DATASETS_PATH"]))
-        print("noise")
-        target = Path(os.environ["MINARI_DATASETS_PATH"]) / "far/away-v0"
-        shutil.copytree(tmp_path / "remote" / "far/away-v0", target, dirs_exist_ok=True)
-
-    monkeypatch.setattr(minari, "download_dataset", download)
-    assert load("hf://someone/far/away-v0", data_dir=tmp_path / "here").num_episodes == 3
-    assert calls == [("hf://someone/far/away-v0", False, str(tmp_path / "here"))]
-    load("far/away-v0", data_dir=tmp_path / "here")
-    assert len(calls) == 1
-    (tmp_path / "here/far/away-v0/data/main_data.hdf5").unlink()  # As an interrupted download leaves it.
-    load("far/away-v0", data_dir=tmp_path / "here")
-    assert calls[1] == ("far/away-v0", True, str(tmp_path / "here"))
-    path = tmp_path / "remote/far/away-v0/data/main_data.hdf5"
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="cannot read episode 0"):
-        load("far/away-v0", data_dir=tmp_path / "third")
-
-
-@pytest.mark.parametrize(
-    ("raised", "expected", "message"),
-    [
-        (
-            OSError("no route"),
-            ConnectionError,
-            r"'some/b-v0' is not on this machine .* OSError\('no route'\)\. On a machine with a",
-        ),
-        (RuntimeError("offline"), ConnectionError, r"copy the folder to '.*minari/some/b-v0'"),
-        (ImportError("no huggingface_hub"), ImportError, r'pip install "flowpolicies\[minari\]"'),
-        (ValueError("Couldn't find any version"), ValueError, "cannot be downloaded: Couldn't find any version"),
-    ],
-)
-def test_downloads_that_fail(
-    monkeypatch: pytest.MonkeyPatch, raised: Exception, expected: type[Exception], message: str
-) -> None:
-    def download(*_: Any, **__: Any) -> None:
-        raise raised
-
-    monkeypatch.setattr(minari, "download_dataset", download)
-    with pytest.raises(expected, match=message):
-        load("some/b-v0")
-
-
-def test_offline_mode(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[Any] = []
-    monkeypatch.setattr(minari, "download_dataset", calls.append)
-    monkeypatch.setenv("FLOWPOLICIES_OFFLINE", "1")
-    with pytest.raises(FileNotFoundError, match=r"downloads are off \(FLOWPOLICIES_OFFLINE, or by argument\)"):
-        load("some/b-v0")
-    assert not calls
-
-
-def test_seeds_that_start_together_download_once(record: Any, root: Path, tmp_path: Path) -> None:
-    import shutil
-    import threading
-    import time
-    from unittest.mock import patch
-
-    record("far/away-v0", "MinariWorld-v0")
-    root.rename(tmp_path / "remote")
-    calls = []
-
-    def download(name: str, force_download: bool = False) -> None:
-        calls.append(name)
-        time.sleep(0.05)
-        shutil.copytree(tmp_path / "remote", root, dirs_exist_ok=True)
-
-    found: list[int] = []
-    with patch.object(minari, "download_dataset", download):
-        threads = [threading.Thread(target=lambda: found.append(len(load("far/away-v0")))) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert len(found) == 4
-    assert calls == ["far/away-v0"]
-
-
 def test_gymnasium_is_not_asked_for_environments(record: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     record("w-v0", "MinariWorld-v0")
     monkeypatch.setattr(gym, "make", None)
@@ -525,3 +272,26 @@ def test_data_laid_out_as_files_are_those_in_memory(
     data.write_bytes(data.read_bytes()[:-1])
     with pytest.raises(ValueError, match="are not those that were first read here"):
         load(name, **options)
+
+
+def test_episodes_of_no_steps_are_passed_over(write: Any, episode: Any, root: Path) -> None:
+    write("start-v0", [episode(2), episode(1), episode(3)])
+    with h5py.File(root / "start-v0" / "data" / "main_data.hdf5", "a") as file:
+        for key in ("actions", "rewards", "terminations", "truncations"):
+            file["episode_1"][key].resize(0, axis=0)
+        file["episode_1"]["observations"].resize(1, axis=0)
+    change_metadata(root / "start-v0", total_steps=5)
+    np.testing.assert_array_equal(load("start-v0").episode_ends, [1, 4])
+
+
+def test_a_stale_specification_does_not_matter_to_the_data(record: Any, root: Path) -> None:
+    record("w-v0", "MinariWorld-v0")
+    change_metadata(
+        root / "w-v0", env_spec='{"id":"Gone-v7","entry_point":"gone:Gone","additional_wrappers":[],"autoreset":true}'
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dataset = load("w-v0")
+    assert dataset.provenance["env"] == "Gone-v7"
+    with pytest.raises(ValueError, match="issue occurred when trying to make"):  # Minari itself cannot.
+        minari.load_dataset("w-v0")

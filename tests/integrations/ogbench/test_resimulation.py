@@ -51,6 +51,11 @@ def check(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     return code, " ".join(capsys.readouterr().out.split())
 
 
+def test_options_in_an_address_reach_the_simulator(pointmaze_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", f"ogbench:{POINTMAZE},data_dir={pointmaze_data}"]) == 0
+    assert "0.0% disagree with the stored next observation" in " ".join(capsys.readouterr().out.split())
+
+
 def test_generated_data_is_clean(pointmaze_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out = check(pointmaze_data, capsys)
     assert code == 0, out

@@ -1,0 +1,60 @@
+"""The specs' tables of hyperparameters, verbatim in tests/presets_tables, and how their cells are read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+TABLES = Path(__file__).parents[1] / "presets_tables"
+
+
+def table(name: str) -> tuple[list[str], list[list[str]]]:
+    """Header and rows."""
+    lines = (TABLES / f"{name}.md").read_text().splitlines()
+    cells = [[cell.strip().strip("*") for cell in line.strip().strip("|").split("|")] for line in lines]
+    return cells[0], cells[2:]
+
+
+def numbers(cell: str) -> list[float]:
+    return [float(part) for part in cell.split(",")]
+
+
+def unfold(cell: str) -> list[str]:
+    """ "a-{b, c}-v2, d" as ["a-b-v2", "a-c-v2", "d"]."""
+    names = []
+    for part in re.split(r",(?![^{]*})", cell):
+        match = re.fullmatch(r"(.*)\{(.*)\}(.*)", part.strip())
+        names += [match[1] + middle.strip() + match[3] for middle in match[2].split(",")] if match else [part.strip()]
+    return names
+
+
+SHORT = {
+    "u": "umaze",
+    "u-div": "umaze-diverse",
+    "m-play": "medium-play",
+    "m-div": "medium-diverse",
+    "l-play": "large-play",
+    "l-div": "large-diverse",
+}
+KINDS = {"m": "medium", "mr": "medium-replay", "me": "medium-expert"}
+
+
+def d4rl_names(task: str) -> list[str]:
+    """The data sets that a row of the diffusion family's tables is about, in the order of its slashes."""
+    if match := re.fullmatch(r"(halfcheetah|hopper|walker2d)[- ](\{m,mr,me\}-v2|[a-z/ ]+)", task):
+        kinds = re.findall(r"me|mr|m", match[2])
+        return [f"{match[1]}-{KINDS[kind]}-v2" for kind in kinds]
+    if task.startswith("antmaze"):
+        if "{" in task or "umaze" in task:
+            return ["antmaze-umaze-v0", "antmaze-umaze-diverse-v0"] if "umaze" in task else unfold(task)
+        shorts = [part.strip().removeprefix("antmaze-").removesuffix("-v0") for part in task.split(",")]
+        return [f"antmaze-{SHORT[short]}-v0" for short in shorts]
+    family, _, kinds_ = task.removesuffix("-v1").partition("-")
+    version = {"pen": "v1", "kitchen": "v0"}[family]
+    return [f"{family}-{kind.strip()}-{version}" for kind in kinds_.split("/")]
+
+
+def share(cell: str, index: int, count: int) -> str:
+    """What a cell says for one of its row's data sets."""
+    parts = [part.strip() for part in cell.split("/")]
+    return parts[index] if len(parts) == count else cell
