@@ -30,7 +30,7 @@ from flowpolicies.algorithms.config import Phase, PolicyConfig, Share
         (FQL, {"q_agg": "max"}, "q_agg must be one of 'mean', 'min', got 'max'"),
         (BCDiffusion, {"beta_schedule": "vpp"}, "beta_schedule must be one of 'vp', 'linear', 'cosine', got 'vpp'"),
         (FQL, {"flow_steps": 0}, "flow_steps must be at least 1, got 0"),
-        (FQL, {"horizon": 0}, "horizon is the length of an action chunk and must be at least 1, got 0"),
+        (FQL, {"horizon": 0}, "horizon must be at least 1, got 0"),
         (FQL, {"execute": 0}, "execute must be at least 1, got 0"),
         (FQL, {"horizon": 3, "execute": 4}, "execute must lie in 1..horizon=3 or be None .the whole chunk., got 4"),
         (CAC, {"consistency_steps": 0}, "consistency_steps must be at least 1, got 0"),
