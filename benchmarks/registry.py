@@ -34,12 +34,11 @@ from registry_runs import (
     words_of,
 )
 
-import flowpolicies
 from flowpolicies.algorithms import ALGORITHMS
 from flowpolicies.data import TransitionDataset
 from flowpolicies.policies.evaluation import Interval, mean_interval
 from flowpolicies.training.files import atomic_write, csv_text
-from flowpolicies.training.record import describe_hardware, source_commit
+from flowpolicies.training.record import describe_hardware
 
 COLUMNS = ["algorithm", "settings", "seed", "phase", "steps", "episodes", "return", "return_low", "return_high"]
 
@@ -174,7 +173,7 @@ def page(
         table=_table(settings, results, _notes(settings), "diagnosis"),
         adapted=adapted_section(settings, adapted),
         command=f"python benchmarks/registry.py {numbers}",
-        commit=source_commit(Path(flowpolicies.__file__).parent),
+        commit="`, `".join(sorted({run.commit for run in runs if run.is_done()})),
         minutes=sum(run.seconds for run in runs) / 60,
         hardware=", ".join(f"{key} {fact}" for key, fact in hardware.items()),
         data_episodes=len(returns),

@@ -124,6 +124,11 @@ class Run(NamedTuple):
     def seconds(self) -> float:
         return float(self.read()["seconds"])
 
+    @property
+    def commit(self) -> str:
+        """Of the code that ran."""
+        return str(self.folder.read_config()["software"]["flowpolicies_commit"])
+
     def evaluation(self) -> EvaluationRow | None:
         """The one at the end; None if the command failed."""
         return self.folder.read_evaluations()[-1] if self.is_done() else None
