@@ -35,18 +35,23 @@ def resident() -> tuple[float, float]:
 def shards(rows: int) -> Iterator[TransitionDataset]:
     """Random transitions, episodes of 1,000 steps."""
     for number in range(0, rows, SHARD):
-        count, rng = min(SHARD, rows - number), np.random.default_rng(number)
-        states = rng.standard_normal((count + 1, OBSERVATION), np.float32)
-        following = states[1:].copy()
-        following[999::1000] = rng.standard_normal((len(following[999::1000]), OBSERVATION), np.float32)
-        yield TransitionDataset.from_arrays(
-            states[:-1],
-            rng.uniform(-1, 1, (count, ACTION)).astype(np.float32),
-            rng.standard_normal(count, np.float32),
-            following,
-            terminations=np.zeros(count, bool),
-            truncations=np.arange(count) % 1000 == 999,
-        )
+        yield make_shard(min(SHARD, rows - number), number)
+
+
+def make_shard(count: int, seed: int) -> TransitionDataset:
+    """One of them; what it is made of is gone when it is there."""
+    rng = np.random.default_rng(seed)
+    states = rng.standard_normal((count + 1, OBSERVATION), np.float32)
+    following = states[1:].copy()
+    following[999::1000] = rng.standard_normal((len(following[999::1000]), OBSERVATION), np.float32)
+    return TransitionDataset.from_arrays(
+        states[:-1],
+        rng.uniform(-1, 1, (count, ACTION)).astype(np.float32),
+        rng.standard_normal(count, np.float32),
+        following,
+        terminations=np.zeros(count, bool),
+        truncations=np.arange(count) % 1000 == 999,
+    )
 
 
 def rate(buffer: TransitionBuffer, batches: int = 3000) -> float:
