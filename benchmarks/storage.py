@@ -97,7 +97,7 @@ def build(path: Path, rows: int) -> None:
     """A folder, compact if it is called so."""
     before, start = resident()[1], time.perf_counter()
     made = shards(rows)
-    write_memmap(path, (shard.compact() for shard in made) if path.name == "compact" else made)
+    write_memmap(path, map(TransitionDataset.compact, made) if path.name == "compact" else made)
     size = sum(file.stat().st_size for file in path.iterdir()) / 2**30
     print(f"{path.name}: built {size:.2f} GiB in {time.perf_counter() - start:.1f} s, random numbers included")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -108,9 +108,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path, default=None, help="where to build; default: a temporary folder")
+    parser.add_argument("--build", type=Path, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--train", type=Path, default=None, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.build is not None:
+        build(args.build, args.rows)
+        return
     if args.train is not None:
         train(args.train)
         return
@@ -122,8 +126,8 @@ def main() -> None:
             measure(dataset.compact(), "compact ram")
             del dataset
         for name in ("compact", "full"):
-            build(folder / name, args.rows)
-            subprocess.run([sys.executable, __file__, "--train", str(folder / name)], check=True)
+            for step in (["--build", str(folder / name), "--rows", str(args.rows)], ["--train", str(folder / name)]):
+                subprocess.run([sys.executable, __file__, *step], check=True)
             shutil.rmtree(folder / name)
     finally:
         if args.folder is None:
