@@ -81,7 +81,7 @@ def inner_value_loss(nets: Networks, batch: Batch, noise: Noise, cfg: InnerValue
 def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QFlowConfig) -> Loss:
     """|v(s, x_t, t) - sg[(x_1 - x_0) + grad_x V(s, x_t, t) / lambda]|^2."""
     x_t, t, velocity = interpolate(batch.actions, noise)
-    guidance = action_gradient(nets.frozen.inner_value, batch.observations, x_t, t)
+    guidance = action_gradient(nets.frozen.inner_value.given(batch.observations), x_t, t)
     target = velocity + guidance / cfg.guidance_lambda
     error = (nets.online.actor_flow(batch.observations, x_t, t) - target).square().mean(-1)
     return (batch.valid * error).mean(), {"guidance": guidance.abs().mean()}

@@ -12,13 +12,13 @@ from torch.func import grad, vjp
 from flowpolicies.core.types import Velocity
 
 
-def action_gradient(critic: Callable[..., Tensor], observations: Tensor, actions: Tensor, *times: Tensor) -> Tensor:
+def action_gradient(q: Callable[..., Tensor], actions: Tensor, *times: Tensor) -> Tensor:
     """grad_a mean_e Q_e(s, a), row by row, `[*, A]`.
 
     Args:
-        critic: (observations, actions, *times) -> `[E, *]`.
+        q: (actions, *times) -> `[E, *]`, a critic at given observations: `nets.frozen.critic.given(observations)`.
     """
-    return grad(lambda a: critic(observations, a, *times).mean(0).sum())(actions)  # type: ignore[no-any-return]
+    return grad(lambda a: q(a, *times).mean(0).sum())(actions)  # type: ignore[no-any-return]
 
 
 def lean_adjoint(base: Velocity, states: Sequence[Tensor], grid: Tensor, terminal: Tensor) -> Tensor:

@@ -26,13 +26,9 @@ def fine_tuned(actor: BoundNetwork, observations: Tensor, base: Velocity, residu
     return (lambda x, t: base(x, t) + fast(x, t)) if residual else fast
 
 
-def terminal_adjoint(critic: Callable[..., Tensor], observations: Tensor, x: Tensor, clip: bool) -> Tensor:
+def terminal_adjoint(q: Callable[[Tensor], Tensor], x: Tensor, clip: bool) -> Tensor:
     """-grad_x mean_e Q_e(s, clip(x)), `[*, A]`; zero along coordinates outside [-1, 1], unless `clip` is off."""
-
-    def clipped(observations: Tensor, actions: Tensor) -> Tensor:
-        return critic(observations, actions.clamp(-1, 1))
-
-    return -action_gradient(clipped if clip else critic, observations, x)
+    return -action_gradient((lambda actions: q(actions.clamp(-1, 1))) if clip else q, x)
 
 
 def adjoint_matching(
@@ -63,8 +59,8 @@ def adjoint_loss(nets: Networks, batch: Batch, noise: Noise, cfg: Config) -> Los
     grid = unit_grid(x_0, cfg.flow_steps)
     rolled_out = fine_tuned(nets.frozen.actor_fast, batch.observations, base, cfg.residual)
     states, _ = memoryless_sde(rolled_out, base, x_0, grid, noise)
-    q = slow_or_frozen(nets, cfg.use_target_grad).critic
-    terminal = cfg.inv_temp * terminal_adjoint(q, batch.observations, states[-1], cfg.clip_adj)
+    q = slow_or_frozen(nets, cfg.use_target_grad).critic.given(batch.observations)
+    terminal = cfg.inv_temp * terminal_adjoint(q, states[-1], cfg.clip_adj)
     adjoints = lean_adjoint(base, states, grid, terminal)
     policy = fine_tuned(nets.online.actor_fast, batch.observations, base, cfg.residual)
     size = terminal.abs()

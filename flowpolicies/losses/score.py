@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
 
 from flowpolicies.core.noise import Noise
 from flowpolicies.core.types import Batch
-from flowpolicies.core.views import Networks
+from flowpolicies.core.views import BoundNetwork, Networks
 from flowpolicies.flows import Diffusion, Noised, action_gradient
 
 
@@ -24,7 +23,7 @@ class Scored(NamedTuple):
     """G = grad_x mean_e Q_e(s, x) at x_t, unclipped; constant, `[B, A]`."""
 
 
-def scored(nets: Networks, critic: Callable[..., Tensor], batch: Batch, noise: Noise, diffusion: Diffusion) -> Scored:
+def scored(nets: Networks, critic: BoundNetwork, batch: Batch, noise: Noise, diffusion: Diffusion) -> Scored:
     """Draws levels and eps as `denoising` does, so that both see the same points on the same draws.
 
     Args:
@@ -32,7 +31,7 @@ def scored(nets: Networks, critic: Callable[..., Tensor], batch: Batch, noise: N
     """
     noised = diffusion.noised(batch.actions, noise)
     eps_hat = nets.online.actor_diffusion(batch.observations, noised.x, noised.t)
-    return Scored(noised, eps_hat, action_gradient(critic, batch.observations, noised.x))
+    return Scored(noised, eps_hat, action_gradient(critic.given(batch.observations), noised.x))
 
 
 def noise_error(at: Scored, batch: Batch) -> Tensor:

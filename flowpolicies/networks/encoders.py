@@ -89,7 +89,10 @@ class _Impala(nn.Module):
 
 @final
 class ObservationEncoder(nn.Module):
-    """Flat observations `[*, O]` -> features `[*, F]`: images through IMPALA, vectors as they are, concatenated."""
+    """Flat observations `[*, O]` -> features `[*, F]`: images through IMPALA, vectors as they are, concatenated.
+
+    An observation that was expanded, for many actions each (`samplers.compose.repeat`), is encoded once.
+    """
 
     def __init__(self, parts: Sequence[Part], variant: ImpalaVariant = "impala_small") -> None:
         super().__init__()
@@ -100,7 +103,8 @@ class ObservationEncoder(nn.Module):
         self.out_dim = sum(_VARIANTS[variant][2] if part.image else part.size for part in self.parts)
 
     def forward(self, observations: Tensor) -> Tensor:
-        rows = observations.reshape(-1, observations.shape[-1])
+        distinct = _unexpanded(observations)
+        rows = distinct.reshape(-1, observations.shape[-1])
         features, image, sizes = [], 0, [part.size for part in self.parts]
         for part, columns in zip(self.parts, torch.split(rows, sizes, -1), strict=True):
             if part.image:
@@ -108,7 +112,16 @@ class ObservationEncoder(nn.Module):
                 image += 1
             else:
                 features.append(columns.float())
-        return torch.cat(features, -1).reshape(*observations.shape[:-1], self.out_dim)
+        encoded = torch.cat(features, -1).reshape(*distinct.shape[:-1], self.out_dim)
+        return encoded.expand(*observations.shape[:-1], self.out_dim)
+
+
+def _unexpanded(x: Tensor) -> Tensor:
+    """`x` without the repetitions along dimensions that were expanded, which have stride 0."""
+    for dim, stride in enumerate(x.stride()[:-1]):
+        if stride == 0 and x.shape[dim] > 1:
+            x = x.narrow(dim, 0, 1)
+    return x
 
 
 @final

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple, Protocol, final
 
 import gymnasium as gym
@@ -108,7 +110,8 @@ def evaluate(
 
     With a seed, every policy gets the same list of starts and goals: each episode is seeded on its own, so that it
     does not matter what happened in those before. A VecEnv must have its environments in `SeededEpisodes` for that
-    (`flowpolicies.training.make_vec_env` has), or such as OGBench's here, which are that way by themselves.
+    (`flowpolicies.training.make_vec_env` has, and its list is the same for any number of environments), or such as
+    OGBench's here, which are that way by themselves.
 
     Args:
         policy: a policy or an algorithm.
@@ -150,7 +153,7 @@ class _Episode(NamedTuple):
 def _roll_out(policy: Predicts, env: VecEnv, episodes: int, deterministic: bool) -> list[_Episode]:
     """The episodes in the order of their starts: environment i runs numbers i, i + n, ..."""
     n = env.num_envs
-    quota = np.array([(episodes + i) // n for i in range(n)])
+    quota = np.array([(episodes + n - 1 - i) // n for i in range(n)])
     returns, lengths, numbers = np.zeros(n), np.zeros(n, int), np.arange(n)
     finished: dict[int, _Episode] = {}
     observations, state, starts = env.reset(), None, np.ones(n, bool)
@@ -172,19 +175,36 @@ class SeededEpisodes(gym.Wrapper[Any, Any, Any, Any]):
 
     Episode k after `reset(seed=...)` is a function of the seed and of k alone. Without this it depends on how much
     randomness the episodes before it used up, and so on the policy.
+
+    Several environments share one list of episodes: number `rank` of `n_envs` plays those numbered rank,
+    rank + n_envs, ... Of how many there are, the list does not depend.
+
+    Args:
+        env: the environment.
+        rank: its number; `VecEnv.seed(s)` seeds it with s + rank.
+        n_envs: how many there are.
     """
 
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
+    def __init__(self, env: gym.Env[Any, Any], rank: int = 0, n_envs: int = 1) -> None:
         super().__init__(env)
-        self._seeds: np.random.Generator | None = None
+        self.rank, self.n_envs = rank, n_envs
+        self._seeds: Iterator[int] | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts an episode."""
         if seed is not None:
-            self._seeds = np.random.default_rng(seed)
-        elif self._seeds is not None:
-            seed = int(self._seeds.integers(2**31))
+            self._seeds = islice(_episode_seeds((seed - self.rank) % 2**31), self.rank, None, self.n_envs)
+        if self._seeds is not None:
+            seed = next(self._seeds)
         return self.env.reset(seed=seed, options=options)
+
+
+def _episode_seeds(seed: int) -> Iterator[int]:
+    """The seed itself, and those that follow from it."""
+    yield seed
+    rng = np.random.default_rng(seed)
+    while True:
+        yield int(rng.integers(2**31))
 
 
 def _check_actions(policy: Predicts, env: VecEnv) -> None:

@@ -8,7 +8,6 @@ from typing import Literal, final
 
 import torch
 from torch import Tensor
-from torch.func import grad
 
 from flowpolicies.core.noise import Noise
 from flowpolicies.core.views import View
@@ -94,11 +93,11 @@ class Guided:
 
     def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
         x = noise.actions(observations.shape[:-1])
-        field, critic = nets[self.field].given(observations), nets[self.critic]
+        field, critic = nets[self.field].given(observations), nets[self.critic].given(observations)
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:
             weight = self.beta * guidance_schedule(t, self.schedule)
-            return field(x, t) + weight * action_gradient(critic, observations, x)
+            return field(x, t) + weight * action_gradient(critic, x)
 
         return SOLVERS[self.method](velocity, x, unit_grid(x, self.steps)).clamp(-1, 1)
 
@@ -131,8 +130,8 @@ class ClassifierGuided:
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:
             tau = t if self.critic_time == "current" else torch.ones_like(t)
-            climb: Tensor = grad(lambda x: critic(x, tau).mean(0).sum())(x)
-            return field(x, t) + self.guidance_coef / t * (self.inv_temp * (1 - t) * climb + x)
+            climb = self.inv_temp * (1 - t) * action_gradient(critic, x, tau)
+            return field(x, t) + self.guidance_coef / t * (climb + x)
 
         grid = unit_grid(x, self.steps)
         return euler(velocity, euler(field, x, grid[:2]), grid[1:]).clamp(-1, 1)

@@ -86,18 +86,18 @@ class RobustGuided:
 
     def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
         x = noise.actions(observations.shape[:-1])
-        velocity_field, critic = nets[self.field].given(observations), nets[self.critic]
+        velocity_field, critic = nets[self.field].given(observations), nets[self.critic].given(observations)
         grid = unit_grid(x, self.steps)
         seen: list[tuple[Tensor, Tensor, Tensor]] = []
         for t, dt in zip(grid[:-1], grid.diff(dim=0), strict=True):
             velocity = velocity_field(x, t)
             at = x.clamp(-self.limit, self.limit)
-            gradient = action_gradient(critic, observations, at)
+            gradient = action_gradient(critic, at)
             norm = gradient.norm(dim=-1, keepdim=True)
             bad = ~(gradient.isfinite().all(-1, keepdim=True) & velocity.isfinite().all(-1, keepdim=True))
             weight, reduced = self._weight(norm, guidance_schedule(t, self.schedule))
             if self.normalize_q:
-                weight = weight / (critic(observations, at).abs().mean() + 1e-6)
+                weight = weight / (critic(at).abs().mean() + 1e-6)
             if self.clip is not None:
                 gradient = gradient * (self.clip / norm).clamp(max=1.0)
             guided = x + dt * (velocity + weight * gradient)

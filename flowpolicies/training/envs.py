@@ -23,7 +23,8 @@ def make_vec_env(address: str, n_envs: int = 1, seed: int | None = None, *, fram
 
     Args:
         address: as for `flowpolicies.data.make_env`.
-        seed: of the first environment; the others count on from it. Each episode is seeded on its own.
+        seed: of the list of episodes, which is the same for any number of environments: number i plays the episodes
+            i, i + n_envs, ...
         frame_stack: number of images that make an observation.
 
     Raises:
@@ -31,8 +32,9 @@ def make_vec_env(address: str, n_envs: int = 1, seed: int | None = None, *, fram
     """
     if n_envs < 1:
         raise ValueError(f"the number of environments must be at least 1, got {n_envs}")
-    make = partial(_make, address, frame_stack, own_process=n_envs > 1)
-    makers: list[Callable[[], gym.Env[Any, Any]]] = [make] * n_envs
+    makers: list[Callable[[], gym.Env[Any, Any]]] = [
+        partial(_make, address, frame_stack, rank, n_envs) for rank in range(n_envs)
+    ]
     if n_envs > 1:
         make_env(address).close()  # An address that is wrong is better refused here than in a process.
         _share_imports()
@@ -47,10 +49,10 @@ def _share_imports() -> None:
         multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
 
 
-def _make(address: str, frame_stack: int, *, own_process: bool) -> gym.Env[Any, Any]:
-    if own_process:
+def _make(address: str, frame_stack: int, rank: int, n_envs: int) -> gym.Env[Any, Any]:
+    if n_envs > 1:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its processes.
-    env = SeededEpisodes(make_env(address))
+    env = SeededEpisodes(make_env(address), rank, n_envs)
     return Monitor(env if frame_stack == 1 else FrameStack(env, frame_stack))
 
 

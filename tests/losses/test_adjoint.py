@@ -63,11 +63,11 @@ def test_control_cost_leaves_the_last_step_out() -> None:
 
 
 def test_terminal_adjoint_is_zero_where_the_action_saturates() -> None:
-    critic = lambda s, a: torch.stack([a.sum(-1), 3 * a.sum(-1)])
+    q = lambda a: torch.stack([a.sum(-1), 3 * a.sum(-1)])
     x = torch.tensor([[0.5, 1.5], [-2.0, 0.0]])
-    clipped = terminal_adjoint(critic, torch.zeros(2, 1), x, clip=True)
+    clipped = terminal_adjoint(q, x, clip=True)
     torch.testing.assert_close(clipped, torch.tensor([[-2.0, 0.0], [0.0, -2.0]]))
-    torch.testing.assert_close(terminal_adjoint(critic, torch.zeros(2, 1), x, clip=False), torch.full((2, 2), -2.0))
+    torch.testing.assert_close(terminal_adjoint(q, x, clip=False), torch.full((2, 2), -2.0))
 
 
 @pytest.mark.parametrize(("cls", "name"), [(QAM, "adjoint"), (BAM, "actor")])

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from flowpolicies.core import View
@@ -22,6 +23,7 @@ from flowpolicies.networks import (
 )
 from flowpolicies.networks.encoders import _Stack
 from flowpolicies.networks.mlp import Dense, LayerNorm, gelu
+from flowpolicies.samplers.compose import repeat
 
 
 def test_gelu_is_flax_s() -> None:
@@ -130,6 +132,27 @@ def test_encoder_of_pixels_and_dicts() -> None:
     assert ObservationEncoder([Part((3, 4, 4), True)], "impala_debug")(images).shape == (2, 512)
     with pytest.raises(ValueError, match="unknown encoder 'impal'"):
         ObservationEncoder([Part((3, 4, 4), True)], "impal")
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_expanded_observations_are_encoded_once(compiled: bool) -> None:
+    torch.manual_seed(0)
+    encoder = ObservationEncoder([Part((3, 8, 8), True), Part((2,), False)], "impala_debug")
+    network = Encoded(encoder, Critic(encoder.out_dim, 2, hidden_dims=(8,)))
+    encoded = []
+    encoder.images[0].register_forward_pre_hook(lambda _, inputs: encoded.append(len(inputs[0])))
+    s, a = torch.rand(4, 194), torch.randn(4, 5, 2)
+    repeated, copied = repeat(s, 5), repeat(s, 5).contiguous()
+
+    def loss(observations: Tensor) -> Tensor:
+        return network(observations, a).square().mean()
+
+    run = torch.compile(loss, backend="aot_eager") if compiled else loss
+    found, expected = run(repeated), loss(copied)
+    torch.testing.assert_close(found, expected)
+    assert encoded == [4, 20]
+    gradients = [torch.autograd.grad(value, list(network.parameters())) for value in (found, expected)]
+    torch.testing.assert_close(*gradients)
 
 
 def test_given_encodes_once_and_changes_nothing() -> None:

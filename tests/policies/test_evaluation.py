@@ -61,6 +61,22 @@ def test_all_policies_get_the_same_episodes_in_the_same_order(n_envs: int) -> No
     assert len(set(found[0].returns)) == 7
 
 
+def test_the_list_of_episodes_does_not_depend_on_the_number_of_environments() -> None:
+    found = []
+    for n_envs in (1, 2, 3):
+        makers = [lambda rank=rank, n=n_envs: SeededEpisodes(Wasteful(), rank, n) for rank in range(n_envs)]
+        found.append(evaluate(Lasting(0), DummyVecEnv(makers), 7, seed=3))  # type: ignore[arg-type]
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.returns, found[0].returns)
+        np.testing.assert_array_equal(other.lengths, found[0].lengths)
+
+
+def test_an_environment_among_several_can_be_seeded_alone() -> None:
+    env = SeededEpisodes(Wasteful(), rank=2, n_envs=3)
+    starts = [env.reset(seed=0)[0] for _ in range(2)]
+    np.testing.assert_array_equal(*starts)
+
+
 def test_one_environment_needs_no_wrapper() -> None:
     found = [evaluate(Lasting(length), Wasteful(), 5, seed=3).returns for length in (1, 4)]
     np.testing.assert_array_equal(*found)

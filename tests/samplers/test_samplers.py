@@ -81,7 +81,7 @@ def test_guided_is_the_published_rule(nets: View) -> None:
     x_0 = torch.randn(6, 2)
     x = x_0
     for i in range(5):
-        guidance = action_gradient(nets.critic, OBSERVATIONS, x)
+        guidance = action_gradient(nets.critic.given(OBSERVATIONS), x)
         x = x + (nets.actor_flow(OBSERVATIONS, x, torch.full((6, 1), i / 5)) + 0.7 * guidance) / 5
     torch.testing.assert_close(Guided(steps=5, beta=0.7)(nets, OBSERVATIONS, ReplayedNoise(2, [x_0])), x.clamp(-1, 1))
 
