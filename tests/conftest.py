@@ -1,5 +1,7 @@
 """Options of the whole test suite."""
 
+import ctypes.util
+import os
 import signal
 import sys
 from pathlib import Path
@@ -10,6 +12,8 @@ import torch
 for folder in ("parity", "support"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
 torch.set_num_threads(1)
+if "DISPLAY" not in os.environ and ctypes.util.find_library("EGL") and "mujoco" not in sys.modules:
+    os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo reads it when it is imported.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # Shells start background jobs so, and processes hand it on: the tests of Ctrl-C would wait for ever.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+INTEGRATIONS = ("flowpolicies_d4rl", "flowpolicies_minari", "flowpolicies_ogbench")
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +22,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 def test_top_level_names(wheel: zipfile.ZipFile) -> None:
     tops = {name.split("/")[0] for name in wheel.namelist() if not name.split("/")[0].endswith(".dist-info")}
-    assert tops == {"flowpolicies", "flowpolicies_minari", "flowpolicies_ogbench"}
+    assert tops == {"flowpolicies", *INTEGRATIONS}
 
 
 def test_typed_and_licensed(wheel: zipfile.ZipFile) -> None:
     names = wheel.namelist()
-    assert {f"{top}/py.typed" for top in ("flowpolicies", "flowpolicies_minari", "flowpolicies_ogbench")} <= set(names)
+    assert {f"{top}/py.typed" for top in ("flowpolicies", *INTEGRATIONS)} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
@@ -42,6 +43,7 @@ def test_entry_points(wheel: zipfile.ZipFile) -> None:
     assert "flowpolicies = flowpolicies.cli:main" in text
     assert text.count("ogbench = flowpolicies_ogbench:") == 3
     assert text.count("minari = flowpolicies_minari:") == 3
+    assert text.count("d4rl = flowpolicies_d4rl:") == 3
 
 
 def test_no_package_markers_where_names_would_leak() -> None:

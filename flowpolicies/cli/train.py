@@ -17,7 +17,6 @@ from rich.table import Table
 
 from flowpolicies.algorithms import OfflineAlgorithm
 from flowpolicies.cli.command import Command
-from flowpolicies.data import list_sources
 from flowpolicies.data.sources import split_options
 from flowpolicies.training import Knobs, TrainSettings, train
 from flowpolicies.training.preset_files import Preset
@@ -75,17 +74,9 @@ class Train(Command):
             print(f"note: {note}")
         for name, value in preset.unsupported.items():
             print(f"warning: the published runs also have {name} = {value}, which flowpolicies does not have yet.")
-        if self.settings.dataset != preset.dataset:
-            return
-        if "-100m-" in preset.dataset:
+        if self.settings.dataset == preset.dataset and "-100m-" in preset.dataset:
             smaller = preset.dataset.replace("-100m-", "-")
             print(f"note: the data are one of OGBench's 100M sets; the standard ones: --dataset {smaller}")
-        source, _, _ = preset.dataset.partition(":")
-        if source not in (known := list_sources("datasets")):
-            raise ValueError(
-                f"preset '{preset.name}' is for the data '{preset.dataset}', and there is no dataset source '{source}' "
-                f"(known: {', '.join(known)}). Pass your copy, such as --dataset hdf5:PATH, and --env to evaluate in."
-            )
 
     def origins(self, preset: Preset, words: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
         """Every field with its value, and where that comes from."""

@@ -7,6 +7,7 @@ from flowpolicies.data.memmap import write_memmap as write_memmap
 from flowpolicies.data.npz import read_npz as read_npz
 from flowpolicies.data.npz import write_npz as write_npz
 from flowpolicies.data.sb3 import from_sb3_buffer as from_sb3_buffer
+from flowpolicies.data.scores import normalized_score as normalized_score
 from flowpolicies.data.sources import generate_dataset as generate_dataset
 from flowpolicies.data.sources import list_sources as list_sources
 from flowpolicies.data.sources import load_dataset as load_dataset

@@ -17,15 +17,17 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium.spaces import Space
+from gymnasium.spaces import Box, Space
 
-from flowpolicies.data.checks import as_flags, did_you_mean
+from flowpolicies.data.checks import as_flags, as_numbers, did_you_mean
 from flowpolicies.data.dataset import TransitionDataset
 from flowpolicies.data.files import existing_file
+from flowpolicies.data.spaces import ACTION_MARGIN, clip_inside
 from flowpolicies.data.trajectories import pair_rows, take
 
 Array = npt.NDArray[Any]
 NextObservations = Literal["stored", "shifted"]
+Terminals = Literal["ends", "inside"]
 
 _NEEDED = ("observations", "actions", "rewards", "terminals")
 
@@ -34,7 +36,9 @@ def load_hdf5(
     path: str | os.PathLike[str],
     *,
     next_observations: NextObservations | None = None,
+    terminals: Terminals = "ends",
     max_episode_steps: int | None = None,
+    clip_actions: bool = False,
     observation_space: Space[Any] | None = None,
     action_space: Space[Any] | None = None,
     name: str | None = None,
@@ -48,7 +52,10 @@ def load_hdf5(
             `qlearning_dataset` does, whatever the file holds; the last row of an episode then has none: it is dropped
             if the episode timed out, or the file ends there, and stands in for itself if it terminated, for then
             nothing reads it. None: stored, if the file has them.
+        terminals: "ends": a terminal state is the last one of its trajectory. "inside": the trajectory goes on, until
+            it times out, as in D4RL's mazes, where the ant stays at its goal; the mask is 0 in both cases.
         max_episode_steps: length at which episodes time out, for a file without `timeouts`.
+        clip_actions: clip actions to a little inside the bounds, as papers do for policies that squash.
         observation_space: of the observations; None: unbounded.
         action_space: of the actions; None: [-1, 1].
         name: what messages call this dataset; None: the file's name.
@@ -61,6 +68,8 @@ def load_hdf5(
     """
     if next_observations not in (None, *get_args(NextObservations)):
         raise ValueError(f"unknown next_observations '{next_observations}' (known: stored, shifted).")
+    if terminals not in get_args(Terminals):
+        raise ValueError(f"unknown terminals '{terminals}' (known: ends, inside).")
     path = existing_file(path, "an HDF5 file")
     name = path.stem if name is None else name
     where = f"dataset '{name}'"
@@ -68,21 +77,30 @@ def load_hdf5(
     terminated = _flags(where, "terminals", columns.pop("terminals"))
     timed_out = _timeouts(path, where, columns.pop("timeouts", None), terminated, max_episode_steps)
     _check_rows(path, len(terminated), {**columns, "timeouts": timed_out})
-    ends = terminated | timed_out
+    ends = timed_out | terminated if terminals == "ends" else timed_out.copy()
     ends[-1:] = True
     stored = "next_observations" in columns
     if stored:
-        masks, terminals = ~terminated, ends
+        masks, last = ~terminated, ends
     else:
         pairs = pair_rows(ends, terminated & ~timed_out)
         columns["next_observations"] = take(columns["observations"], pairs.next_rows)
         columns |= {key: take(columns[key], pairs.rows) for key in ("observations", "actions", "rewards")}
-        masks, terminals = ~terminated[pairs.rows], pairs.terminals
-    known = {"source": "hdf5", "file": path.name, "next_observations": "stored" if stored else "shifted"}
+        masks, last = ~terminated[pairs.rows], pairs.terminals
+    known: dict[str, Any] = {
+        "source": "hdf5",
+        "file": path.name,
+        "next_observations": "stored" if stored else "shifted",
+    }
+    if clip_actions:
+        actions = as_numbers(where, "actions", columns["actions"])
+        action_space = Box(-1, 1, actions.shape[1:], np.float32) if action_space is None else action_space
+        columns["actions"] = clip_inside(actions, action_space)
+        known["action_margin"] = ACTION_MARGIN
     return TransitionDataset.from_arrays(
         **columns,
         masks=masks,
-        terminals=terminals,
+        terminals=last,
         observation_space=observation_space,
         action_space=action_space,
         name=name,

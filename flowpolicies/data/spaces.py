@@ -10,6 +10,22 @@ from flowpolicies.data.checks import BOUND_TOLERANCE
 
 Array = npt.NDArray[Any]
 
+ACTION_MARGIN = 1e-5
+"""How far inside the bounds `clip_inside` leaves actions, as a share of half the range."""
+
+
+def clip_inside(actions: Array, space: Space[Any]) -> Array:
+    """Actions clipped to a little inside the bounds, float32: a policy that squashes never quite reaches them.
+
+    Raises:
+        ValueError: if the space is no Box.
+    """
+    if not isinstance(space, Box):
+        raise ValueError(f"actions are clipped to the bounds of a Box, got {space}.")
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    middle, half = (low + high) / 2, (1 - ACTION_MARGIN) * (high - low) / 2
+    return np.clip(actions, middle - half, middle + half).astype(np.float32)
+
 
 def space_to_json(space: Space[Any]) -> dict[str, Any]:
     """The space as plain JSON data; `space_from_json` gives an equal space back.

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowpolicies.algorithms import get_algorithm
+from flowpolicies.data import normalized_score
+from flowpolicies.data.scores import REFERENCE
 from flowpolicies.training.published import PublishedTable
 from flowpolicies.training.reproduce import Run
 from flowpolicies.training.settings import Knobs, TrainSettings
@@ -20,7 +22,7 @@ class Score(NamedTuple):
     """What runs of a cell have found so far."""
 
     mean: float
-    """Mean over tasks of the mean over seeds: success in percent, or the return where success is not known."""
+    """Mean over tasks of the mean over seeds, see `score_of`."""
     std: float
     """Standard deviation over seeds of the mean over tasks; nan unless there are two seeds with all tasks."""
     runs: int
@@ -28,11 +30,17 @@ class Score(NamedTuple):
 
 
 def score_of(run: Run, table: PublishedTable) -> float:
-    """The mean of its last evaluations in the table's phase; nan without any."""
+    """The mean of its last evaluations in the table's phase; nan without any.
+
+    D4RL's score where the data have reference returns, else success in percent, or the return if it is not known.
+    """
     rows = [row for row in run.folder.read_evaluations() if row.phase == table.phase]
     rows = rows[-table.last[run.preset.suite] :]
     if not rows:
         return math.nan
+    provenance = run.folder.read_config()["dataset"].get("provenance", {})
+    if REFERENCE in provenance:
+        return float(normalized_score(provenance, np.mean([row.mean_return for row in rows])))
     return float(np.mean([row.mean_return if math.isnan(row.success) else 100 * row.success for row in rows]))
 
 

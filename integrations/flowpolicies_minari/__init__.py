@@ -4,6 +4,5 @@ from flowpolicies_minari.environment import MinariEnv as MinariEnv
 from flowpolicies_minari.environment import make_env as make_env
 from flowpolicies_minari.loading import load as load
 from flowpolicies_minari.rewards import RewardConvention as RewardConvention
-from flowpolicies_minari.rewards import normalized_score as normalized_score
 from flowpolicies_minari.writing import open_writer as open_writer
 from flowpolicies_minari.writing import to_minari as to_minari

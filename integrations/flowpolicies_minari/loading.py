@@ -16,15 +16,13 @@ from minari.dataset.minari_storage import MinariStorage
 
 from flowpolicies.data import TransitionDataset
 from flowpolicies.data.cache import Storage, from_shards
+from flowpolicies.data.spaces import ACTION_MARGIN, clip_inside
 from flowpolicies_minari.environment import environment_id
 from flowpolicies_minari.folder import Folder, find
 from flowpolicies_minari.observations import Observations
 from flowpolicies_minari.rewards import RewardConvention, apply_convention, check_convention
 
 Array = npt.NDArray[Any]
-
-ACTION_MARGIN = 1e-5
-"""How far inside the bounds `clip_actions` leaves actions, as a share of half the range."""
 
 _FLAGS = ("terminations", "truncations")
 
@@ -87,7 +85,7 @@ def _read(folder: Folder, reward_convention: RewardConvention, *, clip_actions: 
         reader.add(index, episode, reward_convention)
     columns = reader.finish()
     if clip_actions:
-        columns["actions"] = _clip(columns["actions"], action_space)
+        columns["actions"] = clip_inside(columns["actions"], action_space)
     provenance = {**_provenance(folder, metadata, hashes), "reward_convention": reward_convention}
     dataset = TransitionDataset.from_arrays(
         **columns,
@@ -263,12 +261,6 @@ def _check_actions(space: Any, name: str) -> Box:
         f"dataset '{name}' has the action space {space}; flow policies act in continuous spaces, a Box of real numbers "
         "with finite bounds. Collect the data with such an action_space."
     )
-
-
-def _clip(actions: Array, space: Box) -> Array:
-    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    middle, half = (low + high) / 2, (1 - ACTION_MARGIN) * (high - low) / 2
-    return np.clip(actions, middle - half, middle + half).astype(np.float32)
 
 
 def _provenance(folder: Folder, metadata: Mapping[str, Any], hashes: Mapping[str, str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What D4RL does to rewards and ends of episodes, and its scores."""
+"""What D4RL does to rewards and ends of episodes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-
-from flowpolicies.data import TransitionDataset
 
 Array = npt.NDArray[Any]
 
@@ -42,22 +40,3 @@ def apply_convention(
             f"{rewards.min():.6g} to {rewards.max():.6g}. Use reward_convention='stored'."
         )
     return rewards - 1, terminations | (rewards == 1)
-
-
-def normalized_score(dataset: TransitionDataset, returns: Any) -> Any:
-    """100 (return - random) / (expert - random), D4RL's score, from the reference scores that came with the dataset.
-
-    Args:
-        dataset: loaded from Minari.
-        returns: one return or an array of them, of the rewards as they are stored.
-
-    Raises:
-        ValueError: if the dataset has no reference scores.
-    """
-    scores = dataset.provenance.get("reference_scores")
-    if scores is None:
-        raise ValueError(
-            f"dataset '{dataset.name}' has no reference scores (ref_min_score and ref_max_score of Minari's metadata), "
-            "so returns cannot be normalised."
-        )
-    return 100 * (np.asarray(returns) - scores["min"]) / (scores["max"] - scores["min"])

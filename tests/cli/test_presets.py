@@ -118,10 +118,6 @@ def test_pixel_presets_need_images(call: Any, own: tuple[str, ...]) -> None:
             ("fql", "--preset", "ogbench/scene-play", "--env", "ogbench:cube-single-play-singletask-v0"),
             "not for 'ogbench:cube-single-play-singletask-v0'. Give the preset of that environment",
         ),
-        (
-            ("fql", "--preset", "d4rl/pen-human-v1"),
-            "there is no dataset source 'd4rl' (known: ",
-        ),
     ],
 )
 def test_errors(call: Any, words: tuple[str, ...], error: str, tmp_path: Path) -> None:

@@ -141,9 +141,10 @@ def test_unknown_names() -> None:
         plan(table, Path("runs"), algorithms=["rql"])
 
 
-def finish(run: Run, successes: list[float], phase: str = "offline") -> None:
+def finish(run: Run, successes: list[float], phase: str = "offline", **provenance: Any) -> None:
     """Leaves what a run that is done leaves."""
     nan = math.nan
+    run.folder.write_config({"dataset": {"provenance": provenance}})
     for step, success in enumerate(successes, 1):
         run.folder.add_evaluation(EvaluationRow(phase, step, 50, success, nan, nan, -1.0, nan, nan, 9.0))  # type: ignore[arg-type]
     run.folder.model.touch()
@@ -169,6 +170,9 @@ def test_returns_where_success_is_not_known_and_the_phase(tmp_path: Path) -> Non
     (run,), _ = plan(table, tmp_path, seeds=[0], tasks=["pen-human-v1"])
     finish(run, [math.nan, math.nan])
     assert collect(table, [run])["pen-human-v1", "FQL"].mean == -1.0
+    (run,), _ = plan(table, tmp_path / "scored", seeds=[0], tasks=["antmaze-large-play-v2"])
+    finish(run, [0.3], reference_scores={"min": -5.0, "max": 15.0})
+    assert collect(table, [run])["antmaze-large-play-v2", "FQL"].mean == 20.0  # 100 (-1 + 5) / (15 + 5), not 30.
     table = load_table("qam-online")
     (run,), _ = plan(table, tmp_path, seeds=[0], tasks=["scene-play-task1"], algorithms=["qam"])
     finish(run, [1.0])

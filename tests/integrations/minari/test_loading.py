@@ -14,8 +14,8 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Text
 from minari_worlds import change_metadata
 
-from flowpolicies.data import load_dataset
-from flowpolicies_minari import load, loading, normalized_score
+from flowpolicies.data import load_dataset, normalized_score
+from flowpolicies_minari import load, loading
 from flowpolicies_minari.observations import Observations
 
 ENVS = ["Pendulum-v1", "MinariWorld-v0", "MinariDictWorld-v0", "MinariTupleWorld-v0", "MinariGoalWorld-v0"]

@@ -1,14 +1,8 @@
-import ctypes.util
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-if "DISPLAY" not in os.environ and ctypes.util.find_library("EGL") and "mujoco" not in sys.modules:
-    os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo reads it when it is imported.
 
 from flowpolicies_ogbench import generate
 
