@@ -9,10 +9,11 @@ A package adds one with a line in its own pyproject.toml, and is imported when t
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
+
+from flowpolicies.data.checks import did_you_mean
 
 if TYPE_CHECKING:
     from stable_baselines3.common.type_aliases import GymEnv
@@ -54,7 +55,7 @@ def get_algorithm(name: str) -> type[OfflineAlgorithm]:
     points = third_party()
     if key not in points:
         known = list(dict.fromkeys([*ALGORITHMS, *points]))
-        raise ValueError(f"unknown algorithm {name!r} (known: {', '.join(known)}).{nearest(key, known)}")
+        raise ValueError(f"unknown algorithm {name!r} (known: {', '.join(known)}).{did_you_mean(key, known)}")
     return _load(points[key])
 
 
@@ -116,12 +117,6 @@ def distribution(point: EntryPoint) -> str:
     return point.dist.name if point.dist else "an unknown package"
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """What may have been meant, as the end of an error message."""
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f" Did you mean {near[0]!r}?" if near else ""
-
-
 def configure(config: type[Any], hyperparameters: Mapping[str, Any], who: str, knobs: Iterable[str]) -> Any:
     """An instance of an algorithm's config.
 
@@ -135,6 +130,6 @@ def configure(config: type[Any], hyperparameters: Mapping[str, Any], who: str, k
     known = [field.name for field in dataclasses.fields(config)]
     for name in hyperparameters:
         if name not in known:
-            hint = nearest(name, [*known, *knobs])
+            hint = did_you_mean(name, [*known, *knobs])
             raise TypeError(f"{who} has no hyperparameter {name!r}; it has {', '.join(known)}.{hint}")
     return config(**hyperparameters)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from flowpolicies.algorithms.registry import nearest
+from flowpolicies.data.checks import did_you_mean
 from flowpolicies.training.preset_files import (
     SUITES,
     Environment,
@@ -149,7 +149,7 @@ def _benchmarks() -> set[str]:
 
 def _similar(name: str) -> str:
     known = list(list_presets())
-    hint = nearest(split_task(name)[0], known)
+    hint = did_you_mean(split_task(name)[0], known)
     if not hint:
         key = plain_name(split_task(name.rpartition("/")[2])[0])
         same = [other for other in known if other.partition("/")[2] == key]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple, final
 
-from flowpolicies.algorithms.registry import nearest
+from flowpolicies.data.checks import did_you_mean
 from flowpolicies.training.evaluations import Phase
 from flowpolicies.training.preset_files import SUITES, presets_folder
 
@@ -53,7 +53,7 @@ def load_table(name: str) -> PublishedTable:
     """
     tables = _tables()
     if name not in tables:
-        raise ValueError(f"unknown table '{name}' (known: {', '.join(tables)}).{nearest(name, tables)}")
+        raise ValueError(f"unknown table '{name}' (known: {', '.join(tables)}).{did_you_mean(name, tables)}")
     entry = tables[name]
     rows = tables[entry["rows"]]["rows"] if isinstance(entry["rows"], str) else entry["rows"]
     return PublishedTable(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, final
 
-from flowpolicies.algorithms.registry import nearest
+from flowpolicies.data.checks import did_you_mean
 from flowpolicies.training.jobs import flags
 from flowpolicies.training.preset_files import Preset
 from flowpolicies.training.presets import (
@@ -154,4 +154,6 @@ def _check_known(what: str, given: Iterable[str], known: Collection[str], table:
     for name in given:
         if name not in known:
             listed = ", ".join(sorted(known))
-            raise ValueError(f"table '{table.name}' has no {what} '{name}' (known: {listed}).{nearest(name, known)}")
+            raise ValueError(
+                f"table '{table.name}' has no {what} '{name}' (known: {listed}).{did_you_mean(name, known)}"
+            )
