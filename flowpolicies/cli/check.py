@@ -69,11 +69,20 @@ class Check(OfDataset):
                 raise
             return Inspection(self.address, {}, (refusal(error),), ())
         with ExitStack() as stack:
-            env = self.env or environment_of(self.address, **self.options)
-            made = None if env is None else stack.enter_context(closing(_make_env(env)))
+            made, unmade = self._open_environment(stack)
             resimulate, notes = self._open_resimulator(dataset)
             inspection = inspect_dataset(dataset, env=made, resimulate=resimulate, sample=self.sample, track=track)
-        return inspection._replace(findings=inspection.findings + notes)
+        return inspection._replace(findings=inspection.findings + unmade + notes)
+
+    def _open_environment(self, stack: ExitStack) -> tuple[gymnasium.Env[Any, Any] | None, tuple[Finding, ...]]:
+        """The one that was asked for; or that of the dataset, if it has one that can be made."""
+        env = self.env or environment_of(self.address, **self.options)
+        try:
+            return (None if env is None else stack.enter_context(closing(_make_env(env)))), ()
+        except ValueError as error:
+            if self.env is not None:
+                raise
+            return None, (Finding("environment", "info", f"not compared: {error}"),)
 
     def _open_resimulator(self, dataset: TransitionDataset) -> tuple[Resimulate | None, tuple[Finding, ...]]:
         try:

@@ -12,9 +12,11 @@ import numpy as np
 import tyro
 
 from flowpolicies.cli.command import Command
-from flowpolicies.data import make_env
+from flowpolicies.data import make_env, normalized_score
 from flowpolicies.data.pixels import frames_between
+from flowpolicies.data.scores import REFERENCE
 from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
+from flowpolicies.policies.evaluation import Interval
 from flowpolicies.training import RunFolder, load_policy, make_vec_env, write_json
 
 
@@ -50,11 +52,21 @@ class Evaluate(Command):
         policy = load_policy(self.path, self.device)
         found = {address: self._evaluate(policy, address) for address in self._addresses()}
         for address, evaluation in found.items():
-            print(f"{address}: {evaluation}")
+            print(f"{address}: {evaluation}{self._score(address, evaluation)}")
         if len(found) > 1:
             print(f"all: {pool(list(found.values()))}")
         if self.json is not None:
             write_json(self.json, self._to_json(found))
+
+    def _score(self, address: str, evaluation: Evaluation) -> str:
+        """D4RL's score, in the environment of a run whose data have reference returns."""
+        if not self.path.is_dir():
+            return ""
+        record = RunFolder(self.path).read_config()
+        provenance = record["dataset"].get("provenance", {})
+        if record["env"] != address or REFERENCE not in provenance:
+            return ""
+        return f", D4RL's score {Interval(*normalized_score(provenance, evaluation.mean_return()))}"
 
     def _addresses(self) -> tuple[str, ...]:
         if self.env:

@@ -75,7 +75,8 @@ def load_hdf5(
     where = f"dataset '{name}'"
     columns = _read(path, next_observations)
     terminated = _flags(where, "terminals", columns.pop("terminals"))
-    timed_out = _timeouts(path, where, columns.pop("timeouts", None), terminated, max_episode_steps)
+    restarts = terminated if terminals == "ends" else np.zeros_like(terminated)
+    timed_out = _timeouts(path, where, columns.pop("timeouts", None), restarts, max_episode_steps)
     _check_rows(path, len(terminated), {**columns, "timeouts": timed_out})
     ends = timed_out | terminated if terminals == "ends" else timed_out.copy()
     ends[-1:] = True
@@ -121,7 +122,7 @@ def _read(path: Path, next_observations: NextObservations | None) -> dict[str, A
     try:
         with h5py.File(path, "r") as file:
             wanted = _wanted(path, list(file), next_observations)
-            return {key: _column(file[key]) for key in wanted}
+            return {key: _per_row(_column(file[key])) if key == "rewards" else _column(file[key]) for key in wanted}
     except OSError as error:
         raise ValueError(f"cannot read '{path}': {error}. If it is only a part of the file, fetch it again.") from error
 
@@ -146,9 +147,9 @@ def _column(node: Any) -> Any:
 
 
 def _timeouts(
-    path: Path, where: str, stored: Any, terminated: npt.NDArray[np.bool_], max_episode_steps: int | None
+    path: Path, where: str, stored: Any, restarts: npt.NDArray[np.bool_], max_episode_steps: int | None
 ) -> npt.NDArray[np.bool_]:
-    """Where episodes were cut short: as the file says, or every `max_episode_steps` steps without a termination."""
+    """Where episodes were cut short: as the file says, or every `max_episode_steps` steps after one of `restarts`."""
     if stored is not None and max_episode_steps is not None:
         raise ValueError(f"'{path}' says itself where episodes time out: load it without max_episode_steps.")
     if stored is not None:
@@ -159,17 +160,22 @@ def _timeouts(
             "cut short (on the command line hdf5:PATH,max_episode_steps=N); if all of them terminated, a number above "
             "their lengths."
         )
-    rows = np.arange(len(terminated))
-    starts = np.maximum.accumulate(np.append(0, np.where(terminated, rows + 1, 0)[:-1]))
+    rows = np.arange(len(restarts))
+    starts = np.maximum.accumulate(np.append(0, np.where(restarts, rows + 1, 0)[:-1]))
     return np.asarray((rows - starts) % max_episode_steps == max_episode_steps - 1)
 
 
 def _flags(where: str, key: str, values: Any) -> npt.NDArray[np.bool_]:
     """`[R]`."""
-    flags = as_flags(where, key, values)
+    flags = as_flags(where, key, _per_row(values))
     if flags.ndim != 1:
         raise ValueError(f"{where}: {key} have shape {flags.shape}, expected one number per row.")
     return flags
+
+
+def _per_row(values: Any) -> Any:
+    """D4RL takes `[R, 1]` for `[R]`."""
+    return values.reshape(-1) if np.ndim(values) == 2 and np.shape(values)[1] == 1 else values
 
 
 def _check_rows(path: Path, rows: int, columns: Mapping[str, Any]) -> None:

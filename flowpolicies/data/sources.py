@@ -232,7 +232,7 @@ def _load(point: EntryPoint, kind: Kind) -> Callable[..., Any]:
     extra = f"{distribution}[{point.name}]" if distribution == "flowpolicies" else distribution
     try:
         loaded: Callable[..., Any] = point.load()
-    except ImportError as error:
+    except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
         raise ImportError(
             f"{kind[:-1]} source '{point.name}' cannot be imported ({error}). "
             f'Install what it needs: pip install "{extra}"'

@@ -18,13 +18,17 @@ def clip_inside(actions: Array, space: Space[Any]) -> Array:
     """Actions clipped to a little inside the bounds, float32: a policy that squashes never quite reaches them.
 
     Raises:
-        ValueError: if the space is no Box.
+        ValueError: if the space is no Box of the shape of an action, with bounds.
     """
-    if not isinstance(space, Box):
-        raise ValueError(f"actions are clipped to the bounds of a Box, got {space}.")
+    if not isinstance(space, Box) or space.shape != actions.shape[1:] or not space.is_bounded():
+        raise ValueError(
+            f"actions of shape {actions.shape[1:]} cannot be clipped to {space}: it needs a Box with bounds."
+        )
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     middle, half = (low + high) / 2, (1 - ACTION_MARGIN) * (high - low) / 2
-    return np.clip(actions, middle - half, middle + half).astype(np.float32)
+    bounds = [(middle + side * half).astype(np.float32) for side in (-1, 1)]
+    clipped: Array = np.clip(actions, *bounds, dtype=np.float32)
+    return clipped
 
 
 def space_to_json(space: Space[Any]) -> dict[str, Any]:

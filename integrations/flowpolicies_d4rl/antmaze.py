@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, SupportsFloat, final
 from xml.etree import ElementTree
 
@@ -15,6 +16,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium.envs.mujoco.ant_v5 import AntEnv
+from gymnasium.wrappers import OrderEnforcing
 
 Array = npt.NDArray[np.float64]
 
@@ -53,19 +55,26 @@ class AntMaze(gymnasium.Wrapper[Any, Any, Any, Any]):
     """
 
     def __init__(self, maze: str, render_mode: str | None = None) -> None:
-        rows = MAZES[maze]
-        with tempfile.NamedTemporaryFile(mode="w", suffix=".xml") as file:
-            file.write(model(rows))
-            file.flush()
+        modes = AntEnv.metadata["render_modes"]
+        if render_mode not in (None, *modes):
+            raise ValueError(f"unknown render_mode '{render_mode}' (known: {', '.join(modes)}).")
+        self.maze, rows = maze, MAZES[maze]
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "maze.xml")
+            file.write_text(model(rows))
             ant = AntEnv(
-                xml_file=file.name,
+                xml_file=str(file),
                 terminate_when_unhealthy=False,
                 exclude_current_positions_from_observation=False,
                 include_cfrc_ext_in_observation=False,
                 render_mode=render_mode,
             )
-        super().__init__(ant)
+        super().__init__(OrderEnforcing(ant))
         self.goal = self._goal_cell = position(rows, "G")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy is made anew, as of Gymnasium's own environments: the file that it was compiled from is gone."""
+        return AntMaze, (self.maze, self.render_mode)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode."""

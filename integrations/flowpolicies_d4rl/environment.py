@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import warnings
 from contextlib import redirect_stderr
-from importlib.metadata import version
 from typing import Any, SupportsFloat, final
 
 import gymnasium
@@ -13,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box
 from gymnasium.wrappers import TimeLimit, TransformObservation
-from packaging.specifiers import SpecifierSet
 
 from flowpolicies_d4rl.antmaze import AntMaze
 from flowpolicies_d4rl.names import Task, find_task
@@ -23,14 +21,11 @@ Array = npt.NDArray[np.float64]
 _LOCOMOTION = {"halfcheetah": "HalfCheetah-v4", "hopper": "Hopper-v4", "walker2d": "Walker2d-v4"}
 """Version 4 is version 2, which D4RL has, in another binding of MuJoCo; version 5 has other rewards and models."""
 
-_REACHES_WRONG_WAY = SpecifierSet(">=1.2.1,<1.4.3")
-"""Versions of Gymnasium-Robotics that reward the hand for its distance to the object, where D4RL punishes it."""
-
 
 def make_env(name: str, *, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
     """The environment that a dataset is evaluated in: D4RL's spaces, rewards, ends and time limit.
 
-    It runs in another version of MuJoCo than D4RL's, so scores are close to, but not the same as, those of D4RL's.
+    It runs in another version of MuJoCo than D4RL's, so scores need not be the same: docs/data.md.
 
     Args:
         name: of the dataset, such as "antmaze-large-play-v2".
@@ -73,24 +68,31 @@ def _make_hand(task: Task, render_mode: str | None) -> gymnasium.Env[Any, Any]:
     gymnasium.register_envs(gymnasium_robotics)
     stem = f"AdroitHand{task.body.capitalize()}"
     newest = f"{stem}-v2" if f"{stem}-v2" in gymnasium.registry else f"{stem}-v1"
-    return Hand(gymnasium.make(newest, max_episode_steps=-1, render_mode=render_mode), task.body)
+    made = gymnasium.make(newest, max_episode_steps=-1, render_mode=render_mode)
+    return Hand(made, task.body, reaches_wrong_way=newest.endswith("v1"))
 
 
 @final
 class Hand(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """An Adroit task with D4RL's rewards and ends: dropping the pen ends the episode."""
+    """An Adroit task with D4RL's rewards and ends: dropping the pen ends the episode.
 
-    def __init__(self, env: gymnasium.Env[Any, Any], body: str) -> None:
+    Args:
+        env: Gymnasium-Robotics' environment.
+        body: the task, such as "pen".
+        reaches_wrong_way: its reward for the distance d of palm and object is d / 10 instead of -d / 10, which is so in
+            version 1 of door, hammer and relocate.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], body: str, *, reaches_wrong_way: bool) -> None:
         super().__init__(env)
-        self.body = body
-        self._is_wrong = _REACHES_WRONG_WAY.contains(version("gymnasium-robotics"))
+        self.body, self._reaches_wrong_way = body, reaches_wrong_way
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """One step."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         if self.body == "pen":
             terminated = terminated or bool(self._object()[2] < 0.075)
-        elif self._is_wrong:  # Theirs has d / 10, D4RL's -d / 10, for the distance d of the palm to the object.
+        elif self._reaches_wrong_way:
             reward = float(reward) - 0.2 * self._reach()
         return observation, reward, terminated, truncated, {**info, "is_success": bool(info["success"])}
 

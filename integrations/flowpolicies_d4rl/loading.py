@@ -11,6 +11,7 @@ from flowpolicies.data import TransitionDataset
 from flowpolicies.data.cache import Storage, from_shards
 from flowpolicies.data.download import download as fetch
 from flowpolicies.data.hdf5 import load_hdf5
+from flowpolicies.data.scores import REFERENCE
 from flowpolicies_d4rl.names import Task, find_task
 
 SERVER = "https://rail.eecs.berkeley.edu/datasets/offline_rl"
@@ -23,6 +24,7 @@ def load(
     name: str,
     *,
     data_dir: str | os.PathLike[str] | None = None,
+    clip_actions: bool = True,
     compact: bool = False,
     storage: Storage | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -31,12 +33,13 @@ def load(
 ) -> TransitionDataset:
     """The transitions of a D4RL dataset: the rows of its `qlearning_dataset`, with rewards as D4RL has them.
 
-    In mazes the goal sets the mask to 0, and the trajectory goes on. Actions are clipped to a little inside
-    [-1, 1]. Reward conventions are separate: `RewardTransform`, `--reward-transform`.
+    In mazes the goal sets the mask to 0, and the trajectory goes on. Reward conventions are separate:
+    `RewardTransform`, `--reward-transform`.
 
     Args:
         name: such as "antmaze-large-play-v2", "pen-human-v1", "hopper-medium-v2".
         data_dir: folder of the files; None: D4RL's own (D4RL_DATASET_DIR, or ~/.d4rl/datasets).
+        clip_actions: clip actions to a little inside [-1, 1], as most papers do.
         compact: store each state once, see `flowpolicies.data.compact`.
         storage: "ram", or "memmap" for files that are laid out once and opened afterwards; None: "ram".
         cache_dir: where the latter go; None: `flowpolicies.data.cache.CACHE_DIR`.
@@ -59,13 +62,14 @@ def load(
     )
 
     def read(file: Path) -> TransitionDataset:
-        dataset = _read(task, file)
+        dataset = _read(task, file, clip_actions=clip_actions)
         return dataset.compact() if compact else dataset
 
-    return from_shards({"name": name, "source": "d4rl", "compact": compact}, [path], read, storage or "ram", cache_dir)
+    identity = {"name": name, "source": "d4rl", "clip_actions": clip_actions, "compact": compact}
+    return from_shards(identity, [path], read, storage or "ram", cache_dir)
 
 
-def _read(task: Task, path: Path) -> TransitionDataset:
+def _read(task: Task, path: Path, *, clip_actions: bool) -> TransitionDataset:
     with h5py.File(path, "r") as file:
         steps = None if "timeouts" in file else task.max_episode_steps
     return load_hdf5(
@@ -73,9 +77,9 @@ def _read(task: Task, path: Path) -> TransitionDataset:
         next_observations="shifted",
         terminals="inside" if task.family == "antmaze" else "ends",
         max_episode_steps=steps,
-        clip_actions=True,
+        clip_actions=clip_actions,
         name=task.name,
-        provenance={"source": "d4rl", "reference_scores": {"min": task.random, "max": task.expert}},
+        provenance={"source": "d4rl", REFERENCE: {"min": task.random, "max": task.expert}},
     )
 
 

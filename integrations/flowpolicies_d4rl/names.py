@@ -40,7 +40,7 @@ def _antmazes() -> Iterator[Task]:
     versions = {"v0": "ant_maze_new/Ant_maze_{}_noisy_{}_sparse", "v2": "ant_maze_v2/Ant_maze_{}_noisy_{}_sparse_fixed"}
     for size, kind, version in product(sizes, kinds, versions):
         if kind == ("-play" if size == "umaze" else ""):
-            continue  # The small maze has one start, the others have several.
+            continue  # The small maze has no play data, the others have no data from one start.
         maze, steps = sizes[size]
         file = f"{versions[version].format(maze, kinds[kind])}.hdf5"
         yield Task(f"antmaze-{size}{kind}-{version}", "antmaze", size, file, steps, 0.0, 1.0)

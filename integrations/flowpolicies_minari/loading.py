@@ -16,6 +16,7 @@ from minari.dataset.minari_storage import MinariStorage
 
 from flowpolicies.data import TransitionDataset
 from flowpolicies.data.cache import Storage, from_shards
+from flowpolicies.data.scores import REFERENCE
 from flowpolicies.data.spaces import ACTION_MARGIN, clip_inside
 from flowpolicies_minari.environment import environment_id
 from flowpolicies_minari.folder import Folder, find
@@ -87,6 +88,8 @@ def _read(folder: Folder, reward_convention: RewardConvention, *, clip_actions: 
     if clip_actions:
         columns["actions"] = clip_inside(columns["actions"], action_space)
     provenance = {**_provenance(folder, metadata, hashes), "reward_convention": reward_convention}
+    if reward_convention != "stored":
+        provenance.pop(REFERENCE, None)  # They are of the stored rewards.
     dataset = TransitionDataset.from_arrays(
         **columns,
         observation_space=reader.observations.space,
@@ -277,7 +280,7 @@ def _provenance(folder: Folder, metadata: Mapping[str, Any], hashes: Mapping[str
     copied = ("algorithm_name", "author", "code_permalink", "description", "requirements", "combined_datasets")
     provenance |= {key: metadata[key] for key in copied if metadata.get(key)}
     if metadata.get("ref_max_score") is not None and metadata.get("ref_min_score") is not None:
-        provenance["reference_scores"] = {"min": metadata["ref_min_score"], "max": metadata["ref_max_score"]}
+        provenance[REFERENCE] = {"min": metadata["ref_min_score"], "max": metadata["ref_max_score"]}
     if metadata.get("jpeg_encoding") is not None:
         provenance["jpeg_encoding"] = metadata["jpeg_encoding"]
     if "flowpolicies" in metadata:

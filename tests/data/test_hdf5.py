@@ -104,6 +104,53 @@ def test_files_without_timeouts_need_the_length_of_episodes(tmp_path: Path, step
     np.testing.assert_array_equal(dataset.rewards, columns["rewards"][rows].astype(np.float32))
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_terminals_inside(tmp_path: Path, stored: bool) -> None:
+    columns = make_columns()
+    if stored:
+        columns["next_observations"] = np.roll(columns["observations"], -1, axis=0)
+    dataset = load_dataset(write(tmp_path / "data.hdf5", columns), terminals="inside")
+    rows = np.arange(40) if stored else np.setdiff1d(np.arange(39), [10, 11, 30])
+    np.testing.assert_array_equal(dataset.masks, ~columns["terminals"][rows])
+    np.testing.assert_array_equal(rows[dataset.episode_ends], [10, 11, 30, 39] if stored else [9, 29, 38])
+    following = columns["observations"][(rows + 1) % 40].astype(np.float32)
+    np.testing.assert_array_equal(dataset.next_observations, following)
+
+
+def test_terminals_inside_do_not_restart_the_count_of_steps(tmp_path: Path) -> None:
+    columns = make_columns()
+    del columns["timeouts"]
+    address = write(tmp_path / "data.hdf5", columns)
+    dataset = load_dataset(address, terminals="inside", max_episode_steps=10)
+    np.testing.assert_array_equal(dataset.episode_lengths, [9, 9, 9, 9])
+    with pytest.raises(ValueError, match=r"unknown terminals 'within' \(known: ends, inside\)"):
+        load_dataset(address, terminals="within")
+
+
+def test_actions_are_clipped_on_request(tmp_path: Path) -> None:
+    columns = make_columns()
+    columns["actions"] *= 3
+    address = write(tmp_path / "data.hdf5", columns)
+    dataset = load_dataset(f"{address},clip_actions=true")
+    assert dataset.action_space == Box(-1, 1, (2,), np.float32)
+    limit = 1 - 1e-5
+    rows = qlearning_rows(columns)
+    np.testing.assert_allclose(dataset.actions, np.clip(columns["actions"][rows], -limit, limit), rtol=1e-6)
+    wide = load_dataset(address, clip_actions=True, action_space=Box(-2, 2, (2,), np.float32))
+    assert np.abs(wide.actions).max() == np.float32(2 * limit)
+    assert wide.provenance["action_margin"] == 1e-5
+    for space in (Box(-1, 1, (3,)), Box(-np.inf, np.inf, (2,))):
+        with pytest.raises(ValueError, match=r"actions of shape \(2,\) cannot be clipped to Box"):
+            load_dataset(address, clip_actions=True, action_space=space)
+
+
+def test_one_number_per_row_may_have_a_dimension_of_its_own(tmp_path: Path) -> None:
+    columns = make_columns()
+    plain = load_dataset(write(tmp_path / "data.hdf5", columns))
+    columns |= {key: columns[key][:, None] for key in ("rewards", "terminals", "timeouts")}
+    assert load_dataset(write(tmp_path / "other.hdf5", columns)).fingerprint == plain.fingerprint
+
+
 def test_dict_observations_and_spaces(tmp_path: Path) -> None:
     columns = make_columns()
     image = np.random.default_rng(0).integers(0, 256, (40, 3, 4, 4), np.uint8)
@@ -133,7 +180,7 @@ def test_dict_observations_and_spaces(tmp_path: Path) -> None:
         ({"timeouts": np.zeros(39)}, r"has 40 terminals, but these shapes: \{'timeouts': \(39,\)\}"),
         ({"rewards": 3.0}, r"has 40 terminals, but these shapes: \{'rewards': \(\)\}"),
         ({"timeouts": np.full(40, 0.5)}, r"dataset 'data': timeouts must be 0 or 1, but row 0 has 0\.5"),
-        ({"rewards": np.zeros((40, 1))}, r"rewards have shape \(36, 1\), expected \(36,\)"),
+        ({"rewards": np.zeros((40, 2))}, r"rewards have shape \(36, 2\), expected \(36,\)"),
         ({"actions": [b"left"] * 40}, r"dataset 'data': actions are .*, not numbers"),
         ({"actions": np.full((40, 2), 3.0)}, r"actions range from 3 to 3, so their bounds cannot be guessed"),
     ],
@@ -191,6 +238,6 @@ def test_a_round_trip_through_npz(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["terminals", "timeouts"])
 def test_flags_with_a_second_axis_are_refused(tmp_path: Path, key: str) -> None:
     columns = make_columns()
-    address = write(tmp_path / "data.hdf5", {**columns, key: columns[key][:, None]})
-    with pytest.raises(ValueError, match=rf"{key} have shape \(40, 1\), expected one number per row"):
+    address = write(tmp_path / "data.hdf5", {**columns, key: np.tile(columns[key][:, None], 2)})
+    with pytest.raises(ValueError, match=rf"{key} have shape \(40, 2\), expected one number per row"):
         load_dataset(address)

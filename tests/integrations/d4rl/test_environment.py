@@ -1,20 +1,24 @@
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 from typing import Any
 
+import gymnasium
 import mujoco
 import numpy as np
 import pytest
 from gymnasium.spaces import Box
 from stable_baselines3.common.env_checker import check_env
 
+from flowpolicies.cli import main
 from flowpolicies.data import load_dataset, make_env
 from flowpolicies.data.inspection import inspect_dataset, open_resimulator
 from flowpolicies.training import make_vec_env
-from flowpolicies_d4rl import AntMaze
-from flowpolicies_d4rl.antmaze import MAZES, model, position
+from flowpolicies_d4rl.antmaze import MAZES, AntMaze, model, position
+from flowpolicies_d4rl.environment import Hand
 
 
 @pytest.mark.parametrize(
@@ -47,6 +51,8 @@ def test_spaces_seeds_and_time_limits(name: str, sizes: tuple[int, int], steps: 
         runs.append([observation, *(env.step(action)[:2] for _ in range(3))])
         env.reset()
     np.testing.assert_equal(*runs)
+    for other in (copy.deepcopy(env), pickle.loads(pickle.dumps(env))):
+        np.testing.assert_array_equal(other.reset(seed=3)[0], runs[0][0])
     env.close()
 
 
@@ -112,6 +118,13 @@ def d4rl_reward(body: str, hand: Any) -> float:
         speed = float((hand.data.qvel**2).sum())
         return -0.1 * norm(palm, handle) - 0.1 * (hinge - 1.57) ** 2 - 1e-5 * speed + bonus
     palm, there = sites[hand.S_grasp_site_id], bodies[hand.obj_body_id]
+    if body == "pen":
+        left = norm(there, sites[hand.eps_ball_site_id])
+        pen = sites[hand.obj_t_site_id] - sites[hand.obj_b_site_id]
+        target = sites[hand.tar_t_site_id] - sites[hand.tar_b_site_id]
+        similarity = float(pen @ target) / hand.pen_length / hand.tar_length
+        bonus = (left < 0.075) * (10 * (similarity > 0.9) + 50 * (similarity > 0.95))
+        return -left + similarity + bonus - 5 * (there[2] < 0.075)
     if body == "hammer":
         head, nail, goal = (sites[n] for n in (hand.tool_site_id, hand.target_obj_site_id, hand.goal_site_id))
         left = norm(nail, goal)
@@ -124,7 +137,7 @@ def d4rl_reward(body: str, hand: Any) -> float:
     return -0.1 * norm(palm, there) + lifted + 10 * (left < 0.1) + 20 * (left < 0.05)
 
 
-@pytest.mark.parametrize("body", ["door", "hammer", "relocate"])
+@pytest.mark.parametrize("body", ["door", "hammer", "pen", "relocate"])
 def test_rewards_of_hands_are_d4rls(body: str) -> None:
     env = make_env(f"d4rl:{body}-human-v1")
     env.reset(seed=0)
@@ -134,6 +147,25 @@ def test_rewards_of_hands_are_d4rls(body: str) -> None:
         assert reward == pytest.approx(d4rl_reward(body, env.unwrapped), abs=1e-6)
         assert not terminated
         assert info["is_success"] is False
+
+
+def test_rewards_of_hands_that_are_right_are_left_alone() -> None:
+    env = make_env("d4rl:door-human-v1")
+    while not isinstance(env, Hand):
+        env = env.env  # type: ignore[attr-defined]
+    right = Hand(env.env, "door", reaches_wrong_way=False)
+    rewards = []
+    for one in (env, right, env.env):
+        one.reset(seed=0)
+        rewards.append(one.step(np.zeros(28))[1])
+    assert rewards[1] == rewards[2] != rewards[0]
+
+
+def test_misuse_of_the_ant_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"unknown render_mode 'rgb' \(known: human, rgb_array"):
+        make_env("d4rl:antmaze-umaze-v2", render_mode="rgb")
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        make_env("d4rl:antmaze-umaze-v2").step(np.zeros(8))
 
 
 def test_dropping_the_pen_ends_the_episode() -> None:
@@ -156,9 +188,12 @@ def test_several_at_once() -> None:
     env.close()
 
 
-def test_kitchens_have_none() -> None:
+def test_kitchens_have_none(put: Any, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match=r"'kitchen-mixed-v0' has no environment: .*--eval-episodes 0"):
         make_env("d4rl:kitchen-mixed-v0")
+    put("kitchen-mixed-v0", (60, 9), 400)
+    main(["data", "check", "d4rl:kitchen-mixed-v0"])
+    assert "not compared: 'kitchen-mixed-v0' has no environment" in " ".join(capsys.readouterr().out.split())
 
 
 def test_without_gymnasium_robotics_the_line_to_install_it_is_given() -> None:
@@ -167,6 +202,19 @@ def test_without_gymnasium_robotics_the_line_to_install_it_is_given() -> None:
         "from flowpolicies.data import make_env\n"
         "assert make_env('d4rl:antmaze-umaze-v2')\n"
         "try: make_env('d4rl:pen-human-v1')\n"
+        "except ImportError as error: assert 'flowpolicies[d4rl]' in str(error), error\n"
+        "else: raise AssertionError\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_data_are_read_without_a_simulator(put: Any) -> None:
+    put("antmaze-umaze-v2")
+    code = (
+        "import sys; sys.modules['mujoco'] = None\n"
+        "from flowpolicies.data import load_dataset, make_env\n"
+        "load_dataset('d4rl:antmaze-umaze-v2')\n"
+        "try: make_env('d4rl:antmaze-umaze-v2')\n"
         "except ImportError as error: assert 'flowpolicies[d4rl]' in str(error), error\n"
         "else: raise AssertionError\n"
     )
@@ -198,8 +246,6 @@ def test_data_are_compared_with_the_simulator(put: Any) -> None:
 
 
 def test_a_row_of_a_table_runs_with_one_command(put: Any, tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    from flowpolicies.cli import main
-
     put("antmaze-umaze-v2", rewards=(np.arange(40) % 7 == 6).astype(np.float32))
     small = "--steps 2 --eval-every 0 --eval-episodes 1 --batch-size 4 --actor-hidden-dims 8 --value-hidden-dims 8"
     words = ["reproduce", "table", "fql-d4rl", "--tasks", "antmaze-umaze-v2", "--seeds", "0", "--extra", small]
@@ -207,3 +253,6 @@ def test_a_row_of_a_table_runs_with_one_command(put: Any, tmp_path: Any, capsys:
     printed = capsys.readouterr().out
     assert "1 runs, 0 done, 1 open" in printed
     assert "│ antmaze-umaze-v2 │ 0.0! (1) | - │" in printed  # Other settings than the published ones.
+    run = tmp_path / "fql-d4rl" / "fql-antmaze-umaze-v2-seed0"
+    assert main(["evaluate", str(run), "--episodes", "1"]) == 0
+    assert "D4RL's score 0 [0, 0]" in capsys.readouterr().out

@@ -8,6 +8,7 @@ import pytest
 from file_server import answer, running_server
 
 from flowpolicies.data import load_dataset, normalized_score
+from flowpolicies.data.sources import environment_of
 from flowpolicies.training.presets import iterate_presets
 from flowpolicies_d4rl import loading
 from flowpolicies_d4rl.names import TASKS, find_task
@@ -69,12 +70,24 @@ def test_hands_end_where_they_terminate_or_time_out(put: Any) -> None:
     assert normalized_score(dataset, 3076.8331017826877) == pytest.approx(100)
 
 
-def test_storage_and_compact_data(put: Any, tmp_path: Path) -> None:
-    put("pen-human-v1", (45, 24))
-    plain = load_dataset("d4rl:pen-human-v1")
-    mapped = load_dataset("d4rl:pen-human-v1", storage="memmap", compact=True, cache_dir=tmp_path / "cache")
+@pytest.mark.parametrize(("name", "sizes"), [("pen-human-v1", (45, 24)), ("antmaze-umaze-v2", (29, 8))])
+def test_storage_and_compact_data(name: str, sizes: tuple[int, int], put: Any, tmp_path: Path) -> None:
+    terminals = np.arange(40) % 6 == 2
+    columns, address = put(name, sizes, terminals=terminals), f"d4rl:{name}"
+    plain = load_dataset(address)
+    mapped = load_dataset(address, storage="memmap", compact=True, cache_dir=tmp_path / "cache")
     assert mapped.final_observations is not None
-    assert mapped.fingerprint == plain.fingerprint == load_dataset("d4rl:pen-human-v1", compact=True).fingerprint
+    assert mapped.fingerprint == plain.fingerprint == load_dataset(address, compact=True).fingerprint
+    whole = load_dataset(f"{address},clip_actions=false", storage="memmap", cache_dir=tmp_path / "cache")
+    assert np.abs(whole.actions).max() == np.abs(columns["actions"]).max() == 1
+
+
+def test_a_folder_of_ones_own(put: Any, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put("pen-human-v1", (45, 24))
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "elsewhere"))
+    address = f"d4rl:pen-human-v1,data_dir={data_dir}"
+    assert load_dataset(address).num_episodes == 3
+    assert environment_of(address) == "d4rl:pen-human-v1"
 
 
 def test_downloads(data_dir: Path, put: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,12 +111,17 @@ def test_downloads(data_dir: Path, put: Any, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("columns", "message"), [({"rewards": None}, r"lacks \['rewards'\]"), ({}, "it is not an HDF5 file")]
+    ("columns", "size", "message"),
+    [
+        ({"rewards": None}, None, r"lacks \['rewards'\]"),
+        ({}, 0, "it is not an HDF5 file"),
+        ({}, 5000, "it is damaged, or only a part of a file"),
+    ],
 )
-def test_wrong_files(columns: dict[str, Any], message: str, put: Any, data_dir: Path) -> None:
+def test_wrong_files(columns: dict[str, Any], size: int | None, message: str, put: Any, data_dir: Path) -> None:
     put("pen-human-v1", (45, 24), **columns)
-    if not columns:
-        (data_dir / "pen-human-v1.hdf5").write_text("<html>log in</html>")
+    path = data_dir / "pen-human-v1.hdf5"
+    path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(ValueError, match=message):
         load_dataset("d4rl:pen-human-v1")
 

@@ -236,12 +236,15 @@ def test_conventions_are_checked(record: Any) -> None:
 
 
 def test_normalized_score(write: Any, episode: Any, root: Path) -> None:
-    write("scored-v0", [episode(4)])
+    write("scored-v0", [episode(4) | {"rewards": np.array([0.0, 0.0, 1.0, 1.0])}])
     with pytest.raises(ValueError, match="dataset 'scored-v0' has no reference scores"):
         normalized_score(load("scored-v0"), 3.0)
     change_metadata(root / "scored-v0", ref_min_score=-10.0, ref_max_score=30.0)
     dataset = load("scored-v0")
     assert normalized_score(dataset, 10.0) == 50
+    changed = load("scored-v0", reward_convention="d4rl-antmaze")
+    with pytest.raises(ValueError, match="has no reference scores"):  # They are of the rewards as they are stored.
+        normalized_score(changed, 10.0)
     np.testing.assert_array_equal(normalized_score(dataset, [-10.0, 30.0]), [0, 100])
 
 
