@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from flowpolicies.algorithms.base import OfflineAlgorithm
 
 ALGORITHMS: dict[str, type[OfflineAlgorithm]] = {}
-"""Name -> class, entered when a class is declared."""
+"""Name -> class, entered when a class is declared: those of other packages once their name was used."""
 
 GROUP = "flowpolicies.algorithms"
 """Of the entry points of other packages."""

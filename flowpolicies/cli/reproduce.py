@@ -8,18 +8,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
+from flowpolicies.algorithms import get_algorithm
 from flowpolicies.cli.command import Command
+from flowpolicies.cli.train import choose_preset, is_given, train_command
 from flowpolicies.training.callbacks import say
 from flowpolicies.training.files import atomic_write, csv_text
 from flowpolicies.training.jobs import Job, Outcome, run_side_by_side
 from flowpolicies.training.published import PublishedTable, load_table
 from flowpolicies.training.reproduce import Run, plan, without_twins
+from flowpolicies.training.runs import RunFolder
 from flowpolicies.training.scores import collect, deviations
 
 
@@ -75,21 +78,31 @@ class ReproduceTable(OfTable):
 
     def run(self, words: Sequence[str]) -> None:
         """Runs what is open, and prints the table."""
-        table = load_table(self.name)
-        runs, left_out = self.plan(table, shlex.split(self.extra))
+        table, extra = load_table(self.name), shlex.split(self.extra)
+        runs, left_out = self.plan(table, extra)
         print(f"{table.title}\nnote: {table.notes}")
         unique = without_twins(runs)
+        others = done_otherwise(unique, table, extra)
         if self.dry_run:
-            print("\n".join(map(str, unique)))
+            print("\n".join(run.describe("other") if run.folder in others else str(run) for run in unique))
         for algorithm, tasks in left_out.items():
             print(
                 f"{algorithm}: no published hyperparameters for {_shorten(tasks)}; left out. "
                 "--with-defaults runs them with the algorithm's defaults."
             )
         todo = [run for run in unique if not run.is_done]
-        print(f"{len(unique)} runs, {len(unique) - len(todo)} done, {len(todo)} open.", flush=True)
+        done = len(unique) - len(todo) - len(others)
+        has_others = f", {len(others)} done with other settings" if others else ""
+        print(f"{len(unique)} runs, {done} done{has_others}, {len(todo)} open.", flush=True)
         if self.dry_run:
             return
+        if others:
+            folder, settings = next(iter(others.items()))
+            raise ValueError(
+                f"{len(others)} runs ended with other settings than this command's, the first of them, in "
+                f"'{folder.path}', with {', '.join(f'{name}={value}' for name, value in settings.items())}. Pass the "
+                "--extra that they had, choose another --runs-dir, or delete their folders."
+            )
         failed = self._run(todo)
         summarise(table, runs, self.runs_dir)
         if failed:
@@ -131,6 +144,31 @@ class ReproduceResults(OfTable):
         """Prints the table."""
         table = load_table(self.name)
         summarise(table, self.plan(table)[0], self.runs_dir)
+
+
+def done_otherwise(runs: Sequence[Run], table: PublishedTable, extra: Sequence[str]) -> dict[RunFolder, dict[str, Any]]:
+    """Runs that are done, but not as this command would do them, and what they had."""
+    one_each = {run.preset.algorithm: run for run in reversed(runs)}
+    meant = {name: overrides(run, extra) for name, run in one_each.items()} if extra else {}
+    found = {run.folder: deviations(run, table, meant.get(run.preset.algorithm, {})) for run in runs if run.is_done}
+    return {folder: settings for folder, settings in found.items() if settings}
+
+
+def overrides(run: Run, extra: Sequence[str]) -> dict[str, Any]:
+    """The fields that are set by words at the end of a run's command line.
+
+    Raises:
+        ValueError: if the algorithm does not understand them.
+    """
+    algorithm = get_algorithm(run.preset.algorithm)
+    command = train_command(algorithm, choose_preset(algorithm, run.words))
+    program = f"flowpolicies train {algorithm.name}"
+    try:
+        parsed: Any = tyro.cli(command, args=run.words[2:], prog=program)
+    except SystemExit as stop:  # tyro has printed what is wrong.
+        raise ValueError(f"`{program}` does not understand --extra {shlex.join(extra)!r}; nothing was run.") from stop
+    parts = (parsed.hyperparameters, parsed.knobs, parsed.settings)
+    return {name: value for part in parts for name, value in vars(part).items() if is_given(name, extra)}
 
 
 def summarise(table: PublishedTable, runs: Sequence[Run], runs_dir: Path) -> None:
@@ -179,8 +217,8 @@ def _shorten(names: Sequence[str], most: int = 3) -> str:
 
 def _last_line(log: Path) -> str:
     """Where an error stands."""
-    lines = log.read_text(errors="replace").split("\n")
-    return next((line for line in reversed(lines) if line.strip()), "(its log is empty)")
+    lines = [line.strip("╭╮╰╯│─ ") for line in log.read_text(errors="replace").split("\n")]
+    return next((line for line in reversed(lines) if line), "(its log is empty)")
 
 
 def _duration(seconds: float) -> str:

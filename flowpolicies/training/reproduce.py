@@ -48,8 +48,11 @@ class Run:
         return self.folder.model.is_file()
 
     def __str__(self) -> str:
+        return self.describe("done" if self.is_done else "open")
+
+    def describe(self, state: str) -> str:
+        """One line: state, algorithm, task, seed, preset and command."""
         source = self.preset.name if self.is_published else f"algorithm defaults in {self.preset.name}"
-        state = "done" if self.is_done else "open"
         command = shlex.join(("flowpolicies", *self.words))
         return f"{state}  {self.preset.algorithm}  {self.task}  seed {self.seed}  {source}  {command}"
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,12 +69,17 @@ MATTERS = {
 """Fields of `TrainSettings` that make a run what it is; the others are this machine's."""
 
 
-def deviations(run: Run, table: PublishedTable) -> dict[str, Any]:
-    """What a run that is done had otherwise than its preset, its table, and the defaults beside them say."""
+def deviations(run: Run, table: PublishedTable, extra: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """What a run that is done had otherwise than its preset, its table, and the defaults beside them say.
+
+    Args:
+        extra: values that are meant to be others.
+    """
     record, preset = run.folder.read_config(), run.preset
     settings = {name: value for name, value in dataclasses.asdict(TrainSettings()).items() if name in MATTERS}
     beside = settings | dataclasses.asdict(Knobs()) | dataclasses.asdict(get_algorithm(preset.algorithm).Config())
     merged = beside | preset.fields() | dict(table.options) | {"seed": run.seed}
+    merged |= {name: value for name, value in extra.items() if name in beside}
     should = json.loads(json.dumps(merged))
     had = {**record["settings"], **record["knobs"], **record["hyperparameters"]}
     # A run of an older version has no record of the fields that have come since.

@@ -1,5 +1,7 @@
 """OGBench for flowpolicies: its datasets, its environments, evaluation over tasks, and local generation of the data."""
 
+import warnings
+
 from flowpolicies_ogbench.environment import OGBenchEnv as OGBenchEnv
 from flowpolicies_ogbench.environment import make_env as make_env
 from flowpolicies_ogbench.evaluation import evaluate_tasks as evaluate_tasks
@@ -8,3 +10,6 @@ from flowpolicies_ogbench.loading import GENERATED_DATA_DIR as GENERATED_DATA_DI
 from flowpolicies_ogbench.loading import PUBLISHED_DATA_DIR as PUBLISHED_DATA_DIR
 from flowpolicies_ogbench.loading import load as load
 from flowpolicies_ogbench.names import task_names as task_names
+
+# dm_control, which OGBench imports, tries GLFW first and says so where there is no screen, before it takes EGL.
+warnings.filterwarnings("ignore", ".*DISPLAY environment variable is missing")

@@ -76,6 +76,28 @@ def test_runs_are_made_once_and_continued(call: Any, tmp_path: Path, extra: str)
     assert len(RunFolder(folders[1]).read_config()["commands"]) == 2
 
 
+def test_runs_with_other_settings_are_not_taken_for_done(call: Any, tmp_path: Path, extra: str) -> None:
+    words = (*TASK, "--algorithms", "fql", "--runs-dir", tmp_path)
+    assert call(*words, extra + " --eval-envs 1").code == 0
+    assert "1 runs, 1 done, 0 open." in call(*words, extra, "--dry-run").out
+    for own in ((), (extra.replace("--steps 4", "--steps 6"),)):
+        dry = call(*words, *own, "--dry-run")
+        assert dry.code == 0
+        assert "other  fql  cube-single-play-task2" in dry.out
+        assert "1 runs, 0 done, 1 done with other settings, 0 open." in dry.out
+        answer = call(*words, *own)
+        assert answer.code == 2
+        assert "1 runs ended with other settings than this command's" in answer.err
+        assert "steps=4" in answer.err
+
+
+def test_extra_flags_are_understood_before_anything_runs(call: Any, tmp_path: Path) -> None:
+    answer = call(*TASK, "--algorithms", "fql", "--runs-dir", tmp_path, "--extra=--stepz 4")
+    assert answer.code == 2
+    assert "`flowpolicies train fql` does not understand --extra '--stepz 4'; nothing was run." in answer.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_failure_is_reported_and_the_rest_goes_on(call: Any, tmp_path: Path, extra: str) -> None:
     blocked = tmp_path / "qflow-standard" / "fql-cube-single-play-task2-seed0"
     blocked.mkdir(parents=True)

@@ -240,6 +240,8 @@ def test_deviations(changes: dict[str, Any], found: dict[str, Any], tmp_path: Pa
     had = {**run.preset.values, "online_steps": 0, "seed": 0, **changes}
     run.folder.write_config({"settings": had, "knobs": {}, "hyperparameters": {}})
     assert deviations(run, table) == found
+    meant = {**changes, "data_dir": Path("elsewhere")}  # A path, as the command line gives it.
+    assert deviations(run, table, meant) == {}
 
 
 def test_values_that_json_writes_otherwise_are_no_deviations(tmp_path: Path) -> None:
