@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -22,25 +21,21 @@ from flowpolicies.algorithms.registry import configure, register
 from flowpolicies.algorithms.setup import (
     Env,
     check_fits,
+    check_model,
+    check_model_file,
     load,
     make_buffer,
+    open_env,
     policy_arguments,
     require_environment,
     spaces_of,
 )
-from flowpolicies.algorithms.state import (
-    Generators,
-    MetricMeans,
-    Owners,
-    adopt_moments,
-    initial_state,
-    spawn,
-)
+from flowpolicies.algorithms.state import Generators, MetricMeans, Owners, adopt_moments, initial_state, spawn
 from flowpolicies.core import Learner, LossTerm, Network, Step
 from flowpolicies.data import TransitionDataset
 from flowpolicies.data.buffer import TransitionBuffer, WindowScheme
-from flowpolicies.data.layout import check_action_space
 from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
+from flowpolicies.policies.devices import check_device
 from flowpolicies.samplers import Sampler
 
 _POLICIES = ("FlowPolicy", "MlpPolicy", "CnnPolicy", "MultiInputPolicy")
@@ -63,7 +58,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         **hyperparameters: fields of the algorithm's `Config`.
 
     Raises:
-        ValueError: without environment and dataset, for spaces that do not match, or unsupported action spaces.
+        ValueError: without environment and dataset, for spaces that do not match, unsupported action spaces, or a
+            number out of its range.
         TypeError: for an unknown hyperparameter.
     """
 
@@ -143,12 +139,9 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     ) -> None:
         knobs = [name for name in inspect.signature(OfflineAlgorithm).parameters if name != "hyperparameters"]
         self.cfg = configure(self.Config, hyperparameters, type(self).__name__, knobs)
-        if env is not None:
-            env = maybe_make_env(env, verbose)
-            check_action_space(env.action_space, type(self).__name__)
         super().__init__(
             policy,
-            env,  # type: ignore[arg-type]  # None is what BaseAlgorithm takes for "no environment".
+            open_env(env, type(self).__name__, verbose),  # type: ignore[arg-type]  # None: no environment.
             learning_rate,
             buffer_size,
             learning_starts,
@@ -166,7 +159,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             stats_window_size,
             tensorboard_log,
             verbose,
-            device,
+            check_device(device),
             seed=seed,
             sde_support=False,
             supported_action_spaces=(spaces.Box,),
@@ -189,7 +182,19 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         """Type-checked construction: `FQL.from_config(FQLConfig(alpha=3.0), env)`."""
         return cls("FlowPolicy", env, **knobs, **{f.name: getattr(config, f.name) for f in dataclasses.fields(config)})
 
+    @classmethod
+    def load(
+        cls, path: Any, env: GymEnv | None = None, device: torch.device | str = "auto", *args: Any, **kwargs: Any
+    ) -> Self:
+        """As Stable-Baselines3's. A zip executes code when it is loaded: load only what you trust.
+
+        Raises:
+            ValueError: if the file is damaged, or holds another algorithm's model.
+        """
+        return super().load(check_model_file(path), env, check_device(device), *args, **kwargs)
+
     def _setup_model(self) -> None:
+        check_model(self)
         if self.env is None:
             self.env, self.n_envs = SpacesOnlyVecEnv(self.observation_space, self.action_space), 1
         noise_seed, buffer_seed, act_seed, explore_seed = spawn(self.seed, 4)
@@ -337,12 +342,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         self._last_episode_starts = dones
 
     def _setup_learn(
-        self,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        reset_num_timesteps: bool = True,
-        *args: Any,
-        **kwargs: Any,
+        self, total_timesteps: int, callback: Any = None, reset_num_timesteps: bool = True, *args: Any, **kwargs: Any
     ) -> Any:
         if self._last_obs is None or reset_num_timesteps:  # The parent resets the environment.
             self._chunk_state = None

@@ -13,6 +13,8 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import configure_logger
 from stable_baselines3.common.vec_env import VecEnv
 
+from flowpolicies.algorithms.config import Natural, check_value
+
 if TYPE_CHECKING:
     from flowpolicies.algorithms.base import OfflineAlgorithm
 
@@ -57,6 +59,8 @@ class OfflineLoop:
     """One call of `learn_offline`: updates, callbacks, log."""
 
     def __init__(self, model: OfflineAlgorithm, gradient_steps: int, log_interval: int) -> None:
+        check_value("gradient_steps", Natural, gradient_steps)
+        check_value("log_interval", int, log_interval)
         self.model, self.gradient_steps, self.log_interval = model, gradient_steps, log_interval
 
     def run(self, callback: MaybeCallback, tb_log_name: str, progress_bar: bool) -> None:

@@ -48,7 +48,10 @@ def get_algorithm(name: str) -> type[OfflineAlgorithm]:
     Raises:
         ValueError: for an unknown name, with the nearest one, and for an entry point that is not what it says.
         ImportError: if the package of an entry point cannot be imported.
+        TypeError: if it is no name.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"an algorithm is named by a text such as 'qflow', got {name!r}")
     key = name.lower()
     if key in ALGORITHMS:
         return ALGORITHMS[key]
@@ -130,6 +133,10 @@ def configure(config: type[Any], hyperparameters: Mapping[str, Any], who: str, k
     known = [field.name for field in dataclasses.fields(config)]
     for name in hyperparameters:
         if name not in known:
-            hint = did_you_mean(name, [*known, *knobs])
-            raise TypeError(f"{who} has no hyperparameter {name!r}; it has {', '.join(known)}.{hint}")
+            shared = [knob for knob in knobs if not knob.startswith("_")]
+            hint = did_you_mean({"lr": "learning_rate", "discount": "gamma"}.get(name, name), [*known, *shared])
+            raise TypeError(
+                f"{who} has no hyperparameter {name!r}; it has {', '.join(known)}, and like all algorithms "
+                f"{', '.join(shared)}.{hint}"
+            )
     return config(**hyperparameters)

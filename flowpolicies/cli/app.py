@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Annotated, Any, Union, cast
 
 import tyro
 
+import flowpolicies
 from flowpolicies.algorithms import ALGORITHMS, get_algorithm
 from flowpolicies.cli.check import Check
 from flowpolicies.cli.command import Command, Group
@@ -45,11 +49,13 @@ def main(args: Sequence[str] | None = None) -> int:
     """Runs a command line, without the program's name; None: that of the process.
 
     Returns:
-        The exit code: 0, 1 for what a check found, 2 for wrong input, 130 after Ctrl-C, 141 if nobody reads the output.
+        The exit code: 0, 1 for what a check found, 2 for wrong input or a bug, 130 after Ctrl-C, 141 if nobody reads
+        the output.
     """
     words = list(sys.argv[1:] if args is None else args)
     try:
-        return _run(words)
+        with plain_warnings():
+            return _run(words)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # The reader of our output, such as `head`, has seen enough.
@@ -57,12 +63,34 @@ def main(args: Sequence[str] | None = None) -> int:
         return 141
     except (ValueError, TypeError, OSError, ImportError) as error:
         if "--debug" in words or os.environ.get("FLOWPOLICIES_DEBUG", "0") not in ("", "0"):
-            raise
+            traceback.print_exc()
         print(f"flowpolicies: {error or type(error).__name__}", file=sys.stderr)
+        return 2
+    except Exception:  # Python's own exit code, 1, is that of a check that found something.
+        traceback.print_exc()
+        print("flowpolicies: this is a bug (or memory ran out): please report the lines above.", file=sys.stderr)
         return 2
 
 
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """What is said to the user is a line of its own, without the line of code that says it."""
+    usual = warnings.formatwarning
+
+    def plain(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> str:
+        return f"warning: {message}\n" if category is UserWarning else usual(message, category, *args, **kwargs)
+
+    warnings.formatwarning = plain
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
+
+
 def _run(words: Sequence[str]) -> int:
+    if list(words) == ["--version"]:
+        print(f"flowpolicies {flowpolicies.__version__}")
+        return 0
     try:
         command = _parse(words)
     except SystemExit as stop:  # tyro has printed help, or what is wrong.

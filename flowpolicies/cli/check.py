@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import gymnasium
 from tqdm import tqdm
 
 from flowpolicies.cli.dataset import OfDataset
-from flowpolicies.data import TransitionDataset, make_env
+from flowpolicies.data import DataFault, TransitionDataset, make_env
 from flowpolicies.data.inspection import (
     SAMPLE,
     Finding,
@@ -48,13 +47,7 @@ class Check(OfDataset):
         """Checks, prints the report, and returns the exit code."""
         if self.html is not None:  # Before a check that may take minutes.
             self.html.expanduser().parent.mkdir(parents=True, exist_ok=True)
-        try:
-            inspection = self._inspect()
-        except (ValueError, TypeError, OSError, ImportError):
-            raise
-        except Exception:  # Ours, and no fault of the data, which an exit code of 1 would say.
-            traceback.print_exc()
-            return 2
+        inspection = self._inspect()
         print(to_text(inspection))
         if self.html is not None:
             self.html.expanduser().write_text(to_html(inspection))
@@ -64,9 +57,7 @@ class Check(OfDataset):
     def _inspect(self) -> Inspection:
         try:
             dataset = self.load()
-        except ValueError as error:
-            if not is_about_data(error):
-                raise
+        except DataFault as error:
             return Inspection(self.address, {}, (refusal(error),), ())
         with ExitStack() as stack:
             made, unmade = self._open_environment(stack)
@@ -98,12 +89,7 @@ def _make_env(address: str) -> gymnasium.Env[Any, Any]:
         raise ValueError(f"cannot make the environment '{address}': {error}") from error
 
 
-def is_about_data(error: ValueError) -> bool:
-    """Whether a source refused the data that it read, rather than the name or the options that it was given."""
-    return str(error).startswith("dataset '")
-
-
-def refusal(error: ValueError) -> Finding:
+def refusal(error: DataFault) -> Finding:
     """The fault for which the dataset could not even be built."""
     return Finding(
         "loading", "fault", f"the data cannot be loaded: {error}", "No other check was made; repair this first.", 1

@@ -1,5 +1,6 @@
 """Offline data: validated transitions, where they come from, and how they reach the learner."""
 
+from flowpolicies.data.checks import DataFault as DataFault
 from flowpolicies.data.dataset import TransitionDataset as TransitionDataset
 from flowpolicies.data.goals import HindsightGoals as HindsightGoals
 from flowpolicies.data.memmap import open_memmap as open_memmap

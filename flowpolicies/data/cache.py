@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from filelock import FileLock
@@ -48,8 +48,7 @@ def from_shards(
     Raises:
         ValueError: for another storage, or as `read` does.
     """
-    if storage not in ("ram", "memmap"):
-        raise ValueError(f"unknown storage '{storage}' (known: ram, memmap).")
+    check_storage(storage)
     if storage == "ram":
         return read(files[0]) if len(files) == 1 else join([read(file) for file in files])
     folder = _folder(identity, files, Path(cache_dir or CACHE_DIR).expanduser())
@@ -59,6 +58,12 @@ def from_shards(
             if not (folder / INDEX).is_file():
                 write_memmap(folder, map(read, files))
     return open_memmap(folder)
+
+
+def check_storage(storage: str) -> None:
+    """Raises a ValueError for an unknown storage."""
+    if storage not in get_args(Storage):
+        raise ValueError(f"unknown storage '{storage}' (known: {', '.join(get_args(Storage))}).")
 
 
 def join(datasets: Sequence[TransitionDataset]) -> TransitionDataset:

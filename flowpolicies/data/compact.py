@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from flowpolicies.data.checks import place
+from flowpolicies.data.checks import DataFault, place
 from flowpolicies.data.rows import blocks, read
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def compact_observations(dataset: TransitionDataset) -> Observations:
             wrong = (read(following, rows) != derived[rows]).reshape(rows.stop - rows.start, -1)
             if wrong.any():
                 row = rows.start + int(np.flatnonzero(wrong.any(axis=1))[0])
-                raise ValueError(
+                raise DataFault(
                     f"dataset '{dataset.name}' cannot be compact: {key} of {place(row, dataset.terminals)} are not the "
                     "observations of the next row. Keep it as it is, or see what `flowpolicies data check` says of it."
                 )

@@ -100,22 +100,22 @@ class TransitionDataset:
 
         Where trajectories end is said in one of two ways: Gymnasium's `terminations` (and `truncations`), or OGBench's
         `masks` and `terminals`. The last row always ends a trajectory. Without `observation_space` it is unbounded
-        (uint8: 0 to 255); without `action_space` it is [-1, 1], provided that the actions lie in it.
+        (uint8: 0 to 255); without `action_space` it is [-1, 1], provided that the actions lie in it and are
+        no integers.
 
         Raises:
             ValueError: if something is wrong with the data, see the class.
         """
-        observations, actions = (
-            _to_observations(name, "observations", observations),
-            _to_float32(name, "actions", actions),
-        )
+        observations = _to_observations(name, "observations", observations)
+        given_actions, actions = actions, _to_float32(name, "actions", actions)
         flags = {"terminations": terminations, "truncations": truncations, "masks": masks, "terminals": terminals}
         given = {key: _to_float32(name, key, flag) for key, flag in flags.items() if flag is not None}
         masks, terminals = _masks_and_terminals(name, given)
         if observation_space is None:
             observation_space = infer_observation_space(observations)
         if action_space is None:
-            action_space = infer_action_space(name, actions)
+            checks.check_continuous(f"dataset '{name}'", np.asarray(given_actions).dtype)
+            action_space = infer_action_space(name, actions, terminals)
         return TransitionDataset(
             observations=observations,
             actions=actions,
@@ -144,7 +144,7 @@ class TransitionDataset:
         - `terminations`: T flags, or one for the episode; or `masks` (T), where a state inside it is terminal,
         - `truncations`, if you like: every episode ends with its last step, so they are only checked.
 
-        Spaces are as in `from_arrays`.
+        A warning names what else is there. Spaces are as in `from_arrays`.
 
         Raises:
             ValueError: if something is wrong with the data; it names the episode.
@@ -357,19 +357,20 @@ def _to_float32(name: str, key: str, values: Any) -> Array:
 
 def _masks_and_terminals(name: str, flags: Mapping[str, Array]) -> tuple[Array, Array]:
     if set(flags) not in ({"terminations"}, {"terminations", "truncations"}, {"masks", "terminals"}):
-        raise ValueError(
+        raise checks.DataFault(
             f"dataset '{name}': say where trajectories end by terminations= (and truncations=, if time limits cut "
             f"episodes), or by masks= and terminals=; given: {', '.join(flags) or 'none of them'}."
         )
     checks.check_lengths(name, flags)
     for key, flag in flags.items():
         checks.check_scalars(name, key, flag)
-        checks.check_flags(name, key, flag)
     if "masks" in flags:
         masks, terminals = flags["masks"], flags["terminals"].copy()
     else:
         masks = 1 - flags["terminations"]
         terminals = np.maximum(flags["terminations"], flags.get("truncations", np.float32(0)))
+    for key, flag in flags.items():
+        checks.check_flags(name, key, flag, terminals)
     terminals[-1] = 1
     return masks, terminals
 

@@ -72,6 +72,7 @@ def download(
     if not full and _is_known(path, sha256):
         return path
     fixed = path.is_file() and not os.access(path.parent, os.W_OK)
+    aside = ""
     with contextlib.nullcontext() if fixed else _lock(path):
         if path.is_file():
             fault = _fault(path, sha256, check, full=full)
@@ -79,13 +80,13 @@ def download(
                 if not fixed:
                     _remember(path, url, sha256)
                 return path
-            _set_aside(path, fault, sha256, fixed=fixed, offline=offline)
+            aside = _set_aside(path, fault, sha256, fixed=fixed, offline=offline)
         if offline:
             raise FileNotFoundError(
                 f"no file '{path}', and downloads are off ({OFFLINE_VARIABLE}, or by argument). "
                 f"Put the file of '{url}' there by hand, or allow downloads."
             )
-        _fetch(url, path, sha256, check, transfer or Transfer())
+        _fetch(url, path, sha256, check, transfer or Transfer(), aside)
     return path
 
 
@@ -140,7 +141,8 @@ def _describe(path: Path, url: str, sha256: str | None) -> FileRecord:
     )
 
 
-def _set_aside(path: Path, fault: str, sha256: str | None, *, fixed: bool, offline: bool) -> None:
+def _set_aside(path: Path, fault: str, sha256: str | None, *, fixed: bool, offline: bool) -> str:
+    """Renames a broken file, or refuses to; what was done, for an error that may follow."""
     if fixed or offline:
         why = "its folder cannot be written to" if fixed else "downloads are off"
         forget = f", or delete '{path.name}.download.json' to accept it as it is now"
@@ -148,12 +150,15 @@ def _set_aside(path: Path, fault: str, sha256: str | None, *, fixed: bool, offli
         raise ValueError(
             f"'{path}' {fault}, and {why}, so it is left alone. Put the right file there{forget if may_differ else ''}."
         )
-    broken = quarantine(path)
-    warnings.warn(f"'{path}' {fault}; it is now '{broken.name}', and downloaded again.", stacklevel=3)
+    done = f"'{path}' {fault}; it is now '{quarantine(path).name}'"
+    warnings.warn(f"{done}, and downloaded again.", stacklevel=3)
+    return f" {done}."
 
 
-def _fetch(url: str, path: Path, sha256: str | None, check: Callable[[Path], None] | None, transfer: Transfer) -> None:
-    """Attempts until the file is there; those that bring new bytes are not counted."""
+def _fetch(
+    url: str, path: Path, sha256: str | None, check: Callable[[Path], None] | None, transfer: Transfer, aside: str
+) -> None:
+    """Attempts until the file is there; those that bring new bytes are not counted. `aside` ends up in the error."""
     part = Part(path, url, pinned=sha256 is not None)
     most, failures, wrong = 0, 0, ""
     while True:
@@ -178,7 +183,8 @@ def _fetch(url: str, path: Path, sha256: str | None, check: Callable[[Path], Non
             if isinstance(error, Refused) or failures >= transfer.attempts:
                 kept = f" {part.size / 1e6:.1f} MB are kept: the next attempt goes on from there." if part.size else ""
                 raise ConnectionError(
-                    f"cannot download '{url}': {error}.{kept} Try again later, or put the file at '{path}' by hand."
+                    f"cannot download '{url}': {error}.{kept}{aside} Try again later, or put the file at '{path}' by "
+                    "hand."
                 ) from error
         time.sleep(min(transfer.backoff * 2 ** (failures - 1), _MOST_SECONDS_BETWEEN_ATTEMPTS))
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Space
 
-from flowpolicies.data.checks import as_flags, as_numbers, did_you_mean
+from flowpolicies.data.checks import DataFault, as_flags, as_numbers, check_continuous, did_you_mean
 from flowpolicies.data.dataset import Observations, TransitionDataset
 from flowpolicies.data.trajectories import Pairs, last_of_each, pair_rows, take
 
@@ -64,6 +64,8 @@ def from_dataframe(
         raise ValueError(f"{table.where}: say where episodes end, by episode=, or by terminations= or truncations=.")
     order, episodes = table.order(episode, step)
     acted = table.matrix(actions)
+    if action_space is None:
+        check_continuous(table.where, np.result_type(*(table.raw(column).dtype for column in actions)))
     now, taken = take(table.observations(observations), order), acted[order]
     earned = table.numbers(rewards)[order]
     blank = np.asarray(np.isnan(acted).all(1))
@@ -105,7 +107,7 @@ class _Table:
         self.frame, self.where = frame, where
         self.columns = list(frame.columns)
         if len(frame) == 0:
-            raise ValueError(f"{where}: the table has no rows.")
+            raise DataFault(f"{where}: the table has no rows.")
 
     def raw(self, column: str) -> Array:
         """`[R]`, whatever the column holds."""
@@ -157,7 +159,7 @@ class _Table:
         numbers, steps = numbers[order], steps[order]
         twice = np.flatnonzero((numbers[1:] == numbers[:-1]) & (steps[1:] == steps[:-1]))
         if len(twice):
-            raise ValueError(
+            raise DataFault(
                 f"{self.where}: episode {numbers[twice[0]]} has two rows with {step} = {steps[twice[0]]}. Steps of an "
                 "episode must differ."
             )
@@ -168,7 +170,7 @@ class _Table:
         values = self.raw(column)
         gaps = [row for row, value in enumerate(values.tolist()) if _is_gap(value)]
         if gaps:
-            raise ValueError(f"{self.where}: column '{column}' is empty in row {gaps[0]}.")
+            raise DataFault(f"{self.where}: column '{column}' is empty in row {gaps[0]}.")
         return values
 
 
@@ -184,7 +186,7 @@ def _check_no_reward(where: str, episodes: Array, rewards: Array, observed: Arra
     """Rows that hold only the last observation earned nothing; otherwise rewards are meant for the row before."""
     earned = np.flatnonzero(observed & ~np.isnan(rewards) & (rewards != 0))
     if len(earned):
-        raise ValueError(
+        raise DataFault(
             f"{where}: the last row of episode {episodes[earned[0]]} has no actions, but a reward of "
             f"{rewards[earned[0]]:.6g}. A reward belongs into the row of the action that earned it."
         )
@@ -201,7 +203,7 @@ def _check_inside(where: str, column: str | None, episodes: Array, inside: Array
     rows = np.flatnonzero(inside)
     if len(rows):
         number = episodes[rows[0]]
-        raise ValueError(
+        raise DataFault(
             f"{where}: '{column}' is true at step {rows[0] - np.searchsorted(episodes, number)} of episode {number}, "
             "which goes on. Give each episode a name of its own in the column episode=."
         )

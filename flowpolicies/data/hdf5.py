@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box, Space
 
-from flowpolicies.data.checks import as_flags, as_numbers, did_you_mean
+from flowpolicies.data.checks import DataFault, as_flags, as_numbers, check_continuous, did_you_mean
 from flowpolicies.data.dataset import TransitionDataset
 from flowpolicies.data.files import existing_file
 from flowpolicies.data.spaces import ACTION_MARGIN, clip_inside
@@ -95,7 +95,9 @@ def load_hdf5(
     }
     if clip_actions:
         actions = as_numbers(where, "actions", columns["actions"])
-        action_space = Box(-1, 1, actions.shape[1:], np.float32) if action_space is None else action_space
+        if action_space is None:
+            check_continuous(where, columns["actions"].dtype)
+            action_space = Box(-1, 1, actions.shape[1:], np.float32)
         columns["actions"] = clip_inside(actions, action_space)
         known["action_margin"] = ACTION_MARGIN
     return TransitionDataset.from_arrays(
@@ -169,7 +171,7 @@ def _flags(where: str, key: str, values: Any) -> npt.NDArray[np.bool_]:
     """`[R]`."""
     flags = as_flags(where, key, _per_row(values))
     if flags.ndim != 1:
-        raise ValueError(f"{where}: {key} have shape {flags.shape}, expected one number per row.")
+        raise DataFault(f"{where}: {key} have shape {flags.shape}, expected one number per row.")
     return flags
 
 
@@ -186,4 +188,4 @@ def _check_rows(path: Path, rows: int, columns: Mapping[str, Any]) -> None:
         )
     wrong = {key: np.shape(array) for key, array in flat.items() if np.shape(array)[:1] != (rows,)}
     if wrong or rows == 0:
-        raise ValueError(f"'{path}' has {rows} terminals, but these shapes: {wrong}. All need one row per step.")
+        raise DataFault(f"'{path}' has {rows} terminals, but these shapes: {wrong}. All need one row per step.")

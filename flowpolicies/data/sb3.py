@@ -15,6 +15,7 @@ from gymnasium.spaces import Box, Dict
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 
 from flowpolicies.data.buffer import TransitionBuffer
+from flowpolicies.data.checks import DataFault
 from flowpolicies.data.dataset import Observations, TransitionDataset
 from flowpolicies.data.files import existing_file
 from flowpolicies.data.layout import scale_actions
@@ -79,10 +80,10 @@ def from_sb3_buffer(
             "flowpolicies' own are read by model.load_replay_buffer."
         )
     if not isinstance(buffer.action_space, Box):
-        raise ValueError(f"replay buffer '{name}' holds actions of {buffer.action_space}; flow policies act in a Box.")
+        raise DataFault(f"replay buffer '{name}' holds actions of {buffer.action_space}; flow policies act in a Box.")
     order, following = _order(buffer)
     if len(order) == 0:
-        raise ValueError(f"replay buffer '{name}' holds no transition.")
+        raise DataFault(f"replay buffer '{name}' holds no transition.")
 
     def streams(array: Array, rows: npt.NDArray[np.intp] = order) -> Array:
         """`[size, n_envs, ...]` -> one environment after the other."""

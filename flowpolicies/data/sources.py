@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import gymnasium
 
-from flowpolicies.data.cache import Storage, from_shards
+from flowpolicies.data.cache import Storage, check_storage, from_shards
 from flowpolicies.data.checks import did_you_mean
 from flowpolicies.data.dataset import TransitionDataset
 from flowpolicies.data.files import existing_file
@@ -31,6 +31,8 @@ from flowpolicies.data.sb3 import load_sb3
 Kind = Literal["datasets", "environments", "generators"]
 
 _OPTIONS = re.compile(r"(?:,[a-z]\w*=[^,]*)+$")
+_UNKNOWN_KEYWORD = re.compile(r"unexpected keyword argument '(\w+)'")
+_FOR_ANY_SOURCE = ("storage", "compact", "cache_dir")
 
 _BUILT_IN: dict[str, dict[str, Callable[..., Any]]] = {
     "datasets": {"hdf5": load_hdf5, "memmap": open_memmap, "npz": TransitionDataset.load, "sb3": load_sb3},
@@ -55,6 +57,7 @@ def load_dataset(
     """The dataset at "source:name"; "npz:PATH", "hdf5:PATH", "memmap:PATH" and "sb3:PATH" are always there.
 
     See `TransitionDataset.load`, `flowpolicies.data.hdf5.load_hdf5` and `flowpolicies.data.sb3.load_sb3` for options.
+    Those below may stand in the address too, where a keyword goes before.
 
     Args:
         address: source and name.
@@ -70,6 +73,10 @@ def load_dataset(
         ImportError: if the source needs a package that is not installed.
     """
     source, name, written = _split(address, "datasets")
+    own = {key: written.pop(key, None) for key in _FOR_ANY_SOURCE}
+    storage, cache_dir = storage or own["storage"], cache_dir or own["cache_dir"]
+    compact = compact or own["compact"] or False
+    _check_own_options(storage, compact)
     load, options = _find(source, "datasets"), {**written, **options}
     _check_options(source, load, options)
     parameters = inspect.signature(load).parameters
@@ -85,6 +92,13 @@ def load_dataset(
     return dataset.compact() if compact else dataset
 
 
+def _check_own_options(storage: Any, compact: Any) -> None:
+    if storage is not None:
+        check_storage(storage)
+    if not isinstance(compact, bool):
+        raise ValueError(f"compact is {compact!r}, and must be true or false.")
+
+
 def _check_options(source: str, load: Callable[..., Any], options: dict[str, Any]) -> None:
     """Raises a ValueError for an option that the source does not have, where a TypeError would name our functions."""
     parameters = inspect.signature(load).parameters
@@ -92,7 +106,8 @@ def _check_options(source: str, load: Callable[..., Any], options: dict[str, Any
         return
     own = [key for key, parameter in parameters.items() if parameter.kind == parameter.KEYWORD_ONLY]
     if unknown := [key for key in options if key not in own]:
-        raise ValueError(f"the source '{source}' has no option {unknown}; it has {', '.join(own) or 'none'}.")
+        hint = did_you_mean(unknown[0], [*own, *_FOR_ANY_SOURCE])
+        raise ValueError(f"the source '{source}' has no option {unknown}; it has {', '.join(own) or 'none'}.{hint}")
 
 
 def _mapped(
@@ -128,22 +143,31 @@ def make_env(address: str, **options: Any) -> gymnasium.Env[Any, Any]:
     """The environment at "source:name", or `gymnasium.make(address, **options)` for an address without a colon.
 
     Raises:
-        ValueError: if there is no such source, or the source has no such environment.
+        ValueError: if there is no such source, or the source has no such environment or option.
         ImportError: if the source needs a package that is not installed.
     """
     base, written = split_options(address)
+    options = {**written, **options}
     make: Callable[..., gymnasium.Env[Any, Any]] = gymnasium.make
     if ":" in base:
         source, base, _ = _split(base, "environments")
         make = _find(source, "environments")
     try:
-        return make(base, **{**written, **options})
+        return make(base, **options)
     except gymnasium.error.UnregisteredEnv as error:  # No ValueError, and "Did you mean" only sometimes.
         raise ValueError(f"no environment '{address}': {error}") from error
     except TypeError as error:
-        if written and "unexpected keyword" in str(error):
-            raise ValueError(f"'{address}' has an option that its environment does not know: {error}.") from error
-        raise
+        unknown = _UNKNOWN_KEYWORD.search(str(error))
+        if unknown is None or unknown[1] not in options:
+            raise
+        hint = did_you_mean(unknown[1], {**_keywords(make), **_keywords(gymnasium.make)})
+        raise ValueError(f"the environment '{address}' has no option '{unknown[1]}'.{hint}") from error
+
+
+def _keywords(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The parameters that need not be given."""
+    parameters = inspect.signature(function).parameters
+    return {key: parameter for key, parameter in parameters.items() if parameter.default is not parameter.empty}
 
 
 def environment_of(address: str, **options: Any) -> str | None:

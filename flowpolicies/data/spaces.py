@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box, Dict, Space
 
-from flowpolicies.data.checks import BOUND_TOLERANCE
+from flowpolicies.data.checks import BOUND_TOLERANCE, DataFault, place
 
 Array = npt.NDArray[Any]
 
@@ -95,14 +95,14 @@ def _infer_box(array: Array) -> Box:
     return Box(-np.inf, np.inf, shape=array.shape[1:], dtype=np.float32)
 
 
-def infer_action_space(name: str, actions: Array) -> Box:
-    """[-1, 1], if the actions lie in it; else a ValueError says what to pass."""
+def infer_action_space(name: str, actions: Array, terminals: Array) -> Box:
+    """[-1, 1], if the actions lie in it; else a DataFault says what to pass."""
     beyond = np.abs(actions) > 1 + BOUND_TOLERANCE  # NaN compares false here and is reported by the checks.
     if beyond.any():
         row = int(np.flatnonzero(beyond.reshape(len(actions), -1).any(1))[0])
-        raise ValueError(
+        raise DataFault(
             f"dataset '{name}': actions range from {actions.min():.6g} to {actions.max():.6g}, so their bounds cannot "
-            f"be guessed (row {row} is the first beyond [-1, 1]). Pass action_space=gymnasium.spaces.Box(low, high, "
-            "shape)."
+            f"be guessed (first beyond [-1, 1] in {place(row, terminals)}). Pass action_space=gymnasium.spaces.Box("
+            "low, high, shape)."
         )
     return Box(-1.0, 1.0, shape=actions.shape[1:], dtype=np.float32)

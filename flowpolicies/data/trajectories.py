@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Space
 
-from flowpolicies.data.checks import as_flags, as_numbers, did_you_mean
+from flowpolicies.data.checks import DataFault, as_flags, as_numbers, check_continuous, did_you_mean
 from flowpolicies.data.dataset import Observations, TransitionDataset
 
 Array = npt.NDArray[Any]
+
+_KEYS = ("observations", "actions", "rewards", "terminations", "truncations", "masks")
 
 
 class Pairs(NamedTuple):
@@ -63,25 +66,11 @@ def join_episodes(
     provenance: Mapping[str, Any] | None,
 ) -> TransitionDataset:
     """See `TransitionDataset.from_episodes`."""
-    columns: dict[str, list[Any]] = {key: [] for key in ("now", "next", "actions", "rewards", "masks", "terminals")}
     if isinstance(episodes, Mapping):
-        raise ValueError(f"dataset '{name}': expected a list of episodes, got one episode. Put it into a list.")
-    for index, episode in enumerate(episodes):
-        where = f"dataset '{name}': episode {index}"
-        observations = _observations(where, _field(where, episode, "observations"))
-        actions, rewards = (as_numbers(where, key, _field(where, episode, key)) for key in ("actions", "rewards"))
-        _check_steps(where, actions, observations, rewards)
-        if columns["actions"]:
-            _check_like_first(where, "actions", actions, columns["actions"][0])
-            _check_observations_like_first(where, observations, columns["now"][0])
-        columns["now"].append(take(observations, slice(None, -1)))
-        columns["next"].append(take(observations, slice(1, None)))
-        columns["actions"].append(actions)
-        columns["rewards"].append(rewards)
-        columns["masks"].append(_masks(where, episode, len(actions)))
-        columns["terminals"].append(np.arange(len(actions)) == len(actions) - 1)
+        raise DataFault(f"dataset '{name}': expected a list of episodes, got one episode. Put it into a list.")
+    columns = _columns(name, episodes, are_continuous=action_space is not None)
     if not columns["actions"]:
-        raise ValueError(f"dataset '{name}': there is no episode. Give at least one.")
+        raise DataFault(f"dataset '{name}': there is no episode. Give at least one.")
     return TransitionDataset.from_arrays(
         _concatenate(columns["now"]),
         np.concatenate(columns["actions"]),
@@ -96,14 +85,48 @@ def join_episodes(
     )
 
 
+def _columns(name: str, episodes: Iterable[Mapping[str, Any]], *, are_continuous: bool) -> dict[str, list[Any]]:
+    """The arrays of each episode."""
+    columns: dict[str, list[Any]] = {key: [] for key in ("now", "next", "actions", "rewards", "masks", "terminals")}
+    unread: set[str] = set()
+    for index, episode in enumerate(episodes):
+        where = f"dataset '{name}': episode {index}"
+        observations = _observations(where, _field(where, episode, "observations"))
+        actions, rewards = (as_numbers(where, key, _field(where, episode, key)) for key in ("actions", "rewards"))
+        if not are_continuous:
+            check_continuous(where, np.asarray(episode["actions"]).dtype)
+        _check_steps(where, actions, observations, rewards)
+        if columns["actions"]:
+            _check_like_first(where, "actions", actions, columns["actions"][0])
+            _check_observations_like_first(where, observations, columns["now"][0])
+        columns["now"].append(take(observations, slice(None, -1)))
+        columns["next"].append(take(observations, slice(1, None)))
+        columns["actions"].append(actions)
+        columns["rewards"].append(rewards)
+        columns["masks"].append(_masks(where, episode, len(actions)))
+        columns["terminals"].append(np.arange(len(actions)) == len(actions) - 1)
+        unread |= _unread(episode)
+    if unread:
+        warnings.warn(
+            f"dataset '{name}': {sorted(unread)} of the episodes are not read; read are {', '.join(_KEYS)}.",
+            stacklevel=4,
+        )
+    return columns
+
+
 def _field(where: str, episode: Mapping[str, Any], key: str) -> Any:
     if not isinstance(episode, Mapping):
-        raise ValueError(
+        raise DataFault(
             f"{where} is of type {type(episode).__name__}; expected a mapping with 'observations' and so on."
         )
     if key not in episode:
-        raise ValueError(f"{where} has no '{key}' (it holds {sorted(episode)}).{did_you_mean(key, episode)}")
+        raise DataFault(f"{where} has no '{key}' (it holds {sorted(episode)}).{did_you_mean(key, _unread(episode))}")
     return episode[key]
+
+
+def _unread(episode: Mapping[str, Any]) -> set[str]:
+    """Keys that nothing asks for."""
+    return {str(key) for key in episode} - {*_KEYS}
 
 
 def _observations(where: str, observations: Any) -> Observations:
@@ -121,35 +144,35 @@ def _parts(observations: Observations) -> dict[str, Array]:
 def _check_steps(where: str, actions: Array, observations: Observations, rewards: Array) -> None:
     for key, array in {"actions": actions, **_parts(observations)}.items():
         if array.ndim == 0:
-            raise ValueError(f"{where}: {key} are one number. Give an array with one row per step.")
+            raise DataFault(f"{where}: {key} are one number. Give an array with one row per step.")
     steps = len(actions)
     if steps == 0:
-        raise ValueError(f"{where} has no steps. Leave it out.")
+        raise DataFault(f"{where} has no steps. Leave it out.")
     if rewards.shape != (steps,):
-        raise ValueError(f"{where}: rewards have shape {rewards.shape}, expected ({steps},), one for each action.")
+        raise DataFault(f"{where}: rewards have shape {rewards.shape}, expected ({steps},), one for each action.")
     for key, part in _parts(observations).items():
         if len(part) == steps:
-            raise ValueError(
+            raise DataFault(
                 f"{where} has {steps} {key} for {steps} actions; the observation after the last action is needed too. "
                 "If it is not known, pass pairs to TransitionDataset.from_arrays and leave the last step out."
             )
         if len(part) != steps + 1:
-            raise ValueError(f"{where} has {len(part)} {key} for {steps} actions, expected {steps + 1}.")
+            raise DataFault(f"{where} has {len(part)} {key} for {steps} actions, expected {steps + 1}.")
 
 
 def _check_like_first(where: str, key: str, array: Array, first: Array) -> None:
     if array.shape[1:] != first.shape[1:]:
-        raise ValueError(
+        raise DataFault(
             f"{where}: {key} have shape {array.shape[1:]} per step, those of episode 0 have {first.shape[1:]}."
         )
     if array.dtype != first.dtype and key != "actions":
-        raise ValueError(f"{where}: {key} are {array.dtype}, those of episode 0 are {first.dtype}. Convert them alike.")
+        raise DataFault(f"{where}: {key} are {array.dtype}, those of episode 0 are {first.dtype}. Convert them alike.")
 
 
 def _check_observations_like_first(where: str, observations: Observations, first: Observations) -> None:
     parts, firsts = _parts(observations), _parts(first)
     if parts.keys() != firsts.keys():
-        raise ValueError(f"{where} has {sorted(parts)}, episode 0 has {sorted(firsts)}. All need the same.")
+        raise DataFault(f"{where} has {sorted(parts)}, episode 0 has {sorted(firsts)}. All need the same.")
     for key, part in parts.items():
         _check_like_first(where, key, part, firsts[key])
 
@@ -160,14 +183,14 @@ def _masks(where: str, episode: Mapping[str, Any], steps: int) -> Array:
         if key in episode and "masks" not in episode:
             inside = np.flatnonzero(_flags(where, episode, key, steps)[:-1])
             if len(inside):
-                raise ValueError(
+                raise DataFault(
                     f"{where} has a true '{key}' at step {inside[0]} of {steps}, and goes on. Split it there; or, if a "
                     "state is terminal though the trajectory goes on, say so by 'masks' instead (0 there)."
                 )
     if "masks" in episode:
         masks = as_flags(where, "masks", episode["masks"])
         if masks.shape != (steps,):
-            raise ValueError(f"{where}: masks have shape {masks.shape}, expected ({steps},).")
+            raise DataFault(f"{where}: masks have shape {masks.shape}, expected ({steps},).")
         return masks
     _field(where, episode, "terminations")
     return 1 - _flags(where, episode, "terminations", steps)
@@ -178,7 +201,7 @@ def _flags(where: str, episode: Mapping[str, Any], key: str, steps: int) -> Arra
     given = as_numbers(where, key, episode[key])
     flags = np.append(np.zeros(steps - 1, np.float32), given) if given.ndim == 0 else given
     if flags.shape != (steps,):
-        raise ValueError(f"{where}: {key} have shape {flags.shape}, expected ({steps},), or one for the episode.")
+        raise DataFault(f"{where}: {key} have shape {flags.shape}, expected ({steps},), or one for the episode.")
     return as_flags(where, key, flags).astype(np.float32)
 
 

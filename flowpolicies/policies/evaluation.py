@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple, Protocol, final
+from typing import Any, Literal, NamedTuple, Protocol, final
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from flowpolicies.data import make_env
 
 
 class Predicts(Protocol):
@@ -20,6 +24,11 @@ class Predicts(Protocol):
     ) -> tuple[np.ndarray, Any]: ...
 
 
+def _short(x: float) -> str:
+    """Three significant digits, or all before the point: -1170 and -1222 are not both -1e+03."""
+    return f"{x:.0f}" if 1000 <= abs(x) < 1e6 else f"{x:.3g}"
+
+
 class Interval(NamedTuple):
     """An estimate with its 95 % confidence interval."""
 
@@ -28,7 +37,7 @@ class Interval(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
+        return f"{_short(self.mean)} [{_short(self.low)}, {_short(self.high)}]"
 
 
 @final
@@ -96,7 +105,7 @@ def mean_interval(values: np.ndarray) -> Interval:
 
 def evaluate(
     policy: Predicts,
-    env: gym.Env[Any, Any] | VecEnv,
+    env: gym.Env[Any, Any] | VecEnv | str,
     episodes: int = 50,
     *,
     deterministic: bool = False,
@@ -115,16 +124,22 @@ def evaluate(
 
     Args:
         policy: a policy or an algorithm.
-        env: one environment, or a VecEnv.
+        env: one environment, where to make it (Gymnasium's id, or an address such as "ogbench:NAME"), or a VecEnv.
         seed: of the episodes, and of the policy's generator if it has one; None: leave both.
 
     Raises:
-        ValueError: for fewer than one episode, or an environment with other actions.
+        ValueError: for fewer than one episode, or an environment with other observations or actions.
+        TypeError: if `policy` cannot predict, or `env` is no environment.
     """
+    if isinstance(env, str):
+        with closing(make_env(env)) as made:
+            return evaluate(policy, made, episodes, deterministic=deterministic, seed=seed)
+    check_predicts(policy)
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
-    vec_env = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: SeededEpisodes(env)])
-    _check_actions(policy, vec_env)
+    vec_env = _as_vec_env(env)
+    _check_space("observation", policy, vec_env.observation_space)
+    _check_space("action", policy, vec_env.action_space)
     if seed is not None:
         _seed(policy, vec_env, seed)
     returns, lengths, successes = zip(*_roll_out(policy, vec_env, episodes, deterministic), strict=True)
@@ -207,14 +222,39 @@ def _episode_seeds(seed: int) -> Iterator[int]:
         yield int(rng.integers(2**31))
 
 
-def _check_actions(policy: Predicts, env: VecEnv) -> None:
+def check_predicts(policy: Any) -> None:
+    """Raises a TypeError unless it is something that acts."""
+    if not callable(getattr(policy, "predict", None)):
+        raise TypeError(f"the policy must have Stable-Baselines3's predict(), got {type(policy).__name__}")
+
+
+def _as_vec_env(env: Any) -> VecEnv:
+    if isinstance(env, VecEnv):
+        return env
+    if not isinstance(env, gym.Env):
+        raise TypeError(f"env must be an environment, an address such as 'Pendulum-v1', or a VecEnv, got {env!r}")
+    return DummyVecEnv([lambda: SeededEpisodes(env)])
+
+
+def _check_space(kind: Literal["observation", "action"], policy: Any, theirs: spaces.Space[Any]) -> None:
     """A chunk for other actions would be cut wrongly, or fail deep inside the environment."""
-    shape = getattr(getattr(policy, "action_space", None), "shape", env.action_space.shape)
-    if shape != env.action_space.shape:
+    own = getattr(policy, f"{kind}_space", None)
+    if isinstance(own, spaces.Space) and not _fits(own, theirs):
+        discrete = ", which is discrete" if isinstance(theirs, spaces.Discrete) else ""
         raise ValueError(
-            f"the policy acts in a space of shape {shape}, the environment in {env.action_space.shape}. "
-            "Evaluate it in the environment that it was trained for."
+            f"the policy was trained for {kind}s in {own}, but those of this environment are in {theirs}{discrete}. "
+            "Use it in the environment that it was trained for."
         )
+
+
+def _fits(own: spaces.Space[Any], theirs: spaces.Space[Any]) -> bool:
+    """Whether shapes are alike; bounds may differ. Policies put the channels of an image first themselves."""
+    if isinstance(own, spaces.Dict) and isinstance(theirs, spaces.Dict):
+        return own.keys() == theirs.keys() and all(_fits(own[key], theirs[key]) for key in own)
+    if isinstance(own, spaces.Box) and isinstance(theirs, spaces.Box):
+        turned = (*theirs.shape[-1:], *theirs.shape[:-1]) if len(theirs.shape) == 3 else theirs.shape
+        return own.shape in (theirs.shape, turned)
+    return own == theirs
 
 
 def _read_episode(total: float, length: int, info: dict[str, Any]) -> _Episode:

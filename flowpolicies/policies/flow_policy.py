@@ -23,6 +23,7 @@ from flowpolicies.core import GeneratorNoise, Network, Noise, ReplayedNoise, Vie
 from flowpolicies.data.layout import check_action_space, flatten_tensors, observation_dim, observation_layout
 from flowpolicies.data.spaces import space_from_json, space_to_json
 from flowpolicies.networks import Encoded, ImpalaVariant, ObservationEncoder, Part
+from flowpolicies.policies.devices import check_device
 from flowpolicies.policies.serialization import (
     network_from_json,
     network_to_json,
@@ -264,7 +265,7 @@ class FlowPolicy(BasePolicy):
         """
         if isinstance(path, io.IOBase) or not Path(path).is_file():
             raise FileNotFoundError(f"no policy file {str(path)!r}; FlowPolicy.load reads what FlowPolicy.save wrote")
-        target = get_device(device)
+        target = get_device(check_device(device))
         try:
             with safe_open(path, framework="pt", device=str(target)) as file:
                 config = json.loads((file.metadata() or {}).get("config", "{}"))

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from flowpolicies.data import TransitionDataset, make_env, open_writer
 from flowpolicies.policies import Evaluation, evaluate
-from flowpolicies.policies.evaluation import Predicts
+from flowpolicies.policies.evaluation import Predicts, check_predicts
 
 
 def collect(
@@ -50,7 +50,11 @@ def collect(
     Raises:
         FileExistsError: if something is there and `overwrite` is off; before the first episode.
         ValueError: for fewer than one episode, an unknown writer, or an environment that does not fit the policy.
+        TypeError: if `policy` cannot predict, or `env` is no environment.
     """
+    check_predicts(policy)
+    if not isinstance(env, gym.Env | str):
+        raise TypeError(f"env must be an environment, or an address such as 'Pendulum-v1', got {env!r}")
     write = None if out is None else open_writer(out, overwrite=overwrite, env=env, **options)
     facts = {
         "source": "collect",

@@ -8,6 +8,8 @@ from pathlib import Path
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from flowpolicies.algorithms import ALGORITHMS, OfflineAlgorithm
+from flowpolicies.algorithms.setup import check_model_file
+from flowpolicies.data.checks import did_you_mean
 from flowpolicies.policies import FlowPolicy
 from flowpolicies.training.runs import RunFolder
 
@@ -23,7 +25,13 @@ def load_policy(path: Path, device: str = "auto") -> FlowPolicy:
     """
     if path.is_dir():
         path = _policy_of_run(RunFolder(path))
-    if zipfile.is_zipfile(path):
+    if not path.exists():
+        near = [other.name for other in path.parent.glob("*")]
+        raise FileNotFoundError(
+            f"no policy file, run folder or zip of model.save() at '{path}'.{did_you_mean(path.name, near)}"
+        )
+    if zipfile.is_zipfile(path) or path.suffix == ".zip":
+        check_model_file(path)
         return _algorithm_of(path).load(path, device=device).policy
     return FlowPolicy.load(path, device)
 
@@ -45,4 +53,7 @@ def _algorithm_of(path: Path) -> type[OfflineAlgorithm]:
     for algorithm in ALGORITHMS.values():
         if algorithm.Config is config:
             return algorithm
-    raise ValueError(f"'{path}' is not a model that an algorithm of flowpolicies saved.")
+    raise ValueError(
+        f"'{path}' is not a model that an algorithm of flowpolicies saved. Load it in Python with its own class, and "
+        "pass it to flowpolicies.evaluate(model, env) or flowpolicies.training.collect(model, env, episodes)."
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from flowpolicies.algorithms import get_algorithm
 from flowpolicies.data.checks import did_you_mean
 from flowpolicies.training.preset_files import (
     SUITES,
@@ -18,6 +19,8 @@ from flowpolicies.training.preset_files import (
 
 AUTO = "auto"
 """Name of the preset that is chosen by the dataset or the environment."""
+SHOWN = 8
+"""How many presets a message names."""
 
 
 def load_preset(algorithm: str, name: str, addresses: Sequence[str] = ()) -> Preset:
@@ -30,8 +33,9 @@ def load_preset(algorithm: str, name: str, addresses: Sequence[str] = ()) -> Pre
         addresses: datasets or environments that choose the task, if the name does not.
 
     Raises:
-        ValueError: for an unknown name, or if the algorithm has no preset of this name, with those that it has.
+        ValueError: for an unknown name, or if the algorithm has no preset of this name, with some that it has.
     """
+    algorithm = get_algorithm(algorithm).name
     suite, _, rest = name.partition("/")
     if suite not in SUITES or not rest:
         raise ValueError(
@@ -65,6 +69,7 @@ def find_preset(algorithm: str, addresses: Sequence[str]) -> Preset:
     Raises:
         ValueError: if there is none, or no address.
     """
+    algorithm = get_algorithm(algorithm).name
     if not addresses:
         raise ValueError("--preset auto chooses by --dataset or --env: give one of them, or name the preset.")
     for address in addresses:
@@ -73,7 +78,11 @@ def find_preset(algorithm: str, addresses: Sequence[str]) -> Preset:
         with_task = [one for one in found if (task or one.table.get("default_task")) in one.tasks_of(algorithm)]
         if found:
             return (with_task or found)[0].preset(algorithm, task)
-    raise ValueError(f"--preset auto: {algorithm} has no preset for '{addresses[0]}'. {_places(algorithm)}")
+    hint = did_you_mean(split_task(addresses[0])[0].replace(":", "/"), _names(algorithm))
+    raise ValueError(
+        f"--preset auto: {algorithm} has no preset for '{addresses[0]}'.{hint} {_places(algorithm)} "
+        "Without --preset it trains with its defaults."
+    )
 
 
 def check_same_environment(preset: Preset, address: str) -> None:
@@ -157,9 +166,15 @@ def _similar(name: str) -> str:
     return hint
 
 
+def _names(algorithm: str) -> list[str]:
+    """The presets of an algorithm."""
+    return [name for name, algorithms in list_presets().items() if algorithm in algorithms]
+
+
 def _places(algorithm: str) -> str:
     """Where an algorithm has presets."""
-    names = [name for name, algorithms in list_presets().items() if algorithm in algorithms]
+    names = _names(algorithm)
     if not names:
         return f"There are no presets for {algorithm}: no per-environment hyperparameters are published."
-    return f"It has presets in {', '.join(names)}."
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"It has presets in {', '.join(names[:SHOWN])}{more}; `flowpolicies list presets` shows all."

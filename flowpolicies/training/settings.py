@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from flowpolicies.algorithms.config import Natural, Positive, Rate, Rounds, WholeShare, check_fields
 from flowpolicies.data import RewardTransformName
 from flowpolicies.data.cache import Storage
 from flowpolicies.data.sources import split_options
+from flowpolicies.policies.devices import check_device
 
 
 @final
@@ -19,22 +21,25 @@ class Knobs:
 
     batch_size: int = 256
     """Transitions, or action chunks, per gradient step."""
-    learning_rate: float = 3e-4
+    learning_rate: Positive = 3e-4
     """Of Adam."""
-    gamma: float = 0.99
+    gamma: WholeShare = 0.99
     """Discount per environment step."""
-    tau: float = 0.005
+    tau: Rate = 0.005
     """Share of the trained weights that target networks take over per gradient step."""
     n_steps: int = 1
     """Length of n-step returns; only with a horizon of 1."""
     buffer_size: int = 1_000_000
     """Room for online transitions; the dataset is kept beside it."""
-    learning_starts: int = 100
+    learning_starts: Natural = 100
     """Environment steps before online training updates anything."""
     train_freq: int = 1
     """Environment steps between two rounds of updates, online."""
-    gradient_steps: int = 1
+    gradient_steps: Rounds = 1
     """Updates per round, online; -1: as many as environment steps in between."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @final
@@ -58,19 +63,19 @@ class TrainSettings:
     uniform over all of them at once."""
     frame_stack: int = 1
     """Images that make an observation; the data holds one per row."""
-    p_aug: float = 0.0
+    p_aug: WholeShare = 0.0
     """Share of batches whose images are moved by up to 3 pixels."""
     env: str | None = None
     """Environment to evaluate and train online in, an address or a Gymnasium id; None: the dataset's, if it has one."""
     reward_transform: RewardTransformName = "none"
     """Change of the rewards to train on, in the data and online, see docs/presets.md; evaluation reports raw ones."""
-    steps: int = 1_000_000
+    steps: Natural = 1_000_000
     """Offline gradient steps."""
-    online_steps: int = 0
+    online_steps: Natural = 0
     """Environment steps of online training afterwards."""
     n_envs: int = 1
     """Environments that online training collects from."""
-    seed: int = 0
+    seed: Natural = 0
     """Of everything."""
     run_dir: Path | None = None
     """Folder of the run; None: runs/ALGORITHM-DATASET-seedSEED."""
@@ -78,13 +83,13 @@ class TrainSettings:
     """Continue the run in the folder from its latest checkpoint, or begin it if there is none."""
     overwrite: bool = False
     """Replace the run in the folder."""
-    eval_every: int = 100_000
+    eval_every: Natural = 100_000
     """Steps between two evaluations, gradient steps offline and environment steps online; 0: only at the end."""
-    eval_episodes: int = 50
+    eval_episodes: Natural = 50
     """Episodes per evaluation; 0: never evaluate."""
     eval_envs: int = 1
     """Environments that an evaluation runs side by side, each in a process of its own if there are several."""
-    checkpoint_every: int = 50_000
+    checkpoint_every: Natural = 50_000
     """Steps between two checkpoints; 0: only at the end, or on Ctrl-C."""
     keep_checkpoints: int = 2
     """How many of the newest checkpoints stay."""
@@ -98,6 +103,10 @@ class TrainSettings:
     """A torch device; auto: CUDA if there is one."""
     compile_backend: str | None = None
     """A torch.compile backend for the whole update, such as inductor; None: eager."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_device(self.device)
 
     def folder(self, algorithm: str) -> Path:
         """The folder of the run."""

@@ -14,8 +14,9 @@ import numpy.typing as npt
 from gymnasium.spaces import Box, Space
 from minari.dataset.minari_storage import MinariStorage
 
-from flowpolicies.data import TransitionDataset
+from flowpolicies.data import DataFault, TransitionDataset
 from flowpolicies.data.cache import Storage, from_shards
+from flowpolicies.data.checks import as_flags, as_numbers
 from flowpolicies.data.scores import REFERENCE
 from flowpolicies.data.spaces import ACTION_MARGIN, clip_inside
 from flowpolicies_minari.environment import environment_id
@@ -117,7 +118,7 @@ class _Reader:
         self.folder, self.observations = folder, observations
         self.episodes, self.steps = int(metadata["total_episodes"]), int(metadata["total_steps"])
         if self.episodes < 1 or self.steps < 1:
-            raise ValueError(
+            raise DataFault(
                 f"Minari dataset '{folder.id}' is empty: {self.episodes} episodes of {self.steps} steps, says its "
                 "metadata. Collect it again."
             )
@@ -132,20 +133,21 @@ class _Reader:
     def add(self, index: int, episode: Mapping[str, Any], convention: RewardConvention) -> None:
         """One episode of T steps and T+1 observations."""
         where = f"episode {index} of Minari dataset '{self.folder.id}'"
-        rewards = np.asarray(episode["rewards"], np.float32).reshape(-1)
-        terminations, truncations = (np.asarray(episode[flag], bool).reshape(-1) for flag in _FLAGS)
-        actions = np.asarray(episode["actions"], np.float32)
+        rewards = as_numbers(where, "rewards", episode["rewards"]).astype(np.float32, copy=False).reshape(-1)
+        terminations, truncations = (as_flags(where, flag, episode[flag]).reshape(-1) for flag in _FLAGS)
+        actions = as_numbers(where, "actions", episode["actions"]).astype(np.float32, copy=False)
         try:
             observations = self.observations.batch(episode["observations"])
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise ValueError(f"{where}: observations do not fit their space ({error!r}).") from error
+            why = error if isinstance(error, ValueError) else repr(error)
+            raise DataFault(f"{where}: observations do not fit their space ({why}).") from error
         lengths = {"actions": len(actions), "terminations": len(terminations), "truncations": len(truncations)}
         _check_lengths(where, len(rewards), lengths, {key: len(array) for key, array in observations.items()})
         self._check_room(where, len(rewards))
         if len(rewards) == 0:
             return
         if truncations[:-1].any():
-            raise ValueError(
+            raise DataFault(
                 f"{where} is truncated at step {int(truncations.argmax())} of {len(rewards)} and goes on: the "
                 "observation after it may belong to another episode. Split the episode there."
             )
@@ -163,7 +165,7 @@ class _Reader:
     def finish(self) -> dict[str, Any]:
         """The columns, for `TransitionDataset.from_arrays`."""
         if self.row != self.steps:
-            raise ValueError(
+            raise DataFault(
                 f"Minari dataset '{self.folder.id}' is incomplete: its metadata says {self.steps} steps in "
                 f"{self.episodes} episodes, but only {self.row} are there. {self.folder.advice()}"
             )
@@ -178,7 +180,7 @@ class _Reader:
 
     def _check_room(self, where: str, length: int) -> None:
         if self.row + length > self.steps:
-            raise ValueError(
+            raise DataFault(
                 f"{where} goes beyond the {self.steps} steps that the metadata says there are. {self.folder.advice()}"
             )
 
@@ -190,21 +192,21 @@ def _empty(rows: int, box: Space[Any]) -> Array:
 
 def _fill(column: Array, rows: slice, values: Array, where: str, what: str) -> None:
     if values.shape[1:] != column.shape[1:]:
-        raise ValueError(f"{where}: {what} have shape {values.shape[1:]}, their space has {column.shape[1:]}.")
+        raise DataFault(f"{where}: {what} have shape {values.shape[1:]}, their space has {column.shape[1:]}.")
     if values.dtype != np.uint8 and not np.isfinite(values).all():
         step = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))[0])
-        raise ValueError(f"{where}: {what} are NaN or infinite at step {step}. Drop or repair the episode.")
+        raise DataFault(f"{where}: {what} are NaN or infinite at step {step}. Drop or repair the episode.")
     column[rows] = values
 
 
 def _check_lengths(where: str, steps: int, lengths: Mapping[str, int], observations: Mapping[str, int]) -> None:
     wrong = [f"{found} {key}" for key, found in lengths.items() if found != steps]
     if wrong:
-        raise ValueError(f"{where} has {steps} rewards, but {' and '.join(wrong)}.")
+        raise DataFault(f"{where} has {steps} rewards, but {' and '.join(wrong)}.")
     for key, found in observations.items():
         if found != steps + 1:
             which = f"observations '{key}'" if key else "observations"
-            raise ValueError(
+            raise DataFault(
                 f"{where} has {found} {which} for {steps} steps; {steps + 1} are needed, one before the first step and "
                 "one after each. Without the last one it is not known where the last action led: collect the data "
                 "with minari.DataCollector, or drop the last step of such episodes."
@@ -260,7 +262,7 @@ def _episodes(storage: MinariStorage, folder: Folder, total: int) -> Iterator[Ma
 def _check_actions(space: Any, name: str) -> Box:
     if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating) and space.is_bounded("both"):
         return space
-    raise ValueError(
+    raise DataFault(
         f"dataset '{name}' has the action space {space}; flow policies act in continuous spaces, a Box of real numbers "
         "with finite bounds. Collect the data with such an action_space."
     )

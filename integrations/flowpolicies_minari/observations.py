@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Space, Tuple
 
+from flowpolicies.data.checks import check_numbers
+
 Array = npt.NDArray[Any]
 
 
@@ -96,15 +98,20 @@ def _box(part: Part, name: str) -> Box:
 
 
 def _encode(part: Part, values: Any) -> Array:
+    which = f"observation '{part.key}'" if part.path else "observation"
+    array: Array = np.asarray(values)
+    check_numbers(which, "values", array)
     if isinstance(part.space, Discrete):
-        indices = np.asarray(values, np.int64).reshape(len(values)) - int(part.space.start)
+        indices = array.astype(np.int64).reshape(len(array)) - int(part.space.start)
         if ((indices < 0) | (indices >= part.space.n)).any():
-            raise ValueError(f"observation '{part.key}' leaves its space {part.space}")
+            raise ValueError(f"{which} leaves its space {part.space}")
         return np.eye(int(part.space.n), dtype=np.float32)[indices]
     if part.space.dtype == np.uint8:
-        images = np.asarray(values, np.uint8)
+        if array.dtype.kind == "f":
+            raise ValueError(f"{which}: values are {array.dtype}, and those of its space are bytes (uint8)")
+        images = array.astype(np.uint8, copy=False)
         return np.moveaxis(images, -1, 1) if _is_channels_last(part.space) and images.ndim == 4 else images
-    return np.asarray(values, np.float32)
+    return array.astype(np.float32, copy=False)
 
 
 def _is_channels_last(space: Space[Any]) -> bool:

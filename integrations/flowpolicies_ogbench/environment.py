@@ -53,7 +53,7 @@ def make_env(
 
     Raises:
         ValueError: if there is no such environment, task or render mode.
-        RuntimeError: if images cannot be rendered here.
+        OSError: if images cannot be rendered here.
     """
     if render_mode not in (None, "rgb_array"):
         raise ValueError(f"render_mode '{render_mode}' is not supported by OGBench; pass 'rgb_array' or None.")
@@ -70,7 +70,7 @@ def make_env(
     except (mujoco.FatalError, AttributeError, ImportError) as error:
         if not task.scene.startswith("visual-"):
             raise
-        raise RuntimeError(
+        raise OSError(
             f"'{name}' needs MuJoCo to render images, which failed ({error}). Without a screen set the environment "
             "variable MUJOCO_GL=egl (with a GPU or Mesa) or MUJOCO_GL=osmesa before Python starts."
         ) from error

@@ -179,7 +179,8 @@ def _possible() -> str:
 def _check_least(name: str, **values: tuple[int, int]) -> None:
     for key, (value, least) in values.items():
         if value < least:
-            raise ValueError(f"{key} is {value}, but generating '{name}' needs at least {least}.")
+            called = {"num_episodes": "episodes (num_episodes)"}.get(key, key)  # The former on the command line.
+            raise ValueError(f"{called} is {value}, but generating '{name}' needs at least {least}.")
 
 
 def _is_done(task: TaskName, folder: Path, parameters: Mapping[str, Any]) -> bool:

@@ -114,7 +114,8 @@ def _find_file(name: str, task: TaskName, data_dir: Path, split: str, *, offline
     if files_in(task, GENERATED_DATA_DIR, split):
         advice = f" A generated file is there: pass data_dir='{GENERATED_DATA_DIR}' (--data-dir)."
     elif can_generate(name):
-        advice = f" Or run `flowpolicies data generate ogbench:{name}`, and load it without data_dir."
+        without = "" if data_dir == PUBLISHED_DATA_DIR else ", and load it without data_dir"
+        advice = f" Or run `flowpolicies data generate ogbench:{name}`{without}."
     else:
         advice = ""
     url = f"{DATASET_URL}/{path.name}"

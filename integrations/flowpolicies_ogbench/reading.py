@@ -12,8 +12,8 @@ import numpy.typing as npt
 from gymnasium.spaces import Box, Dict
 from ogbench.relabel_utils import add_oracle_reps, relabel_dataset
 
-from flowpolicies.data import TransitionDataset
-from flowpolicies.data.checks import as_flags, check_actions, place
+from flowpolicies.data import DataFault, TransitionDataset
+from flowpolicies.data.checks import as_flags, check_actions, check_numbers, place
 from flowpolicies.data.compact import in_full, successors
 from flowpolicies.data.dataset import Observations
 from flowpolicies_ogbench.environment import channels_first, make_env, sparse_rewards
@@ -93,7 +93,8 @@ class Reader:
                 arrays["actions"] = _column(file, "actions", ends)[rows].astype(np.float32, copy=False)
                 arrays["terminals"] = terminals
         except (KeyError, IndexError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(
+            kind = DataFault if isinstance(error, IndexError | ValueError) else ValueError  # No half file, say.
+            raise kind(
                 f"dataset '{self.name}': cannot read '{path}' as OGBench data: {str(error).rstrip('.')}. "
                 "If another program made the file, remove it and load again."
             ) from error
@@ -158,6 +159,7 @@ def _column(file: Mapping[str, Array], key: str, ends: Array) -> Array:
     column = file[key]
     if column.shape[:1] != ends.shape:
         raise ValueError(f"{key} have shape {column.shape}, but there are {len(ends)} terminals, one for each state")
+    check_numbers("its columns", key, column)
     return column
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
+from tiny import pendulum_data, tiny
 
 from flowpolicies.algorithms import (
     BDPO,
@@ -22,6 +23,7 @@ from flowpolicies.algorithms import (
     QIPOFull,
 )
 from flowpolicies.algorithms.config import Phase, PolicyConfig, Share
+from flowpolicies.training import Knobs
 
 
 @pytest.mark.parametrize(
@@ -41,6 +43,10 @@ from flowpolicies.algorithms.config import Phase, PolicyConfig, Share
         (BDPO, {"pretrain_steps": -1}, "pretrain_steps must be at least 0, got -1"),
         (IDQL, {"rho": 0.5}, 'rho=0.5 has no part in the minimum over critics: pass q_agg="mean" with it'),
         (FQL, {"rho": 0.5, "q_agg": "min"}, "rho=0.5 has no part in the minimum"),
+        (QFlow, {"guidance_lambda": float("nan")}, "guidance_lambda must be finite, got nan"),
+        (FQL, {"alpha": float("inf")}, "alpha must be finite, got inf"),
+        (FQL, {"clip_grad_norm": float("nan")}, "clip_grad_norm must be finite, got nan"),
+        (FQL, {"actor_hidden_dims": (8, 0)}, r"actor_hidden_dims must hold numbers of at least 1, got \(8, 0\)"),
         (IDQL, {"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
         (IDQL, {"expectile": 90}, r"expectile must lie in \[0, 1\), got 90"),
     ],
@@ -57,12 +63,49 @@ def test_values_that_a_field_does_not_have(algorithm: type[OfflineAlgorithm], wr
         ({"execute": "3"}, "execute must be a whole number, got '3'"),
         ({"rho": "0.5"}, "rho must be a number, got '0.5'"),
         ({"clip_grad_norm": "no"}, "clip_grad_norm must be a number, got 'no'"),
+        ({"actor_hidden_dims": 16}, r"actor_hidden_dims must be a tuple of whole .* such as \(256, 256\), got 16"),
+        ({"value_hidden_dims": (8, 2.5)}, r"value_hidden_dims must be a tuple of whole numbers, .* got \(8, 2.5\)"),
         ({"value_layer_norm": "no"}, "value_layer_norm must be True or False, got 'no'"),
     ],
 )
 def test_values_of_another_type(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         QFlow.Config(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"buffer_size": 0}, "buffer_size must be at least 1, got 0"),
+        ({"n_steps": 0}, "n_steps must be at least 1, got 0"),
+        ({"gamma": 1.5}, r"gamma must lie in \[0, 1\], got 1.5"),
+        ({"gamma": float("nan")}, "gamma must be finite, got nan"),
+        ({"tau": 0.0}, r"tau must lie in \(0, 1\], got 0.0"),
+        ({"learning_rate": 0.0}, "learning_rate must be greater than 0, got 0.0"),
+        ({"learning_starts": -1}, "learning_starts must be at least 0, got -1"),
+        ({"gradient_steps": -2}, "gradient_steps must be at least 0, or -1, got -2"),
+        ({"train_freq": 0}, "train_freq must be at least 1, got 0"),
+    ],
+)
+def test_knobs_that_would_train_nonsense(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny(FQL, dataset=pendulum_data(), **wrong)
+    with pytest.raises(ValueError, match=message):
+        Knobs(**wrong)
+
+
+def test_knobs_at_their_limits() -> None:
+    limits = {"gamma": 1.0, "tau": 1, "learning_starts": 0, "gradient_steps": -1, "buffer_size": 1, "batch_size": 1}
+    assert Knobs(**limits).gamma == 1.0  # type: ignore[arg-type]
+    model = tiny(FQL, dataset=pendulum_data(), learning_rate=lambda _: 0.0, train_freq=(1, "episode"), **limits)
+    assert model.learn_offline(0).offline_steps == 0
+    with pytest.raises(ValueError, match="gradient_steps must be at least 0, got -5"):
+        model.learn_offline(-5)
+    with pytest.raises(ValueError, match="log_interval must be at least 1, got 0"):
+        model.learn_offline(1, log_interval=0)
+    with pytest.raises(ValueError, match="unknown device 'gpu'"):
+        tiny(FQL, dataset=pendulum_data(), device="gpu")
 
 
 def test_what_is_allowed() -> None:
@@ -80,6 +123,7 @@ def test_what_is_allowed() -> None:
         steps: int = 1
         warmup: Phase | None = 0
         decay: Share = 0.5
+        noted: Annotated[int, "a note", "for others"] = 1
 
     assert Theirs(beta=0, warmup=None).beta == 0
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):

@@ -102,7 +102,9 @@ def test_make_takes_an_environment_by_position() -> None:
     [
         ("qflwo", {}, ValueError, r"unknown algorithm 'qflwo' \(known: bam, .*\)\. Did you mean 'qflow'\?"),
         ("fql", {"alfa": 3.0}, TypeError, r"FQL has no hyperparameter 'alfa'; it has .*Did you mean 'alpha'\?"),
-        ("fql", {"batchsize": 3}, TypeError, r"Did you mean 'batch_size'\?"),
+        ("fql", {"batchsize": 3}, TypeError, r"all algorithms .*batch_size, .*Did you mean 'batch_size'\?"),
+        ("fql", {"lr": 1e-3}, TypeError, r"Did you mean 'learning_rate'\?"),
+        ("fql", {"dataset": {}}, TypeError, "dataset must be a TransitionDataset or an address .*, got dict"),
         ("fql", {}, ValueError, "FQL needs an environment or a dataset to know its spaces"),
         (
             "fql",

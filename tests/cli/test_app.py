@@ -5,7 +5,9 @@ import re
 import shlex
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from flowpolicies.algorithms import ALGORITHMS
 from flowpolicies.cli.app import _leaves, _parse, commands
 from flowpolicies.cli.command import Command, Group
+from flowpolicies.cli.listing import List
 
 ROOT = Path(__file__).parents[2]
 
@@ -122,6 +125,10 @@ def test_a_misspelt_algorithm_gets_a_suggestion(call: Any) -> None:
     assert answer.err.endswith("Did you mean 'fql'?\n")
 
 
+def test_the_version(call: Any) -> None:
+    assert call("--version") == (0, f"flowpolicies {version('flowpolicies')}\n", "")
+
+
 def test_a_misspelt_command_gets_the_list(call: Any) -> None:
     answer = call("trian")
     assert answer.code == 2
@@ -135,6 +142,9 @@ def test_a_misspelt_command_gets_the_list(call: Any) -> None:
         (("data", "show", "ogbnch:x"), "Did you mean 'ogbench'?"),
         (("train", "fql", "--dataset", "npz:missing.npz"), "flowpolicies: no such file: 'missing.npz'."),
         (("train", "fql", "--dataset", "npz:a", "--horizon", "0"), "horizon must be at least 1, got 0"),
+        (("train", "bc", "--dataset", "npz:a", "--batch-size", "0"), "batch_size must be at least 1, got 0"),
+        (("train", "bc", "--dataset", "npz:a", "--log-every", "0"), "log_every must be at least 1, got 0"),
+        (("train", "bc", "--dataset", "npz:a", "--device", "gpu"), "unknown device 'gpu': pass 'auto', 'cpu'"),
         (("evaluate", "missing.safetensors", "--env", "Pendulum-v1"), "flowpolicies: no policy file"),
     ],
 )
@@ -147,13 +157,13 @@ def test_errors_are_one_message(call: Any, words: tuple[str, ...], message: str)
 
 
 def test_debugging_shows_the_traceback(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(FileNotFoundError):
-        call("data", "show", "npz:missing.npz", "--debug")
-    monkeypatch.setenv("FLOWPOLICIES_DEBUG", "0")
-    assert call("data", "show", "npz:missing.npz").code == 2
-    monkeypatch.setenv("FLOWPOLICIES_DEBUG", "1")
-    with pytest.raises(FileNotFoundError):
-        call("data", "show", "npz:missing.npz")
+    words = ("data", "show", "npz:missing.npz")
+    shown = [call(*words, "--debug")]
+    for value in "01":
+        monkeypatch.setenv("FLOWPOLICIES_DEBUG", value)
+        shown.append(call(*words))
+    assert [answer.err.startswith("Traceback") for answer in shown] == [True, False, True]
+    assert {answer.code for answer in shown} == {2}
 
 
 def test_bugs_are_not_dressed_up(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,8 +171,11 @@ def test_bugs_are_not_dressed_up(call: Any, monkeypatch: pytest.MonkeyPatch) -> 
         raise AssertionError("a bug")
 
     monkeypatch.setattr("flowpolicies.cli.dataset.load_dataset", fail)
-    with pytest.raises(AssertionError, match="a bug"):
-        call("data", "show", "npz:a")
+    answer = call("data", "show", "npz:a")
+    assert answer.code == 2  # 1 would mean that the check has found something.
+    assert answer.err.startswith("Traceback")
+    assert "AssertionError: a bug" in answer.err
+    assert answer.err.splitlines()[-1].startswith("flowpolicies: this is a bug")
 
 
 def test_ctrl_c_is_exit_code_130(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,3 +197,16 @@ def test_the_package_is_a_program() -> None:
     done = subprocess.run([sys.executable, "-m", "flowpolicies", "list", "algorithms"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "fql" in done.stdout
+
+
+def test_warnings_are_one_line(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def warn(*_: object) -> None:
+        warnings.warn("the data are generated", stacklevel=2)
+
+    monkeypatch.setattr(List, "run", warn)
+    monkeypatch.setattr(warnings, "showwarning", lambda *parts: print(warnings.formatwarning(*parts[:4]), end=""))
+    usual = warnings.formatwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert call("list").out == "warning: the data are generated\n"
+    assert warnings.formatwarning is usual

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from pendulum_data import SPACES, STEPS, roll_out
@@ -68,6 +69,26 @@ def test_data_that_cannot_be_loaded_is_a_fault(
     assert message in " ".join(answer.out.split())
     assert "Traceback" not in answer.out + answer.err
     assert "Fault" in (tmp_path / "check.html").read_text()
+
+
+def test_lengths_that_differ_are_a_fault_in_hdf5_too(call: Any, columns: dict[str, Any], tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "data.hdf5", "w") as file:
+        for key in ("observations", "actions", "rewards"):
+            file[key] = columns[key][: 399 if key == "actions" else 400]
+        file["terminals"], file["timeouts"] = np.zeros(400, bool), np.arange(400) % 100 == 99
+    answer = call("data", "check", f"hdf5:{tmp_path / 'data.hdf5'}")
+    assert answer.code == 1, answer.err
+    report = " ".join(answer.out.split())
+    assert "FAULT [loading] the data cannot be loaded: " in report
+    assert "has 400 terminals, but these shapes: {'actions': (399, 1)}" in report
+    wrong = call("data", "check", f"hdf5:{tmp_path / 'data.hdf5'},terminals=here")
+    assert (wrong.code, wrong.out) == (2, "")
+
+
+def test_compact_data_can_be_checked(call: Any, clean: Path) -> None:
+    full, compact = call("data", "check", f"npz:{clean}"), call("data", "check", f"npz:{clean},compact=true")
+    assert (compact.code, compact.err) == (0, "")
+    assert compact.out.splitlines()[-1] == full.out.splitlines()[-1]
 
 
 def test_a_dataset_of_another_environment_is_a_fault(call: Any, clean: Path) -> None:

@@ -109,6 +109,11 @@ def test_pixel_presets_need_images(call: Any, own: tuple[str, ...]) -> None:
     ("words", "error"),
     [
         (("fql", "--preset", "ogbench/scene-pla"), "Did you mean 'ogbench/scene-play'?"),
+        (("fql", "--preset", "auto", "--dataset", "npz:a"), "shows all. Without --preset it trains with its defaults."),
+        (
+            ("fql", "--preset", "auto", "--dataset", "ogbench:cube-sngle-play-v0"),
+            "for 'ogbench:cube-sngle-play-v0'. Did you mean 'ogbench/cube-single-play'? It has presets in ogbench/",
+        ),
         (("rql", "--preset", "ogbench/scene-play"), "rql has no preset 'ogbench/scene-play'. It has presets in"),
         (
             ("fql", "--preset", "ogbench/scene-play", "--dataset", "ogbench:cube-single-play-singletask-v0"),

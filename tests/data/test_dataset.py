@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 
-from flowpolicies.data import TransitionDataset, write_npz
+from flowpolicies.data import DataFault, TransitionDataset, write_npz
 from flowpolicies.data.checks import as_flags
 
 
@@ -108,7 +108,11 @@ def test_dict_observations() -> None:
         ({"terminations": np.zeros(5)}, r"the fields differ in length: .*'masks': 5"),
         (
             {"terminations": [0, 0, 0.5, 0, 0, 0]},
-            r"terminations must be 0 or 1, but 1 of 6 are not, first 0\.5 in row 2",
+            r"terminations must be 0 or 1, but 1 of 6 are not, first 0\.5 in row 2 \(episode 0, step 2\)",
+        ),
+        (
+            {"truncations": [0, 0, 0, 1, 0, 7]},
+            r"truncations must be 0 or 1, but 1 of 6 are not, first 7 in row 5 \(episode 2, step 1\)",
         ),
         ({"truncations": np.zeros(5)}, r"the fields differ in length: \{'terminations': 6, 'truncations': 5\}"),
         ({"rewards": np.zeros((6, 1))}, r"rewards have shape \(6, 1\), expected \(6,\)\. Pass rewards\.reshape\(-1\)"),
@@ -148,7 +152,11 @@ def test_dict_observations() -> None:
         ),
         (
             {"actions": np.full((6, 2), 1.5)},
-            r"actions range from 1\.5 to 1\.5, so their bounds cannot be guessed \(row 0 is the first beyond ",
+            r"actions range from 1\.5 to 1\.5, so their bounds cannot be guessed \(first beyond \[-1, 1\] in row 0 ",
+        ),
+        (
+            {"actions": [[0, 0]] * 4 + [[0, 1.5], [0, 0]]},
+            r".* cannot be guessed \(first beyond \[-1, 1\] in row 4 \(episode 1, step 1\)\)\. Pass action_space=",
         ),
         (
             {"actions": [[0, 0]] * 4 + [[0, 1.5], [-3, 0]], "action_space": Box(-1.0, 1.0, (2,))},
@@ -167,6 +175,23 @@ def test_dict_observations() -> None:
 def test_wrong_data_is_explained(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match="dataset 'arm': " + message):
         TransitionDataset.from_arrays(**make_arrays() | changes, name="arm")
+
+
+@pytest.mark.parametrize("actions", [np.ones(6, int), np.ones((6, 2), bool), np.ones(6, np.uint8), [0, 1] * 3])
+def test_actions_that_look_discrete_are_refused_unless_a_space_says_otherwise(actions: Any, tmp_path: Path) -> None:
+    arrays = make_arrays() | {"actions": actions}
+    write_npz(tmp_path / "arm.npz", {key: np.asarray(array) for key, array in arrays.items()})
+    message = (
+        rf"dataset 'arm': actions are {np.asarray(actions).dtype}, and look like discrete actions; .* action_space="
+    )
+    with pytest.raises(DataFault, match=message):
+        TransitionDataset.from_arrays(**arrays, name="arm")
+    with pytest.raises(DataFault, match=message):
+        TransitionDataset.load(tmp_path / "arm.npz")
+    space = Box(-1, 1, np.shape(actions)[1:])
+    np.testing.assert_array_equal(TransitionDataset.from_arrays(**arrays, action_space=space).actions, actions)
+    arrays["actions"] = np.asarray(actions, np.float64)
+    np.testing.assert_array_equal(TransitionDataset.from_arrays(**arrays).actions, actions)
 
 
 def test_empty_data_is_refused() -> None:
@@ -220,7 +245,7 @@ def test_fingerprint_is_of_the_arrays_alone() -> None:
 
 
 def test_summary() -> None:
-    arrays = make_arrays() | {"actions": [[1, 0]] * 6}
+    arrays = make_arrays() | {"actions": [[1.0, 0.0]] * 6}
     dataset = TransitionDataset.from_arrays(**arrays, name="arm")
     assert dataset.summary() == "\n".join(
         [

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from file_server import CONTENT, Server, answer
+from file_server import CONTENT, Server, answer, refuse
 
 from flowpolicies.data import download as module
 from flowpolicies.data import files, transfer
@@ -142,6 +142,17 @@ def test_a_damaged_record_is_explained(server: Server, tmp_path: Path) -> None:
     record_path(path).write_text("{}")
     with pytest.raises(ValueError, match=r"'.*data\.npz\.download\.json' is no record of a download .* Delete it"):
         download(server.url, path, transfer=EAGER)
+
+
+def test_the_error_of_a_failed_download_says_where_the_broken_file_is(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    path.write_bytes(CONTENT[:-1])
+    server.script = [refuse(404)]
+    message = (
+        rf"404 Not Found\. '{path}' has sha256 .*, expected {HASH}; it is now 'data\.npz\.broken-1'\. Try again later, "
+    )
+    with pytest.warns(UserWarning, match="downloaded again"), pytest.raises(ConnectionError, match=message):
+        download(server.url, path, sha256=HASH, transfer=EAGER)
 
 
 def test_broken_files_are_numbered(tmp_path: Path) -> None:

@@ -123,6 +123,8 @@ def test_dict_observations_and_spaces() -> None:
         ({"done": [0, 0, 0, 2, 1]}, {}, r"the values of column 'done' must be 0 or 1, but row 3 has 2\."),
         ({"x": [0, 10, np.nan, 11, 2]}, {}, r"observations hold 1 values .* first in row 1 \(episode 0, step 1\)"),
         ({"force": [0, 0, np.nan, 0, 0]}, {}, r"actions hold 1 values .* first in row 1 \(episode 0, step 1\)"),
+        ({"force": [0, 1, 0, 0, 1]}, {}, r"actions are int64, and look like discrete actions; .* action_space="),
+        ({"force": [0, 3.0, 0, 0, 0]}, {}, r"first beyond \[-1, 1\] in row 3 \(episode 1, step 0\)"),
         ({"force": [0, 3, 0, 0, 0]}, {"action_space": Box(-1, 1, (1,))}, r"first in row 3 \(episode 1, step 0\)"),
     ],
 )

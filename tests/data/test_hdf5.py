@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict
 
-from flowpolicies.data import TransitionDataset, load_dataset
+from flowpolicies.data import DataFault, TransitionDataset, load_dataset
 
 
 def make_columns(rows: int = 40, seed: int = 0) -> dict[str, Any]:
@@ -194,8 +194,19 @@ def test_wrong_files_are_explained(tmp_path: Path, changes: dict[str, Any], mess
 def test_the_episode_and_step_of_a_fault_are_named(tmp_path: Path) -> None:
     columns = make_columns()
     columns["actions"][13] = [0, 1.5]
-    with pytest.raises(ValueError, match=r"first in row 11 \(episode 3, step 1\)"):
-        load_dataset(write(tmp_path / "data.hdf5", columns), action_space=Box(-1, 1, (2,)))
+    address = write(tmp_path / "data.hdf5", columns)
+    with pytest.raises(DataFault, match=r"first in row 11 \(episode 3, step 1\)"):
+        load_dataset(address, action_space=Box(-1, 1, (2,)))
+    with pytest.raises(DataFault, match=r"first beyond \[-1, 1\] in row 11 \(episode 3, step 1\)"):
+        load_dataset(address)
+
+
+def test_actions_that_look_discrete_are_refused(tmp_path: Path) -> None:
+    address = write(tmp_path / "data.hdf5", make_columns() | {"actions": np.ones((40, 2), int)})
+    for options in ({}, {"clip_actions": True}):
+        with pytest.raises(DataFault, match=r"dataset 'data': actions are int64, and look like discrete actions"):
+            load_dataset(address, **options)
+    assert load_dataset(address, action_space=Box(-1, 1, (2,))).actions.min() == 1
 
 
 def test_other_and_cut_files_are_refused(tmp_path: Path) -> None:

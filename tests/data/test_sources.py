@@ -167,12 +167,53 @@ def test_options_may_stand_in_the_address(tmp_path: Path) -> None:
     assert make_env("toy:x,max_episode_steps=7").spec.max_episode_steps == 7  # type: ignore[union-attr]
     assert make_env("Pendulum-v1,g=3.5").unwrapped.g == 3.5  # type: ignore[attr-defined]
     assert generate_dataset(f"toy:x,folder={tmp_path}") == tmp_path / "x"
-    with pytest.raises(ValueError, match=r"the source 'toy' has no option \['row'\]; it has rows"):
-        load_dataset("toy:x,row=3")
     with pytest.raises(
-        ValueError, match=r"'Pendulum-v1,gee=3' has an option that its environment does not know: .*gee"
+        ValueError, match=r"the source 'toy' has no option \['row'\]; it has rows\. Did you mean 'rows'\?$"
     ):
-        make_env("Pendulum-v1,gee=3")
+        load_dataset("toy:x,row=3")
+    with pytest.raises(ValueError, match=r"the source 'npz' has no option \['storagex'\]; .* Did you mean 'storage'\?"):
+        load_dataset("npz:data.npz,storagex=memmap")
+
+
+def test_options_of_any_source_may_stand_in_the_address(tmp_path: Path) -> None:
+    address, cache = f"npz:{tmp_path}/data.npz", tmp_path / "cache"
+    saved = save_dataset(tmp_path / "data.npz")
+    mapped = load_dataset(f"{address},storage=memmap,cache_dir={cache},compact=true")
+    assert isinstance(mapped.actions, np.memmap)
+    assert mapped.final_observations is not None
+    assert mapped.fingerprint == saved.fingerprint
+    assert len(list(cache.glob("data-*"))) == 1
+    ram = load_dataset(f"{address},storage=memmap,compact=false", storage="ram", compact=True)
+    assert not isinstance(ram.actions, np.memmap)  # What is said in Python goes before.
+    assert ram.final_observations is not None
+
+
+@pytest.mark.parametrize("source", ["npz", "hdf5", "sb3", "memmap", "toy", "ogbench"])
+def test_unknown_storage_is_refused_whatever_the_source(source: str) -> None:
+    for address, options in ((f"{source}:x", {"storage": "disk"}), (f"{source}:x,storage=disk", {})):
+        with pytest.raises(ValueError, match=r"^unknown storage 'disk' \(known: ram, memmap\)\.$"):
+            load_dataset(address, **options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^compact is 'yes', and must be true or false\.$"):
+        load_dataset(f"{source}:x,compact=yes")
+
+
+@pytest.mark.parametrize(
+    ("address", "options", "message"),
+    [
+        ("Pendulum-v1,gee=3", {}, r"the environment 'Pendulum-v1,gee=3' has no option 'gee'\.$"),
+        ("Pendulum-v1", {"gee": 3}, r"the environment 'Pendulum-v1' has no option 'gee'\.$"),
+        (
+            "toy:x",
+            {"max_episode_step": 3},
+            r"'toy:x' has no option 'max_episode_step'\. Did you mean 'max_episode_steps'",
+        ),
+    ],
+)
+def test_an_option_that_an_environment_does_not_have_is_named(
+    address: str, options: dict[str, int], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_env(address, **options)
 
 
 def test_options_are_json_or_text() -> None:

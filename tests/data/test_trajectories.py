@@ -107,7 +107,9 @@ def test_what_the_dataset_finds_names_episode_and_step() -> None:
     episodes = [make_episode(0, 3), make_episode(1, 3, actions=[[0], [np.nan], [0]])]
     with pytest.raises(ValueError, match=r"actions hold 1 values .* first in row 4 \(episode 1, step 1\)"):
         TransitionDataset.from_episodes(episodes)
-    episodes[1]["actions"] = [[0], [0], [2]]
+    episodes[1]["actions"] = [[0], [0], [2.0]]
+    with pytest.raises(ValueError, match=r"cannot be guessed \(first beyond .* in row 5 \(episode 1, step 2\)\)"):
+        TransitionDataset.from_episodes(episodes)
     with pytest.raises(ValueError, match=r"1 of 6 actions lie outside .* first in row 5 \(episode 1, step 2\)\)"):
         TransitionDataset.from_episodes(episodes, action_space=Box(-1, 1, (1,)))
 
@@ -118,13 +120,28 @@ def test_missing_fields_and_episodes() -> None:
     message = r"episode 0 has no 'terminations' \(it holds .*\)\. Did you mean 'termination'\?"
     with pytest.raises(ValueError, match=message):
         TransitionDataset.from_episodes([episode])
+    episode = make_episode(0, 2)
+    del episode["terminations"]
+    with pytest.raises(ValueError, match=r"episode 0 has no 'terminations' \(it holds .*\)\.$"):
+        TransitionDataset.from_episodes([episode])
+    with pytest.raises(ValueError, match=r"episode 0 has no 'terminations' .*\. Did you mean 'terminated'\?"):
+        TransitionDataset.from_episodes([episode | {"terminated": True}])
     with pytest.raises(ValueError, match=r"dataset 'episodes': there is no episode"):
         TransitionDataset.from_episodes([])
+
+
+def test_what_is_not_read_is_said_once() -> None:
+    episodes = [make_episode(0, 2, truncated=True), make_episode(1, 2, infos={}, truncated=True)]
+    message = r"dataset 'arm': \['infos', 'truncated'\] of the episodes are not read; read are observations, actions, "
+    with pytest.warns(UserWarning, match=message) as caught:
+        assert TransitionDataset.from_episodes(episodes, name="arm").num_episodes == 2
+    assert [warning.filename for warning in caught] == [__file__]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"actions": [[0], [1], [1]]}, r"episode 1: actions are int64, and look like discrete actions"),
         ({"actions": 3.0}, r"episode 1: actions are one number\. Give an array with one row per step"),
         (
             {"observations": np.zeros((4, 3), np.uint8)},

@@ -1,15 +1,16 @@
 """Evaluations that can be compared with each other."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Dict, Discrete, Space
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from flowpolicies import evaluate
-from flowpolicies.policies.evaluation import SeededEpisodes
+from flowpolicies.policies.evaluation import Interval, SeededEpisodes
 
 
 class Wasteful(gymnasium.Env[Any, Any]):
@@ -90,3 +91,61 @@ def test_without_a_seed_nothing_is_seeded() -> None:
     expected.bit_generator.state = env.np_random.bit_generator.state
     evaluate(Lasting(1), env, 1)
     assert env.starts[1] == expected.random()
+
+
+IMAGE, TURNED = Box(0, 255, (64, 48, 3), np.uint8), Box(0, 255, (3, 64, 48), np.uint8)
+TWO, THREE = Box(-1, 1, (2,)), Box(-1, 1, (3,))
+
+
+@pytest.mark.parametrize(
+    ("own", "theirs", "fits"),
+    [
+        (THREE, Box(-9, 9, (3,)), True),
+        (THREE, TWO, False),
+        (TURNED, IMAGE, True),  # Policies turn images themselves.
+        (IMAGE, Box(0, 255, (64, 48, 1), np.uint8), False),
+        (Dict(a=TWO, b=TURNED), Dict(a=TWO, b=IMAGE), True),
+        (Dict(a=TWO), Dict(a=THREE), False),
+        (Dict(a=TWO), Dict(a=TWO, b=TWO), False),
+        (Dict(a=TWO), TWO, False),
+        (TWO, Dict(a=TWO), False),
+        (TWO, Discrete(2), False),
+        (Discrete(2), Discrete(2), True),
+        (Discrete(2), Discrete(3), False),
+    ],
+)
+@pytest.mark.parametrize("kind", ["observation", "action"])
+def test_the_spaces_of_a_policy_are_those_of_the_environment(
+    kind: str, own: Space[Any], theirs: Space[Any], fits: bool
+) -> None:
+    env, policy = Wasteful(), Lasting(1)
+    setattr(policy, f"{kind}_space", own)
+    setattr(env, f"{kind}_space", theirs)
+    env.reset = env.step = None  # type: ignore[method-assign, assignment]
+    error, message = (TypeError, "not callable") if fits else (ValueError, f"trained for {kind}s in .*, but those of")
+    with pytest.raises(error, match=message) as found:
+        evaluate(policy, env, 1)
+    assert fits or (f" in {own}, " in str(found.value) and f" are in {theirs}" in str(found.value))
+    assert (", which is discrete" in str(found.value)) == (isinstance(theirs, Discrete) and not fits)
+
+
+def test_an_address_is_an_environment_and_other_things_are_not() -> None:
+    policy = SimpleNamespace(predict=lambda observations, *_: (np.zeros((len(observations), 1), np.float32), None))
+    assert evaluate(policy, "Pendulum-v1", 1, seed=0).lengths == [200]
+    with pytest.raises(TypeError, match=r"env must be an environment, an address such as 'Pendulum-v1', .* got 5"):
+        evaluate(policy, 5, 1)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"must have Stable-Baselines3's predict\(\), got Wasteful"):
+        evaluate(Wasteful(), Wasteful(), 1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        ((-1170.4, -1222.0, -1118.6), "-1170 [-1222, -1119]"),
+        ((0.51234, 0.4, 1.0), "0.512 [0.4, 1]"),
+        ((-147.6, -158.6, -99.96), "-148 [-159, -100]"),
+        ((1e7, 54321.0, 2e6), "1e+07 [54321, 2e+06]"),
+    ],
+)
+def test_returns_can_be_told_apart(numbers: tuple[float, float, float], text: str) -> None:
+    assert str(Interval(*numbers)) == text

@@ -120,6 +120,8 @@ def test_auto_prefers_the_standard_suite() -> None:
         find_preset("fql", [])
     with pytest.raises(ValueError, match=r"fql has no preset for 'npz:mine.npz'\. It has presets in ogbench/antmaze"):
         find_preset("fql", ["npz:mine.npz"])
+    with pytest.raises(ValueError, match=r"no preset for 'npz:a'(.*?, ){7}[^,]*play and \d+ more; `flowpolicies list"):
+        find_preset("fql", ["npz:a"])
 
 
 @pytest.mark.parametrize(
@@ -132,6 +134,7 @@ def test_auto_prefers_the_standard_suite() -> None:
             "cube-single-play",
             "names are SUITE/ENVIRONMENT, and the suites ogbench, .*'ogbench/cube-single-play'",
         ),
+        ("qflo", "ogbench/scene-play", "unknown algorithm 'qflo' .* Did you mean 'qflow'"),
         ("fql", "ogbnch/cube-single-play", "Did you mean 'ogbench/cube-single-play'?"),
         ("rql", "ogbench/scene-play", "rql has no preset 'ogbench/scene-play'. It has presets in ogbench-advanced/"),
         (

@@ -149,7 +149,7 @@ def facts(dataset: TransitionDataset) -> dict[str, str]:
     table = {
         "transitions": f"{len(dataset):,}",
         "trajectories": f"{dataset.num_episodes:,}, of {_spread(dataset.episode_lengths)} steps",
-        "size": f"{sum(array.nbytes for array in arrays.values()) / 1e6:,.1f} MB",
+        "size": f"{sum(array.nbytes for array in dataset.stored().values()) / 1e6:,.1f} MB",
         **{key: _shape(array) for key, array in arrays.items() if key.startswith("observations")},
         "actions": f"{_shape(dataset.actions)}, bounds {_bounds(dataset)}",
         "rewards": _spread(np.asarray(dataset.rewards)),

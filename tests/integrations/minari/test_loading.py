@@ -14,7 +14,8 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Text
 from minari_worlds import change_metadata
 
-from flowpolicies.data import load_dataset, normalized_score
+from flowpolicies.cli import main
+from flowpolicies.data import DataFault, load_dataset, normalized_score
 from flowpolicies_minari import load, loading
 from flowpolicies_minari.observations import Observations
 
@@ -99,7 +100,7 @@ def test_data_without_an_environment(write: Any, episode: Any, train: Any) -> No
 
 def test_an_episode_without_its_last_observation_is_named(write: Any, episode: Any) -> None:
     write("short-v0", [episode(4), episode(4, observations=np.zeros((4, 2), np.float32))])
-    with pytest.raises(ValueError, match=r"episode 1 of .*'short-v0' has 4 observations for 4 steps; 5 are needed"):
+    with pytest.raises(DataFault, match=r"episode 1 of .*'short-v0' has 4 observations for 4 steps; 5 are needed"):
         load("short-v0")
 
 
@@ -115,8 +116,46 @@ def test_a_dict_that_lacks_it_in_one_key_is_named(write: Any, episode: Any) -> N
 def test_other_lengths_are_named(write: Any, episode: Any, key: str) -> None:
     good = episode(4)
     write("odd-v0", [good, {**good, key: good[key][:3]}])
-    with pytest.raises(ValueError, match=rf"episode 1 of .* has 4 rewards, but 3 {key}\."):
+    with pytest.raises(DataFault, match=rf"episode 1 of .* has 4 rewards, but 3 {key}\."):
         load("odd-v0")
+
+
+@pytest.mark.parametrize(
+    ("key", "column", "message"),
+    [
+        ("actions", np.full((4, 1), b"0.123"), r": actions are \|S5, not numbers\. Convert"),
+        ("rewards", np.full(4, b"0.123"), r": rewards are \|S5, not numbers"),
+        ("terminations", np.array([0, 0.5, 0, 0]), r": terminations must be 0 or 1, but row 1 has 0\.5"),
+        (
+            "observations",
+            np.full((5, 2), b"0.123"),
+            r": observations do not fit .* \(observation: values are \|S5, not n",
+        ),
+    ],
+)
+def test_what_are_no_numbers_is_refused(
+    write: Any, episode: Any, root: Path, key: str, column: Any, message: str
+) -> None:
+    write("odd-v0", [episode(4), episode(4)])
+    with h5py.File(root / "odd-v0" / "data" / "main_data.hdf5", "a") as file:
+        del file["episode_1"][key]
+        file["episode_1"][key] = column
+    with pytest.raises(DataFault, match="episode 1 of Minari dataset 'odd-v0'" + message):
+        load("odd-v0")
+
+
+def test_images_that_are_no_bytes_are_refused() -> None:
+    """As floats in [0, 1] they would all become black."""
+    observations = Observations(Dict({"eye": Box(0, 255, (4, 4, 3), np.uint8)}), "x")
+    with pytest.raises(ValueError, match=r"observation 'eye': values are float64, and those of its space are bytes"):
+        observations.batch({"eye": np.full((2, 4, 4, 3), 0.5)})
+
+
+def test_the_check_takes_a_fault_for_a_fault(write: Any, episode: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    write("short-v0", [episode(4, observations=np.zeros((4, 2), np.float32))])
+    assert main(["data", "check", "minari:short-v0"]) == 1
+    assert "FAULT [loading] the data cannot be loaded: episode 0 of" in capsys.readouterr().out
+    assert main(["data", "check", "minari:short-v0,reward_convention=mine"]) == 2
 
 
 def test_nan_names_episode_and_step(write: Any, episode: Any) -> None:

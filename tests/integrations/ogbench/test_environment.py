@@ -8,6 +8,7 @@ from gymnasium.spaces import Box
 from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.monitor import Monitor
 
+from flowpolicies.data import make_env as make_by_address
 from flowpolicies_ogbench import OGBenchEnv, make_env
 from flowpolicies_ogbench.environment import sparse_rewards
 
@@ -177,7 +178,7 @@ def test_images_that_cannot_be_rendered_are_explained(monkeypatch: pytest.Monkey
         raise mujoco.FatalError("no OpenGL")
 
     monkeypatch.setattr(gymnasium, "make", fail)
-    with pytest.raises(RuntimeError, match=r"to render images, which failed \(no OpenGL\)\. .* MUJOCO_GL=egl "):
+    with pytest.raises(OSError, match=r"to render images, which failed \(no OpenGL\)\. .* MUJOCO_GL=egl "):
         make_env("visual-cube-single-play-singletask-v0")
     with pytest.raises(mujoco.FatalError):
         make_env(CUBE)
@@ -188,3 +189,9 @@ def test_tasks_that_are_none_are_refused_at_the_reset() -> None:
         make_env("pointmaze-medium-navigate-v0").reset(options={"task_id": 9})
     with pytest.raises(ValueError, match="has its task in its name; task_id=3 is for names with goals"):
         make_env(POINTMAZE).reset(options={"task_id": 3})
+
+
+def test_an_option_that_there_is_not_is_named() -> None:
+    message = r"'ogbench:cube-single-play-singletask-v0' has no option 'sparsex'\. Did you mean 'sparse'\?"
+    with pytest.raises(ValueError, match=message):
+        make_by_address("ogbench:cube-single-play-singletask-v0", sparsex=True)

@@ -13,7 +13,7 @@ import pytest
 from file_server import Server, answer, refuse, running_server
 from gymnasium.spaces import Box
 
-from flowpolicies.data import read_npz, write_npz
+from flowpolicies.data import DataFault, read_npz, write_npz
 from flowpolicies_ogbench import loading, make_env, reading
 from flowpolicies_ogbench.loading import load
 
@@ -79,14 +79,17 @@ def test_generated_data_is_found_where_generate_puts_it(
     assert published.provenance["sha256"] == hashlib.sha256((pointmaze_data / FILE).read_bytes()).hexdigest()
 
 
-def test_a_failing_download_is_explained(server: Server, tmp_path: Path) -> None:
+def test_a_failing_download_is_explained(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server.script = [refuse(404)]
     message = (
         rf"cannot download '{loading.DATASET_URL}/{FILE}': the server answered 404 Not Found\. Try again later, or put "
         rf"the file at '{tmp_path}/new/{FILE}' by hand\. Or run `flowpolicies data generate ogbench:pointmaze-"
     )
-    with pytest.raises(ConnectionError, match=message):
+    with pytest.raises(ConnectionError, match=message + r".*`, and load it without data_dir\.$"):
         load(POINTMAZE, data_dir=tmp_path / "new")
+    monkeypatch.setattr(loading, "PUBLISHED_DATA_DIR", tmp_path / "new")
+    with pytest.raises(ConnectionError, match=message + r"[^`]*`\.$"):
+        load(POINTMAZE)
 
 
 def test_a_download_is_checked_recorded_and_made_once(server: Server, pointmaze_data: Path, tmp_path: Path) -> None:
@@ -184,6 +187,8 @@ def test_unknown_splits_and_names(tmp_path: Path) -> None:
             r"last of its 8 states does not end .* the data is missing",
         ),
         ({"terminals": np.array([0, 0, 0, 2, 0, 0, 0, 1])}, r"terminals must be 0 or 1, but row 3 has 2\. If"),
+        ({"observations": np.full((8, 2), b"0.12")}, r"its columns: observations are \|S4, not numbers\. Convert"),
+        ({"actions": np.full((8, 2), b"0.1")}, r"its columns: actions are \|S3, not numbers"),
         ({"terminals": np.zeros((8, 1))}, r"terminals have shape \(8, 1\)"),
         ({"terminals": np.ones(8)}, "it holds 8 states and no transition"),
     ],
@@ -199,7 +204,7 @@ def test_files_with_wrong_columns_are_refused(
         "qpos": np.zeros((8, 2)),
     }
     write_npz(tmp_path / FILE, arrays | changes)
-    with pytest.raises(ValueError, match=rf"^dataset '{POINTMAZE}': .*{message}"):
+    with pytest.raises(DataFault, match=rf"^dataset '{POINTMAZE}': .*{message}"):
         load(POINTMAZE, data_dir=tmp_path, download=False)
 
 

@@ -280,7 +280,7 @@ def test_exploring_keeps_a_direction_for_ten_steps(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_episodes": 0}, r"num_episodes is 0, but generating 'pointmaze-.*' needs at least 1\."),
+        ({"num_episodes": 0}, r"^episodes \(num_episodes\) is 0, but generating 'pointmaze-.*' needs at least 1\."),
         ({"max_episode_steps": 1}, "max_episode_steps is 1, .* at least 2"),
         ({"workers": 0}, "workers is 0, .* at least 1"),
         ({"seed": -1}, "seed is -1, .* at least 0"),
