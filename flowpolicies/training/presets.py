@@ -20,7 +20,7 @@ from flowpolicies.training.preset_files import (
 AUTO = "auto"
 """Name of the preset that is chosen by the dataset or the environment."""
 SHOWN = 8
-"""How many presets a message names."""
+"""How many names a message lists."""
 
 
 def load_preset(algorithm: str, name: str, addresses: Sequence[str] = ()) -> Preset:

@@ -12,6 +12,7 @@ from flowpolicies.data.checks import did_you_mean
 from flowpolicies.training.jobs import flags
 from flowpolicies.training.preset_files import Preset
 from flowpolicies.training.presets import (
+    SHOWN,
     has_preset,
     load_preset,
     settings_of_environment,
@@ -156,7 +157,9 @@ def _names_of(row: str, preset: str) -> set[str]:
 def _check_known(what: str, given: Iterable[str], known: Collection[str], table: PublishedTable) -> None:
     for name in given:
         if name not in known:
-            listed = ", ".join(sorted(known))
+            names = sorted(known)
+            more = f" and {len(names) - SHOWN} more; --dry-run prints the runs" if len(names) > SHOWN else ""
             raise ValueError(
-                f"table '{table.name}' has no {what} '{name}' (known: {listed}).{did_you_mean(name, known)}"
+                f"table '{table.name}' has no {what} '{name}'.{did_you_mean(name, known)} "
+                f"It has {', '.join(names[:SHOWN])}{more}."
             )
