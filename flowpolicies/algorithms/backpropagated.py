@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flowpolicies.algorithms.config import CriticConfig, Phase, Share, critic, noise_prediction
+from flowpolicies.algorithms.config import CriticConfig, critic, noise_prediction
+from flowpolicies.algorithms.fields import Natural, Share
 from flowpolicies.core import Network, Step
 from flowpolicies.losses import QAggregation
 
@@ -34,7 +35,7 @@ class BackpropagatedConfig(CriticConfig):
     """Decay of the slow actor, whose actions are in the targets."""
     ema_every: int = 5
     """Updates between two moves of the slow actor."""
-    ema_start: Phase = 1000
+    ema_start: Natural = 1000
     """Updates before its first move; until then it is the untrained actor."""
     num_samples: int = 50
     """Candidates per action, of which one is drawn with probability softmax(min_e Qbar_e)."""

@@ -16,13 +16,13 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 
+from flowpolicies.algorithms.knobs import check_knobs
 from flowpolicies.algorithms.offline import OfflineLoop, SpacesOnlyVecEnv
 from flowpolicies.algorithms.registry import configure, register
+from flowpolicies.algorithms.saved import check_model_file, check_owner
 from flowpolicies.algorithms.setup import (
     Env,
     check_fits,
-    check_model,
-    check_model_file,
     load,
     make_buffer,
     open_env,
@@ -194,7 +194,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         return super().load(check_model_file(path), env, check_device(device), *args, **kwargs)
 
     def _setup_model(self) -> None:
-        check_model(self)
+        check_owner(self)
+        check_knobs(self)
         if self.env is None:
             self.env, self.n_envs = SpacesOnlyVecEnv(self.observation_space, self.action_space), 1
         noise_seed, buffer_seed, act_seed, explore_seed = spawn(self.seed, 4)

@@ -13,7 +13,8 @@ from typing import Any, final
 from torch import Tensor
 
 from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import DiffusionConfig, Phase, critic, denoise, noise_prediction
+from flowpolicies.algorithms.config import DiffusionConfig, critic, denoise, noise_prediction
+from flowpolicies.algorithms.fields import Natural
 from flowpolicies.core import Batch, BoundNetwork, Loss, Network, Networks, Noise, Step, loss_term
 from flowpolicies.flows import Noised, path_kl, reverse_step, step_kl
 from flowpolicies.losses import aggregate, denoising, regress_critic
@@ -46,9 +47,9 @@ class BDPOConfig(DiffusionConfig):
     """Candidates when acting."""
     temperature: float | None = 0.0
     """Of the draw among the candidates by their mean Q; 0: the best of them; None: one sample, without a critic."""
-    pretrain_steps: Phase = 2_000_000
+    pretrain_steps: Natural = 2_000_000
     """Updates of the behaviour alone, before anything else."""
-    actor_warmup: Phase = 50_000
+    actor_warmup: Natural = 50_000
     """Updates of the critics alone, after that."""
     actor_every: int = 5
     """From then on, the actor and the behaviour are trained in every so-manieth update."""

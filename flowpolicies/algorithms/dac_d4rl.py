@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any, final
 
 from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import DiffusionConfig, Phase, critic, denoise, noise_prediction
+from flowpolicies.algorithms.config import DiffusionConfig, critic, denoise, noise_prediction
+from flowpolicies.algorithms.fields import Natural
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, Step, loss_term
 from flowpolicies.losses import aggregate, denoising, noise_error, regress_critic, scored, soft_guidance
 from flowpolicies.networks import Multiplier
@@ -53,7 +54,7 @@ class DACD4RLConfig(DiffusionConfig):
     """Clip the gradient of the critics, and that of the actor, to this norm; None: no clipping."""
     ema_every: int = 5
     """The slow actor moves in every so-manieth update."""
-    ema_start: Phase = 1000
+    ema_start: Natural = 1000
     """It stays as it was initialised for so many updates."""
 
 

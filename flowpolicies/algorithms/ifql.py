@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import final
 
 from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import CriticConfig, Share, critic, value, velocity
+from flowpolicies.algorithms.config import CriticConfig, critic, value, velocity
+from flowpolicies.algorithms.fields import Share
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
 from flowpolicies.losses import QAggregation, flow_matching_loss, iql_critic_loss, iql_value_loss
 from flowpolicies.samplers import Integrate, Sampler, best_of

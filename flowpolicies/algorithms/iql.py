@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import final
 
 from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import CriticConfig, Share, critic, gaussian, value
+from flowpolicies.algorithms.config import CriticConfig, critic, gaussian, value
+from flowpolicies.algorithms.fields import Share
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
 from flowpolicies.losses import (
     QAggregation,

@@ -13,7 +13,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import configure_logger
 from stable_baselines3.common.vec_env import VecEnv
 
-from flowpolicies.algorithms.config import Natural, check_value
+from flowpolicies.algorithms.fields import Natural, check_value
 
 if TYPE_CHECKING:
     from flowpolicies.algorithms.base import OfflineAlgorithm

@@ -13,7 +13,8 @@ from typing import Any, final
 from torch import Tensor
 
 from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import CriticConfig, Phase, critic
+from flowpolicies.algorithms.config import CriticConfig, critic
+from flowpolicies.algorithms.fields import Natural
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, Step, loss_term
 from flowpolicies.flows import noise_level, trained_times
 from flowpolicies.losses import QAggregation, aggregate, contrastive_energy, soft_td_loss
@@ -48,9 +49,9 @@ class QGPOConfig(CriticConfig):
     """Evaluations of the solver when acting."""
     support_steps: int = 15
     """Evaluations of the solver for each of the M actions."""
-    pretrain_steps: Phase = 600_000
+    pretrain_steps: Natural = 600_000
     """Updates of the behaviour alone, before anything else."""
-    critic_steps: Phase = 500_000
+    critic_steps: Natural = 500_000
     """Updates of critic and energy after that; from then on only the energy is trained."""
     actor_learning_rate: float | None = 1e-4
     """Of the behaviour; None: the algorithm's."""

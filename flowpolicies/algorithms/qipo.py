@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import CriticConfig, Phase, critic, velocity
+from flowpolicies.algorithms.config import CriticConfig, critic, velocity
+from flowpolicies.algorithms.fields import Natural
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, Step, View, loss_term
 from flowpolicies.losses import aggregate, flow_matching, flow_matching_loss, soft_td_loss, support_weights
 from flowpolicies.samplers import Integrate, Sampler, repeat
@@ -53,9 +54,9 @@ class QIPOFullConfig(SupportConfig):
 
     num_samples: int = 16
     """Actions M per state, beside that of the data (16 to 64)."""
-    pretrain_steps: Phase = 250_000
+    pretrain_steps: Natural = 250_000
     """Updates of the behaviour flow alone, before anything else."""
-    critic_warmup: Phase = 250_000
+    critic_warmup: Natural = 250_000
     """Updates of the critic alone, after that."""
     renew_every: int = 100_000
     """Updates between two renewals of the support; each multiplies the policy by another exp(beta Q)."""

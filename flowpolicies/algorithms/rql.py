@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import CriticConfig, Share, critic, velocity
+from flowpolicies.algorithms.config import CriticConfig, critic, velocity
+from flowpolicies.algorithms.fields import Share
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
 from flowpolicies.flows import euler, interpolate, leading_grid, uniform_grid
 from flowpolicies.losses import aggregate, expectile

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -13,72 +11,16 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
 
-from flowpolicies.algorithms.config import Natural, Positive, Rate, Rounds, WholeShare, check_value
 from flowpolicies.algorithms.offline import SpacesOnlyVecEnv
-from flowpolicies.algorithms.registry import ALGORITHMS
 from flowpolicies.data import TransitionDataset, load_dataset
 from flowpolicies.data.buffer import TransitionBuffer
 from flowpolicies.data.layout import check_action_space, check_space_fits
 from flowpolicies.data.pixels import stacked_space
-from flowpolicies.policies import FlowPolicy
 
 if TYPE_CHECKING:
     from flowpolicies.algorithms.base import OfflineAlgorithm
 
 Env = gymnasium.Env[Any, Any] | VecEnv
-
-
-KNOBS: dict[str, Any] = {
-    "buffer_size": int,
-    "learning_starts": Natural,
-    "batch_size": int,
-    "tau": Rate,
-    "gamma": WholeShare,
-    "gradient_steps": Rounds,
-    "n_steps": int,
-}
-"""Numbers that Stable-Baselines3 takes as they come -> what they may be."""
-
-
-def check_model(model: OfflineAlgorithm) -> None:
-    """Raises a ValueError or a TypeError for numbers that would train nonsense, and for a config of another algorithm.
-
-    The latter is what another algorithm's `load` finds in a file.
-    """
-    if not issubclass(model.policy_class, FlowPolicy):
-        raise ValueError(
-            f"{type(model).__name__} acts with FlowPolicy, got {model.policy_class.__name__}. A file of another "
-            "package's algorithm is loaded with the load() of its own class."
-        )
-    for name, hint in KNOBS.items():
-        check_value(name, hint, getattr(model, name))
-    if not callable(model.learning_rate):
-        check_value("learning_rate", Positive, model.learning_rate)
-    if not isinstance(model.train_freq, tuple):
-        check_value("train_freq", int, model.train_freq)
-    if type(model.cfg) is not model.Config:
-        owners = [cls.__name__ for cls in ALGORITHMS.values() if cls.Config is type(model.cfg)]
-        name = owners[0] if owners else type(model.cfg).__name__
-        raise ValueError(
-            f"the file holds a model of {name}, not of {type(model).__name__}. Load it with {name}.load()."
-        )
-
-
-def check_model_file(path: Any) -> Any:
-    """The path, as it was given.
-
-    Raises:
-        ValueError: if there is a file, and it is not what `save` writes.
-    """
-    places = (Path(path), Path(f"{path}.zip")) if isinstance(path, str | Path) else ()
-    file = next(filter(Path.is_file, places), None)
-    if file is not None:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                archive.getinfo("data")  # In a file that was cut off, zipfile may find a whole zip: that of weights.
-        except (zipfile.BadZipFile, KeyError) as error:
-            raise ValueError(f"'{file}' is damaged, or is not a model that model.save() wrote.") from error
-    return path
 
 
 def open_env(env: GymEnv | str | None, who: str, verbose: int) -> GymEnv | None:

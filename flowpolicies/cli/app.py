@@ -22,7 +22,7 @@ from flowpolicies.cli.demo import Demo
 from flowpolicies.cli.evaluate import Evaluate
 from flowpolicies.cli.listing import List
 from flowpolicies.cli.reproduce import ReproduceResults, ReproduceTable
-from flowpolicies.cli.train import Train, choose_preset, train_command
+from flowpolicies.cli.train import Train, parse_train, train_command
 
 Entry = type[Command] | Group
 
@@ -106,14 +106,13 @@ def _parse(words: Sequence[str]) -> Command:
         get_algorithm(words[1])  # Finds those of other packages, and knows what was meant.
     path, entry = _find(words)
     if not isinstance(entry, Group) and issubclass(entry, Train):
-        entry = train_command(entry.algorithm, choose_preset(entry.algorithm, words))
+        return parse_train(words)
     parsed: Command = tyro.cli(
         _union(entry.commands) if isinstance(entry, Group) else cast(Any, entry),
         args=_join(words[len(path) :], "--extra"),
         prog=" ".join(("flowpolicies", *path)),
         description=entry.description if isinstance(entry, Group) else None,
-        # A preset may turn a default on: both --x and --no-x must be words of every `train`.
-        config=() if not isinstance(entry, Group) and issubclass(entry, Train) else (tyro.conf.FlagCreatePairsOff,),
+        config=(tyro.conf.FlagCreatePairsOff,),
     )
     return parsed
 

@@ -14,9 +14,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from flowpolicies.algorithms import get_algorithm
 from flowpolicies.cli.command import Command
-from flowpolicies.cli.train import choose_preset, is_given, train_command
+from flowpolicies.cli.train import is_given, parse_train
 from flowpolicies.training.callbacks import say
 from flowpolicies.training.files import atomic_write, csv_text
 from flowpolicies.training.jobs import Job, Outcome, run_side_by_side
@@ -160,13 +159,11 @@ def overrides(run: Run, extra: Sequence[str]) -> dict[str, Any]:
     Raises:
         ValueError: if the algorithm does not understand them.
     """
-    algorithm = get_algorithm(run.preset.algorithm)
-    command = train_command(algorithm, choose_preset(algorithm, run.words))
-    program = f"flowpolicies train {algorithm.name}"
     try:
-        parsed: Any = tyro.cli(command, args=run.words[2:], prog=program)
+        parsed: Any = parse_train(run.words)
     except SystemExit as stop:  # tyro has printed what is wrong.
-        raise ValueError(f"`{program}` does not understand --extra {shlex.join(extra)!r}; nothing was run.") from stop
+        program = f"`flowpolicies train {run.preset.algorithm}`"
+        raise ValueError(f"{program} does not understand --extra {shlex.join(extra)!r}; nothing was run.") from stop
     parts = (parsed.hyperparameters, parsed.knobs, parsed.settings)
     return {name: value for part in parts for name, value in vars(part).items() if is_given(name, extra)}
 

@@ -15,7 +15,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from flowpolicies.algorithms import OfflineAlgorithm
+from flowpolicies.algorithms import OfflineAlgorithm, get_algorithm
 from flowpolicies.cli.command import Command
 from flowpolicies.data.sources import split_options
 from flowpolicies.training import Knobs, TrainSettings, train
@@ -87,6 +87,19 @@ class Train(Command):
                 else:
                     origin = "preset" if spec.name in preset.values else "default"
                 yield spec.name, getattr(part, spec.name), origin
+
+
+def parse_train(words: Sequence[str]) -> Train:
+    """The command of `flowpolicies train ALGORITHM ...`; tyro prints help or a complaint, and exits.
+
+    Raises:
+        ValueError: for an unknown algorithm, or a preset that is for another environment.
+    """
+    algorithm = get_algorithm(words[1])
+    command: Any = train_command(algorithm, choose_preset(algorithm, words))
+    # A preset may turn a default on: both --x and --no-x must be words of every `train`.
+    parsed: Train = tyro.cli(command, args=list(words[2:]), prog=f"flowpolicies train {words[1]}", config=())
+    return parsed
 
 
 def train_command(algorithm: type[OfflineAlgorithm], preset: Preset | None = None) -> type[Command]:

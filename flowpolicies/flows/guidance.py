@@ -18,7 +18,8 @@ def action_gradient(q: Callable[..., Tensor], actions: Tensor, *times: Tensor) -
     Args:
         q: (actions, *times) -> `[E, *]`, a critic at given observations: `nets.frozen.critic.given(observations)`.
     """
-    return grad(lambda a: q(a, *times).mean(0).sum())(actions)  # type: ignore[no-any-return]
+    gradient: Tensor = grad(lambda a: q(a, *times).mean(0).sum())(actions)
+    return gradient
 
 
 def lean_adjoint(base: Velocity, states: Sequence[Tensor], grid: Tensor, terminal: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from flowpolicies.algorithms import ALGORITHMS, OfflineAlgorithm
-from flowpolicies.algorithms.setup import check_model_file
+from flowpolicies.algorithms.saved import check_model_file
 from flowpolicies.data.checks import did_you_mean
 from flowpolicies.policies import FlowPolicy
 from flowpolicies.training.runs import RunFolder

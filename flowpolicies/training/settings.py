@@ -7,39 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from flowpolicies.algorithms.config import Natural, Positive, Rate, Rounds, WholeShare, check_fields
+from flowpolicies.algorithms.fields import Natural, WholeShare, check_fields
+from flowpolicies.algorithms.knobs import Knobs as Knobs
 from flowpolicies.data import RewardTransformName
 from flowpolicies.data.cache import Storage
 from flowpolicies.data.sources import split_options
 from flowpolicies.policies.devices import check_device
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Knobs:
-    """Stable-Baselines3's knobs, which all algorithms share."""
-
-    batch_size: int = 256
-    """Transitions, or action chunks, per gradient step."""
-    learning_rate: Positive = 3e-4
-    """Of Adam."""
-    gamma: WholeShare = 0.99
-    """Discount per environment step."""
-    tau: Rate = 0.005
-    """Share of the trained weights that target networks take over per gradient step."""
-    n_steps: int = 1
-    """Length of n-step returns; only with a horizon of 1."""
-    buffer_size: int = 1_000_000
-    """Room for online transitions; the dataset is kept beside it."""
-    learning_starts: Natural = 100
-    """Environment steps before online training updates anything."""
-    train_freq: int = 1
-    """Environment steps between two rounds of updates, online."""
-    gradient_steps: Rounds = 1
-    """Updates per round, online; -1: as many as environment steps in between."""
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 @final

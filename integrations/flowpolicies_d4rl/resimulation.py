@@ -35,10 +35,11 @@ def open_resimulator(name: str, dataset: TransitionDataset, **options: Any) -> C
     simulator: Any = AntMaze(task.body).unwrapped
     simulator.reset(seed=0)
     positions = simulator.model.nq
+    observations: Any = dataset.observations  # Never a dict: the files hold one array.
 
     def resimulate(rows: Array, actions: Array) -> Resimulated:
         found = []
-        states = np.asarray(dataset.observations[rows], np.float64)  # type: ignore[index]
+        states = np.asarray(observations[rows], np.float64)
         for state, action in zip(states, actions, strict=True):
             simulator.set_state(state[:positions], state[positions:])
             found.append(simulator.step(action)[0])

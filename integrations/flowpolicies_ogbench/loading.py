@@ -14,12 +14,13 @@ from flowpolicies.data import TransitionDataset
 from flowpolicies.data.cache import Storage, from_shards
 from flowpolicies.data.download import download
 from flowpolicies.data.files import read_record
+from flowpolicies.data.spaces import ACTION_MARGIN
 from flowpolicies_ogbench import finding
 from flowpolicies_ogbench.finding import data_file, files_in, is_generated, record_file
 from flowpolicies_ogbench.generation import can_generate
 from flowpolicies_ogbench.hashes import SHA256
 from flowpolicies_ogbench.names import TaskName, parse_name
-from flowpolicies_ogbench.reading import ACTION_LIMIT, Reader
+from flowpolicies_ogbench.reading import Reader
 from flowpolicies_ogbench.versions import ogbench_version, reward_timing
 
 PUBLISHED_DATA_DIR = finding.PUBLISHED_DATA_DIR
@@ -150,7 +151,7 @@ def _provenance(files: list[Path], task: TaskName, folder: Path, split: str, spa
         "reward_timing": "state before the step",
         "environment_reward_timing": reward_timing(),
         "sparse": sparse,
-        "action_limit": ACTION_LIMIT,
+        "action_margin": ACTION_MARGIN,
     }
     if len(files) > 1:
         provenance |= {"file": files[0].parent.name, "files": len(files)}

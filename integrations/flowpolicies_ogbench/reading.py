@@ -16,14 +16,12 @@ from flowpolicies.data import DataFault, TransitionDataset
 from flowpolicies.data.checks import as_flags, check_actions, check_numbers, place
 from flowpolicies.data.compact import in_full, successors
 from flowpolicies.data.dataset import Observations
+from flowpolicies.data.spaces import clip_inside
 from flowpolicies_ogbench.environment import channels_first, make_env, sparse_rewards
 from flowpolicies_ogbench.names import TaskName
 from flowpolicies_ogbench.randomness import global_draws_from
 
 Array = npt.NDArray[Any]
-
-ACTION_LIMIT = 1 - 1e-5
-"""Actions are clipped to this on loading, as in the papers: policies that squash could never reach the bounds."""
 
 _STATES = ("qpos", "button_states")
 
@@ -59,7 +57,7 @@ class Reader:
         following = successors(observations, finals, np.flatnonzero(arrays["terminals"]))
         return TransitionDataset.from_arrays(
             observations,
-            np.clip(arrays["actions"], -ACTION_LIMIT, ACTION_LIMIT),
+            clip_inside(arrays["actions"], self.env.action_space),  # As in the papers.
             sparse_rewards(arrays["rewards"]) if self.sparse else arrays["rewards"],
             following if self.compact else in_full(following),
             masks=arrays["masks"],

@@ -22,7 +22,8 @@ from flowpolicies.algorithms import (
     QFlow,
     QIPOFull,
 )
-from flowpolicies.algorithms.config import Phase, PolicyConfig, Share
+from flowpolicies.algorithms.config import PolicyConfig
+from flowpolicies.algorithms.fields import Natural, Share
 from flowpolicies.training import Knobs
 
 
@@ -97,7 +98,7 @@ def test_knobs_that_would_train_nonsense(wrong: dict[str, Any], message: str) ->
 
 def test_knobs_at_their_limits() -> None:
     limits = {"gamma": 1.0, "tau": 1, "learning_starts": 0, "gradient_steps": -1, "buffer_size": 1, "batch_size": 1}
-    assert Knobs(**limits).gamma == 1.0  # type: ignore[arg-type]
+    assert Knobs(**limits).gamma == 1.0
     model = tiny(FQL, dataset=pendulum_data(), learning_rate=lambda _: 0.0, train_freq=(1, "episode"), **limits)
     assert model.learn_offline(0).offline_steps == 0
     with pytest.raises(ValueError, match="gradient_steps must be at least 0, got -5"):
@@ -121,7 +122,7 @@ def test_what_is_allowed() -> None:
 
         beta: float = 1
         steps: int = 1
-        warmup: Phase | None = 0
+        warmup: Natural | None = 0
         decay: Share = 0.5
         noted: Annotated[int, "a note", "for others"] = 1
 

@@ -101,12 +101,12 @@ def test_addresses_take_a_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert again.actions.filename == mapped.actions.filename
     folder = write_memmap(tmp_path / "folder", mapped)
     for storage in (None, "memmap"):
-        assert load_dataset(f"memmap:{folder}", storage=storage).fingerprint == mapped.fingerprint  # type: ignore[arg-type]
+        assert load_dataset(f"memmap:{folder}", storage=storage).fingerprint == mapped.fingerprint
 
 
 def test_mistakes_are_explained(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"unknown storage 'disk' \(known: ram, memmap\)"):
-        from_shards({"name": "data"}, save(tmp_path), TransitionDataset.load, "disk")  # type: ignore[arg-type]
+        from_shards({"name": "data"}, save(tmp_path), TransitionDataset.load, "disk")
     with pytest.raises(FileNotFoundError, match=r"no such file: '.*shart-1\.npz'\. Did you mean '.*shard-.\.npz'"):
         load_dataset(f"npz:{tmp_path}/shart-1.npz", storage="memmap")
     other = TransitionDataset.from_arrays([[1.0]], [[0.0]], [0], [[1.0]], terminations=[1])

@@ -60,7 +60,7 @@ def same(a: TransitionDataset, b: TransitionDataset) -> bool:
 
 @pytest.mark.parametrize("make", [box_data, dict_data])
 def test_a_compact_dataset_reads_like_the_full_one_in_about_half_of_the_memory(make: object) -> None:
-    dataset = make()  # type: ignore[operator]
+    dataset = make()
     compact = dataset.compact()
     assert same(compact, dataset)
     assert compact.compact() is compact
@@ -84,7 +84,7 @@ def test_rows_of_next_observations_by_every_kind_of_index() -> None:
     rng = np.random.default_rng(0)
     indices = [0, -1, 49, np.int64(50), slice(None), slice(40, 60, 3), slice(None, None, -1), [3, 49, -1]]
     indices += [rng.integers(-100, 100, (5, 3)), np.arange(100) % 7 == 0, (slice(40, 60), 1), (49, 2), np.zeros(0, int)]
-    states = dataset.observations.copy()  # type: ignore[union-attr]
+    states = dataset.observations.copy()
     for index in indices:
         np.testing.assert_array_equal(compact[index], full[index], err_msg=repr(index))
     assert (compact.shape, compact.dtype, compact.ndim, len(compact)) == (full.shape, full.dtype, full.ndim, len(full))
@@ -123,7 +123,7 @@ def test_parts_that_do_not_belong_together() -> None:
 
 @pytest.mark.parametrize("make", [box_data, dict_data])
 def test_files_are_compact_too(tmp_path: Path, make: object) -> None:
-    dataset = make()  # type: ignore[operator]
+    dataset = make()
     compact = dataset.compact()
     loaded = TransitionDataset.load(compact.save(tmp_path / "compact.npz"))
     opened = open_memmap(write_memmap(tmp_path / "mapped", compact))
@@ -206,9 +206,9 @@ def test_what_is_made_of_compact_data() -> None:
 def test_any_source_can_be_asked_for_compact_data(tmp_path: Path, storage: str | None) -> None:
     dataset = box_data(100)
     path = dataset.save(tmp_path / "data.npz")
-    loaded = load_dataset(f"npz:{path}", compact=True, storage=storage, cache_dir=tmp_path)  # type: ignore[arg-type]
+    loaded = load_dataset(f"npz:{path}", compact=True, storage=storage, cache_dir=tmp_path)
     assert loaded.final_observations is not None
     assert same(loaded, dataset)
-    full = load_dataset(f"npz:{path}", storage=storage, cache_dir=tmp_path)  # type: ignore[arg-type]
+    full = load_dataset(f"npz:{path}", storage=storage, cache_dir=tmp_path)
     assert full.final_observations is None
     assert full.fingerprint == loaded.fingerprint

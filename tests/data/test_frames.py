@@ -145,10 +145,10 @@ def test_pandas_is_not_imported_by_us() -> None:
 
 def test_columns_may_be_called_by_numbers() -> None:
     frame = pd.DataFrame(np.array([[1.0, 0.1, 2.0, 0], [2.0, 0.2, 3.0, 1]]))
-    dataset = TransitionDataset.from_dataframe(frame, observations=[0], actions=[1], rewards=2, terminations=3)  # type: ignore[list-item, arg-type]
+    dataset = TransitionDataset.from_dataframe(frame, observations=[0], actions=[1], rewards=2, terminations=3)
     np.testing.assert_array_equal(dataset.rewards, [2, 3])
     with pytest.raises(ValueError, match=r"there is no column '4' \(there are: 0, 1, 2, 3\)"):
-        TransitionDataset.from_dataframe(frame, observations=[4], actions=[1], rewards=2, terminations=3)  # type: ignore[list-item, arg-type]
+        TransitionDataset.from_dataframe(frame, observations=[4], actions=[1], rewards=2, terminations=3)
 
 
 def test_two_columns_of_one_name_are_refused() -> None:
@@ -162,7 +162,7 @@ def test_a_row_of_the_last_observation_may_have_gaps_everywhere_else() -> None:
     frame = pd.DataFrame({"o": [1.0, 2, 3], "a": [0.1, 0.2, gap], "r": [1.0, 2, gap], "d": [0, 1, gap], "e": 0})
     columns: dict[str, Any] = {"observations": ["o"], "actions": ["a"], "rewards": "r", "terminations": "d"}
     dataset = TransitionDataset.from_dataframe(frame, **columns, episode="e")
-    np.testing.assert_array_equal(dataset.next_observations[:, 0], [2, 3])  # type: ignore[call-overload]
+    np.testing.assert_array_equal(dataset.next_observations[:, 0], [2, 3])
     np.testing.assert_array_equal(dataset.masks, [1, 0])
     frame.loc[0, "d"] = gap
     with pytest.raises(ValueError, match="the values of column 'd' must be 0 or 1, but row 0 has nan"):

@@ -54,7 +54,7 @@ def collect(steps: int, *, n_envs: int = 1, kind: str = "box", **options: Any) -
     """A model whose buffer holds random experience of `Counter`, the environments' episodes numbered apart."""
     envs = [lambda first=100 * index: Counter(first, kind) for index in range(n_envs)]
     policy = "MlpPolicy" if kind == "box" else "MultiInputPolicy"
-    model = SAC(policy, DummyVecEnv(envs), learning_starts=10**6, seed=0, device="cpu", **options)  # type: ignore[arg-type]
+    model = SAC(policy, DummyVecEnv(envs), learning_starts=10**6, seed=0, device="cpu", **options)
     return model.learn(steps)
 
 
@@ -215,7 +215,7 @@ def test_stock_buffers_sample_the_datasets_transitions(kind: str, buffer_size: i
     ):
         parts = own if isinstance(own, dict) else {"": own}
         for key, array in parts.items():
-            got = sampled[key] if isinstance(sampled, dict) else sampled  # type: ignore[index]
+            got = sampled[key] if isinstance(sampled, dict) else sampled
             torch.testing.assert_close(got, torch.from_numpy(array)[rows], rtol=0, atol=0)
     torch.testing.assert_close(batch.dones.squeeze(1), 1 - torch.from_numpy(dataset.masks)[rows])
     scaled = 2 * (dataset.actions - ACTIONS.low) / (ACTIONS.high - ACTIONS.low) - 1

@@ -73,7 +73,7 @@ def test_plugins_are_found_and_given_the_options(tmp_path: Path) -> None:
     dataset = load_dataset("toy:some:name", rows=2)
     assert len(dataset) == 2
     assert dataset.name == "some:name"
-    assert make_env("toy:x", max_episode_steps=7).spec.max_episode_steps == 7  # type: ignore[union-attr]
+    assert make_env("toy:x", max_episode_steps=7).spec.max_episode_steps == 7
     assert generate_dataset("toy:x", folder=tmp_path) == tmp_path / "x"
 
 
@@ -164,8 +164,8 @@ def test_options_may_stand_in_the_address(tmp_path: Path) -> None:
     fields = save_dataset(tmp_path / "a,b.npz").arrays()
     write_npz(tmp_path / "a,b.npz", fields)
     assert load_dataset(f"npz:{tmp_path}/a,b.npz,name=mine").name == "mine"
-    assert make_env("toy:x,max_episode_steps=7").spec.max_episode_steps == 7  # type: ignore[union-attr]
-    assert make_env("Pendulum-v1,g=3.5").unwrapped.g == 3.5  # type: ignore[attr-defined]
+    assert make_env("toy:x,max_episode_steps=7").spec.max_episode_steps == 7
+    assert make_env("Pendulum-v1,g=3.5").unwrapped.g == 3.5
     assert generate_dataset(f"toy:x,folder={tmp_path}") == tmp_path / "x"
     with pytest.raises(
         ValueError, match=r"the source 'toy' has no option \['row'\]; it has rows\. Did you mean 'rows'\?$"
@@ -192,7 +192,7 @@ def test_options_of_any_source_may_stand_in_the_address(tmp_path: Path) -> None:
 def test_unknown_storage_is_refused_whatever_the_source(source: str) -> None:
     for address, options in ((f"{source}:x", {"storage": "disk"}), (f"{source}:x,storage=disk", {})):
         with pytest.raises(ValueError, match=r"^unknown storage 'disk' \(known: ram, memmap\)\.$"):
-            load_dataset(address, **options)  # type: ignore[arg-type]
+            load_dataset(address, **options)
     with pytest.raises(ValueError, match=r"^compact is 'yes', and must be true or false\.$"):
         load_dataset(f"{source}:x,compact=yes")
 

@@ -156,6 +156,6 @@ def test_the_episode_with_a_fault_is_named(changes: dict[str, Any], message: str
     with pytest.raises(ValueError, match=message):
         TransitionDataset.from_episodes([good, good | changes])
     with pytest.raises(ValueError, match="expected a list of episodes, got one episode"):
-        TransitionDataset.from_episodes(good)  # type: ignore[arg-type]
+        TransitionDataset.from_episodes(good)
     with pytest.raises(ValueError, match="episode 0 is of type list; expected a mapping with 'observations'"):
-        TransitionDataset.from_episodes([[1, 2]])  # type: ignore[list-item]
+        TransitionDataset.from_episodes([[1, 2]])

@@ -80,7 +80,7 @@ def test_division_by_zero_is_refused(name: Any, rewards: list[float], fault: str
 
 def test_an_unknown_name() -> None:
     with pytest.raises(ValueError, match=r"unknown reward transform 'iql' \(known: none, sparse"):
-        RewardTransform.fit("iql", dataset([1.0], [0]))  # type: ignore[arg-type]
+        RewardTransform.fit("iql", dataset([1.0], [0]))
 
 
 def test_a_memory_mapped_dataset_is_not_read_again(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_all_policies_get_the_same_episodes_in_the_same_order(n_envs: int) -> No
     found = []
     for length in (1, 7, 0):
         envs = [Wasteful() for _ in range(n_envs)]
-        vec_env = DummyVecEnv([lambda env=env: SeededEpisodes(env) for env in envs])  # type: ignore[misc]
+        vec_env = DummyVecEnv([lambda env=env: SeededEpisodes(env) for env in envs])
         found.append(evaluate(Lasting(length), vec_env, 7, seed=3))
     np.testing.assert_array_equal(found[0].lengths, 1)
     np.testing.assert_array_equal(found[1].lengths, 7)
@@ -66,7 +66,7 @@ def test_the_list_of_episodes_does_not_depend_on_the_number_of_environments() ->
     found = []
     for n_envs in (1, 2, 3):
         makers = [lambda rank=rank, n=n_envs: SeededEpisodes(Wasteful(), rank, n) for rank in range(n_envs)]
-        found.append(evaluate(Lasting(0), DummyVecEnv(makers), 7, seed=3))  # type: ignore[arg-type]
+        found.append(evaluate(Lasting(0), DummyVecEnv(makers), 7, seed=3))
     for other in found[1:]:
         np.testing.assert_array_equal(other.returns, found[0].returns)
         np.testing.assert_array_equal(other.lengths, found[0].lengths)
@@ -121,7 +121,7 @@ def test_the_spaces_of_a_policy_are_those_of_the_environment(
     env, policy = Wasteful(), Lasting(1)
     setattr(policy, f"{kind}_space", own)
     setattr(env, f"{kind}_space", theirs)
-    env.reset = env.step = None  # type: ignore[method-assign, assignment]
+    env.reset = env.step = None
     error, message = (TypeError, "not callable") if fits else (ValueError, f"trained for {kind}s in .*, but those of")
     with pytest.raises(error, match=message) as found:
         evaluate(policy, env, 1)
@@ -133,9 +133,9 @@ def test_an_address_is_an_environment_and_other_things_are_not() -> None:
     policy = SimpleNamespace(predict=lambda observations, *_: (np.zeros((len(observations), 1), np.float32), None))
     assert evaluate(policy, "Pendulum-v1", 1, seed=0).lengths == [200]
     with pytest.raises(TypeError, match=r"env must be an environment, an address such as 'Pendulum-v1', .* got 5"):
-        evaluate(policy, 5, 1)  # type: ignore[arg-type]
+        evaluate(policy, 5, 1)
     with pytest.raises(TypeError, match=r"must have Stable-Baselines3's predict\(\), got Wasteful"):
-        evaluate(Wasteful(), Wasteful(), 1)  # type: ignore[arg-type]
+        evaluate(Wasteful(), Wasteful(), 1)
 
 
 @pytest.mark.parametrize(

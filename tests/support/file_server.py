@@ -34,7 +34,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.lock, self.requests, self.script = threading.Lock(), [], [answer()]  # type: ignore[var-annotated]
+        self.lock, self.requests, self.script = threading.Lock(), [], [answer()]
         self.released = threading.Event()
 
     @property

@@ -132,9 +132,9 @@ def test_bad_input(places: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="episodes must be at least 1"):
         collect(Counter(), "Reach-v0", 0)
     with pytest.raises(TypeError, match=r"must have Stable-Baselines3's predict\(\), got object"):
-        collect(object(), "Reach-v0", 1)  # type: ignore[arg-type]
+        collect(object(), "Reach-v0", 1)
     with pytest.raises(TypeError, match=r"env must be an environment, or an address .*, got 5"):
-        collect(Counter(), 5, 1)  # type: ignore[arg-type]
+        collect(Counter(), 5, 1)
     with pytest.raises(ValueError, match="unknown dataset writer 'parquet'"):
         collect(Counter(), "Reach-v0", 1, out="parquet:x")
     with pytest.raises(TypeError, match="flavour"):

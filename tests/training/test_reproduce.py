@@ -146,7 +146,7 @@ def finish(run: Run, successes: list[float], phase: str = "offline", **provenanc
     nan = math.nan
     run.folder.write_config({"dataset": {"provenance": provenance}})
     for step, success in enumerate(successes, 1):
-        run.folder.add_evaluation(EvaluationRow(phase, step, 50, success, nan, nan, -1.0, nan, nan, 9.0))  # type: ignore[arg-type]
+        run.folder.add_evaluation(EvaluationRow(phase, step, 50, success, nan, nan, -1.0, nan, nan, 9.0))
     run.folder.model.touch()
 
 

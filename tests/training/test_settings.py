@@ -30,4 +30,4 @@ def test_what_would_end_in_nonsense_is_refused(wrong: dict[str, Any], message: s
 
 def test_what_is_left_out() -> None:
     nothing = {"steps": 0, "eval_every": 0, "eval_episodes": 0, "checkpoint_every": 0, "storage": None, "seed": 0}
-    assert TrainSettings(**nothing, device="cuda:0").steps == 0  # type: ignore[arg-type]
+    assert TrainSettings(**nothing, device="cuda:0").steps == 0

@@ -152,7 +152,7 @@ def test_rewards_of_hands_are_d4rls(body: str) -> None:
 def test_rewards_of_hands_that_are_right_are_left_alone() -> None:
     env = make_env("d4rl:door-human-v1")
     while not isinstance(env, Hand):
-        env = env.env  # type: ignore[attr-defined]
+        env = env.env
     right = Hand(env.env, "door", reaches_wrong_way=False)
     rewards = []
     for one in (env, right, env.env):
@@ -196,25 +196,20 @@ def test_kitchens_have_none(put: Any, capsys: pytest.CaptureFixture[str]) -> Non
     assert "not compared: 'kitchen-mixed-v0' has no environment" in " ".join(capsys.readouterr().out.split())
 
 
-def test_without_gymnasium_robotics_the_line_to_install_it_is_given() -> None:
-    code = (
-        "import sys; sys.modules['gymnasium_robotics'] = None\n"
-        "from flowpolicies.data import make_env\n"
-        "assert make_env('d4rl:antmaze-umaze-v2')\n"
-        "try: make_env('d4rl:pen-human-v1')\n"
-        "except ImportError as error: assert 'flowpolicies[d4rl]' in str(error), error\n"
-        "else: raise AssertionError\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_data_are_read_without_a_simulator(put: Any) -> None:
+@pytest.mark.parametrize(
+    ("missing", "needs_it", "needs_it_not"),
+    [
+        ("gymnasium_robotics", "make_env('d4rl:pen-human-v1')", "make_env('d4rl:antmaze-umaze-v2')"),
+        ("mujoco", "make_env('d4rl:antmaze-umaze-v2')", "load_dataset('d4rl:antmaze-umaze-v2')"),
+    ],
+)
+def test_what_is_missing_is_named_where_it_is_needed(missing: str, needs_it: str, needs_it_not: str, put: Any) -> None:
     put("antmaze-umaze-v2")
     code = (
-        "import sys; sys.modules['mujoco'] = None\n"
+        f"import sys; sys.modules['{missing}'] = None\n"
         "from flowpolicies.data import load_dataset, make_env\n"
-        "load_dataset('d4rl:antmaze-umaze-v2')\n"
-        "try: make_env('d4rl:antmaze-umaze-v2')\n"
+        f"{needs_it_not}\n"
+        f"try: {needs_it}\n"
         "except ImportError as error: assert 'flowpolicies[d4rl]' in str(error), error\n"
         "else: raise AssertionError\n"
     )

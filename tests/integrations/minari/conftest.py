@@ -39,8 +39,8 @@ def tree_map() -> Iterator[None]:
     from torch.utils import _pytree
 
     jax, tree_util = types.ModuleType("jax"), types.ModuleType("jax.tree_util")
-    jax.tree_util = tree_util  # type: ignore[attr-defined]
-    tree_util.tree_map = _pytree.tree_map  # type: ignore[attr-defined]
+    jax.tree_util = tree_util
+    tree_util.tree_map = _pytree.tree_map
     sys.modules |= {"jax": jax, "jax.tree_util": tree_util}
     try:
         yield

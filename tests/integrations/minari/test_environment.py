@@ -83,7 +83,7 @@ def test_options_reach_the_environment(record: Any) -> None:
     env = make_env("minari:w-v0", max_episode_steps=2, scale=0.0)
     env.reset(seed=0)
     assert [env.step(env.action_space.sample())[3] for _ in range(2)] == [False, True]
-    assert env.unwrapped.scale == 0  # type: ignore[attr-defined]
+    assert env.unwrapped.scale == 0
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_keys_of_other_gymnasiums_are_dropped(record: Any, root: Path, extra: di
     with pytest.raises((ValueError, TypeError)):
         minari.load_dataset("w-v0").recover_environment()
     env = make_env("minari:w-v0")
-    assert env.unwrapped.scale == 0.5  # type: ignore[attr-defined]
+    assert env.unwrapped.scale == 0.5
 
 
 def test_wrappers_that_can_be_rebuilt_stay(record: Any) -> None:
@@ -149,7 +149,7 @@ def test_an_environment_that_is_not_installed(record: Any, root: Path) -> None:
 def test_a_class_that_is_not_registered(record: Any, root: Path) -> None:
     record("w-v0", "MinariWorld-v0", 1)
     change(root, "w-v0", id="Unregistered-v0")
-    assert make_env("minari:w-v0").unwrapped.scale == 1  # type: ignore[attr-defined]
+    assert make_env("minari:w-v0").unwrapped.scale == 1
 
 
 def test_unmet_requirements_are_said(record: Any) -> None:
@@ -197,8 +197,8 @@ def test_a_specification_that_is_none(text: str) -> None:
 def test_the_evaluation_environment_comes_first(record: Any, root: Path) -> None:
     record("w-v0", "MinariWorld-v0", 1)
     change(root, "w-v0", key="eval_env_spec", kwargs={"scale": 0.25})
-    assert make_env("minari:w-v0").unwrapped.scale == 0.25  # type: ignore[attr-defined]
-    assert make_env("minari:w-v0", evaluation=False).unwrapped.scale == 1  # type: ignore[attr-defined]
+    assert make_env("minari:w-v0").unwrapped.scale == 0.25
+    assert make_env("minari:w-v0", evaluation=False).unwrapped.scale == 1
 
 
 def test_antmaze_convention_online(record: Any) -> None:

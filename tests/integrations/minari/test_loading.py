@@ -269,7 +269,7 @@ def test_antmaze_convention(record: Any) -> None:
 def test_conventions_are_checked(record: Any) -> None:
     record("w-v0", "MinariWorld-v0")
     with pytest.raises(ValueError, match=r"unknown reward convention 'antmaze' \(known: stored, d4rl-antmaze\)"):
-        load("w-v0", reward_convention="antmaze")  # type: ignore[arg-type]
+        load("w-v0", reward_convention="antmaze")
     with pytest.raises(ValueError, match="is for rewards of 0 and 1, but these range from"):
         load("w-v0", reward_convention="d4rl-antmaze")
 

@@ -78,8 +78,8 @@ def test_masks_inside_trajectories_survive() -> None:
 
 def test_nested_keys_survive() -> None:
     plain = closed()
-    now = {"a/b": plain.observations, "a/c": plain.observations[:, :1], "d": plain.observations}  # type: ignore[index]
-    after = {"a/b": plain.next_observations, "a/c": plain.next_observations[:, :1], "d": plain.next_observations}  # type: ignore[index]
+    now = {"a/b": plain.observations, "a/c": plain.observations[:, :1], "d": plain.observations}
+    after = {"a/b": plain.next_observations, "a/c": plain.next_observations[:, :1], "d": plain.next_observations}
     dataset = closed(observations=now, next_observations=after)
     to_minari(dataset, "mine-v0")
     space = minari.load_dataset("mine-v0").observation_space
@@ -174,7 +174,7 @@ def test_the_environment_comes_along(record: Any, kind: str) -> None:
     }[kind]
     to_minari(load("first-v0"), "second-v0", env=env)
     made = make_env("minari:second-v0")
-    assert made.unwrapped.scale == (2.0 if kind == "env" else 1.0)  # type: ignore[attr-defined]
+    assert made.unwrapped.scale == (2.0 if kind == "env" else 1.0)
     assert load("second-v0").provenance["env"] == "MinariWorld-v0"
     minari.load_dataset("second-v0").recover_environment()
 

@@ -13,7 +13,7 @@ ADDRESS = "ogbench:pointmaze-medium-navigate-singletask-task1-v0"
 
 @pytest.mark.parametrize("kind", ["datasets", "environments", "generators"])
 def test_ogbench_is_a_source(kind: str) -> None:
-    assert list_sources(kind)["ogbench"] == "flowpolicies"  # type: ignore[arg-type]
+    assert list_sources(kind)["ogbench"] == "flowpolicies"
 
 
 def test_addresses_reach_ogbench(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_every_task_has_its_own_goal() -> None:
             return np.zeros((1, 2)), None
 
     evaluate_tasks(Policy(), NAME, 1, max_episode_steps=1)
-    goals = [info["goal_xy"] for info in make_env(f"ogbench:{NAME}").unwrapped.env.unwrapped.task_infos]  # type: ignore[attr-defined]
+    goals = [info["goal_xy"] for info in make_env(f"ogbench:{NAME}").unwrapped.env.unwrapped.task_infos]
     np.testing.assert_allclose(
         np.stack(seen), np.array(goals), atol=1.01
     )  # OGBench moves goals by up to a quarter cell.

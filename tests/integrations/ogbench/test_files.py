@@ -164,7 +164,7 @@ def test_generated_files_are_not_compared_with_published_ones(
 
 def test_unknown_splits_and_names(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"unknown split 'test' of 'pointmaze-.*' \(known: train, val\)\."):
-        load(POINTMAZE, data_dir=tmp_path, split="test")  # type: ignore[arg-type]
+        load(POINTMAZE, data_dir=tmp_path, split="test")
     with pytest.raises(
         ValueError, match="'pointmaze-medium-v0' is not the name of an OGBench dataset: it names no data"
     ):

@@ -27,7 +27,7 @@ FILE = "pointmaze-medium-navigate-v0.npz"
 def test_transitions_are_those_of_ogbench(pointmaze_data: Path, split: str) -> None:
     _, *expected = ogbench.make_env_and_datasets(POINTMAZE, dataset_path=str(pointmaze_data / FILE))
     arrays = dict(zip(("train", "val"), expected, strict=True))[split]
-    dataset = load(POINTMAZE, data_dir=pointmaze_data, split=split)  # type: ignore[arg-type]
+    dataset = load(POINTMAZE, data_dir=pointmaze_data, split=split)
     limit = np.float32(1 - 1e-5)
     for key in ("observations", "next_observations", "rewards", "masks", "terminals"):
         np.testing.assert_array_equal(getattr(dataset, key), arrays[key])
@@ -95,7 +95,7 @@ def test_provenance(pointmaze_data: Path) -> None:
         "reward_timing": "state before the step",
         "environment_reward_timing": "state before the step",
         "sparse": False,
-        "action_limit": 1 - 1e-5,
+        "action_margin": 1e-5,
     }
     assert generated == json.loads((pointmaze_data / "pointmaze-medium-navigate-v0.json").read_text())
 
@@ -136,7 +136,7 @@ def test_described_goals_are_those_of_the_environment(pointmaze_data: Path, tmp_
     assert isinstance(moved.next_observations, dict)
     assert moved.observation_space == described.observation_space
     qpos = read_npz(tmp_path / "cube-double-play-v0.npz")["qpos"]
-    simulator: Any = described.unwrapped.env.unwrapped  # type: ignore[attr-defined]
+    simulator: Any = described.unwrapped.env.unwrapped
     for row in (0, 7, 20):
         simulator.set_state(qpos[row].astype(float), np.zeros(simulator._model.nv))
         found = moved.observations["achieved_goal"][row] if row < 20 else moved.next_observations["achieved_goal"][-1]
@@ -156,7 +156,7 @@ def test_images_have_their_channels_first(tmp_path: Path, monkeypatch: pytest.Mo
     assert dataset.observation_space == space
     np.testing.assert_array_equal(dataset.observations, images[:5].transpose(0, 3, 1, 2))
     np.testing.assert_array_equal(dataset.next_observations, images[1:].transpose(0, 3, 1, 2))
-    assert dataset.observations.flags.c_contiguous  # type: ignore[union-attr]
+    assert dataset.observations.flags.c_contiguous
 
 
 def test_discrete_actions_are_explained() -> None:
@@ -169,7 +169,7 @@ def test_discrete_actions_are_explained() -> None:
 def test_sparse_rewards_keep_the_masks(tmp_path: Path) -> None:
     """A puzzle in which four of nine buttons are right, then all of them."""
     name = "puzzle-3x3-play-singletask-task1-v0"
-    goal = make_env(name).env.unwrapped.task_infos[0]["goal_button_states"]  # type: ignore[attr-defined]
+    goal = make_env(name).env.unwrapped.task_infos[0]["goal_button_states"]
     states = np.stack([np.where(np.arange(9) < 4, goal, 1 - goal), goal, goal])
     arrays = {"observations": np.zeros((3, 55)), "actions": np.zeros((3, 5)), "terminals": np.array([0, 0, 1], bool)}
     write_npz(tmp_path / "puzzle-3x3-play-v0.npz", {**arrays, "qpos": np.zeros((3, 23)), "button_states": states})

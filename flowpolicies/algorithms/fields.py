@@ -1,0 +1,74 @@
+"""What fields may hold: their types say so, and these functions ask them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import fields
+from numbers import Integral, Real
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+
+
+class Bounds(NamedTuple):
+    """Which numbers of a type are allowed, as an error calls them, and whether one is among them."""
+
+    words: str
+    hold: Callable[[Any], bool]
+
+
+Natural = Annotated[int, Bounds("be at least 0", lambda n: n >= 0)]
+"""Type of a whole number that may be 0. Others are at least 1."""
+Share = Annotated[float, Bounds("lie in [0, 1)", lambda x: 0 <= x < 1)]
+"""Type of a number in [0, 1)."""
+WholeShare = Annotated[float, Bounds("lie in [0, 1]", lambda x: 0 <= x <= 1)]
+"""Type of a number in [0, 1]."""
+Rate = Annotated[float, Bounds("lie in (0, 1]", lambda x: 0 < x <= 1)]
+"""Type of a share of the way that something goes per step: at 0 it would never arrive."""
+Positive = Annotated[float, Bounds("be greater than 0", lambda x: x > 0)]
+"""Type of a number greater than 0."""
+Rounds = Annotated[int, Bounds("be at least 0, or -1", lambda n: n >= -1)]
+"""Type of a number of updates between two collections; -1: as many as steps were collected."""
+KINDS: dict[Any, tuple[Any, str]] = {
+    bool: (bool, "True or False"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+}
+"""Type of a field -> what may be given, and what an error calls it."""
+
+
+def check_fields(config: Any) -> None:
+    """Raises a ValueError or a TypeError for the first field of a dataclass that has no value of its type."""
+    hints = get_type_hints(type(config), include_extras=True)
+    for field in fields(config):
+        check_value(field.name, hints[field.name], getattr(config, field.name))
+
+
+def check_value(name: str, hint: Any, given: Any) -> None:
+    """Raises a ValueError or a TypeError unless the value is one of the type's: it would train something else."""
+    options = get_args(hint)
+    if type(None) in options:
+        if given is None:
+            return
+        hint, options = options[0], get_args(options[0])
+    if get_origin(hint) is Literal and given not in options:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {given!r}")
+    if hint == tuple[int, ...]:
+        _check_sizes(name, given)
+    plain, *notes = options if get_origin(hint) is Annotated else (hint,)
+    bounds = next((note for note in notes if isinstance(note, Bounds)), None)
+    accepted, words = KINDS.get(plain, (object, ""))
+    if not isinstance(given, accepted):
+        raise TypeError(f"{name} must be {words}, got {given!r}")
+    if plain is float and not math.isfinite(given):
+        raise ValueError(f"{name} must be finite, got {given}")
+    if plain is int and bounds is None:
+        bounds = Bounds("be at least 1", lambda n: n >= 1)
+    if bounds is not None and not bounds.hold(given):
+        raise ValueError(f"{name} must {bounds.words}, got {given}")
+
+
+def _check_sizes(name: str, given: Any) -> None:
+    if not isinstance(given, tuple | list) or not all(isinstance(size, Integral) for size in given):
+        raise TypeError(f"{name} must be a tuple of whole numbers, such as (256, 256), got {given!r}")
+    if any(size < 1 for size in given):
+        raise ValueError(f"{name} must hold numbers of at least 1, got {given}")
