@@ -14,7 +14,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from flowpolicies.data import TransitionDataset
-from flowpolicies.data.buffer import TransitionBuffer
+from flowpolicies.data.replay.buffer import TransitionBuffer
 
 ROWS, OBSERVATION, ACTION, BATCH = 1_000_000, 40, 5, 256
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from flowpolicies.data import generate_dataset
 from flowpolicies.policies.evaluation import mean_interval, success_interval
-from flowpolicies.training.demo import DemoSettings, Job, address, run_jobs
-from flowpolicies.training.jobs import flags
+from flowpolicies.reproduction.demo import DemoSettings, Job, address, run_jobs
+from flowpolicies.reproduction.jobs import flags
 from flowpolicies.training.plots import plot_learning_curves
 from flowpolicies.training.record import describe_hardware, source_commit
 from flowpolicies.training.runs import RunFolder

@@ -36,8 +36,8 @@ from registry_runs import (
 
 from flowpolicies.algorithms import ALGORITHMS
 from flowpolicies.data import TransitionDataset
+from flowpolicies.files import atomic_write, csv_text
 from flowpolicies.policies.evaluation import Interval, mean_interval
-from flowpolicies.training.files import atomic_write, csv_text
 from flowpolicies.training.record import describe_hardware
 
 COLUMNS = ["algorithm", "settings", "seed", "phase", "steps", "episodes", "return", "return_low", "return_high"]

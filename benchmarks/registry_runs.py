@@ -15,9 +15,9 @@ import numpy as np
 from pendulum import ENV
 
 from flowpolicies.algorithms import ALGORITHMS
+from flowpolicies.files import write_json
 from flowpolicies.policies.evaluation import Interval, mean_interval
 from flowpolicies.training.evaluations import EvaluationRow
-from flowpolicies.training.files import write_json
 from flowpolicies.training.runs import RunFolder
 
 SIZES = {

@@ -21,7 +21,7 @@ import torch
 
 from flowpolicies import BC
 from flowpolicies.data import TransitionDataset, open_memmap, write_memmap
-from flowpolicies.data.buffer import TransitionBuffer
+from flowpolicies.data.replay.buffer import TransitionBuffer
 
 OBSERVATION, ACTION, BATCH, SHARD = 40, 5, 256, 1_000_000
 

@@ -56,9 +56,11 @@ from flowpolicies.data import generate_dataset as generate_dataset
 from flowpolicies.data import list_sources as list_sources
 from flowpolicies.data import load_dataset as load_dataset
 from flowpolicies.data import make_env as make_env
+from flowpolicies.moved import install
 from flowpolicies.policies import Evaluation as Evaluation
 from flowpolicies.policies import FlowPolicy as FlowPolicy
 from flowpolicies.policies import SteeredEnv as SteeredEnv
 from flowpolicies.policies import evaluate as evaluate
 
+install()
 __version__ = "0.1.0"

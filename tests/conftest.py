@@ -18,6 +18,29 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # Shells start background jobs so, and processes hand it on: the tests of Ctrl-C would wait for ever.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+from tiny import pendulum_data
+
+from flowpolicies.algorithms import ALGORITHMS, OfflineAlgorithm
+from flowpolicies.data import TransitionDataset
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden-dir", default=None, help="directory of recordings to replay instead of tests/golden")
+
+
+@pytest.fixture(params=list(ALGORITHMS.values()), ids=list(ALGORITHMS))
+def algorithm(request: pytest.FixtureRequest) -> type[OfflineAlgorithm]:
+    """Every registered algorithm."""
+    return request.param
+
+
+@pytest.fixture(params=[1, 3], ids=["single", "chunked"])
+def horizon(request: pytest.FixtureRequest) -> int:
+    """Without and with action chunks."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def data() -> TransitionDataset:
+    """Random transitions in Pendulum's spaces."""
+    return pendulum_data()

@@ -2,7 +2,6 @@
 
 from flowpolicies.algorithms.bam import BAM as BAM
 from flowpolicies.algorithms.bam import BAMConfig as BAMConfig
-from flowpolicies.algorithms.base import OfflineAlgorithm as OfflineAlgorithm
 from flowpolicies.algorithms.bc import BC as BC
 from flowpolicies.algorithms.bc import BCConfig as BCConfig
 from flowpolicies.algorithms.bc import BCDiffusion as BCDiffusion
@@ -71,9 +70,6 @@ from flowpolicies.algorithms.rebrac import ReBRAC as ReBRAC
 from flowpolicies.algorithms.rebrac import ReBRACConfig as ReBRACConfig
 from flowpolicies.algorithms.rebrac import ReBRACQAM as ReBRACQAM
 from flowpolicies.algorithms.rebrac import ReBRACQAMConfig as ReBRACQAMConfig
-from flowpolicies.algorithms.registry import ALGORITHMS as ALGORITHMS
-from flowpolicies.algorithms.registry import get_algorithm as get_algorithm
-from flowpolicies.algorithms.registry import make as make
 from flowpolicies.algorithms.rql import RQL as RQL
 from flowpolicies.algorithms.rql import TFQL as TFQL
 from flowpolicies.algorithms.rql import RQLConfig as RQLConfig
@@ -82,3 +78,7 @@ from flowpolicies.algorithms.sac import RLPD as RLPD
 from flowpolicies.algorithms.sac import SAC as SAC
 from flowpolicies.algorithms.sac import RLPDConfig as RLPDConfig
 from flowpolicies.algorithms.sac import SACConfig as SACConfig
+from flowpolicies.shell.algorithm import OfflineAlgorithm as OfflineAlgorithm
+from flowpolicies.shell.registry import ALGORITHMS as ALGORITHMS
+from flowpolicies.shell.registry import get_algorithm as get_algorithm
+from flowpolicies.shell.registry import make as make

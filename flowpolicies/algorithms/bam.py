@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import FineTunedConfig, fine_tuned_flow, fine_tuned_nets
 from flowpolicies.core import Batch, Loss, Networks, Noise, loss_term
 from flowpolicies.flows import memoryless_sde, unit_grid
 from flowpolicies.losses import aggregate, control_cost, fine_tuned, flow_matching, slow_or_frozen, td_loss
 from flowpolicies.samplers import Sampler, best_of
+from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.config import FineTunedConfig, fine_tuned_flow, fine_tuned_nets
 
 
 @final

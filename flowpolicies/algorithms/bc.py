@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import PolicyConfig, gaussian, noise_prediction, velocity
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
 from flowpolicies.flows import BetaSchedule, Diffusion
 from flowpolicies.losses import denoising, flow_matching_loss, gaussian_log_prob
 from flowpolicies.samplers import Denoise, Gaussian, Integrate, Sampler
+from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.config import PolicyConfig, gaussian, noise_prediction, velocity
 
 
 @final

@@ -12,14 +12,14 @@ from typing import Any, final
 
 from torch import Tensor
 
-from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import DiffusionConfig, critic, denoise, noise_prediction
-from flowpolicies.algorithms.fields import Natural
 from flowpolicies.core import Batch, BoundNetwork, Loss, Network, Networks, Noise, Step, loss_term
 from flowpolicies.flows import Noised, path_kl, reverse_step, step_kl
 from flowpolicies.losses import aggregate, denoising, regress_critic
 from flowpolicies.networks import NoisyValue
 from flowpolicies.samplers import Sampler, SoftmaxOfN, best_of, repeat
+from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.config import DiffusionConfig, critic, denoise, noise_prediction
+from flowpolicies.shell.fields import Natural
 
 
 @final

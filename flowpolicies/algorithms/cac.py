@@ -11,12 +11,12 @@ from typing import Any, final
 
 from torch import Tensor
 
-from flowpolicies.algorithms.backpropagated import BackpropagatedConfig, backpropagated_networks, critic_then_actor
-from flowpolicies.algorithms.base import OfflineAlgorithm
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, Step, loss_term
 from flowpolicies.flows import consistency_function, curriculum, random_neighbours
 from flowpolicies.losses import best_next_value, maximise_either_q, regress_critic
 from flowpolicies.samplers import Consistency, Sampler, SoftmaxOfN
+from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.backpropagated import BackpropagatedConfig, backpropagated_networks, critic_then_actor
 
 
 @final

@@ -11,11 +11,11 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import CriticConfig, critic, velocity
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
 from flowpolicies.losses import flow_matching_loss, td_loss
 from flowpolicies.samplers import ClassifierGuided, Sampler, best_of
+from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.config import CriticConfig, critic, velocity
 
 
 @dataclass(frozen=True, kw_only=True)

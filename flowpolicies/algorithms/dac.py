@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import ScoreConfig, denoise, score_nets
 from flowpolicies.core import Batch, Loss, Networks, Noise, loss_term
 from flowpolicies.losses import noise_error, scored, soft_guidance, td_loss
+from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.config import ScoreConfig, denoise, score_nets
 
 
 @final

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, final
 
-from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import DiffusionConfig, critic, denoise, noise_prediction
-from flowpolicies.algorithms.fields import Natural
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, Step, loss_term
 from flowpolicies.losses import aggregate, denoising, noise_error, regress_critic, scored, soft_guidance
 from flowpolicies.networks import Multiplier
 from flowpolicies.samplers import Sampler, best_of, repeat
+from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.config import DiffusionConfig, critic, denoise, noise_prediction
+from flowpolicies.shell.fields import Natural
 
 
 @final

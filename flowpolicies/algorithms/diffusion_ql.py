@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, final
 
-from flowpolicies.algorithms.backpropagated import BackpropagatedConfig, backpropagated_networks, critic_then_actor
-from flowpolicies.algorithms.base import OfflineAlgorithm
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, Step, loss_term
 from flowpolicies.flows import BetaSchedule, Diffusion
 from flowpolicies.losses import best_next_value, denoising, maximise_either_q, regress_critic
 from flowpolicies.samplers import Denoise, Sampler, SoftmaxOfN
+from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.backpropagated import BackpropagatedConfig, backpropagated_networks, critic_then_actor
 
 
 @final

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import final
 
-from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import CriticConfig, critic, velocity
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
 from flowpolicies.flows import euler, unit_grid
 from flowpolicies.losses import flow_matching_loss, soft_policy_loss, td_loss
 from flowpolicies.networks import TanhNormal, Temperature
 from flowpolicies.samplers import Latent, Sampler, best_of
+from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.config import CriticConfig, critic, velocity
 
 
 @final

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import CriticConfig, critic, value, velocity
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
 from flowpolicies.losses import advantage_weights, flow_matching, td_loss
 from flowpolicies.samplers import Integrate, Sampler
+from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.config import CriticConfig, critic, value, velocity
 
 
 @final

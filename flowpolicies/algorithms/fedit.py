@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import CriticConfig, critic, edit_actor, velocity
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
 from flowpolicies.losses import edit_objective, flow_matching_loss, td_loss
 from flowpolicies.networks import Temperature
 from flowpolicies.samplers import Edit, Integrate, Sampler, best_of
+from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.config import CriticConfig, critic, edit_actor, velocity
 
 
 @final

@@ -12,13 +12,13 @@ from typing import Any, ClassVar, Literal, final
 
 from torch import Tensor
 
-from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import DiffusionConfig, critic, denoise
-from flowpolicies.algorithms.fields import Share
 from flowpolicies.core import Batch, Draw, Loss, Network, Networks, Noise, Step, loss_term
 from flowpolicies.losses import QAggregation, denoising, iql_critic_loss, iql_value_loss
 from flowpolicies.networks import InputNormValue, ResidualNoisePrediction
 from flowpolicies.samplers import Sampler, best_of
+from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.config import DiffusionConfig, critic, denoise
+from flowpolicies.shell.fields import Share
 
 
 @final

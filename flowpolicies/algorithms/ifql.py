@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import CriticConfig, critic, value, velocity
-from flowpolicies.algorithms.fields import Share
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
 from flowpolicies.losses import QAggregation, flow_matching_loss, iql_critic_loss, iql_value_loss
 from flowpolicies.samplers import Integrate, Sampler, best_of
+from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.config import CriticConfig, critic, value, velocity
+from flowpolicies.shell.fields import Share
 
 
 @final

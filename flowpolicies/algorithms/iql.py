@@ -10,9 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import CriticConfig, critic, gaussian, value
-from flowpolicies.algorithms.fields import Share
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
 from flowpolicies.losses import (
     QAggregation,
@@ -24,6 +21,9 @@ from flowpolicies.losses import (
     maximise_q,
 )
 from flowpolicies.samplers import Gaussian, Sampler
+from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.config import CriticConfig, critic, gaussian, value
+from flowpolicies.shell.fields import Share
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
-from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import FineTunedConfig, edit_actor, fine_tuned_flow, fine_tuned_nets, velocity
 from flowpolicies.core import Batch, Loss, LossTerm, Network, Networks, Noise, ReplayedNoise, loss_term
 from flowpolicies.losses import adjoint_loss, edit_objective, flow_matching, maximise_q, td_loss
 from flowpolicies.networks import Temperature
 from flowpolicies.samplers import Edit, OneStep, Sampler, best_of
+from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.config import FineTunedConfig, edit_actor, fine_tuned_flow, fine_tuned_nets, velocity
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import CriticConfig, critic, velocity
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
 from flowpolicies.flows import action_gradient, euler, interpolate, leading_grid, remaining_grid
 from flowpolicies.losses import aggregate, flow_matching, td_loss
 from flowpolicies.networks import TimeEmbedding
 from flowpolicies.samplers import Integrate, Sampler, best_of
+from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.config import CriticConfig, critic, velocity
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, final
 
-from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import CriticConfig, critic, velocity
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
 from flowpolicies.losses import flow_matching_loss, td_loss
 from flowpolicies.samplers import Guided, Integrate, Sampler, Schedule
+from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.config import CriticConfig, critic, velocity
 
 
 @final

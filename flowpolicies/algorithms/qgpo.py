@@ -12,14 +12,14 @@ from typing import Any, final
 
 from torch import Tensor
 
-from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import CriticConfig, critic
-from flowpolicies.algorithms.fields import Natural
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, Step, loss_term
 from flowpolicies.flows import noise_level, trained_times
 from flowpolicies.losses import QAggregation, aggregate, contrastive_energy, soft_td_loss
 from flowpolicies.networks import NoisyValue, UNet
 from flowpolicies.samplers import DPMSolver, EnergyGuided, Sampler, repeat
+from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.config import CriticConfig, critic
+from flowpolicies.shell.fields import Natural
 
 
 @final

@@ -11,12 +11,12 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import CriticConfig, critic, velocity
-from flowpolicies.algorithms.fields import Natural
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, Step, View, loss_term
 from flowpolicies.losses import aggregate, flow_matching, flow_matching_loss, soft_td_loss, support_weights
 from flowpolicies.samplers import Integrate, Sampler, repeat
+from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.config import CriticConfig, critic, velocity
+from flowpolicies.shell.fields import Natural
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import ScoreConfig, denoise, score_nets
 from flowpolicies.core import Batch, Loss, Networks, Noise, loss_term
 from flowpolicies.losses import noise_error, q_score_error, scored, td_loss
 from flowpolicies.samplers import Sampler
+from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.config import ScoreConfig, denoise, score_nets
 
 
 @final

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, final
 
-from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import DiffusionConfig, critic, denoise, noise_prediction
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, Step, loss_term
 from flowpolicies.losses import QAggregation, q_score_error, scored, td_loss
 from flowpolicies.samplers import Sampler, WithNoise
+from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.config import DiffusionConfig, critic, denoise, noise_prediction
 
 
 @final

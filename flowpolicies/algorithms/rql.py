@@ -14,13 +14,13 @@ from typing import final
 import torch
 from torch import Tensor
 
-from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import CriticConfig, critic, velocity
-from flowpolicies.algorithms.fields import Share
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
 from flowpolicies.flows import euler, interpolate, leading_grid, uniform_grid
 from flowpolicies.losses import aggregate, expectile
 from flowpolicies.samplers import Integrate, Sampler
+from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.config import CriticConfig, critic, velocity
+from flowpolicies.shell.fields import Share
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from flowpolicies.algorithms.base import OfflineAlgorithm
-from flowpolicies.algorithms.config import CriticConfig, critic, gaussian
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
 from flowpolicies.losses import (
     QAggregation,
@@ -23,6 +21,8 @@ from flowpolicies.losses import (
 )
 from flowpolicies.networks import Temperature
 from flowpolicies.samplers import Sampler, TanhGaussian
+from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.config import CriticConfig, critic, gaussian
 
 
 @dataclass(frozen=True, kw_only=True)

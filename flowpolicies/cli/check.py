@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from flowpolicies.cli.dataset import OfDataset
 from flowpolicies.data import DataFault, TransitionDataset, make_env
-from flowpolicies.data.inspection import (
+from flowpolicies.data.sources import environment_of
+from flowpolicies.inspection import (
     SAMPLE,
     Finding,
     Inspection,
@@ -22,8 +23,7 @@ from flowpolicies.data.inspection import (
     inspect_dataset,
     open_resimulator,
 )
-from flowpolicies.data.report import to_html, to_text
-from flowpolicies.data.sources import environment_of
+from flowpolicies.inspection.report import to_html, to_text
 
 
 @final

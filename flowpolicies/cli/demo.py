@@ -9,7 +9,7 @@ from typing import ClassVar, final
 import tyro
 
 from flowpolicies.cli.command import Command
-from flowpolicies.training.demo import DemoSettings, run_demo
+from flowpolicies.reproduction.demo import DemoSettings, run_demo
 
 
 @final

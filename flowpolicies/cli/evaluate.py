@@ -13,11 +13,12 @@ import tyro
 
 from flowpolicies.cli.command import Command
 from flowpolicies.data import make_env, normalized_score
-from flowpolicies.data.pixels import frames_between
-from flowpolicies.data.scores import REFERENCE
+from flowpolicies.data.dataset.scores import REFERENCE
+from flowpolicies.data.replay.pixels import frames_between
+from flowpolicies.files import write_json
 from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
 from flowpolicies.policies.evaluation import Interval
-from flowpolicies.training import RunFolder, load_policy, make_vec_env, write_json
+from flowpolicies.training import RunFolder, load_policy, make_vec_env
 
 
 @final

@@ -18,12 +18,12 @@ from torch import nn
 
 from flowpolicies import networks, samplers
 from flowpolicies.algorithms import ALGORITHMS, OfflineAlgorithm, get_algorithm
-from flowpolicies.algorithms.registry import distribution, is_built_in, third_party
 from flowpolicies.cli.command import Command
 from flowpolicies.data import list_sources
+from flowpolicies.reproduction.presets import list_presets
+from flowpolicies.reproduction.published import list_tables
 from flowpolicies.samplers import Sampler
-from flowpolicies.training.presets import list_presets
-from flowpolicies.training.published import list_tables
+from flowpolicies.shell.registry import distribution, is_built_in, third_party
 
 Topic = Literal[
     "all", "algorithms", "datasets", "environments", "generators", "samplers", "networks", "presets", "tables"

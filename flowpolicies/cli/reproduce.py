@@ -16,13 +16,13 @@ from rich.table import Table
 
 from flowpolicies.cli.command import Command
 from flowpolicies.cli.train import is_given, parse_train
+from flowpolicies.files import atomic_write, csv_text
+from flowpolicies.reproduction.jobs import Job, Outcome, run_side_by_side
+from flowpolicies.reproduction.published import PublishedTable, load_table
+from flowpolicies.reproduction.reproduce import Run, plan, without_twins
+from flowpolicies.reproduction.scores import collect, deviations
 from flowpolicies.training.callbacks import say
-from flowpolicies.training.files import atomic_write, csv_text
-from flowpolicies.training.jobs import Job, Outcome, run_side_by_side
-from flowpolicies.training.published import PublishedTable, load_table
-from flowpolicies.training.reproduce import Run, plan, without_twins
 from flowpolicies.training.runs import RunFolder
-from flowpolicies.training.scores import collect, deviations
 
 
 @dataclass(frozen=True, kw_only=True)

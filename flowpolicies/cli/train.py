@@ -18,9 +18,9 @@ from rich.table import Table
 from flowpolicies.algorithms import OfflineAlgorithm, get_algorithm
 from flowpolicies.cli.command import Command
 from flowpolicies.data.sources import split_options
+from flowpolicies.reproduction.preset_files import Preset
+from flowpolicies.reproduction.presets import AUTO, check_same_environment, find_preset, load_preset
 from flowpolicies.training import Knobs, TrainSettings, train
-from flowpolicies.training.preset_files import Preset
-from flowpolicies.training.presets import AUTO, check_same_environment, find_preset, load_preset
 
 EXAMPLES = (
     "flowpolicies train {name} --dataset ogbench:cube-single-play-singletask-v0",
@@ -51,7 +51,7 @@ class Train(Command):
             self.hyperparameters,
             self.settings,
             self.knobs,
-            preset=self.published,
+            preset=self.published.describe() if self.published else None,
             command=("flowpolicies", *words),
         )
         rows = folder.read_evaluations()

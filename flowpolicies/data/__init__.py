@@ -1,21 +1,21 @@
 """Offline data: validated transitions, where they come from, and how they reach the learner."""
 
-from flowpolicies.data.checks import DataFault as DataFault
-from flowpolicies.data.dataset import TransitionDataset as TransitionDataset
-from flowpolicies.data.goals import HindsightGoals as HindsightGoals
-from flowpolicies.data.memmap import open_memmap as open_memmap
-from flowpolicies.data.memmap import write_memmap as write_memmap
-from flowpolicies.data.npz import read_npz as read_npz
-from flowpolicies.data.npz import write_npz as write_npz
-from flowpolicies.data.sb3 import from_sb3_buffer as from_sb3_buffer
-from flowpolicies.data.scores import normalized_score as normalized_score
+from flowpolicies.data.dataset.checks import DataFault as DataFault
+from flowpolicies.data.dataset.dataset import TransitionDataset as TransitionDataset
+from flowpolicies.data.dataset.scores import normalized_score as normalized_score
+from flowpolicies.data.dataset.transforms import RewardTransform as RewardTransform
+from flowpolicies.data.dataset.transforms import RewardTransformName as RewardTransformName
+from flowpolicies.data.formats.memmap import open_memmap as open_memmap
+from flowpolicies.data.formats.memmap import write_memmap as write_memmap
+from flowpolicies.data.formats.npz import read_npz as read_npz
+from flowpolicies.data.formats.npz import write_npz as write_npz
+from flowpolicies.data.formats.sb3 import from_sb3_buffer as from_sb3_buffer
+from flowpolicies.data.replay.goals import HindsightGoals as HindsightGoals
 from flowpolicies.data.sources import generate_dataset as generate_dataset
 from flowpolicies.data.sources import list_sources as list_sources
 from flowpolicies.data.sources import load_dataset as load_dataset
 from flowpolicies.data.sources import make_env as make_env
-from flowpolicies.data.spaces import space_from_json as space_from_json
-from flowpolicies.data.spaces import space_to_json as space_to_json
-from flowpolicies.data.transforms import RewardTransform as RewardTransform
-from flowpolicies.data.transforms import RewardTransformName as RewardTransformName
 from flowpolicies.data.writers import open_writer as open_writer
 from flowpolicies.data.writers import save_dataset as save_dataset
+from flowpolicies.spaces.json import space_from_json as space_from_json
+from flowpolicies.spaces.json import space_to_json as space_to_json

@@ -20,13 +20,13 @@ from typing import Any, Literal
 
 import gymnasium
 
-from flowpolicies.data.cache import Storage, check_storage, from_shards
-from flowpolicies.data.checks import did_you_mean
-from flowpolicies.data.dataset import TransitionDataset
-from flowpolicies.data.files import existing_file
-from flowpolicies.data.hdf5 import load_hdf5
-from flowpolicies.data.memmap import open_memmap
-from flowpolicies.data.sb3 import load_sb3
+from flowpolicies.data.dataset.dataset import TransitionDataset
+from flowpolicies.data.downloads.files import existing_file
+from flowpolicies.data.formats.cache import Storage, check_storage, from_shards
+from flowpolicies.data.formats.hdf5 import load_hdf5
+from flowpolicies.data.formats.memmap import open_memmap
+from flowpolicies.data.formats.sb3 import load_sb3
+from flowpolicies.messages import did_you_mean
 
 Kind = Literal["datasets", "environments", "generators"]
 
@@ -56,16 +56,17 @@ def load_dataset(
 ) -> TransitionDataset:
     """The dataset at "source:name"; "npz:PATH", "hdf5:PATH", "memmap:PATH" and "sb3:PATH" are always there.
 
-    See `TransitionDataset.load`, `flowpolicies.data.hdf5.load_hdf5` and `flowpolicies.data.sb3.load_sb3` for options.
+    See `TransitionDataset.load`, `flowpolicies.data.formats.hdf5.load_hdf5` and
+    `flowpolicies.data.formats.sb3.load_sb3` for options.
     Those below may stand in the address too, where a keyword goes before.
 
     Args:
         address: source and name.
         storage: "ram", or "memmap" for data that is laid out as files the first time, and opened in milliseconds
-            afterwards, shared by all processes (see `flowpolicies.data.cache`); None: as the source thinks best.
+            afterwards, shared by all processes (see `flowpolicies.data.formats.cache`); None: the source decides.
         compact: store each state once, instead of as an observation and as a next one; see
-            `flowpolicies.data.compact`.
-        cache_dir: where these files go; None: `flowpolicies.data.cache.CACHE_DIR`.
+            `flowpolicies.data.dataset.compact`.
+        cache_dir: where these files go; None: `flowpolicies.data.formats.cache.CACHE_DIR`.
         **options: passed to the source.
 
     Raises:

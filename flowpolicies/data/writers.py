@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from flowpolicies.data.dataset import TransitionDataset
+from flowpolicies.data.dataset.dataset import TransitionDataset
 
 Writer = Callable[[TransitionDataset], Path]
 """Writes a dataset and returns where."""

@@ -20,8 +20,6 @@ from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
 from flowpolicies.core import GeneratorNoise, Network, Noise, ReplayedNoise, View, ZeroNoise
-from flowpolicies.data.layout import check_action_space, flatten_tensors, observation_dim, observation_layout
-from flowpolicies.data.spaces import space_from_json, space_to_json
 from flowpolicies.networks import Encoded, ImpalaVariant, ObservationEncoder, Part
 from flowpolicies.policies.devices import check_device
 from flowpolicies.policies.serialization import (
@@ -31,6 +29,8 @@ from flowpolicies.policies.serialization import (
     sampler_to_json,
 )
 from flowpolicies.samplers import Sampler
+from flowpolicies.spaces.json import space_from_json, space_to_json
+from flowpolicies.spaces.layout import check_action_space, flatten_tensors, observation_dim, observation_layout
 
 FORMAT = "flowpolicies.policy"
 VERSION = 1

@@ -11,7 +11,7 @@ from torch import nn
 
 from flowpolicies import networks, samplers
 from flowpolicies.core import Network
-from flowpolicies.data.checks import did_you_mean
+from flowpolicies.messages import did_you_mean
 from flowpolicies.samplers import Sampler
 
 Json = dict[str, Any]

@@ -16,8 +16,8 @@ import torch
 from gymnasium import spaces
 
 from flowpolicies.core import Draw, RecordingNoise, ZeroNoise
-from flowpolicies.data.layout import flat_dtype, observation_dim, observation_layout
 from flowpolicies.policies.flow_policy import FlowPolicy
+from flowpolicies.spaces.layout import flat_dtype, observation_dim, observation_layout
 
 
 @final

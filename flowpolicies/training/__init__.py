@@ -1,5 +1,6 @@
 """Training runs: what the command line does, as functions and callbacks."""
 
+from flowpolicies.moved import moved_names
 from flowpolicies.training.callbacks import AtomicCheckpoint as AtomicCheckpoint
 from flowpolicies.training.callbacks import EvaluationCallback as EvaluationCallback
 from flowpolicies.training.callbacks import InterruptBetweenSteps as InterruptBetweenSteps
@@ -9,15 +10,21 @@ from flowpolicies.training.envs import make_vec_env as make_vec_env
 from flowpolicies.training.evaluations import EvaluationRow as EvaluationRow
 from flowpolicies.training.evaluations import Phase as Phase
 from flowpolicies.training.evaluations import read_evaluations as read_evaluations
-from flowpolicies.training.files import atomic_write as atomic_write
-from flowpolicies.training.files import write_json as write_json
 from flowpolicies.training.loading import load_policy as load_policy
 from flowpolicies.training.plots import plot_learning_curves as plot_learning_curves
-from flowpolicies.training.preset_files import Preset as Preset
-from flowpolicies.training.presets import list_presets as list_presets
-from flowpolicies.training.presets import load_preset as load_preset
 from flowpolicies.training.runs import RunFolder as RunFolder
 from flowpolicies.training.settings import Knobs as Knobs
 from flowpolicies.training.settings import TrainSettings as TrainSettings
 from flowpolicies.training.train import load_checkpoint as load_checkpoint
 from flowpolicies.training.train import train as train
+
+__getattr__ = moved_names(
+    __name__,
+    {
+        "Preset": "flowpolicies.reproduction:Preset",
+        "atomic_write": "flowpolicies.files:atomic_write",
+        "list_presets": "flowpolicies.reproduction:list_presets",
+        "load_preset": "flowpolicies.reproduction:load_preset",
+        "write_json": "flowpolicies.files:write_json",
+    },
+)

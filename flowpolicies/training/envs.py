@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from flowpolicies.data import RewardTransform, make_env
-from flowpolicies.data.pixels import FrameStack
+from flowpolicies.data.replay.pixels import FrameStack
 from flowpolicies.policies.evaluation import SeededEpisodes
 
 

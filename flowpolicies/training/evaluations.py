@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
+from flowpolicies.files import atomic_write, csv_text
 from flowpolicies.policies import Evaluation
-from flowpolicies.training.files import atomic_write, csv_text
 
 Phase = Literal["offline", "online"]
 

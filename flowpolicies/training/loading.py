@@ -8,9 +8,9 @@ from pathlib import Path
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from flowpolicies.algorithms import ALGORITHMS, OfflineAlgorithm
-from flowpolicies.algorithms.saved import check_model_file
-from flowpolicies.data.checks import did_you_mean
+from flowpolicies.messages import did_you_mean
 from flowpolicies.policies import FlowPolicy
+from flowpolicies.shell.saved import check_model_file
 from flowpolicies.training.runs import RunFolder
 
 

@@ -13,9 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
+from flowpolicies.files import atomic_write
 from flowpolicies.policies.evaluation import mean_interval
 from flowpolicies.training.evaluations import EvaluationRow
-from flowpolicies.training.files import atomic_write
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, which the colour-blind can tell apart; the line styles change when it is used up."""

@@ -13,6 +13,7 @@ from typing import Any, final
 from stable_baselines3.common.logger import CSVOutputFormat, KVWriter, Logger, make_output_format
 
 from flowpolicies.algorithms import OfflineAlgorithm
+from flowpolicies.files import atomic_write, csv_text, write_json
 from flowpolicies.training.evaluations import (
     EvaluationRow,
     Phase,
@@ -20,7 +21,6 @@ from flowpolicies.training.evaluations import (
     read_evaluations,
     write_evaluations,
 )
-from flowpolicies.training.files import atomic_write, csv_text, write_json
 
 STEP_COLUMNS: dict[Phase, str] = {"offline": "time/offline_steps", "online": "time/total_timesteps"}
 """Column of `progress.csv` that counts the steps of a phase; the other one is empty in its rows."""

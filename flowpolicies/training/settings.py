@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from flowpolicies.algorithms.fields import Natural, WholeShare, check_fields
-from flowpolicies.algorithms.knobs import Knobs as Knobs
 from flowpolicies.data import RewardTransformName
-from flowpolicies.data.cache import Storage
+from flowpolicies.data.formats.cache import Storage
 from flowpolicies.data.sources import split_options
 from flowpolicies.policies.devices import check_device
+from flowpolicies.shell.fields import Natural, WholeShare, check_fields
+from flowpolicies.shell.hyperparameters import Knobs as Knobs
 
 
 @final

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, final
@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from flowpolicies.algorithms import OfflineAlgorithm
 from flowpolicies.data import RewardTransform, TransitionDataset, load_dataset
 from flowpolicies.data.sources import environment_of as own_environment
+from flowpolicies.files import atomic_write
 from flowpolicies.training.callbacks import (
     AtomicCheckpoint,
     EvaluationCallback,
@@ -27,9 +28,7 @@ from flowpolicies.training.callbacks import (
 )
 from flowpolicies.training.envs import TransformedRewards, make_vec_env
 from flowpolicies.training.evaluations import Phase
-from flowpolicies.training.files import atomic_write
 from flowpolicies.training.plots import plot_learning_curves
-from flowpolicies.training.preset_files import Preset
 from flowpolicies.training.record import describe_dataset, describe_hardware, describe_software
 from flowpolicies.training.runs import RunFolder
 from flowpolicies.training.settings import Knobs, TrainSettings
@@ -41,7 +40,7 @@ def train(
     settings: TrainSettings,
     knobs: Knobs | None = None,
     *,
-    preset: Preset | None = None,
+    preset: Mapping[str, Any] | None = None,
     command: Sequence[str] = (),
 ) -> RunFolder:
     """Trains, and returns the folder with everything.
@@ -49,7 +48,7 @@ def train(
     Args:
         algorithm: the class.
         hyperparameters: an instance of its `Config`.
-        preset: where values come from, for the record.
+        preset: the description of the preset that values come from (`Preset.describe()`), for the record.
         command: words of the command line, for the record and for the advice on how to continue.
 
     Raises:
@@ -62,7 +61,7 @@ def train(
     folder.check_free(resume=settings.resume, overwrite=settings.overwrite)
     dataset, transform = _load_data(settings)
     record = _record(algorithm, hyperparameters, settings, knobs, dataset, command)
-    record["preset"] = None if preset is None else preset.describe()
+    record["preset"] = None if preset is None else dict(preset)
     with ExitStack() as stack:
         train_env, eval_env = _make_envs(settings, transform, stack)
         env = train_env or eval_env  # In both cases the spaces are the environment's, and the data must fit them.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal, final
 
-from flowpolicies.data.checks import did_you_mean
+from flowpolicies.messages import did_you_mean
 
 Family = Literal["antmaze", "adroit", "locomotion", "kitchen"]
 

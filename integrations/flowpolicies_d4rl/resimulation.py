@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowpolicies.data import TransitionDataset
-from flowpolicies.data.inspection import Resimulated
+from flowpolicies.inspection import Resimulated
 from flowpolicies_d4rl.antmaze import AntMaze
 from flowpolicies_d4rl.names import find_task
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Space, Tuple
 
-from flowpolicies.data.checks import check_numbers
+from flowpolicies.data.dataset.checks import check_numbers
 
 Array = npt.NDArray[Any]
 

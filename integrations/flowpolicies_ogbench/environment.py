@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box, Dict, Discrete, Space
 
-from flowpolicies.data.pixels import FrameStack
+from flowpolicies.data.replay.pixels import FrameStack
 from flowpolicies_ogbench.names import Mode, parse_name
 from flowpolicies_ogbench.randomness import global_draws_from
 from flowpolicies_ogbench.versions import ogbench_version

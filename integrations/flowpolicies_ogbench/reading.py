@@ -13,10 +13,10 @@ from gymnasium.spaces import Box, Dict
 from ogbench.relabel_utils import add_oracle_reps, relabel_dataset
 
 from flowpolicies.data import DataFault, TransitionDataset
-from flowpolicies.data.checks import as_flags, check_actions, check_numbers, place
-from flowpolicies.data.compact import in_full, successors
-from flowpolicies.data.dataset import Observations
-from flowpolicies.data.spaces import clip_inside
+from flowpolicies.data.dataset.checks import as_flags, check_actions, check_numbers, place
+from flowpolicies.data.dataset.compact import in_full, successors
+from flowpolicies.data.dataset.dataset import Observations
+from flowpolicies.spaces.json import clip_inside
 from flowpolicies_ogbench.environment import channels_first, make_env, sparse_rewards
 from flowpolicies_ogbench.names import TaskName
 from flowpolicies_ogbench.randomness import global_draws_from

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowpolicies.data import TransitionDataset
-from flowpolicies.data.inspection import Resimulated
+from flowpolicies.inspection import Resimulated
 from flowpolicies_ogbench.environment import make_env, sparse_rewards
 from flowpolicies_ogbench.finding import GENERATED_DATA_DIR, PUBLISHED_DATA_DIR, files_in, find_folder
 from flowpolicies_ogbench.names import parse_name, task_names

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from file_server import Server, running_server
 
-from flowpolicies.data.download import OFFLINE_VARIABLE
+from flowpolicies.data.downloads.download import OFFLINE_VARIABLE
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from flowpolicies.data import TransitionDataset
-from flowpolicies.data.inspection import Finding, inspect_dataset
+from flowpolicies.inspection import Finding, inspect_dataset
 
 Array = np.ndarray[Any, Any]
 Columns = dict[str, Array]

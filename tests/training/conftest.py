@@ -86,14 +86,3 @@ def config() -> Any:
 @pytest.fixture
 def knobs() -> Knobs:
     return Knobs(batch_size=16, learning_starts=4, buffer_size=200)
-
-
-@pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package `flowpolicies` whose command line is Python, in the children's working directory."""
-    package = tmp_path / "flowpolicies"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "__main__.py").write_text("import sys\nexec(sys.argv[1])\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))

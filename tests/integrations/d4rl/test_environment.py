@@ -15,7 +15,7 @@ from stable_baselines3.common.env_checker import check_env
 
 from flowpolicies.cli import main
 from flowpolicies.data import load_dataset, make_env
-from flowpolicies.data.inspection import inspect_dataset, open_resimulator
+from flowpolicies.inspection import inspect_dataset, open_resimulator
 from flowpolicies.training import make_vec_env
 from flowpolicies_d4rl.antmaze import MAZES, AntMaze, model, position
 from flowpolicies_d4rl.environment import Hand

@@ -9,7 +9,7 @@ from file_server import answer, running_server
 
 from flowpolicies.data import load_dataset, normalized_score
 from flowpolicies.data.sources import environment_of
-from flowpolicies.training.presets import iterate_presets
+from flowpolicies.reproduction.presets import iterate_presets
 from flowpolicies_d4rl import loading
 from flowpolicies_d4rl.names import TASKS, find_task
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import final
 
 from flowpolicies.algorithms import OfflineAlgorithm
-from flowpolicies.algorithms.config import PolicyConfig, velocity
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
 from flowpolicies.flows import interpolate
 from flowpolicies.samplers import Integrate, Sampler
+from flowpolicies.shell.config import PolicyConfig, velocity
 
 
 @final

@@ -1,0 +1,1 @@
+"""Downloads: transfer, cache, locks and hashes."""

@@ -1,0 +1,178 @@
+"""Attempts to receive a file over the network: each goes on where the last one stopped, and versions never mix."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import requests
+from tqdm import tqdm
+from urllib3.exceptions import ReadTimeoutError
+
+from flowpolicies.data.downloads.files import quarantine, write_json
+
+_BLOCK = 1 << 14  # What a broken connection loses at most.
+_WORTH_ANOTHER_TRY = {408, 425, 429, 500, 502, 503, 504}
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """Patience with the network."""
+
+    connect_timeout: float = 10.0
+    """Seconds to wait for a connection."""
+    stall_timeout: float = 60.0
+    """Seconds without a byte after which a connection is given up."""
+    attempts: int = 4
+    """Attempts in a row that bring nothing new, after which the download fails."""
+    backoff: float = 1.0
+    """Seconds before the second attempt; doubled before each further one, up to 30."""
+    progress: bool | None = None
+    """Show a progress bar; None: if standard error is a terminal."""
+
+
+class Interrupted(Exception):
+    """Another attempt may bring the rest."""
+
+
+class Refused(Exception):
+    """No attempt will."""
+
+
+@final
+class Part:
+    """The bytes that came so far, and which version of the file they belong to."""
+
+    def __init__(self, path: Path, url: str, *, pinned: bool) -> None:
+        self.url, self.target = url, path
+        self.path, self.notes = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.part.json")
+        notes = self._read_notes()
+        self.validator, self.total = notes.get("validator"), notes.get("total")
+        # Without a validator, and with no hash to find out afterwards, the rest could be that of another version.
+        self.pinned = pinned
+        if notes.get("url") != url or not (self.validator or pinned):
+            self.discard()
+
+    @property
+    def size(self) -> int:
+        """Bytes that came so far."""
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+    def receive(self, transfer: Transfer) -> None:
+        """One attempt; returns if everything is there."""
+        if self.total is not None and 0 < self.size == self.total:
+            return
+        if self.size and not (self.validator or self.pinned):
+            self.discard()
+        headers = {"Accept-Encoding": "identity", "User-Agent": "flowpolicies"}
+        if self.size:
+            headers["Range"] = f"bytes={self.size}-"
+            headers |= {"If-Range": self.validator} if self.validator else {}
+        timeout = (transfer.connect_timeout, transfer.stall_timeout)
+        try:
+            with requests.get(self.url, headers=headers, stream=True, timeout=timeout) as response:
+                self._accept(response)
+                self._write(response, transfer)
+        except requests.RequestException as error:
+            failure = Refused if isinstance(error, ValueError) else Interrupted  # ValueError: the address is none.
+            raise failure(_reason(error, transfer)) from error
+        if self.total is not None and self.size != self.total:
+            size = self.size
+            if size > self.total:
+                self.discard()
+            raise Interrupted(f"{size} bytes came instead of {self.total}")
+
+    def _accept(self, response: requests.Response) -> None:
+        """Makes ready for the bytes of an answer: to go on, or to start again."""
+        code, answer = response.status_code, f"the server answered {response.status_code} {response.reason}"
+        if code == 206 and self._goes_on(response):
+            return
+        if code in (206, 416):
+            self.discard()
+            raise Interrupted("the file on the server changed during the download")
+        if code != 200:
+            raise (Interrupted if code in _WORTH_ANOTHER_TRY else Refused)(answer)
+        self.discard()
+        is_plain = response.headers.get("Content-Encoding", "identity") == "identity"
+        length = response.headers.get("Content-Length", "")
+        self.validator = _validator(response) if is_plain else None
+        self.total = int(length) if is_plain and length.isdigit() else None
+        write_json(self.notes, {"url": self.url, "validator": self.validator, "total": self.total})
+
+    def _goes_on(self, response: requests.Response) -> bool:
+        """Whether a partial answer is the rest of the version that we have the beginning of."""
+        span = re.match(r"bytes (\d+)-(?:\d+/(\d+))?", response.headers.get("Content-Range", ""))
+        if span is None or int(span[1]) != self.size:
+            return False
+        if self.total is None and span[2]:  # The rest may come in several answers.
+            self.total = int(span[2])
+        validator = _validator(response)
+        return None in (validator, self.validator) or validator == self.validator
+
+    def _write(self, response: requests.Response, transfer: Transfer) -> None:
+        before = self.size
+        rest = 0 if self.total is None else self.total - before
+        if (free := shutil.disk_usage(self.path.parent).free) < rest:
+            message = f"'{self.url}' needs {rest / 1e9:.2f} GB, but '{self.path.parent}' has {free / 1e9:.2f} GB left"
+            raise OSError(errno.ENOSPC, message)
+        hidden = None if transfer.progress is None else not transfer.progress
+        scale: dict[str, Any] = {"unit": "B", "unit_scale": True}
+        try:
+            with (
+                open(self.path, "ab") as file,
+                tqdm(total=self.total, initial=before, desc=self.target.name, disable=hidden, **scale) as bar,
+            ):
+                for block in response.iter_content(_BLOCK):
+                    file.write(block)
+                    bar.update(len(block))
+                file.flush()
+                os.fsync(file.fileno())
+        except requests.RequestException:
+            raise
+        except OSError as error:
+            message = f"cannot write '{self.path}' while '{self.url}' is downloaded: {error.strerror}"
+            raise OSError(error.errno, f"{message}. Make room, or put the file at '{self.target}' by hand") from error
+
+    def _read_notes(self) -> dict[str, Any]:
+        try:
+            notes = json.loads(self.notes.read_text())
+        except (OSError, ValueError):
+            return {}
+        return notes if isinstance(notes, dict) else {}
+
+    def set_aside(self) -> str:
+        """Keeps what came as a broken version of the file; returns its name."""
+        broken = quarantine(self.target, self.path)
+        self.discard()
+        return broken.name
+
+    def discard(self) -> None:
+        """Forgets what came."""
+        self.path.unlink(missing_ok=True)
+        self.notes.unlink(missing_ok=True)
+        self.validator = self.total = None
+
+
+def _validator(response: requests.Response) -> str | None:
+    """What tells versions of the file apart; a weak ETag may stand for different bytes."""
+    tag: str | None = response.headers.get("ETag")
+    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
+
+
+def _reason(error: requests.RequestException, transfer: Transfer) -> str:
+    """What happened, without the address, which the message has already."""
+    inner = error.args[0] if error.args else error
+    if isinstance(error, requests.ConnectTimeout):
+        return f"no connection within {transfer.connect_timeout:g} s"
+    if isinstance(error, requests.ReadTimeout) or isinstance(inner, ReadTimeoutError):
+        return f"nothing came for {transfer.stall_timeout:g} s"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection broke off"
+    return str(getattr(inner, "reason", None) or inner).split("): ", 1)[-1]

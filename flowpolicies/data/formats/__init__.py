@@ -1,0 +1,1 @@
+"""Formats that datasets are read from and written to."""

@@ -1,0 +1,192 @@
+"""HDF5 files in D4RL's layout: one row per step in the order in which it happened, episode after episode.
+
+observations  [R, *shape], or a group with one array for each key of a Dict
+actions       [R, *A]
+rewards       [R]
+terminals     [R], true where the episode ended in a terminal state
+timeouts      [R], true where it was cut short
+next_observations like observations, in some files; infos/* and metadata/* are not read
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium.spaces import Box, Space
+
+from flowpolicies.data.dataset.checks import DataFault, as_flags, as_numbers, check_continuous
+from flowpolicies.data.dataset.dataset import TransitionDataset
+from flowpolicies.data.downloads.files import existing_file
+from flowpolicies.data.formats.episodes import pair_rows, take
+from flowpolicies.messages import did_you_mean
+from flowpolicies.spaces.json import ACTION_MARGIN, clip_inside
+
+Array = npt.NDArray[Any]
+NextObservations = Literal["stored", "shifted"]
+Terminals = Literal["ends", "inside"]
+
+_NEEDED = ("observations", "actions", "rewards", "terminals")
+
+
+def load_hdf5(
+    path: str | os.PathLike[str],
+    *,
+    next_observations: NextObservations | None = None,
+    terminals: Terminals = "ends",
+    max_episode_steps: int | None = None,
+    clip_actions: bool = False,
+    observation_space: Space[Any] | None = None,
+    action_space: Space[Any] | None = None,
+    name: str | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> TransitionDataset:
+    """The transitions of an HDF5 file in D4RL's layout.
+
+    Args:
+        path: the file.
+        next_observations: "stored": from the file. "shifted": the observation of the following row, as D4RL's
+            `qlearning_dataset` does, whatever the file holds; the last row of an episode then has none: it is dropped
+            if the episode timed out, or the file ends there, and stands in for itself if it terminated, for then
+            nothing reads it. None: stored, if the file has them.
+        terminals: "ends": a terminal state is the last one of its trajectory. "inside": the trajectory goes on, until
+            it times out, as in D4RL's mazes, where the ant stays at its goal; the mask is 0 in both cases.
+        max_episode_steps: length at which episodes time out, for a file without `timeouts`.
+        clip_actions: clip actions to a little inside the bounds, as papers do for policies that squash.
+        observation_space: of the observations; None: unbounded.
+        action_space: of the actions; None: [-1, 1].
+        name: what messages call this dataset; None: the file's name.
+        provenance: more about where it came from, as JSON data.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not such a file, or something is wrong with the data.
+        ImportError: if h5py is not installed.
+    """
+    if next_observations not in (None, *get_args(NextObservations)):
+        raise ValueError(f"unknown next_observations '{next_observations}' (known: stored, shifted).")
+    if terminals not in get_args(Terminals):
+        raise ValueError(f"unknown terminals '{terminals}' (known: ends, inside).")
+    path = existing_file(path, "an HDF5 file")
+    name = path.stem if name is None else name
+    where = f"dataset '{name}'"
+    columns = _read(path, next_observations)
+    terminated = _flags(where, "terminals", columns.pop("terminals"))
+    restarts = terminated if terminals == "ends" else np.zeros_like(terminated)
+    timed_out = _timeouts(path, where, columns.pop("timeouts", None), restarts, max_episode_steps)
+    _check_rows(path, len(terminated), {**columns, "timeouts": timed_out})
+    ends = timed_out | terminated if terminals == "ends" else timed_out.copy()
+    ends[-1:] = True
+    stored = "next_observations" in columns
+    if stored:
+        masks, last = ~terminated, ends
+    else:
+        pairs = pair_rows(ends, terminated & ~timed_out)
+        columns["next_observations"] = take(columns["observations"], pairs.next_rows)
+        columns |= {key: take(columns[key], pairs.rows) for key in ("observations", "actions", "rewards")}
+        masks, last = ~terminated[pairs.rows], pairs.terminals
+    known: dict[str, Any] = {
+        "source": "hdf5",
+        "file": path.name,
+        "next_observations": "stored" if stored else "shifted",
+    }
+    if clip_actions:
+        actions = as_numbers(where, "actions", columns["actions"])
+        if action_space is None:
+            check_continuous(where, columns["actions"].dtype)
+            action_space = Box(-1, 1, actions.shape[1:], np.float32)
+        columns["actions"] = clip_inside(actions, action_space)
+        known["action_margin"] = ACTION_MARGIN
+    return TransitionDataset.from_arrays(
+        **columns,
+        masks=masks,
+        terminals=last,
+        observation_space=observation_space,
+        action_space=action_space,
+        name=name,
+        provenance={**known, "rows": len(ends), **(provenance or {})},
+    )
+
+
+def _read(path: Path, next_observations: NextObservations | None) -> dict[str, Any]:
+    """The columns that are used; the values of a group of arrays are a dict."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError(
+            f"'{path}' is read by h5py ({error}). Install it: pip install \"flowpolicies[hdf5]\""
+        ) from error
+    if not h5py.is_hdf5(path):
+        raise ValueError(f"'{path}' is not an HDF5 file.")
+    try:
+        with h5py.File(path, "r") as file:
+            wanted = _wanted(path, list(file), next_observations)
+            return {key: _per_row(_column(file[key])) if key == "rewards" else _column(file[key]) for key in wanted}
+    except OSError as error:
+        raise ValueError(f"cannot read '{path}': {error}. If it is only a part of the file, fetch it again.") from error
+
+
+def _wanted(path: Path, found: list[str], next_observations: NextObservations | None) -> list[str]:
+    needed = [*_NEEDED, *(["next_observations"] if next_observations == "stored" else [])]
+    missing = [key for key in needed if key not in found]
+    if missing:
+        hint = did_you_mean(missing[0], found)
+        if "episode_0" in found:
+            hint = " It looks like the data of a Minari dataset: load that by its name, minari:NAME."
+        raise ValueError(f"'{path}' lacks {missing} (it holds {sorted(found)}).{hint}")
+    optional = ["timeouts", *(["next_observations"] if next_observations is None else [])]
+    return [*needed, *(key for key in optional if key in found)]
+
+
+def _column(node: Any) -> Any:
+    """Double precision is halved while it is read, so that it never takes its full room."""
+    if hasattr(node, "items"):
+        return {key: _column(part) for key, part in node.items()}
+    return node.astype(np.float32)[()] if node.dtype == np.float64 else node[()]
+
+
+def _timeouts(
+    path: Path, where: str, stored: Any, restarts: npt.NDArray[np.bool_], max_episode_steps: int | None
+) -> npt.NDArray[np.bool_]:
+    """Where episodes were cut short: as the file says, or every `max_episode_steps` steps after one of `restarts`."""
+    if stored is not None and max_episode_steps is not None:
+        raise ValueError(f"'{path}' says itself where episodes time out: load it without max_episode_steps.")
+    if stored is not None:
+        return _flags(where, "timeouts", stored)
+    if max_episode_steps is None or max_episode_steps < 1:
+        raise ValueError(
+            f"'{path}' has no 'timeouts'. Pass max_episode_steps=, the number of steps after which its episodes were "
+            "cut short (on the command line hdf5:PATH,max_episode_steps=N); if all of them terminated, a number above "
+            "their lengths."
+        )
+    rows = np.arange(len(restarts))
+    starts = np.maximum.accumulate(np.append(0, np.where(restarts, rows + 1, 0)[:-1]))
+    return np.asarray((rows - starts) % max_episode_steps == max_episode_steps - 1)
+
+
+def _flags(where: str, key: str, values: Any) -> npt.NDArray[np.bool_]:
+    """`[R]`."""
+    flags = as_flags(where, key, _per_row(values))
+    if flags.ndim != 1:
+        raise DataFault(f"{where}: {key} have shape {flags.shape}, expected one number per row.")
+    return flags
+
+
+def _per_row(values: Any) -> Any:
+    """D4RL takes `[R, 1]` for `[R]`."""
+    return values.reshape(-1) if np.ndim(values) == 2 and np.shape(values)[1] == 1 else values
+
+
+def _check_rows(path: Path, rows: int, columns: Mapping[str, Any]) -> None:
+    flat: dict[str, Array] = {}
+    for key, column in columns.items():
+        flat |= (
+            {f"{key}/{part}": array for part, array in column.items()} if isinstance(column, dict) else {key: column}
+        )
+    wrong = {key: np.shape(array) for key, array in flat.items() if np.shape(array)[:1] != (rows,)}
+    if wrong or rows == 0:
+        raise DataFault(f"'{path}' has {rows} terminals, but these shapes: {wrong}. All need one row per step.")

@@ -1,0 +1,1 @@
+"""The replay buffer: storage, windows of transitions, goals, and frames of images."""

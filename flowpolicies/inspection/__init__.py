@@ -1,0 +1,11 @@
+"""Checks of a dataset that find what makes training go wrong without an error."""
+
+from flowpolicies.inspection.environment import Resimulate as Resimulate
+from flowpolicies.inspection.environment import Resimulated as Resimulated
+from flowpolicies.inspection.environment import open_resimulator as open_resimulator
+from flowpolicies.inspection.findings import Finding as Finding
+from flowpolicies.inspection.findings import Track as Track
+from flowpolicies.inspection.inspect import SAMPLE as SAMPLE
+from flowpolicies.inspection.inspect import Histogram as Histogram
+from flowpolicies.inspection.inspect import Inspection as Inspection
+from flowpolicies.inspection.inspect import inspect_dataset as inspect_dataset

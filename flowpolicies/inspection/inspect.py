@@ -1,0 +1,220 @@
+"""All checks of a dataset, in an order in which a fault silences those that it would confuse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+
+from flowpolicies.data.dataset.dataset import TransitionDataset
+from flowpolicies.data.dataset.rows import read
+from flowpolicies.inspection.columns import check_actions, check_observations, check_values, scan
+from flowpolicies.inspection.ends import check_ends
+from flowpolicies.inspection.environment import (
+    Resimulate,
+    check_environment,
+    check_resimulation,
+    rows_to_resimulate,
+    unexplained,
+)
+from flowpolicies.inspection.findings import Array, Finding, Track, draw, is_image, parts
+from flowpolicies.inspection.flags import check_flags, check_rewards, judges_before_step
+from flowpolicies.inspection.jumps import check_jumps, find_jumps
+from flowpolicies.inspection.order import check_duplicates, check_order
+from flowpolicies.inspection.singles import check_frozen, check_single_actions
+from flowpolicies.inspection.timing import check_action_timing, check_reward_timing, choose_rows
+
+SAMPLE = 50_000
+"""Rows that the expensive checks look at."""
+
+RESIMULATED = 300
+
+BINS = 40
+
+
+class Histogram(NamedTuple):
+    """How often values occur."""
+
+    title: str
+    counts: Array
+    edges: Array
+
+
+class Inspection(NamedTuple):
+    """What came of the checks of a dataset."""
+
+    name: str
+    facts: dict[str, str]
+    """What to look at, by title."""
+    findings: tuple[Finding, ...]
+    """Faults first."""
+    histograms: tuple[Histogram, ...]
+
+    @property
+    def num_faults(self) -> int:
+        """Findings that make training wrong."""
+        return sum(finding.severity == "fault" for finding in self.findings)
+
+
+def inspect_dataset(
+    dataset: TransitionDataset,
+    *,
+    env: gymnasium.Env[Any, Any] | None = None,
+    resimulate: Resimulate | None = None,
+    sample: int = SAMPLE,
+    track: Track = lambda blocks, title: blocks,
+) -> Inspection:
+    """Looks for what makes training go wrong without an error.
+
+    Every row is read for values, order, flags and duplicates, a block at a time; `sample` rows for the regressions
+    and the re-simulation.
+
+    Args:
+        dataset: may lie in files.
+        env: compare spaces and starts with this environment.
+        resimulate: see `open_resimulator`.
+        sample: rows that the expensive checks look at.
+        track: hands on blocks of rows, and may show progress.
+
+    Raises:
+        ValueError: if `sample` is below 1.
+    """
+    if sample < 1:
+        raise ValueError(f"sample is {sample}; the checks need at least one row.")
+    columns = {key: scan(key, array, track) for key, array in dataset.arrays().items()}
+    findings = check_values(dataset, columns)
+    findings += check_observations(dataset, columns)
+    findings += check_actions(dataset, columns["actions"], track)
+    findings += check_flags(dataset)
+    if not _has(findings, "values", "flags"):
+        findings += check_order(dataset, track)
+        findings += _check_sample(dataset, findings, resimulate, sample)
+        findings += check_frozen(dataset)
+    findings += check_duplicates(dataset, track)
+    if env is not None:
+        findings += check_environment(dataset, env, columns)
+    rank = {"fault": 0, "warning": 1, "info": 2}
+    findings.sort(key=lambda finding: rank[finding.severity])
+    return Inspection(dataset.name, facts(dataset), tuple(findings), histograms(dataset, sample))
+
+
+def _has(findings: Sequence[Finding], *checks: str) -> bool:
+    return any(finding.check in checks and finding.severity == "fault" for finding in findings)
+
+
+def _check_sample(
+    dataset: TransitionDataset, findings: Sequence[Finding], resimulate: Resimulate | None, sample: int
+) -> list[Finding]:
+    """Checks of a sample of rows: the regressions, as far as the order of rows lets them say something, and the
+    re-simulation."""
+    more = check_rewards(dataset)
+    if not _has(findings, "alignment"):
+        more += check_ends(dataset)
+        if not _has(more, "alignment", "trajectories"):
+            more += _check_by_regression(dataset, [*findings, *more], resimulate, sample)
+    if resimulate is not None:
+        rows = rows_to_resimulate(dataset, min(sample, RESIMULATED))
+        found = check_resimulation(dataset, resimulate, rows)
+        more += [finding for finding in found if finding.check != "rewards" or not _has(more, "rewards")]
+    return more
+
+
+def _check_by_regression(
+    dataset: TransitionDataset, findings: Sequence[Finding], resimulate: Resimulate | None, sample: int
+) -> list[Finding]:
+    """Actions, rewards and jumps; `findings` are those so far."""
+    rows = choose_rows(dataset, sample)
+    jumps = find_jumps(dataset, rows, sample, anywhere=resimulate is not None)
+    if resimulate is not None and len(jumps):
+        jumps = unexplained(dataset, resimulate, jumps[:RESIMULATED])
+    rows = rows[~np.isin(rows, jumps[:, None] + np.arange(-1, 2))]  # A single one would tilt the regressions.
+    more = check_action_timing(dataset, rows)
+    if _has(more, "alignment"):
+        return more
+    more += check_single_actions(dataset, rows, sample)
+    if not _has(findings, "rewards"):
+        more += check_reward_timing(dataset, rows)
+    if not _has(findings, "trajectories"):
+        more += check_jumps(dataset, jumps, simulated=resimulate is not None)
+    return more
+
+
+def facts(dataset: TransitionDataset) -> dict[str, str]:
+    """What to look at before training."""
+    arrays, masked = dataset.arrays(), np.asarray(dataset.masks) == 0
+    terminated = masked[dataset.episode_ends]
+    done = np.add.reduceat(masked, dataset.episode_starts) > 0
+    table = {
+        "transitions": f"{len(dataset):,}",
+        "trajectories": f"{dataset.num_episodes:,}, of {_spread(dataset.episode_lengths)} steps",
+        "size": f"{sum(array.nbytes for array in dataset.stored().values()) / 1e6:,.1f} MB",
+        **{key: _shape(array) for key, array in arrays.items() if key.startswith("observations")},
+        "actions": f"{_shape(dataset.actions)}, bounds {_bounds(dataset)}",
+        "rewards": _spread(np.asarray(dataset.rewards)),
+        "returns": _spread(episode_returns(dataset)),
+        "masks of 0": f"{masked.sum():,} of {len(dataset):,} transitions ({masked.mean():.3%})",
+        "terminated": f"{terminated.sum():,} of {dataset.num_episodes:,} trajectories; the others were cut",
+    }
+    if judges_before_step(dataset):
+        table["success"] = f"{done.sum():,} of {dataset.num_episodes:,} trajectories ({done.mean():.1%})"
+    return table
+
+
+def episode_returns(dataset: TransitionDataset) -> Array:
+    """Sum of the rewards of each trajectory."""
+    returns: Array = np.add.reduceat(np.asarray(dataset.rewards, np.float64), dataset.episode_starts)
+    return returns
+
+
+def histograms(dataset: TransitionDataset, sample: int) -> tuple[Histogram, ...]:
+    """Of trajectories and rewards all, of actions and observations `sample` rows."""
+    rows = np.sort(draw(0, len(dataset), sample))
+    masked = np.asarray(dataset.masks) == 0
+    values = {
+        "Length of a trajectory (steps)": dataset.episode_lengths,
+        "Return of a trajectory": episode_returns(dataset),
+        "Reward": np.asarray(dataset.rewards),
+    }
+    if masked.any():
+        rows_of_0 = np.flatnonzero(masked)
+        episodes, first = np.unique(np.searchsorted(dataset.episode_ends, rows_of_0), return_index=True)
+        title = "Steps to the goal" if judges_before_step(dataset) else "Steps to the termination"
+        values[title] = rows_of_0[first] - dataset.episode_starts[episodes]
+    actions = read(dataset.actions, rows).reshape(len(rows), -1)
+    values |= {f"Action {i}": actions[:, i] for i in range(min(actions.shape[1], 8))}
+    for name, array in parts(dataset.observations, "Observation"):
+        if not is_image(array):
+            flat = read(array, rows).reshape(len(rows), -1)
+            values |= {f"{name} {i}": flat[:, i] for i in range(min(flat.shape[1], 8))}
+    return tuple(Histogram(title, *_count(np.asarray(array, np.float64))) for title, array in values.items())
+
+
+def _count(values: Array) -> tuple[Array, Array]:
+    """Counts and edges; a few whole numbers get a bar each."""
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return np.histogram(values, BINS)
+    low, high = float(values.min()), float(values.max())
+    largest = max(abs(low), abs(high))
+    if largest < 1e9 and high - low < BINS and np.all(values[:1000] % 1 == 0) and np.all(values % 1 == 0):
+        return np.histogram(values, np.arange(low - 0.5, high + 1))
+    if high - low <= 1e-9 * largest:  # Sums of the same rewards in another order; bins would be too narrow for floats.
+        return np.histogram(values, BINS, (low - max(0.5, 1e-3 * largest), high + max(0.5, 1e-3 * largest)))
+    return np.histogram(values, BINS)
+
+
+def _spread(values: Array) -> str:
+    if values.min() == values.max():
+        return f"{values.min():.6g}"
+    return f"{values.min():.6g} to {values.max():.6g} (mean {values.mean(dtype=np.float64):.6g})"
+
+
+def _shape(array: Array) -> str:
+    return f"{' x '.join(str(size) for size in array.shape[1:]) or '1'} {array.dtype}"
+
+
+def _bounds(dataset: TransitionDataset) -> str:
+    low, high = dataset.action_space.low, dataset.action_space.high
+    return f"{low.min():.6g} to {high.max():.6g}"

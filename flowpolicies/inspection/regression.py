@@ -1,0 +1,91 @@
+"""The regression behind the checks of actions, rewards and jumps, and what it is worth."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+
+from flowpolicies.inspection.findings import Array
+
+MOST_ROWS = 20_000
+"""Rows that a regression learns from."""
+
+LEAST_ROWS = 300
+"""Rows below which it says nothing."""
+
+STRETCH = 8192
+"""Consecutive rows that are predicted at once."""
+
+EXPLAINED = 0.5
+"""Share of its variance that must be explained of a component for it to be a witness: contacts are not."""
+
+LEAST_GAIN = 0.01
+"""Share of the variance of one component from which on an action explains something."""
+
+FEATURES = 256
+RIDGE = 1e-3
+OUTLIER = 5.0
+"""Standard deviations at which values are clipped."""
+
+
+def clip(standard: Array) -> Array:
+    """Standardised values without outliers."""
+    clipped: Array = np.clip(standard, -OUTLIER, OUTLIER)
+    return clipped
+
+
+def deviations(values: Array, *, constant: float = 1.0) -> Array:
+    """Standard deviation of each component; `constant` for one that does not change (np.inf: it will not count)."""
+    deviation = values.std(axis=0)
+    return np.where(deviation > 1e-8, deviation, constant)
+
+
+def standardise(values: Array) -> Array:
+    """Mean 0, deviation 1, and no outliers."""
+    return clip((values - values.mean(axis=0)) / deviations(values))
+
+
+def root_mean_square(values: Array) -> Array:
+    """`[n]`, over the components of each row."""
+    root: Array = np.sqrt(np.mean(values**2, axis=1))
+    return root
+
+
+@final
+class Ridge:
+    """Linear regression on standardised inputs and random rectified features of them; outputs `[n, Y]`."""
+
+    def __init__(self, inputs: Array, outputs: Array, *, linear: Array | None = None) -> None:
+        generator = np.random.default_rng(0)
+        self._mean, self._scale = inputs.mean(axis=0), deviations(inputs)
+        count = min(FEATURES, len(inputs) // 10)
+        self._weights = generator.normal(size=(inputs.shape[1], count)) * 1.5 / np.sqrt(max(inputs.shape[1], 1))
+        self._offsets = generator.normal(size=count)
+        features = self._features(inputs, linear)
+        self._centre, self._spread = features.mean(axis=0), deviations(features)
+        features = (features - self._centre) / self._spread
+        self._output_mean, self._low, self._high = outputs.mean(axis=0), outputs.min(axis=0), outputs.max(axis=0)
+        gram = features.T @ features + RIDGE * len(features) * np.eye(features.shape[1])
+        self._solution = np.linalg.solve(gram, features.T @ (outputs - self._output_mean))
+
+    def predict(self, inputs: Array, linear: Array | None = None) -> Array:
+        """Outputs inside the range that was seen."""
+        features = (self._features(inputs, linear) - self._centre) / self._spread
+        outputs: Array = np.clip(features @ self._solution + self._output_mean, self._low, self._high)
+        return outputs
+
+    def _features(self, inputs: Array, linear: Array | None) -> Array:
+        plain = clip((inputs - self._mean) / self._scale)
+        rectified = np.maximum(plain @ self._weights + self._offsets, 0)
+        return np.concatenate([plain, rectified, *([] if linear is None else [linear])], axis=1)
+
+
+def explained(inputs: Array, outputs: Array, *, linear: Array | None = None) -> Array:
+    """`[Y]`, share of the variance of each output that a regression on every other row explains in the rows between."""
+    seen, unseen = slice(0, None, 2), slice(1, None, 2)
+    part = (None, None) if linear is None else (linear[seen], linear[unseen])
+    predicted = Ridge(inputs[seen], outputs[seen], linear=part[0]).predict(inputs[unseen], part[1])
+    error = np.mean((outputs[unseen] - predicted) ** 2, axis=0)
+    variance = np.mean((outputs[unseen] - outputs[seen].mean(axis=0)) ** 2, axis=0)
+    return np.where(variance > 1e-9, np.maximum(1 - error / np.maximum(variance, 1e-9), 0), 0)

@@ -1,0 +1,16 @@
+"""Parts of error messages."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """ " Did you mean 'x'?", to be put after a message, for the known word nearest to `word`; "" if none is near.
+
+    Args:
+        cutoff: similarity in [0, 1] below which a known word is not suggested, as in `difflib.get_close_matches`.
+    """
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    return f" Did you mean '{close[0]}'?" if close else ""

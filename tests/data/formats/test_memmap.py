@@ -1,0 +1,164 @@
+"""Folders of memory-mapped datasets: whole or not at all, checked once, equal to what was written."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from tiny import pendulum_data
+
+from flowpolicies.data import TransitionDataset, open_memmap, write_memmap
+from flowpolicies.data.replay.buffer import TransitionBuffer
+
+
+def same(a: TransitionDataset, b: TransitionDataset) -> bool:
+    arrays, others = a.arrays(), b.arrays()
+    return arrays.keys() == others.keys() and all(np.array_equal(arrays[key], others[key]) for key in arrays)
+
+
+def test_what_was_written_is_read_and_has_the_same_fingerprint(tmp_path: Path) -> None:
+    dataset = pendulum_data()
+    opened = open_memmap(write_memmap(tmp_path / "data", dataset))
+    assert same(opened, dataset)
+    assert opened.fingerprint == dataset.fingerprint
+    assert opened.provenance == {**dataset.provenance, "shard_ends": [400]}
+    assert opened.observation_space == dataset.observation_space
+    assert opened.episode_ends.tolist() == dataset.episode_ends.tolist()
+    assert all(isinstance(array, np.memmap) for array in opened.arrays().values())
+    assert TransitionDataset(**{name: getattr(opened, name) for name in opened.__dataclass_fields__}).summary()
+
+
+def test_a_folder_of_shards_equals_their_concatenation_and_only_one_is_held(tmp_path: Path) -> None:
+    alive: list[object] = []
+
+    def shards() -> Iterator[TransitionDataset]:
+        import weakref
+
+        for seed in range(3):
+            assert all(ref() is None for ref in alive), "an earlier shard is still in memory"
+            shard = pendulum_data(100, seed)
+            alive.append(weakref.ref(shard))
+            yield shard
+            del shard
+
+    opened = open_memmap(write_memmap(tmp_path / "data", shards()))
+    parts = [pendulum_data(100, seed).arrays() for seed in range(3)]
+    for key, array in opened.arrays().items():
+        np.testing.assert_array_equal(array, np.concatenate([part[key] for part in parts]))
+    assert opened.episode_ends.tolist() == [49, 99, 149, 199, 249, 299]
+    assert opened.provenance["shard_ends"] == [100, 200, 300]
+
+
+def test_dict_observations(tmp_path: Path) -> None:
+    space = spaces.Dict({"a": spaces.Box(-1, 1, (2,)), "b": spaces.Box(0, 255, (3, 4, 4), np.uint8)})
+    rng = np.random.default_rng(0)
+    observations = {"a": rng.uniform(size=(6, 2)), "b": rng.integers(0, 255, (6, 3, 4, 4), np.uint8)}
+    dataset = TransitionDataset.from_arrays(
+        observations, np.zeros((6, 1)), np.zeros(6), observations, terminations=np.zeros(6), observation_space=space
+    )
+    opened = open_memmap(write_memmap(tmp_path / "data", dataset))
+    assert same(opened, dataset)
+    assert opened.fingerprint == dataset.fingerprint
+
+
+@pytest.mark.parametrize("windows", ["uniform", "episodes"])
+def test_batches_are_those_of_the_dataset_in_memory(tmp_path: Path, windows: str) -> None:
+    dataset = pendulum_data()
+    opened = open_memmap(write_memmap(tmp_path / "data", dataset))
+    batches = []
+    for data in (dataset, opened):
+        buffer = TransitionBuffer(
+            10, data.observation_space, data.action_space, "cpu", horizon=3, windows=windows, seed=0
+        )
+        buffer.attach(data)
+        batches.append([buffer.sample(16) for _ in range(70)])  # Pages are handed back in between.
+        assert pickle.loads(pickle.dumps(buffer)).offline is None
+    for ours, theirs in zip(*batches, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_nothing_is_half_written_and_nothing_is_replaced_by_accident(tmp_path: Path) -> None:
+    def breaks() -> Iterator[TransitionDataset]:
+        yield pendulum_data(100)
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_memmap(tmp_path / "data", breaks())
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="no shard to write"):
+        write_memmap(tmp_path / "data", [])
+    write_memmap(tmp_path / "data", pendulum_data(100))
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        write_memmap(tmp_path / "data", pendulum_data(100, 1))
+    write_memmap(tmp_path / "data", pendulum_data(100, 1), overwrite=True)
+    assert same(open_memmap(tmp_path / "data"), pendulum_data(100, 1))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["data"]
+
+
+def test_damage_and_other_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"index\.json"):
+        open_memmap(tmp_path)
+    path = write_memmap(tmp_path / "data", pendulum_data(100))
+    os.truncate(path / "rewards.npy", 200)
+    with pytest.raises(ValueError, match=r"rewards\.npy' has 200 bytes where the index says 528"):
+        open_memmap(path)
+    (path / "rewards.npy").unlink()
+    with pytest.raises(ValueError, match="has no file"):
+        open_memmap(path)
+    index = json.loads((path / "index.json").read_text())
+    (path / "index.json").write_text(json.dumps(index | {"format": 2}))
+    with pytest.raises(ValueError, match="has format 2, this version reads 1"):
+        open_memmap(path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 1}', '{"format": 1, "columns": {"actions": {}}}'])
+def test_a_damaged_index_is_named(tmp_path: Path, text: str) -> None:
+    path = write_memmap(tmp_path / "data", pendulum_data())
+    (path / "index.json").write_text(text)
+    with pytest.raises(ValueError, match=r"index\.json' is damaged \(.*\): write the dataset again"):
+        open_memmap(path)
+
+
+def test_shards_of_other_spaces_are_refused(tmp_path: Path) -> None:
+    other = TransitionDataset.from_arrays(
+        np.zeros((2, 4)), np.zeros((2, 1)), np.zeros(2), np.zeros((2, 4)), terminations=np.zeros(2), name="odd"
+    )
+    with pytest.raises(ValueError, match=r"shard 1 \('odd'\) has the observation_space"):
+        write_memmap(tmp_path / "data", [pendulum_data(100), other])
+
+
+@pytest.mark.parametrize("windows", ["uniform", "episodes"])
+def test_shards_take_turns_as_in_the_references(tmp_path: Path, windows: str) -> None:
+    """Rewards tell the shard: batches come from one at a time, and no window crosses its end."""
+
+    def shard(number: int) -> TransitionDataset:
+        zeros = np.zeros((20, 1), np.float32)
+        ends = np.arange(20) % 10 == 9
+        return TransitionDataset.from_arrays(
+            zeros, zeros, np.full(20, number), zeros, terminations=np.zeros(20), truncations=ends
+        )
+
+    opened = open_memmap(write_memmap(tmp_path / "data", map(shard, range(3))))
+    spaces_of = (opened.observation_space, opened.action_space)
+    make = lambda every: TransitionBuffer(
+        10, *spaces_of, "cpu", horizon=2, gamma=1.0, windows=windows, rotate_every=every, seed=0
+    )
+    buffer = make(2)
+    buffer.attach(opened)
+    seen = [set((buffer.sample(64).rewards / 2).tolist()) for _ in range(8)]
+    assert [max(rewards) for rewards in seen] == [0, 0, 1, 1, 2, 2, 0, 0]
+    assert all(rewards <= {number, number / 2} for rewards, number in zip(seen, (0, 0, 1, 1, 2, 2, 0, 0), strict=True))
+    buffer.updates = 5  # What a continued run says.
+    assert max(buffer.sample(64).rewards.tolist()) == 4
+    every = make(None)
+    every.attach(opened)
+    assert {0.0, 2.0, 4.0} <= set(every.sample(256).rewards.tolist())
+    with pytest.raises(ValueError, match="rotate_every counts batches"):
+        make(0)

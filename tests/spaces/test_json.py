@@ -1,0 +1,57 @@
+import json
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Discrete
+
+from flowpolicies.data import space_from_json, space_to_json
+from flowpolicies.spaces.json import infer_action_space
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        Box(-1.0, 1.0, (3,), np.float32),
+        Box(-np.inf, np.inf, (2, 2), np.float64),
+        Box(np.array([0.1, -np.inf], np.float32), np.array([np.inf, 7], np.float32)),
+        Box(0, 255, (4, 4, 3), np.uint8),
+        Box(-(2**62) - 1, 2**62 + 1, (1,), np.int64),
+        Box(0.0, 1.0, (), np.float32),
+        gymnasium.spaces.Dict({"image": Box(0, 255, (2, 2, 3), np.uint8), "arm": Box(-1.0, 1.0, (6,), np.float32)}),
+    ],
+)
+def test_space_survives_json(space: gymnasium.Space[Any]) -> None:
+    text = json.dumps(space_to_json(space), allow_nan=False)
+    restored = space_from_json(json.loads(text))
+    assert restored == space
+    assert restored.dtype == space.dtype
+    assert restored.shape == space.shape
+
+
+def test_equal_bounds_are_written_once() -> None:
+    assert space_to_json(Box(-np.inf, np.inf, (1000,), np.float32)) == {
+        "type": "Box",
+        "shape": [1000],
+        "dtype": "float32",
+        "low": "-inf",
+        "high": "inf",
+    }
+
+
+def test_other_spaces_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"cannot write Discrete\(3\) as JSON: only Box, and Dict of Box"):
+        space_to_json(Discrete(3))
+    with pytest.raises(ValueError, match="cannot read a space of type 'Discrete'"):
+        space_from_json({"type": "Discrete", "n": 3})
+
+
+def test_guessed_bounds_of_actions_forgive_rounding_and_name_what_leaves_them() -> None:
+    actions = np.array([[0.0], [1.0000001], [0.5]], np.float32)
+    assert infer_action_space("arm", actions, np.array([0, 1, 1])) == Box(-1, 1, (1,), np.float32)
+    actions[2] = -1.1
+    with pytest.raises(
+        ValueError, match=r"'arm': actions range from -1.1 to 1, .* \(first beyond .* in row 2 \(episode 1, step 0\)\)"
+    ):
+        infer_action_space("arm", actions, np.array([0, 1, 1]))
