@@ -1,84 +1,20 @@
-"""Algorithms. An import line here is the registry line."""
+"""The algorithms, one file per paper.
 
-from flowpolicies.algorithms.bam import BAM as BAM
-from flowpolicies.algorithms.bam import BAMConfig as BAMConfig
-from flowpolicies.algorithms.bc import BC as BC
-from flowpolicies.algorithms.bc import BCConfig as BCConfig
-from flowpolicies.algorithms.bc import BCDiffusion as BCDiffusion
-from flowpolicies.algorithms.bc import BCDiffusionConfig as BCDiffusionConfig
-from flowpolicies.algorithms.bc import BCGaussian as BCGaussian
-from flowpolicies.algorithms.bc import BCGaussianConfig as BCGaussianConfig
-from flowpolicies.algorithms.bdpo import BDPO as BDPO
-from flowpolicies.algorithms.bdpo import BDPOConfig as BDPOConfig
-from flowpolicies.algorithms.cac import CAC as CAC
-from flowpolicies.algorithms.cac import CACConfig as CACConfig
-from flowpolicies.algorithms.cgql import CGQL as CGQL
-from flowpolicies.algorithms.cgql import CGQLL as CGQLL
-from flowpolicies.algorithms.cgql import CGQLM as CGQLM
-from flowpolicies.algorithms.cgql import CGQLConfig as CGQLConfig
-from flowpolicies.algorithms.cgql import CGQLLConfig as CGQLLConfig
-from flowpolicies.algorithms.cgql import CGQLMConfig as CGQLMConfig
-from flowpolicies.algorithms.dac import DAC as DAC
-from flowpolicies.algorithms.dac import DACConfig as DACConfig
-from flowpolicies.algorithms.dac_d4rl import DACD4RL as DACD4RL
-from flowpolicies.algorithms.dac_d4rl import DACD4RLConfig as DACD4RLConfig
-from flowpolicies.algorithms.diffusion_ql import DiffusionQL as DiffusionQL
-from flowpolicies.algorithms.diffusion_ql import DiffusionQLConfig as DiffusionQLConfig
-from flowpolicies.algorithms.dsrl import DSRL as DSRL
-from flowpolicies.algorithms.dsrl import DSRLConfig as DSRLConfig
-from flowpolicies.algorithms.fawac import FAWAC as FAWAC
-from flowpolicies.algorithms.fawac import FAWACConfig as FAWACConfig
-from flowpolicies.algorithms.fbrac import FBRAC as FBRAC
-from flowpolicies.algorithms.fbrac import FBRACConfig as FBRACConfig
-from flowpolicies.algorithms.fedit import FEdit as FEdit
-from flowpolicies.algorithms.fedit import FEditConfig as FEditConfig
-from flowpolicies.algorithms.fql import FQL as FQL
-from flowpolicies.algorithms.fql import FQLConfig as FQLConfig
-from flowpolicies.algorithms.idql import IDQL as IDQL
-from flowpolicies.algorithms.idql import IDQLConfig as IDQLConfig
-from flowpolicies.algorithms.ifql import IFQL as IFQL
-from flowpolicies.algorithms.ifql import IFQLConfig as IFQLConfig
-from flowpolicies.algorithms.iql import IQL as IQL
-from flowpolicies.algorithms.iql import IQLDDPGBC as IQLDDPGBC
-from flowpolicies.algorithms.iql import IQLConfig as IQLConfig
-from flowpolicies.algorithms.iql import IQLDDPGBCConfig as IQLDDPGBCConfig
-from flowpolicies.algorithms.qam import QAM as QAM
-from flowpolicies.algorithms.qam import QAME as QAME
-from flowpolicies.algorithms.qam import QAMF as QAMF
-from flowpolicies.algorithms.qam import QAMConfig as QAMConfig
-from flowpolicies.algorithms.qam import QAMEConfig as QAMEConfig
-from flowpolicies.algorithms.qam import QAMFConfig as QAMFConfig
-from flowpolicies.algorithms.qc import QC as QC
-from flowpolicies.algorithms.qc import QCConfig as QCConfig
-from flowpolicies.algorithms.qflow import QFlow as QFlow
-from flowpolicies.algorithms.qflow import QFlowBPTT as QFlowBPTT
-from flowpolicies.algorithms.qflow import QFlowBPTTConfig as QFlowBPTTConfig
-from flowpolicies.algorithms.qflow import QFlowConfig as QFlowConfig
-from flowpolicies.algorithms.qfql import QFQL as QFQL
-from flowpolicies.algorithms.qfql import QFQLConfig as QFQLConfig
-from flowpolicies.algorithms.qgpo import QGPO as QGPO
-from flowpolicies.algorithms.qgpo import QGPOConfig as QGPOConfig
-from flowpolicies.algorithms.qipo import QIPO as QIPO
-from flowpolicies.algorithms.qipo import QIPOConfig as QIPOConfig
-from flowpolicies.algorithms.qipo import QIPOFull as QIPOFull
-from flowpolicies.algorithms.qipo import QIPOFullConfig as QIPOFullConfig
-from flowpolicies.algorithms.qsm import QSM as QSM
-from flowpolicies.algorithms.qsm import QSMConfig as QSMConfig
-from flowpolicies.algorithms.qsm_online import QSMOnline as QSMOnline
-from flowpolicies.algorithms.qsm_online import QSMOnlineConfig as QSMOnlineConfig
-from flowpolicies.algorithms.rebrac import ReBRAC as ReBRAC
-from flowpolicies.algorithms.rebrac import ReBRACConfig as ReBRACConfig
-from flowpolicies.algorithms.rebrac import ReBRACQAM as ReBRACQAM
-from flowpolicies.algorithms.rebrac import ReBRACQAMConfig as ReBRACQAMConfig
-from flowpolicies.algorithms.rql import RQL as RQL
-from flowpolicies.algorithms.rql import TFQL as TFQL
-from flowpolicies.algorithms.rql import RQLConfig as RQLConfig
-from flowpolicies.algorithms.rql import TFQLConfig as TFQLConfig
-from flowpolicies.algorithms.sac import RLPD as RLPD
-from flowpolicies.algorithms.sac import SAC as SAC
-from flowpolicies.algorithms.sac import RLPDConfig as RLPDConfig
-from flowpolicies.algorithms.sac import SACConfig as SACConfig
+Every module in this folder is imported, which enters its algorithms in `ALGORITHMS`; their classes and their Configs
+can be imported from here. `__init__.pyi`, which type checkers and editors read, is generated (`make generate`).
+"""
+
+import importlib
+import pkgutil
+
 from flowpolicies.shell.algorithm import OfflineAlgorithm as OfflineAlgorithm
 from flowpolicies.shell.registry import ALGORITHMS as ALGORITHMS
 from flowpolicies.shell.registry import get_algorithm as get_algorithm
 from flowpolicies.shell.registry import make as make
+
+for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
+    importlib.import_module(_module.name)
+_classes = [cls for cls in ALGORITHMS.values() if cls.__module__.startswith(f"{__name__}.")]
+globals().update({cls.__name__: cls for algorithm in _classes for cls in (algorithm, algorithm.Config)})
+
+__all__ = [name for name in globals() if not name.startswith("_") and name not in ("importlib", "pkgutil")]

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from flowpolicies.core import Batch, Loss, Networks, Noise, loss_term
+from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
 from flowpolicies.flows import memoryless_sde, unit_grid
 from flowpolicies.losses import aggregate, control_cost, fine_tuned, flow_matching, slow_or_frozen, td_loss
 from flowpolicies.samplers import Sampler, best_of
 from flowpolicies.shell.algorithm import OfflineAlgorithm
-from flowpolicies.shell.config import FineTunedConfig, fine_tuned_flow, fine_tuned_nets
+from flowpolicies.shell.config import FineTunedConfig
 
 
 @final
@@ -21,15 +21,17 @@ from flowpolicies.shell.config import FineTunedConfig, fine_tuned_flow, fine_tun
 class BAMConfig(FineTunedConfig):
     """Hyperparameters of BAM."""
 
+    def networks(self, tau: float) -> dict[str, Network]:
+        return self.fine_tuned_networks(tau)
 
-def _sampler(cfg: BAMConfig) -> Sampler:
-    return best_of(fine_tuned_flow(cfg), cfg.best_of_n)
+    def sampler(self) -> Sampler:
+        return best_of(self.fine_tuned_flow(), self.best_of_n)
 
 
 @loss_term(trains="critic")
 def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BAMConfig) -> Loss:
     """(Q(s, a) - r - gamma Qbar(s', a'))^2, a' from the fine-tuned flow."""
-    next_actions = _sampler(cfg)(nets.frozen, batch.next_observations, noise)
+    next_actions = cfg.sampler()(nets.frozen, batch.next_observations, noise)
     return td_loss(nets, batch, next_actions, cfg.q_agg, cfg.rho)
 
 
@@ -59,6 +61,6 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BAMConfig) -> Lo
 class BAM(OfflineAlgorithm):
     """Basic adjoint matching: the fine-tuning of QAM by backpropagation through time."""
 
-    Config, losses = BAMConfig, (critic_loss, flow_matching_loss, actor_loss)
+    Config = BAMConfig
+    losses = (critic_loss, flow_matching_loss, actor_loss)
     parity = ("bam_a",)
-    networks, sampler = staticmethod(fine_tuned_nets), staticmethod(_sampler)

@@ -24,26 +24,31 @@ class BCConfig(PolicyConfig):
     flow_steps: int = 10
     """Euler steps of the flow."""
 
+    def networks(self, tau: float) -> dict[str, Network]:
+        return {"actor_flow": velocity(self)}
+
+    def sampler(self) -> Sampler:
+        return Integrate(steps=self.flow_steps)
+
 
 @final
 class BC(OfflineAlgorithm):
     """Behaviour cloning: the flow of the data."""
 
-    Config, losses = BCConfig, (flow_matching_loss,)
-
-    @staticmethod
-    def networks(cfg: BCConfig, tau: float) -> dict[str, Network]:
-        return {"actor_flow": velocity(cfg)}
-
-    @staticmethod
-    def sampler(cfg: BCConfig) -> Sampler:
-        return Integrate(steps=cfg.flow_steps)
+    Config = BCConfig
+    losses = (flow_matching_loss,)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class BCGaussianConfig(PolicyConfig):
     """Hyperparameters of BC with a Gaussian."""
+
+    def networks(self, tau: float) -> dict[str, Network]:
+        return {"actor": gaussian(self, state_dependent_std=True)}
+
+    def sampler(self) -> Sampler:
+        return Gaussian()
 
 
 @loss_term(trains="actor")
@@ -63,15 +68,8 @@ class BCGaussian(OfflineAlgorithm):
     """
 
     name = "bc_gaussian"
-    Config, losses = BCGaussianConfig, (likelihood_loss,)
-
-    @staticmethod
-    def networks(cfg: BCGaussianConfig, tau: float) -> dict[str, Network]:
-        return {"actor": gaussian(cfg, state_dependent_std=True)}
-
-    @staticmethod
-    def sampler(cfg: BCGaussianConfig) -> Sampler:
-        return Gaussian()
+    Config = BCGaussianConfig
+    losses = (likelihood_loss,)
 
 
 @final
@@ -83,6 +81,12 @@ class BCDiffusionConfig(PolicyConfig):
     """Noise levels T."""
     beta_schedule: BetaSchedule = "vp"
     """How noise grows with the level."""
+
+    def networks(self, tau: float) -> dict[str, Network]:
+        return {"actor_diffusion": noise_prediction(self)}
+
+    def sampler(self) -> Sampler:
+        return Denoise(steps=self.diffusion_steps, schedule=self.beta_schedule)
 
 
 @loss_term(trains="actor_diffusion")
@@ -99,12 +103,5 @@ class BCDiffusion(OfflineAlgorithm):
     """
 
     name = "bc_diffusion"
-    Config, losses = BCDiffusionConfig, (denoising_loss,)
-
-    @staticmethod
-    def networks(cfg: BCDiffusionConfig, tau: float) -> dict[str, Network]:
-        return {"actor_diffusion": noise_prediction(cfg)}
-
-    @staticmethod
-    def sampler(cfg: BCDiffusionConfig) -> Sampler:
-        return Denoise(steps=cfg.diffusion_steps, schedule=cfg.beta_schedule)
+    Config = BCDiffusionConfig
+    losses = (denoising_loss,)

@@ -12,14 +12,14 @@ from typing import Any, final
 
 from torch import Tensor
 
-from flowpolicies.core import Batch, BoundNetwork, Loss, Network, Networks, Noise, Step, loss_term
+from flowpolicies.core import Batch, BoundNetwork, Loss, Network, Networks, Noise, UpdateSpec, loss_term
 from flowpolicies.flows import Noised, path_kl, reverse_step, step_kl
 from flowpolicies.losses import aggregate, denoising, regress_critic
 from flowpolicies.networks import NoisyValue
 from flowpolicies.samplers import Sampler, SoftmaxOfN, best_of, repeat
 from flowpolicies.shell.algorithm import OfflineAlgorithm
 from flowpolicies.shell.config import DiffusionConfig, critic, denoise, noise_prediction
-from flowpolicies.shell.fields import Natural
+from flowpolicies.shell.fields import NonNegativeInt
 
 
 @final
@@ -47,9 +47,9 @@ class BDPOConfig(DiffusionConfig):
     """Candidates when acting."""
     temperature: float | None = 0.0
     """Of the draw among the candidates by their mean Q; 0: the best of them; None: one sample, without a critic."""
-    pretrain_steps: Natural = 2_000_000
+    pretrain_steps: NonNegativeInt = 2_000_000
     """Updates of the behaviour alone, before anything else."""
-    actor_warmup: Natural = 50_000
+    actor_warmup: NonNegativeInt = 50_000
     """Updates of the critics alone, after that."""
     actor_every: int = 5
     """From then on, the actor and the behaviour are trained in every so-manieth update."""
@@ -61,6 +61,34 @@ class BDPOConfig(DiffusionConfig):
     """The learning rates of critics and actor fall to 0 along a cosine over so many updates of their own; None: no."""
     clip_grad_norm: float | None = 1.0
     """Clip the gradient of each network to this norm; None: no clipping."""
+
+    def networks(self, tau: float) -> dict[str, Network]:
+        init: dict[str, Any] = {"activation": "mish", "initialization": "orthogonal"}
+        train: dict[str, Any] = {"clip_grad_norm": self.clip_grad_norm, "decay_updates": self.decay_updates}
+        eps = noise_prediction(self, tau, **init, time_dim=64, time_hidden_dims=(64, 64), time_activate_last=True)
+        sizes: dict[str, Any] = {"hidden_dims": self.value_hidden_dims, "layer_norm": True, "ensemble": self.ensemble}
+        inner = partial(NoisyValue, **sizes, **init, norm_first=True, time_activate_last=True)
+        return {
+            "actor_slow": replace(eps, learning_rate=self.behaviour_learning_rate, clip_grad_norm=self.clip_grad_norm),
+            "actor_diffusion": replace(eps, learning_rate=self.actor_learning_rate, **train),
+            "critic": replace(critic(self, tau, **init, norm_first=True), **train),
+            "inner_value": Network(inner, tau, **train),
+        }
+
+    def sampler(self) -> Sampler:
+        if self.temperature:
+            return SoftmaxOfN(denoise(self), self.num_samples, score="mean", temperature=self.temperature)
+        return best_of(denoise(self), 1 if self.temperature is None else self.num_samples)
+
+    def update_spec(self, step: int) -> UpdateSpec:
+        """The behaviour alone; then the actor begins as its slow copy, and joins the critics after their warm-up."""
+        main, critics = step - self.pretrain_steps, ("critic", "inner_value")
+        if main < 0:
+            return UpdateSpec((("behaviour",),), ("actor_slow",), targets_first=False)
+        copies = (("actor_diffusion", "actor_slow"),) if main == 0 else ()
+        if main >= self.actor_warmup and main % self.actor_every == 0:
+            return UpdateSpec((critics, ("actor", "behaviour")), None, targets_first=False, copy_weights=copies)
+        return UpdateSpec((critics,), critics, targets_first=False, copy_weights=copies)
 
 
 def onward(
@@ -115,36 +143,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BDPOConfig) -> L
 class BDPO(OfflineAlgorithm):
     """Behaviour-regularised diffusion: values at every noise level, and a price on each step away from the data."""
 
-    Config, losses = BDPOConfig, (behaviour_loss, critic_loss, inner_value_loss, actor_loss)
-    act_with = explore_with = ("actor_diffusion", "critic")
-
-    @classmethod
-    def schedule(cls, step: int, cfg: Any) -> Step:
-        """The behaviour alone; then the actor begins as its slow copy, and joins the critics after their warm-up."""
-        main, critics = step - cfg.pretrain_steps, ("critic", "inner_value")
-        if main < 0:
-            return Step((("behaviour",),), ("actor_slow",), lagged=False)
-        copies = (("actor_diffusion", "actor_slow"),) if main == 0 else ()
-        if main >= cfg.actor_warmup and main % cfg.actor_every == 0:
-            return Step((critics, ("actor", "behaviour")), None, lagged=False, copies=copies)
-        return Step((critics,), critics, lagged=False, copies=copies)
-
-    @staticmethod
-    def networks(cfg: BDPOConfig, tau: float) -> dict[str, Network]:
-        init: dict[str, Any] = {"activation": "mish", "initialization": "orthogonal"}
-        train: dict[str, Any] = {"clip_grad_norm": cfg.clip_grad_norm, "decay_updates": cfg.decay_updates}
-        eps = noise_prediction(cfg, tau, **init, time_dim=64, time_hidden_dims=(64, 64), time_activate_last=True)
-        sizes: dict[str, Any] = {"hidden_dims": cfg.value_hidden_dims, "layer_norm": True, "ensemble": cfg.ensemble}
-        inner = partial(NoisyValue, **sizes, **init, norm_first=True, time_activate_last=True)
-        return {
-            "actor_slow": replace(eps, learning_rate=cfg.behaviour_learning_rate, clip_grad_norm=cfg.clip_grad_norm),
-            "actor_diffusion": replace(eps, learning_rate=cfg.actor_learning_rate, **train),
-            "critic": replace(critic(cfg, tau, **init, norm_first=True), **train),
-            "inner_value": Network(inner, tau, **train),
-        }
-
-    @staticmethod
-    def sampler(cfg: BDPOConfig) -> Sampler:
-        if cfg.temperature:
-            return SoftmaxOfN(denoise(cfg), cfg.num_samples, score="mean", temperature=cfg.temperature)
-        return best_of(denoise(cfg), 1 if cfg.temperature is None else cfg.num_samples)
+    Config = BDPOConfig
+    losses = (behaviour_loss, critic_loss, inner_value_loss, actor_loss)
+    act_with = ("actor_diffusion", "critic")
+    explore_with = ("actor_diffusion", "critic")

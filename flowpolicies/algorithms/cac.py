@@ -7,16 +7,16 @@ https://arxiv.org/abs/2309.16984
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 from torch import Tensor
 
-from flowpolicies.core import Batch, Loss, Network, Networks, Noise, Step, loss_term
+from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
 from flowpolicies.flows import consistency_function, curriculum, random_neighbours
 from flowpolicies.losses import best_next_value, maximise_either_q, regress_critic
-from flowpolicies.samplers import Consistency, Sampler, SoftmaxOfN
+from flowpolicies.samplers import Consistency, Sampler
 from flowpolicies.shell.algorithm import OfflineAlgorithm
-from flowpolicies.shell.backpropagated import BackpropagatedConfig, backpropagated_networks, critic_then_actor
+from flowpolicies.shell.config import BackpropagatedConfig
 
 
 @final
@@ -32,9 +32,11 @@ class CACConfig(BackpropagatedConfig):
     """Updates in which the number of noise levels grows from 2 to 150; then it starts again, as in the authors' code.
     At least the length of the run: it grows once."""
 
+    def actor(self) -> Sampler:
+        return Consistency(steps=self.consistency_steps)
 
-def _actor(cfg: CACConfig) -> Sampler:
-    return Consistency(steps=cfg.consistency_steps)
+    def networks(self, tau: float) -> dict[str, Network]:
+        return self.backpropagated_networks(tau, "actor_onestep")
 
 
 def consistency_loss(nets: Networks, batch: Batch, noise: Noise, levels: Tensor) -> Tensor:
@@ -57,7 +59,7 @@ def consistency_loss(nets: Networks, batch: Batch, noise: Noise, levels: Tensor)
 @loss_term(trains="critic")
 def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: CACConfig) -> Loss:
     """sum_e (Q_e(s, a) - y)^2, y = r + gamma min_e Qbar_e(s', a'), a' from the slow actor."""
-    next_q = best_next_value(nets, batch, noise, _actor(cfg), cfg.max_q_backup, cfg.q_agg, cfg.rho)
+    next_q = best_next_value(nets, batch, noise, cfg.actor(), cfg.max_q_backup, cfg.q_agg, cfg.rho)
     target = batch.rewards + batch.discounts * next_q
     if cfg.q_norm:
         target = target / (target.std(correction=0) + 1e-6)
@@ -70,7 +72,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: CACConfig) -> Lo
     """Consistency on the data - eta Q_i(s, a) / |Q_j|, with gradient through every step of the sampler."""
     levels = curriculum(nets.updates["actor_onestep"], cfg.curriculum_steps)
     bc_loss = consistency_loss(nets, batch, noise, levels)
-    actions = _actor(cfg)(nets.online, batch.observations, noise)
+    actions = cfg.actor()(nets.online, batch.observations, noise)
     q_loss = maximise_either_q(nets, batch, actions, noise)
     return bc_loss + cfg.eta * q_loss, {"bc_loss": bc_loss, "q_loss": q_loss, "levels": levels.float()}
 
@@ -79,17 +81,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: CACConfig) -> Lo
 class CAC(OfflineAlgorithm):
     """Consistency actor-critic: a consistency policy, and backpropagation of Q through it."""
 
-    Config, losses = CACConfig, (critic_loss, actor_loss)
-    act_with = explore_with = ("critic",)
-
-    @classmethod
-    def schedule(cls, step: int, cfg: Any) -> Step:
-        return critic_then_actor(step, cfg)
-
-    @staticmethod
-    def networks(cfg: CACConfig, tau: float) -> dict[str, Network]:
-        return backpropagated_networks(cfg, tau, "actor_onestep")
-
-    @staticmethod
-    def sampler(cfg: CACConfig) -> Sampler:
-        return SoftmaxOfN(_actor(cfg), cfg.num_samples)
+    Config = CACConfig
+    losses = (critic_loss, actor_loss)
+    act_with = ("critic",)
+    explore_with = ("critic",)

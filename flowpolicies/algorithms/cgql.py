@@ -37,6 +37,18 @@ class GuidedConfig(CriticConfig):
     best_of_n: int = 1
     """Candidates per action, ranked by the mean critic at t = 1."""
 
+    def networks(self, tau: float) -> dict[str, Network]:
+        return {"critic": critic(self, tau, time_embedding="scalar"), "actor_flow": velocity(self, tau)}
+
+    def sampler(self) -> Sampler:
+        guided = ClassifierGuided(
+            steps=self.flow_steps,
+            inv_temp=self.inv_temp,
+            guidance_coef=self.guidance_coef,
+            critic_time=self.critic_time,
+        )
+        return best_of(guided, self.best_of_n, at=1.0)
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -66,18 +78,11 @@ class CGQLLConfig(GuidedConfig):
     """Above this scaled error the exponential is replaced by the error itself."""
 
 
-def _sampler(cfg: GuidedConfig) -> Sampler:
-    guided = ClassifierGuided(
-        steps=cfg.flow_steps, inv_temp=cfg.inv_temp, guidance_coef=cfg.guidance_coef, critic_time=cfg.critic_time
-    )
-    return best_of(guided, cfg.best_of_n, at=1.0)
-
-
 @loss_term(trains="critic")
 def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: GuidedConfig) -> Loss:
     """(Q(s, a, 1) - r - gamma Qbar(s', a', 1))^2, a' from the slow flow, guided by the trained critic."""
     acting = nets.frozen | {"actor_flow": nets.target.actor_flow}
-    next_actions = _sampler(cfg)(acting, batch.next_observations, noise)
+    next_actions = cfg.sampler()(acting, batch.next_observations, noise)
     return td_loss(nets, batch, next_actions, cfg.q_agg, cfg.rho, torch.ones_like(batch.rewards)[:, None])
 
 
@@ -116,34 +121,36 @@ def noisy_linex_loss(nets: Networks, batch: Batch, noise: Noise, cfg: CGQLLConfi
     return cfg.noisy_coef * error, {"error": error, "clipped": clipped}
 
 
-def _networks(cfg: GuidedConfig, tau: float) -> dict[str, Network]:
-    return {"critic": critic(cfg, tau, time_embedding="scalar"), "actor_flow": velocity(cfg, tau)}
-
-
 @final
 class CGQL(OfflineAlgorithm):
     """Classifier-guided Q-learning whose critic has only seen clean actions."""
 
-    Config, losses, parity = CGQLConfig, (critic_loss, flow_matching_loss), ("cgql_a",)
-    act_with = explore_with = ("actor_flow",)
-    networks, sampler = staticmethod(_networks), staticmethod(_sampler)
+    Config = CGQLConfig
+    losses = (critic_loss, flow_matching_loss)
+    parity = ("cgql_a",)
+    act_with = ("actor_flow",)
+    explore_with = ("actor_flow",)
 
 
 @final
 class CGQLM(OfflineAlgorithm):
     """Classifier-guided Q-learning with a critic of noisy actions, by mean squares."""
 
-    name, parity = "cgql_m", ("cgql_mse_a",)
-    Config, losses = CGQLMConfig, (critic_loss, noisy_mse_loss, flow_matching_loss)
-    act_with = explore_with = ("actor_flow",)
-    networks, sampler = staticmethod(_networks), staticmethod(_sampler)
+    name = "cgql_m"
+    Config = CGQLMConfig
+    losses = (critic_loss, noisy_mse_loss, flow_matching_loss)
+    parity = ("cgql_mse_a",)
+    act_with = ("actor_flow",)
+    explore_with = ("actor_flow",)
 
 
 @final
 class CGQLL(OfflineAlgorithm):
     """Classifier-guided Q-learning with a critic of noisy actions, by the linear-exponential loss."""
 
-    name, parity = "cgql_l", ("cgql_linex_a",)
-    Config, losses = CGQLLConfig, (critic_loss, noisy_linex_loss, flow_matching_loss)
-    act_with = explore_with = ("actor_flow",)
-    networks, sampler = staticmethod(_networks), staticmethod(_sampler)
+    name = "cgql_l"
+    Config = CGQLLConfig
+    losses = (critic_loss, noisy_linex_loss, flow_matching_loss)
+    parity = ("cgql_linex_a",)
+    act_with = ("actor_flow",)
+    explore_with = ("actor_flow",)

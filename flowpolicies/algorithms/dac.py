@@ -11,8 +11,9 @@ from typing import final
 
 from flowpolicies.core import Batch, Loss, Networks, Noise, loss_term
 from flowpolicies.losses import noise_error, scored, soft_guidance, td_loss
+from flowpolicies.samplers import Sampler
 from flowpolicies.shell.algorithm import OfflineAlgorithm
-from flowpolicies.shell.config import ScoreConfig, denoise, score_nets
+from flowpolicies.shell.config import ScoreConfig, denoise
 
 
 @final
@@ -23,11 +24,14 @@ class DACConfig(ScoreConfig):
     alpha: float = 1.0
     """Weight of the data against Q, whose scale it has (0.3 to 3 on OGBench)."""
 
+    def sampler(self) -> Sampler:
+        return denoise(self)
+
 
 @loss_term(trains="critic")
 def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DACConfig) -> Loss:
     """(Q(s, a) - r - gamma Qbar(s', a'))^2, a' from the reverse chain."""
-    return td_loss(nets, batch, denoise(cfg)(nets.frozen, batch.next_observations, noise), cfg.q_agg, cfg.rho)
+    return td_loss(nets, batch, cfg.sampler()(nets.frozen, batch.next_observations, noise), cfg.q_agg, cfg.rho)
 
 
 @loss_term(trains="actor_diffusion")
@@ -42,5 +46,6 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DACConfig) -> Lo
 class DAC(OfflineAlgorithm):
     """Diffusion actor-critic in chunks: noise regression that leans against the gradient of Q."""
 
-    Config, losses, parity = DACConfig, (critic_loss, actor_loss), ("dac_a",)
-    networks, sampler = staticmethod(score_nets), staticmethod(denoise)
+    Config = DACConfig
+    losses = (critic_loss, actor_loss)
+    parity = ("dac_a",)

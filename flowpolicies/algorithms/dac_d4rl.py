@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, final
 
-from flowpolicies.core import Batch, Loss, Network, Networks, Noise, Step, loss_term
+from flowpolicies.core import Batch, Loss, Network, Networks, Noise, UpdateSpec, loss_term
 from flowpolicies.losses import aggregate, denoising, noise_error, regress_critic, scored, soft_guidance
 from flowpolicies.networks import Multiplier
 from flowpolicies.samplers import Sampler, best_of, repeat
 from flowpolicies.shell.algorithm import OfflineAlgorithm
 from flowpolicies.shell.config import DiffusionConfig, critic, denoise, noise_prediction
-from flowpolicies.shell.fields import Natural
+from flowpolicies.shell.fields import NonNegativeInt
 
 
 @final
@@ -54,8 +54,27 @@ class DACD4RLConfig(DiffusionConfig):
     """Clip the gradient of the critics, and that of the actor, to this norm; None: no clipping."""
     ema_every: int = 5
     """The slow actor moves in every so-manieth update."""
-    ema_start: Natural = 1000
+    ema_start: NonNegativeInt = 1000
     """It stays as it was initialised for so many updates."""
+
+    def networks(self, tau: float) -> dict[str, Network]:
+        trained: dict[str, Any] = {"decay_updates": self.decay_updates, "clip_grad_norm": self.clip_grad_norm}
+        actor = noise_prediction(self, target_rate=tau, time_hidden_dims=(32, 32))
+        return {
+            "critic": replace(critic(self, tau, activation="mish"), learning_rate=self.critic_learning_rate, **trained),
+            "actor_diffusion": replace(actor, **trained),
+            "temperature": Network(partial(Multiplier, initial=self.eta), learning_rate=1.0, optimizer="sgd"),
+        }
+
+    def sampler(self) -> Sampler:
+        return best_of(denoise(self), self.num_samples)
+
+    def update_spec(self, step: int) -> UpdateSpec:
+        """One after the other, each at what the one before left; the slow actor moves rarely, and late."""
+        stages = (("critic",), ("actor",), ("eta",))
+        due = step > self.ema_start and step % self.ema_every == 0
+        moves = ("critic", "actor_diffusion") if due else ("critic",)
+        return UpdateSpec(stages if self.eta_lr else stages[:-1], moves, targets_first=False)
 
 
 @loss_term(trains="critic")
@@ -79,7 +98,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DACD4RLConfig) -
 
 
 # With a learning rate of 1, descending this loss is the step of the docstring.
-@loss_term(trains="temperature", redraws="actor")
+@loss_term(trains="temperature", same_draws_as="actor")
 def eta_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DACD4RLConfig) -> Loss:
     """eta <- clip(eta + lr clip(|eps_hat - eps|^2 - threshold, -1, 1), 0.001, 100), after the actor's step."""
     bc_loss = denoising(nets.frozen.actor_diffusion, batch, noise, cfg.diffusion)
@@ -93,27 +112,7 @@ class DACD4RL(OfflineAlgorithm):
     """Diffusion actor-critic as published: a multiplier holds the noise-prediction error at a threshold."""
 
     name = "dac_d4rl"
-    Config, losses = DACD4RLConfig, (critic_loss, actor_loss, eta_loss)
-    act_with = explore_with = ("critic",)
-
-    @classmethod
-    def schedule(cls, step: int, cfg: Any) -> Step:
-        """One after the other, each at what the one before left; the slow actor moves rarely, and late."""
-        stages = (("critic",), ("actor",), ("eta",))
-        due = step > cfg.ema_start and step % cfg.ema_every == 0
-        moves = ("critic", "actor_diffusion") if due else ("critic",)
-        return Step(stages if cfg.eta_lr else stages[:-1], moves, lagged=False)
-
-    @staticmethod
-    def networks(cfg: DACD4RLConfig, tau: float) -> dict[str, Network]:
-        trained: dict[str, Any] = {"decay_updates": cfg.decay_updates, "clip_grad_norm": cfg.clip_grad_norm}
-        actor = noise_prediction(cfg, target_rate=tau, time_hidden_dims=(32, 32))
-        return {
-            "critic": replace(critic(cfg, tau, activation="mish"), learning_rate=cfg.critic_learning_rate, **trained),
-            "actor_diffusion": replace(actor, **trained),
-            "temperature": Network(partial(Multiplier, initial=cfg.eta), learning_rate=1.0, optimizer="sgd"),
-        }
-
-    @staticmethod
-    def sampler(cfg: DACD4RLConfig) -> Sampler:
-        return best_of(denoise(cfg), cfg.num_samples)
+    Config = DACD4RLConfig
+    losses = (critic_loss, actor_loss, eta_loss)
+    act_with = ("critic",)
+    explore_with = ("critic",)

@@ -7,14 +7,14 @@ https://arxiv.org/abs/2208.06193
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
-from flowpolicies.core import Batch, Loss, Network, Networks, Noise, Step, loss_term
+from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
 from flowpolicies.flows import BetaSchedule, Diffusion
 from flowpolicies.losses import best_next_value, denoising, maximise_either_q, regress_critic
-from flowpolicies.samplers import Denoise, Sampler, SoftmaxOfN
+from flowpolicies.samplers import Denoise, Sampler
 from flowpolicies.shell.algorithm import OfflineAlgorithm
-from flowpolicies.shell.backpropagated import BackpropagatedConfig, backpropagated_networks, critic_then_actor
+from flowpolicies.shell.config import BackpropagatedConfig
 
 
 @final
@@ -27,15 +27,17 @@ class DiffusionQLConfig(BackpropagatedConfig):
     beta_schedule: BetaSchedule = "vp"
     """How noise grows with the level."""
 
+    def actor(self) -> Sampler:
+        return Denoise(steps=self.diffusion_steps, schedule=self.beta_schedule, first_index=0, rule="posterior")
 
-def _actor(cfg: DiffusionQLConfig) -> Sampler:
-    return Denoise(steps=cfg.diffusion_steps, schedule=cfg.beta_schedule, first_index=0, rule="posterior")
+    def networks(self, tau: float) -> dict[str, Network]:
+        return self.backpropagated_networks(tau, "actor_diffusion")
 
 
 @loss_term(trains="critic")
 def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DiffusionQLConfig) -> Loss:
     """sum_e (Q_e(s, a) - r - gamma min_e Qbar_e(s', a'))^2, a' from the slow actor."""
-    next_q = best_next_value(nets, batch, noise, _actor(cfg), cfg.max_q_backup, cfg.q_agg, cfg.rho)
+    next_q = best_next_value(nets, batch, noise, cfg.actor(), cfg.max_q_backup, cfg.q_agg, cfg.rho)
     loss, metrics = regress_critic(nets, batch, batch.rewards + batch.discounts * next_q)
     return cfg.ensemble * loss, metrics
 
@@ -45,7 +47,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DiffusionQLConfi
     """|eps_hat(s, x_t, t) - eps|^2 - eta Q_i(s, a) / |Q_j|, with gradient through every step of the sampler."""
     diffusion = Diffusion(cfg.diffusion_steps, cfg.beta_schedule, 0)
     bc_loss = denoising(nets.online.actor_diffusion, batch, noise, diffusion)
-    actions = _actor(cfg)(nets.online, batch.observations, noise)
+    actions = cfg.actor()(nets.online, batch.observations, noise)
     q_loss = maximise_either_q(nets, batch, actions, noise)
     return bc_loss + cfg.eta * q_loss, {"bc_loss": bc_loss, "q_loss": q_loss}
 
@@ -55,17 +57,7 @@ class DiffusionQL(OfflineAlgorithm):
     """Diffusion-QL: a diffusion policy, and backpropagation of Q through its denoising."""
 
     name = "diffusion_ql"
-    Config, losses = DiffusionQLConfig, (critic_loss, actor_loss)
-    act_with = explore_with = ("critic",)
-
-    @classmethod
-    def schedule(cls, step: int, cfg: Any) -> Step:
-        return critic_then_actor(step, cfg)
-
-    @staticmethod
-    def networks(cfg: DiffusionQLConfig, tau: float) -> dict[str, Network]:
-        return backpropagated_networks(cfg, tau, "actor_diffusion")
-
-    @staticmethod
-    def sampler(cfg: DiffusionQLConfig) -> Sampler:
-        return SoftmaxOfN(_actor(cfg), cfg.num_samples)
+    Config = DiffusionQLConfig
+    losses = (critic_loss, actor_loss)
+    act_with = ("critic",)
+    explore_with = ("critic",)

@@ -38,16 +38,25 @@ class DSRLConfig(CriticConfig):
     best_of_n: int = 1
     """Candidates per action, ranked by the mean critic."""
 
+    def networks(self, tau: float) -> dict[str, Network]:
+        actor = partial(TanhNormal, hidden_dims=self.actor_hidden_dims, layer_norm=self.actor_layer_norm)
+        return {
+            "critic": critic(self, target_rate=tau),
+            "latent_critic": critic(self),
+            "actor_flow": velocity(self, target_rate=tau),
+            "latent_actor": Network(actor),
+            "temperature": Network(Temperature),
+        }
 
-def _sampler(cfg: DSRLConfig) -> Sampler:
-    return best_of(Latent(steps=cfg.flow_steps, noise_scale=cfg.noise_scale), cfg.best_of_n)
+    def sampler(self) -> Sampler:
+        return best_of(Latent(steps=self.flow_steps, noise_scale=self.noise_scale), self.best_of_n)
 
 
 @loss_term(trains="critic")
 def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DSRLConfig) -> Loss:
     """(Q(s, a) - r - gamma Qbar(s', G(s', z')))^2, z' from the latent actor, G the slow flow."""
     acting = nets.frozen | {"actor_flow": nets.target.actor_flow}
-    next_actions = _sampler(cfg)(acting, batch.next_observations, noise)
+    next_actions = cfg.sampler()(acting, batch.next_observations, noise)
     return td_loss(nets, batch, next_actions, cfg.q_agg, cfg.rho)
 
 
@@ -73,21 +82,8 @@ def latent_actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DSRLConfi
 class DSRL(OfflineAlgorithm):
     """Diffusion steering: a latent actor climbs the value of the noise that it hands to the behaviour flow."""
 
-    Config, losses = DSRLConfig, (critic_loss, latent_critic_loss, flow_matching_loss, latent_actor_loss)
-    act_with = explore_with = ("actor_flow",)
+    Config = DSRLConfig
+    losses = (critic_loss, latent_critic_loss, flow_matching_loss, latent_actor_loss)
+    act_with = ("actor_flow",)
+    explore_with = ("actor_flow",)
     parity = ("dsrl_a",)
-
-    @staticmethod
-    def networks(cfg: DSRLConfig, tau: float) -> dict[str, Network]:
-        actor = partial(TanhNormal, hidden_dims=cfg.actor_hidden_dims, layer_norm=cfg.actor_layer_norm)
-        return {
-            "critic": critic(cfg, target_rate=tau),
-            "latent_critic": critic(cfg),
-            "actor_flow": velocity(cfg, target_rate=tau),
-            "latent_actor": Network(actor),
-            "temperature": Network(Temperature),
-        }
-
-    @staticmethod
-    def sampler(cfg: DSRLConfig) -> Sampler:
-        return _sampler(cfg)

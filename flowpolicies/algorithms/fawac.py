@@ -30,6 +30,12 @@ class FAWACConfig(CriticConfig):
     flow_steps: int = 10
     """Euler steps of the flow."""
 
+    def networks(self, tau: float) -> dict[str, Network]:
+        return {"critic": critic(self, target_rate=tau), "value": value(self), "actor_flow": velocity(self)}
+
+    def sampler(self) -> Sampler:
+        return Integrate(steps=self.flow_steps)
+
 
 @loss_term(trains="critic")
 def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FAWACConfig) -> Loss:
@@ -60,13 +66,6 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FAWACConfig) -> 
 class FAWAC(OfflineAlgorithm):
     """Flow AWAC: a flow that imitates the better actions of the data."""
 
-    Config, losses = FAWACConfig, (critic_loss, value_loss, actor_loss)
+    Config = FAWACConfig
+    losses = (critic_loss, value_loss, actor_loss)
     parity = ("fawac_a",)
-
-    @staticmethod
-    def networks(cfg: FAWACConfig, tau: float) -> dict[str, Network]:
-        return {"critic": critic(cfg, target_rate=tau), "value": value(cfg), "actor_flow": velocity(cfg)}
-
-    @staticmethod
-    def sampler(cfg: FAWACConfig) -> Sampler:
-        return Integrate(steps=cfg.flow_steps)

@@ -33,15 +33,17 @@ class FBRACConfig(CriticConfig):
     best_of_n: int = 1
     """Candidates per action, ranked by the mean critic."""
 
+    def networks(self, tau: float) -> dict[str, Network]:
+        return {"critic": critic(self, target_rate=tau), "actor_flow": velocity(self)}
 
-def _sampler(cfg: FBRACConfig) -> Sampler:
-    return best_of(Integrate(steps=cfg.flow_steps), cfg.best_of_n)
+    def sampler(self) -> Sampler:
+        return best_of(Integrate(steps=self.flow_steps), self.best_of_n)
 
 
 @loss_term(trains="critic")
 def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FBRACConfig) -> Loss:
     """(Q(s, a) - r - gamma Qbar(s', a'))^2, a' from the flow."""
-    return td_loss(nets, batch, _sampler(cfg)(nets.frozen, batch.next_observations, noise), cfg.q_agg, cfg.rho)
+    return td_loss(nets, batch, cfg.sampler()(nets.frozen, batch.next_observations, noise), cfg.q_agg, cfg.rho)
 
 
 @loss_term(trains="actor_flow")
@@ -56,13 +58,6 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FBRACConfig) -> 
 class FBRAC(OfflineAlgorithm):
     """Flow BRAC: flow matching, and backpropagation of Q through the solver."""
 
-    Config, losses = FBRACConfig, (critic_loss, flow_matching_loss, actor_loss)
+    Config = FBRACConfig
+    losses = (critic_loss, flow_matching_loss, actor_loss)
     parity = ("fbrac_a",)
-
-    @staticmethod
-    def networks(cfg: FBRACConfig, tau: float) -> dict[str, Network]:
-        return {"critic": critic(cfg, target_rate=tau), "actor_flow": velocity(cfg)}
-
-    @staticmethod
-    def sampler(cfg: FBRACConfig) -> Sampler:
-        return _sampler(cfg)

@@ -36,19 +36,25 @@ class FEditConfig(CriticConfig):
     best_of_n: int = 1
     """Candidates per action, ranked by the mean critic."""
 
+    def behaviour_flow(self) -> Sampler:
+        return Integrate("actor_flow", steps=self.flow_steps)
 
-def _flow(cfg: FEditConfig) -> Sampler:
-    return Integrate("actor_flow", steps=cfg.flow_steps)
+    def networks(self, tau: float) -> dict[str, Network]:
+        return {
+            "critic": critic(self, target_rate=tau),
+            "actor_flow": velocity(self),
+            "edit_actor": edit_actor(self),
+            "temperature": Network(Temperature),
+        }
 
-
-def _sampler(cfg: FEditConfig) -> Sampler:
-    return best_of(Edit(_flow(cfg), cfg.edit_scale), cfg.best_of_n)
+    def sampler(self) -> Sampler:
+        return best_of(Edit(self.behaviour_flow(), self.edit_scale), self.best_of_n)
 
 
 @loss_term(trains="critic")
 def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FEditConfig) -> Loss:
     """(Q(s, a) - r - gamma Qbar(s', a'))^2, a' the edited action."""
-    next_actions = _sampler(cfg)(nets.frozen, batch.next_observations, noise)
+    next_actions = cfg.sampler()(nets.frozen, batch.next_observations, noise)
     return td_loss(nets, batch, next_actions, cfg.q_agg, cfg.rho)
 
 
@@ -56,25 +62,13 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FEditConfig) ->
 def edit_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FEditConfig) -> Loss:
     """-Q(s, a + scale e) + alpha log pi(e | s, a) + alpha (H - H_target), a from the behaviour flow."""
     target_entropy = -cfg.target_entropy_multiplier * batch.actions.shape[-1]
-    return edit_objective(nets, batch, noise, _flow(cfg), cfg.edit_scale, target_entropy)
+    return edit_objective(nets, batch, noise, cfg.behaviour_flow(), cfg.edit_scale, target_entropy)
 
 
 @final
 class FEdit(OfflineAlgorithm):
     """Flow with edits: clone the data with a flow, and climb Q with small edits of its actions."""
 
-    Config, losses = FEditConfig, (critic_loss, flow_matching_loss, edit_loss)
+    Config = FEditConfig
+    losses = (critic_loss, flow_matching_loss, edit_loss)
     parity = ("fedit_a",)
-
-    @staticmethod
-    def networks(cfg: FEditConfig, tau: float) -> dict[str, Network]:
-        return {
-            "critic": critic(cfg, target_rate=tau),
-            "actor_flow": velocity(cfg),
-            "edit_actor": edit_actor(cfg),
-            "temperature": Network(Temperature),
-        }
-
-    @staticmethod
-    def sampler(cfg: FEditConfig) -> Sampler:
-        return _sampler(cfg)

@@ -29,15 +29,21 @@ class FQLConfig(CriticConfig):
     best_of_n: int = 1
     """Candidates per action, ranked by the mean critic."""
 
+    def networks(self, tau: float) -> dict[str, Network]:
+        return {
+            "critic": critic(self, target_rate=tau),
+            "actor_flow": velocity(self),
+            "actor_onestep": velocity(self, time_embedding="none"),
+        }
 
-def _sampler(cfg: FQLConfig) -> Sampler:
-    return best_of(OneStep("actor_onestep"), cfg.best_of_n)
+    def sampler(self) -> Sampler:
+        return best_of(OneStep("actor_onestep"), self.best_of_n)
 
 
 @loss_term(trains="critic")
 def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FQLConfig) -> Loss:
     """(Q(s, a) - r - gamma Qbar(s', mu(s', z)))^2."""
-    next_actions = _sampler(cfg)(nets.frozen, batch.next_observations, noise)
+    next_actions = cfg.sampler()(nets.frozen, batch.next_observations, noise)
     return td_loss(nets, batch, next_actions, cfg.q_agg, cfg.rho)
 
 
@@ -53,17 +59,6 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FQLConfig) -> Lo
 class FQL(OfflineAlgorithm):
     """Flow Q-learning: distil the behaviour flow into a one-step actor that also climbs Q."""
 
-    Config, losses = FQLConfig, (critic_loss, flow_matching_loss, actor_loss)
+    Config = FQLConfig
+    losses = (critic_loss, flow_matching_loss, actor_loss)
     parity = ("fql_a", "qam_fql_a")
-
-    @staticmethod
-    def networks(cfg: FQLConfig, tau: float) -> dict[str, Network]:
-        return {
-            "critic": critic(cfg, target_rate=tau),
-            "actor_flow": velocity(cfg),
-            "actor_onestep": velocity(cfg, time_embedding="none"),
-        }
-
-    @staticmethod
-    def sampler(cfg: FQLConfig) -> Sampler:
-        return _sampler(cfg)

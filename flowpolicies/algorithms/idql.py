@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal, final
+from typing import ClassVar, Literal, final
 
 from torch import Tensor
 
-from flowpolicies.core import Batch, Draw, Loss, Network, Networks, Noise, Step, loss_term
+from flowpolicies.core import Batch, Draw, Loss, Network, Networks, Noise, UpdateSpec, loss_term
 from flowpolicies.losses import QAggregation, denoising, iql_critic_loss, iql_value_loss
 from flowpolicies.networks import InputNormValue, ResidualNoisePrediction
 from flowpolicies.samplers import Sampler, best_of
 from flowpolicies.shell.algorithm import OfflineAlgorithm
 from flowpolicies.shell.config import DiffusionConfig, critic, denoise
-from flowpolicies.shell.fields import Share
+from flowpolicies.shell.fields import UnitInterval
 
 
 @final
@@ -38,11 +38,11 @@ class IDQLConfig(DiffusionConfig):
     """LayerNorm after each activation of the critics; the value has one, on its input, in any case."""
     q_agg: QAggregation = "min"
     """How the target critics become the value's target."""
-    expectile: Share = 0.7
+    expectile: UnitInterval = 0.7
     """Level kappa of the expectile regression of V (0.9 on antmaze)."""
-    dropout: Share = 0.1
-    """Share of what a residual block reads that is set to 0, in training only."""
-    ema: Share = 0.999
+    dropout: UnitInterval = 0.1
+    """UnitInterval of what a residual block reads that is set to 0, in training only."""
+    ema: UnitInterval = 0.999
     """Decay of the slow actor, which acts."""
     decay_updates: int | None = 3_000_000
     """Cosine decay of the actor's learning rate to 0 over so many updates; None: constant."""
@@ -50,6 +50,23 @@ class IDQLConfig(DiffusionConfig):
     """Decoupled weight decay of the actor."""
     num_samples: int = 64
     """Candidates N per action, ranked by min_e Qbar_e."""
+
+    def networks(self, tau: float) -> dict[str, Network]:
+        actor = partial(ResidualNoisePrediction, hidden_dims=self.actor_hidden_dims, layer_norm=self.actor_layer_norm)
+        return {
+            "critic": critic(self, tau, activation="relu"),
+            "value": Network(partial(InputNormValue, hidden_dims=self.value_hidden_dims)),
+            "actor_diffusion": Network(
+                actor, 1 - self.ema, decay_updates=self.decay_updates, weight_decay=self.weight_decay
+            ),
+        }
+
+    def sampler(self) -> Sampler:
+        return best_of(denoise(self, "direct"), self.num_samples, score="min")
+
+    def update_spec(self, step: int) -> UpdateSpec:
+        """One after the other: the critics see the updated value. Slow copies move towards the updated weights."""
+        return UpdateSpec((("actor",), ("value",), ("critic",)), targets_first=False)
 
 
 def dropout_masks(noise: Noise, shape: tuple[int, ...], rate: float) -> Tensor:
@@ -86,25 +103,7 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IDQLConfig) -> 
 class IDQL(OfflineAlgorithm):
     """Implicit diffusion Q-learning: the best of N samples of a behaviour diffusion."""
 
-    Config, losses = IDQLConfig, (actor_loss, value_loss, critic_loss)
-    act_with = explore_with = ("critic", "actor_diffusion")
-
-    @classmethod
-    def schedule(cls, step: int, cfg: Any) -> Step:
-        """One after the other: the critics see the updated value. Slow copies move towards the updated weights."""
-        return Step((("actor",), ("value",), ("critic",)), lagged=False)
-
-    @staticmethod
-    def networks(cfg: IDQLConfig, tau: float) -> dict[str, Network]:
-        actor = partial(ResidualNoisePrediction, hidden_dims=cfg.actor_hidden_dims, layer_norm=cfg.actor_layer_norm)
-        return {
-            "critic": critic(cfg, tau, activation="relu"),
-            "value": Network(partial(InputNormValue, hidden_dims=cfg.value_hidden_dims)),
-            "actor_diffusion": Network(
-                actor, 1 - cfg.ema, decay_updates=cfg.decay_updates, weight_decay=cfg.weight_decay
-            ),
-        }
-
-    @staticmethod
-    def sampler(cfg: IDQLConfig) -> Sampler:
-        return best_of(denoise(cfg, "direct"), cfg.num_samples, score="min")
+    Config = IDQLConfig
+    losses = (actor_loss, value_loss, critic_loss)
+    act_with = ("critic", "actor_diffusion")
+    explore_with = ("critic", "actor_diffusion")

@@ -14,7 +14,7 @@ from flowpolicies.losses import QAggregation, flow_matching_loss, iql_critic_los
 from flowpolicies.samplers import Integrate, Sampler, best_of
 from flowpolicies.shell.algorithm import OfflineAlgorithm
 from flowpolicies.shell.config import CriticConfig, critic, value, velocity
-from flowpolicies.shell.fields import Share
+from flowpolicies.shell.fields import UnitInterval
 
 
 @final
@@ -24,7 +24,7 @@ class IFQLConfig(CriticConfig):
 
     q_agg: QAggregation = "min"
     """How the target critics become the value's target: their minimum (FQL's code), or mean - rho * std (QAM's)."""
-    expectile: Share = 0.9
+    expectile: UnitInterval = 0.9
     """Level kappa of the expectile regression of V."""
     critic_weight: float = 2.0
     """Weight of the critic loss. FQL's code sums over its two critics, which is twice the mean; QAM's code has 1."""
@@ -32,6 +32,12 @@ class IFQLConfig(CriticConfig):
     """Euler steps of the behaviour flow."""
     num_samples: int = 32
     """Candidates N per action, ranked by the minimum over the critics."""
+
+    def networks(self, tau: float) -> dict[str, Network]:
+        return {"critic": critic(self, target_rate=tau), "value": value(self), "actor_flow": velocity(self)}
+
+    def sampler(self) -> Sampler:
+        return best_of(Integrate(steps=self.flow_steps), self.num_samples, score="min")
 
 
 @loss_term(trains="value")
@@ -51,13 +57,6 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IFQLConfig) -> 
 class IFQL(OfflineAlgorithm):
     """Implicit flow Q-learning: the best of N samples of the behaviour flow."""
 
-    Config, losses = IFQLConfig, (value_loss, critic_loss, flow_matching_loss)
+    Config = IFQLConfig
+    losses = (value_loss, critic_loss, flow_matching_loss)
     parity = ("ifql_a", "qam_ifql_a")
-
-    @staticmethod
-    def networks(cfg: IFQLConfig, tau: float) -> dict[str, Network]:
-        return {"critic": critic(cfg, target_rate=tau), "value": value(cfg), "actor_flow": velocity(cfg)}
-
-    @staticmethod
-    def sampler(cfg: IFQLConfig) -> Sampler:
-        return best_of(Integrate(steps=cfg.flow_steps), cfg.num_samples, score="min")

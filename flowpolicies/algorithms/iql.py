@@ -23,7 +23,7 @@ from flowpolicies.losses import (
 from flowpolicies.samplers import Gaussian, Sampler
 from flowpolicies.shell.algorithm import OfflineAlgorithm
 from flowpolicies.shell.config import CriticConfig, critic, gaussian, value
-from flowpolicies.shell.fields import Share
+from flowpolicies.shell.fields import UnitInterval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +32,19 @@ class ImplicitConfig(CriticConfig):
 
     q_agg: QAggregation = "min"
     """How the critics become one value, in the value's target and in the policy's loss."""
-    expectile: Share = 0.9
+    expectile: UnitInterval = 0.9
     """Level kappa of the expectile regression of V."""
     critic_weight: float = 2.0
     """Weight of the critic loss. FQL's code sums over its two critics, which is twice the mean."""
+
+    def networks(self, tau: float) -> dict[str, Network]:
+        return {"critic": critic(self, target_rate=tau), "value": value(self), "actor": gaussian(self)}
+
+    def sampler(self) -> Sampler:
+        return Gaussian(temperature=0.0)
+
+    def explorer(self) -> Sampler:
+        return Gaussian()
 
 
 @final
@@ -90,25 +99,13 @@ def ddpgbc_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IQLDDPGBCConfig
     return loss, {"q_loss": q_loss, "log_prob": log_probs.mean()}
 
 
-def _networks(cfg: ImplicitConfig, tau: float) -> dict[str, Network]:
-    return {"critic": critic(cfg, target_rate=tau), "value": value(cfg), "actor": gaussian(cfg)}
-
-
 @final
 class IQL(OfflineAlgorithm):
     """Implicit Q-learning: expectile values, and a Gaussian fitted to the data by its advantages."""
 
-    Config, losses = IQLConfig, (value_loss, critic_loss, awr_loss)
+    Config = IQLConfig
+    losses = (value_loss, critic_loss, awr_loss)
     parity = ("iql_a",)
-    networks = staticmethod(_networks)
-
-    @staticmethod
-    def sampler(cfg: IQLConfig) -> Sampler:
-        return Gaussian(temperature=0.0)
-
-    @staticmethod
-    def explorer(cfg: IQLConfig) -> Sampler:
-        return Gaussian()
 
 
 @final
@@ -119,13 +116,5 @@ class IQLDDPGBC(OfflineAlgorithm):
     """
 
     name = "iql_ddpgbc"
-    Config, losses = IQLDDPGBCConfig, (value_loss, critic_loss, ddpgbc_loss)
-    networks = staticmethod(_networks)
-
-    @staticmethod
-    def sampler(cfg: IQLDDPGBCConfig) -> Sampler:
-        return Gaussian(temperature=0.0)
-
-    @staticmethod
-    def explorer(cfg: IQLDDPGBCConfig) -> Sampler:
-        return Gaussian()
+    Config = IQLDDPGBCConfig
+    losses = (value_loss, critic_loss, ddpgbc_loss)

@@ -5,16 +5,15 @@ Li and Levine, "Q-learning with Adjoint Matching", https://arxiv.org/abs/2601.14
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
-from flowpolicies.core import Batch, Loss, LossTerm, Network, Networks, Noise, ReplayedNoise, loss_term
+from flowpolicies.core import Batch, Loss, Network, Networks, Noise, ReplayedNoise, loss_term
 from flowpolicies.losses import adjoint_loss, edit_objective, flow_matching, maximise_q, td_loss
 from flowpolicies.networks import Temperature
 from flowpolicies.samplers import Edit, OneStep, Sampler, best_of
 from flowpolicies.shell.algorithm import OfflineAlgorithm
-from flowpolicies.shell.config import FineTunedConfig, edit_actor, fine_tuned_flow, fine_tuned_nets, velocity
+from flowpolicies.shell.config import FineTunedConfig, edit_actor, velocity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +31,12 @@ class AdjointConfig(FineTunedConfig):
 class QAMConfig(AdjointConfig):
     """Hyperparameters of QAM."""
 
+    def networks(self, tau: float) -> dict[str, Network]:
+        return self.fine_tuned_networks(tau)
+
+    def sampler(self) -> Sampler:
+        return best_of(self.fine_tuned_flow(), self.best_of_n)
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +45,12 @@ class QAMFConfig(AdjointConfig):
 
     alpha: float = 30.0
     """Weight of the distillation into the one-step policy (the authors use 3 to 300)."""
+
+    def networks(self, tau: float) -> dict[str, Network]:
+        return self.fine_tuned_networks(tau) | {"actor_onestep": velocity(self, time_embedding="none")}
+
+    def sampler(self) -> Sampler:
+        return best_of(OneStep("actor_onestep"), self.best_of_n)
 
 
 @final
@@ -52,23 +63,18 @@ class QAMEConfig(AdjointConfig):
     target_entropy_multiplier: float = 0.5
     """The edit policy's target entropy is minus this, per dimension of the action (chunk)."""
 
+    def networks(self, tau: float) -> dict[str, Network]:
+        return self.fine_tuned_networks(tau) | {"edit_actor": edit_actor(self), "temperature": Network(Temperature)}
 
-def _one_step(cfg: QAMFConfig) -> Sampler:
-    return OneStep("actor_onestep")
-
-
-def _edited(cfg: QAMEConfig) -> Sampler:
-    return Edit(fine_tuned_flow(cfg), cfg.edit_scale)
+    def sampler(self) -> Sampler:
+        return best_of(Edit(self.fine_tuned_flow(), self.edit_scale), self.best_of_n)
 
 
-def _critic_loss(acting: Callable[[Any], Sampler]) -> LossTerm:
-    @loss_term(trains="critic")
-    def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: AdjointConfig) -> Loss:
-        """(Q(s, a) - r - gamma Qbar(s', a'))^2, a' from the acting rule."""
-        sampler = best_of(acting(cfg), cfg.best_of_n)
-        return td_loss(nets, batch, sampler(nets.frozen, batch.next_observations, noise), cfg.q_agg, cfg.rho)
-
-    return critic_loss
+@loss_term(trains="critic")
+def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: AdjointConfig) -> Loss:
+    """(Q(s, a) - r - gamma Qbar(s', a'))^2, a' from the policy that acts."""
+    next_actions = cfg.sampler()(nets.frozen, batch.next_observations, noise)
+    return td_loss(nets, batch, next_actions, cfg.q_agg, cfg.rho)
 
 
 @loss_term(trains="actor_slow")
@@ -81,7 +87,7 @@ def flow_matching_loss(nets: Networks, batch: Batch, noise: Noise, cfg: AdjointC
 def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QAMFConfig) -> Loss:
     """alpha |mu(s, z) - Psi(s, z)|^2 - Q(s, mu(s, z)), Psi the fine-tuned flow from z."""
     z = noise.actions(batch.actions.shape[:-1])
-    landed = fine_tuned_flow(cfg)(nets.frozen, batch.observations, ReplayedNoise(z.shape[-1], [z]))
+    landed = cfg.fine_tuned_flow()(nets.frozen, batch.observations, ReplayedNoise(z.shape[-1], [z]))
     student = nets.online.actor_onestep(batch.observations, z)
     distill, q_loss = (student - landed).square().mean(), maximise_q(nets, batch, student)
     return cfg.alpha * distill + q_loss, {"distill": distill, "q_loss": q_loss}
@@ -91,49 +97,33 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QAMFConfig) -> L
 def edit_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QAMEConfig) -> Loss:
     """-Q(s, a + scale e) + alpha log pi(e | s, a) + alpha (H - H_target), a from the fine-tuned flow."""
     target_entropy = -cfg.target_entropy_multiplier * batch.actions.shape[-1]
-    return edit_objective(nets, batch, noise, fine_tuned_flow(cfg), cfg.edit_scale, target_entropy)
+    return edit_objective(nets, batch, noise, cfg.fine_tuned_flow(), cfg.edit_scale, target_entropy)
 
 
 @final
 class QAM(OfflineAlgorithm):
     """Q-learning with adjoint matching: fine-tune the behaviour flow towards high Q along a memoryless SDE."""
 
-    Config, losses = QAMConfig, (_critic_loss(fine_tuned_flow), flow_matching_loss, adjoint_loss)
+    Config = QAMConfig
+    losses = (critic_loss, flow_matching_loss, adjoint_loss)
     parity = ("qam_a",)
-    networks = staticmethod(fine_tuned_nets)
-
-    @staticmethod
-    def sampler(cfg: QAMConfig) -> Sampler:
-        return best_of(fine_tuned_flow(cfg), cfg.best_of_n)
 
 
 @final
 class QAMF(OfflineAlgorithm):
     """QAM-F: distil the fine-tuned flow into a one-step policy that also climbs Q, as FQL does."""
 
-    name, parity = "qam_f", ("qam_f_a",)
-    Config, losses = QAMFConfig, (_critic_loss(_one_step), flow_matching_loss, adjoint_loss, actor_loss)
-
-    @staticmethod
-    def networks(cfg: QAMFConfig, tau: float) -> dict[str, Network]:
-        return fine_tuned_nets(cfg, tau) | {"actor_onestep": velocity(cfg, time_embedding="none")}
-
-    @staticmethod
-    def sampler(cfg: QAMFConfig) -> Sampler:
-        return best_of(_one_step(cfg), cfg.best_of_n)
+    name = "qam_f"
+    Config = QAMFConfig
+    losses = (critic_loss, flow_matching_loss, adjoint_loss, actor_loss)
+    parity = ("qam_f_a",)
 
 
 @final
 class QAME(OfflineAlgorithm):
     """QAM-E: edit the fine-tuned flow's actions with a small tanh-normal policy that climbs Q."""
 
-    name, parity = "qam_e", ("qam_e_a",)
-    Config, losses = QAMEConfig, (_critic_loss(_edited), flow_matching_loss, adjoint_loss, edit_loss)
-
-    @staticmethod
-    def networks(cfg: QAMEConfig, tau: float) -> dict[str, Network]:
-        return fine_tuned_nets(cfg, tau) | {"edit_actor": edit_actor(cfg), "temperature": Network(Temperature)}
-
-    @staticmethod
-    def sampler(cfg: QAMEConfig) -> Sampler:
-        return best_of(_edited(cfg), cfg.best_of_n)
+    name = "qam_e"
+    Config = QAMEConfig
+    losses = (critic_loss, flow_matching_loss, adjoint_loss, edit_loss)
+    parity = ("qam_e_a",)

@@ -27,15 +27,17 @@ class QCConfig(CriticConfig):
     num_samples: int = 32
     """Candidates N per action (chunk), ranked by the mean critic."""
 
+    def networks(self, tau: float) -> dict[str, Network]:
+        return {"critic": critic(self, target_rate=tau), "actor_flow": velocity(self)}
 
-def _sampler(cfg: QCConfig) -> Sampler:
-    return best_of(Integrate(steps=cfg.flow_steps), cfg.num_samples)
+    def sampler(self) -> Sampler:
+        return best_of(Integrate(steps=self.flow_steps), self.num_samples)
 
 
 @loss_term(trains="critic")
 def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QCConfig) -> Loss:
     """(Q(s, a) - r - gamma^H Qbar(s', a'))^2, a' the best of N samples of the behaviour flow."""
-    next_actions = _sampler(cfg)(nets.frozen, batch.next_observations, noise)
+    next_actions = cfg.sampler()(nets.frozen, batch.next_observations, noise)
     return td_loss(nets, batch, next_actions, cfg.q_agg, cfg.rho)
 
 
@@ -43,12 +45,5 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QCConfig) -> Lo
 class QC(OfflineAlgorithm):
     """Q-chunking: best-of-N action chunks of a behaviour flow; BFN without chunks."""
 
-    Config, losses = QCConfig, (critic_loss, flow_matching_loss)
-
-    @staticmethod
-    def networks(cfg: QCConfig, tau: float) -> dict[str, Network]:
-        return {"critic": critic(cfg, target_rate=tau), "actor_flow": velocity(cfg)}
-
-    @staticmethod
-    def sampler(cfg: QCConfig) -> Sampler:
-        return _sampler(cfg)
+    Config = QCConfig
+    losses = (critic_loss, flow_matching_loss)

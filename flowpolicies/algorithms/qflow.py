@@ -33,6 +33,16 @@ class InnerValueConfig(CriticConfig):
     best_of_n: int = 1
     """Candidates per action, ranked by the mean critic."""
 
+    def networks(self, tau: float) -> dict[str, Network]:
+        return {
+            "critic": critic(self, target_rate=tau),
+            "inner_value": critic(self, target_rate=tau, time_embedding=self.time_embedding, time_dim=self.time_dim),
+            "actor_flow": velocity(self, time_embedding=self.policy_time_embedding, time_dim=self.time_dim),
+        }
+
+    def sampler(self) -> Sampler:
+        return best_of(Integrate(steps=self.flow_steps), self.best_of_n)
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +62,10 @@ class QFlowBPTTConfig(InnerValueConfig):
     """Weight of the data against the value. Small trusts the value, large trusts the data."""
 
 
-def _sampler(cfg: InnerValueConfig) -> Sampler:
-    return best_of(Integrate(steps=cfg.flow_steps), cfg.best_of_n)
-
-
 @loss_term(trains="critic")
 def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: InnerValueConfig) -> Loss:
     """(Q(s, a) - r - gamma Qbar(s', a'))^2, a' from the policy."""
-    next_actions = _sampler(cfg)(nets.frozen, batch.next_observations, noise)
+    next_actions = cfg.sampler()(nets.frozen, batch.next_observations, noise)
     return td_loss(nets, batch, next_actions, cfg.q_agg, cfg.rho)
 
 
@@ -98,21 +104,14 @@ def bptt_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QFlowBPTTConfig) 
     return cfg.alpha * bc_loss - value, {"bc_loss": bc_loss, "value": value}
 
 
-def _networks(cfg: InnerValueConfig, tau: float) -> dict[str, Network]:
-    return {
-        "critic": critic(cfg, target_rate=tau),
-        "inner_value": critic(cfg, target_rate=tau, time_embedding=cfg.time_embedding, time_dim=cfg.time_dim),
-        "actor_flow": velocity(cfg, time_embedding=cfg.policy_time_embedding, time_dim=cfg.time_dim),
-    }
-
-
 @final
 class QFlow(OfflineAlgorithm):
     """Q-Flow: a flow policy steered at every flow time by the gradient of an inner value."""
 
-    name, parity = "qflow", ("qflow_a",)
-    Config, losses = QFlowConfig, (critic_loss, inner_value_loss, actor_loss)
-    networks, sampler = staticmethod(_networks), staticmethod(_sampler)
+    name = "qflow"
+    Config = QFlowConfig
+    losses = (critic_loss, inner_value_loss, actor_loss)
+    parity = ("qflow_a",)
 
 
 @final
@@ -120,5 +119,5 @@ class QFlowBPTT(OfflineAlgorithm):
     """Q-Flow's ablation: the policy climbs the inner value by backpropagation through its first steps."""
 
     name = "qflow_bptt"
-    Config, losses = QFlowBPTTConfig, (critic_loss, inner_value_loss, bptt_loss)
-    networks, sampler = staticmethod(_networks), staticmethod(_sampler)
+    Config = QFlowBPTTConfig
+    losses = (critic_loss, inner_value_loss, bptt_loss)

@@ -30,6 +30,12 @@ class QFQLConfig(CriticConfig):
     td_action: Literal["euler", "one_step", "guided_euler"] = "euler"
     """Where a' of the TD target comes from: the behaviour flow, one step of it, or the guided flow."""
 
+    def networks(self, tau: float) -> dict[str, Network]:
+        return {"critic": critic(self, target_rate=tau), "actor_flow": velocity(self)}
+
+    def sampler(self) -> Sampler:
+        return Guided(steps=self.flow_steps, beta=self.beta, schedule=self.schedule)
+
 
 TD_SAMPLERS: dict[str, Callable[[QFQLConfig], Sampler]] = {
     "euler": lambda cfg: Integrate(steps=cfg.flow_steps),
@@ -49,12 +55,5 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QFQLConfig) -> 
 class QFQL(OfflineAlgorithm):
     """Q-guided flow Q-learning: a behaviour flow bent by grad Q when acting."""
 
-    Config, losses = QFQLConfig, (critic_loss, flow_matching_loss)
-
-    @staticmethod
-    def networks(cfg: QFQLConfig, tau: float) -> dict[str, Network]:
-        return {"critic": critic(cfg, target_rate=tau), "actor_flow": velocity(cfg)}
-
-    @staticmethod
-    def sampler(cfg: QFQLConfig) -> Sampler:
-        return Guided(steps=cfg.flow_steps, beta=cfg.beta, schedule=cfg.schedule)
+    Config = QFQLConfig
+    losses = (critic_loss, flow_matching_loss)

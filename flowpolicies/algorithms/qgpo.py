@@ -12,14 +12,14 @@ from typing import Any, final
 
 from torch import Tensor
 
-from flowpolicies.core import Batch, Loss, Network, Networks, Noise, Step, loss_term
+from flowpolicies.core import Batch, Loss, Network, Networks, Noise, UpdateSpec, loss_term
 from flowpolicies.flows import noise_level, trained_times
 from flowpolicies.losses import QAggregation, aggregate, contrastive_energy, soft_td_loss
 from flowpolicies.networks import NoisyValue, UNet
 from flowpolicies.samplers import DPMSolver, EnergyGuided, Sampler, repeat
 from flowpolicies.shell.algorithm import OfflineAlgorithm
 from flowpolicies.shell.config import CriticConfig, critic
-from flowpolicies.shell.fields import Natural
+from flowpolicies.shell.fields import NonNegativeInt
 
 
 @final
@@ -49,12 +49,34 @@ class QGPOConfig(CriticConfig):
     """Evaluations of the solver when acting."""
     support_steps: int = 15
     """Evaluations of the solver for each of the M actions."""
-    pretrain_steps: Natural = 600_000
+    pretrain_steps: NonNegativeInt = 600_000
     """Updates of the behaviour alone, before anything else."""
-    critic_steps: Natural = 500_000
+    critic_steps: NonNegativeInt = 500_000
     """Updates of critic and energy after that; from then on only the energy is trained."""
     actor_learning_rate: float | None = 1e-4
     """Of the behaviour; None: the algorithm's."""
+
+    def networks(self, tau: float) -> dict[str, Network]:
+        time: dict[str, Any] = {"time_embedding": "gaussian_fourier", "time_dim": 32, "time_hidden_dims": (32,)}
+        body: dict[str, Any] = {"activation": "silu", "initialization": "torch"}
+        energy = partial(NoisyValue, hidden_dims=self.energy_hidden_dims, **body, **time)
+        behaviour = Network(partial(UNet, hidden_dims=self.actor_hidden_dims), learning_rate=self.actor_learning_rate)
+        return {
+            "actor_diffusion": behaviour,
+            "critic": critic(self, tau, activation="relu", initialization="torch"),
+            "inner_value": Network(energy),
+        }
+
+    def sampler(self) -> Sampler:
+        return EnergyGuided(guidance_scale=self.guidance_scale, steps=self.solver_steps)
+
+    def update_spec(self, step: int) -> UpdateSpec:
+        """The behaviour alone; then, on its samples, critic and energy; then the energy alone."""
+        if step < self.pretrain_steps:
+            return UpdateSpec((("behaviour",),), (), targets_first=False)
+        if step < self.pretrain_steps + self.critic_steps:
+            return UpdateSpec((("critic",), ("energy",)), targets_first=False)
+        return UpdateSpec((("energy",),), (), targets_first=False)
 
 
 def sample_support(nets: Networks, observations: Tensor, noise: Noise, cfg: QGPOConfig) -> Tensor:
@@ -94,29 +116,5 @@ def energy_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QGPOConfig) -> 
 class QGPO(OfflineAlgorithm):
     """Q-guided policy optimisation: a behaviour diffusion, bent when acting by the gradient of a contrastive energy."""
 
-    Config, losses = QGPOConfig, (behaviour_loss, critic_loss, energy_loss)
-
-    @classmethod
-    def schedule(cls, step: int, cfg: Any) -> Step:
-        """The behaviour alone; then, on its samples, critic and energy; then the energy alone."""
-        if step < cfg.pretrain_steps:
-            return Step((("behaviour",),), (), lagged=False)
-        if step < cfg.pretrain_steps + cfg.critic_steps:
-            return Step((("critic",), ("energy",)), lagged=False)
-        return Step((("energy",),), (), lagged=False)
-
-    @staticmethod
-    def networks(cfg: QGPOConfig, tau: float) -> dict[str, Network]:
-        time: dict[str, Any] = {"time_embedding": "gaussian_fourier", "time_dim": 32, "time_hidden_dims": (32,)}
-        body: dict[str, Any] = {"activation": "silu", "initialization": "torch"}
-        energy = partial(NoisyValue, hidden_dims=cfg.energy_hidden_dims, **body, **time)
-        behaviour = Network(partial(UNet, hidden_dims=cfg.actor_hidden_dims), learning_rate=cfg.actor_learning_rate)
-        return {
-            "actor_diffusion": behaviour,
-            "critic": critic(cfg, tau, activation="relu", initialization="torch"),
-            "inner_value": Network(energy),
-        }
-
-    @staticmethod
-    def sampler(cfg: QGPOConfig) -> Sampler:
-        return EnergyGuided(guidance_scale=cfg.guidance_scale, steps=cfg.solver_steps)
+    Config = QGPOConfig
+    losses = (behaviour_loss, critic_loss, energy_loss)

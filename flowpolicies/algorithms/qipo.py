@@ -6,17 +6,17 @@ Zhang et al., "Energy-Weighted Flow Matching for Offline Reinforcement Learning"
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
-from flowpolicies.core import Batch, Loss, Network, Networks, Noise, Step, View, loss_term
+from flowpolicies.core import Batch, Loss, Network, Networks, Noise, UpdateSpec, View, loss_term
 from flowpolicies.losses import aggregate, flow_matching, flow_matching_loss, soft_td_loss, support_weights
 from flowpolicies.samplers import Integrate, Sampler, repeat
 from flowpolicies.shell.algorithm import OfflineAlgorithm
 from flowpolicies.shell.config import CriticConfig, critic, velocity
-from flowpolicies.shell.fields import Natural
+from flowpolicies.shell.fields import NonNegativeInt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,12 @@ class QIPOConfig(SupportConfig):
     normalize_weights: bool = False
     """Multiply the weights by M + 1, so that equal values give behaviour cloning and not a (M + 1)th of it."""
 
+    def networks(self, tau: float) -> dict[str, Network]:
+        return {"critic": critic(self, target_rate=tau), "actor_flow": velocity(self)}
+
+    def sampler(self) -> Sampler:
+        return Integrate(steps=self.flow_steps)
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +60,28 @@ class QIPOFullConfig(SupportConfig):
 
     num_samples: int = 16
     """Actions M per state, beside that of the data (16 to 64)."""
-    pretrain_steps: Natural = 250_000
+    pretrain_steps: NonNegativeInt = 250_000
     """Updates of the behaviour flow alone, before anything else."""
-    critic_warmup: Natural = 250_000
+    critic_warmup: NonNegativeInt = 250_000
     """Updates of the critic alone, after that."""
     renew_every: int = 100_000
     """Updates between two renewals of the support; each multiplies the policy by another exp(beta Q)."""
+
+    def networks(self, tau: float) -> dict[str, Network]:
+        return {"critic": critic(self, target_rate=tau), "actor_flow": velocity(self, target_rate=1.0)}
+
+    def sampler(self) -> Sampler:
+        return Integrate(steps=self.flow_steps)
+
+    def update_spec(self, step: int) -> UpdateSpec:
+        """The flow alone, the critic alone, then both; the copy of the flow is that of the last renewal."""
+        main = step - self.pretrain_steps - self.critic_warmup
+        if step < self.pretrain_steps:
+            return UpdateSpec((("flow_matching",),), ("actor_flow",), targets_first=False)
+        if main < 0:
+            return UpdateSpec((("critic",),), ("critic",), targets_first=False)
+        renews = (main + 1) % self.renew_every == 0
+        return UpdateSpec((("critic", "support"),), None if renews else ("critic",), targets_first=False)
 
 
 def sample_support(nets: Networks, observations: Tensor, noise: Noise, cfg: SupportConfig) -> Tensor:
@@ -105,15 +127,8 @@ def support_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QIPOFullConfig
 class QIPO(OfflineAlgorithm):
     """Q-weighted flow matching: each action of the data counts by exp(beta Q), against others of its state."""
 
-    Config, losses = QIPOConfig, (critic_loss, actor_loss)
-
-    @staticmethod
-    def networks(cfg: QIPOConfig, tau: float) -> dict[str, Network]:
-        return {"critic": critic(cfg, target_rate=tau), "actor_flow": velocity(cfg)}
-
-    @staticmethod
-    def sampler(cfg: QIPOConfig) -> Sampler:
-        return Integrate(steps=cfg.flow_steps)
+    Config = QIPOConfig
+    losses = (critic_loss, actor_loss)
 
 
 @final
@@ -121,23 +136,5 @@ class QIPOFull(OfflineAlgorithm):
     """Q-weighted iterative policy optimisation: the flow's own samples count too, and are renewed from time to time."""
 
     name = "qipo_full"
-    Config, losses = QIPOFullConfig, (flow_matching_loss, critic_loss, support_loss)
-
-    @classmethod
-    def schedule(cls, step: int, cfg: Any) -> Step:
-        """The flow alone, the critic alone, then both; the copy of the flow is that of the last renewal."""
-        main = step - cfg.pretrain_steps - cfg.critic_warmup
-        if step < cfg.pretrain_steps:
-            return Step((("flow_matching",),), ("actor_flow",), lagged=False)
-        if main < 0:
-            return Step((("critic",),), ("critic",), lagged=False)
-        renews = (main + 1) % cfg.renew_every == 0
-        return Step((("critic", "support"),), None if renews else ("critic",), lagged=False)
-
-    @staticmethod
-    def networks(cfg: QIPOFullConfig, tau: float) -> dict[str, Network]:
-        return {"critic": critic(cfg, target_rate=tau), "actor_flow": velocity(cfg, target_rate=1.0)}
-
-    @staticmethod
-    def sampler(cfg: QIPOFullConfig) -> Sampler:
-        return Integrate(steps=cfg.flow_steps)
+    Config = QIPOFullConfig
+    losses = (flow_matching_loss, critic_loss, support_loss)

@@ -12,7 +12,7 @@ from flowpolicies.core import Batch, Loss, Networks, Noise, loss_term
 from flowpolicies.losses import noise_error, q_score_error, scored, td_loss
 from flowpolicies.samplers import Sampler
 from flowpolicies.shell.algorithm import OfflineAlgorithm
-from flowpolicies.shell.config import ScoreConfig, denoise, score_nets
+from flowpolicies.shell.config import ScoreConfig, denoise
 
 
 @final
@@ -25,15 +25,14 @@ class QSMConfig(ScoreConfig):
     alpha: float = 10.0
     """Weight of the data against it (1 to 30 on OGBench)."""
 
-
-def _sampler(cfg: QSMConfig) -> Sampler:
-    return denoise(cfg, "jump")
+    def sampler(self) -> Sampler:
+        return denoise(self, "jump")
 
 
 @loss_term(trains="critic")
 def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QSMConfig) -> Loss:
     """(Q(s, a) - r - gamma Qbar(s', a'))^2, a' from the reverse chain."""
-    return td_loss(nets, batch, _sampler(cfg)(nets.frozen, batch.next_observations, noise), cfg.q_agg, cfg.rho)
+    return td_loss(nets, batch, cfg.sampler()(nets.frozen, batch.next_observations, noise), cfg.q_agg, cfg.rho)
 
 
 @loss_term(trains="actor_diffusion")
@@ -48,5 +47,6 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QSMConfig) -> Lo
 class QSM(OfflineAlgorithm):
     """Q-score matching in chunks: the predicted noise is a compromise of the data's and of -grad Q."""
 
-    Config, losses, parity = QSMConfig, (critic_loss, actor_loss), ("qsm_a",)
-    networks, sampler = staticmethod(score_nets), staticmethod(_sampler)
+    Config = QSMConfig
+    losses = (critic_loss, actor_loss)
+    parity = ("qsm_a",)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, final
 
-from flowpolicies.core import Batch, Loss, Network, Networks, Noise, Step, loss_term
+from flowpolicies.core import Batch, Loss, Network, Networks, Noise, UpdateSpec, loss_term
 from flowpolicies.losses import QAggregation, q_score_error, scored, td_loss
 from flowpolicies.samplers import Sampler, WithNoise
 from flowpolicies.shell.algorithm import OfflineAlgorithm
@@ -39,15 +39,32 @@ class QSMOnlineConfig(DiffusionConfig):
     actor_decay_updates: int | None = 2_000_000
     """The actor's learning rate falls to 0 along a cosine over so many updates; None: it does not."""
 
+    def perturbed(self) -> Sampler:
+        return WithNoise(denoise(self, "direct"), self.action_noise_std)
 
-def _perturbed(cfg: QSMOnlineConfig) -> Sampler:
-    return WithNoise(denoise(cfg, "direct"), cfg.action_noise_std)
+    def networks(self, tau: float) -> dict[str, Network]:
+        level: dict[str, Any] = {"time_embedding": "learned_fourier", "time_dim": self.time_dim}
+        actor = noise_prediction(self, **level, time_hidden_dims=(128, 128))
+        return {
+            "critic": critic(self, tau, activation="relu"),
+            "actor_diffusion": replace(actor, decay_updates=self.actor_decay_updates),
+        }
+
+    def sampler(self) -> Sampler:
+        return denoise(self, "direct")
+
+    def explorer(self) -> Sampler:
+        return self.perturbed()
+
+    def update_spec(self, step: int) -> UpdateSpec:
+        """The critics, then the actor at what they have become."""
+        return UpdateSpec((("critic",), ("actor",)), targets_first=False)
 
 
 @loss_term(trains="critic")
 def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QSMOnlineConfig) -> Loss:
     """(Q(s, a) - r - gamma min_e Qbar_e(s', a'))^2, a' from the reverse chain, perturbed."""
-    next_actions = _perturbed(cfg)(nets.frozen, batch.next_observations, noise)
+    next_actions = cfg.perturbed()(nets.frozen, batch.next_observations, noise)
     return td_loss(nets, batch, next_actions, cfg.q_agg, cfg.rho)
 
 
@@ -63,26 +80,5 @@ class QSMOnline(OfflineAlgorithm):
     """Q-score matching as published: the predicted noise is -grad Q, and nothing ties the policy to the data."""
 
     name = "qsm_online"
-    Config, losses = QSMOnlineConfig, (critic_loss, actor_loss)
-
-    @classmethod
-    def schedule(cls, step: int, cfg: Any) -> Step:
-        """The critics, then the actor at what they have become."""
-        return Step((("critic",), ("actor",)), lagged=False)
-
-    @staticmethod
-    def networks(cfg: QSMOnlineConfig, tau: float) -> dict[str, Network]:
-        level: dict[str, Any] = {"time_embedding": "learned_fourier", "time_dim": cfg.time_dim}
-        actor = noise_prediction(cfg, **level, time_hidden_dims=(128, 128))
-        return {
-            "critic": critic(cfg, tau, activation="relu"),
-            "actor_diffusion": replace(actor, decay_updates=cfg.actor_decay_updates),
-        }
-
-    @staticmethod
-    def sampler(cfg: QSMOnlineConfig) -> Sampler:
-        return denoise(cfg, "direct")
-
-    @staticmethod
-    def explorer(cfg: QSMOnlineConfig) -> Sampler:
-        return _perturbed(cfg)
+    Config = QSMOnlineConfig
+    losses = (critic_loss, actor_loss)

@@ -7,9 +7,9 @@ https://arxiv.org/abs/2305.09836
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
-from flowpolicies.core import Batch, Loss, Network, Networks, Noise, Step, loss_term
+from flowpolicies.core import Batch, Loss, Network, Networks, Noise, UpdateSpec, loss_term
 from flowpolicies.losses import QAggregation, aggregate, maximise_q, regress_critic
 from flowpolicies.samplers import Gaussian, Perturbed, Sampler
 from flowpolicies.shell.algorithm import OfflineAlgorithm
@@ -31,6 +31,12 @@ class PenalisedConfig(CriticConfig):
     actor_freq: int = 2
     """The target copies move in every so-manieth update; in `rebrac` only those train the actor."""
 
+    def perturbed(self) -> Sampler:
+        return Perturbed(std=self.actor_noise, clip=self.actor_noise_clip)
+
+    def networks(self, tau: float) -> dict[str, Network]:
+        return {"critic": critic(self, target_rate=tau), "actor": gaussian(self, target_rate=tau, tanh_mean=True)}
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +45,18 @@ class ReBRACConfig(PenalisedConfig):
 
     q_agg: QAggregation = "min"
     """How the critics become one value, in the target and in the actor's loss."""
+
+    def sampler(self) -> Sampler:
+        return Gaussian(temperature=0.0)
+
+    def explorer(self) -> Sampler:
+        return self.perturbed()
+
+    def update_spec(self, step: int) -> UpdateSpec:
+        """Every `actor_freq`-th update is whole; the others train the critic only."""
+        if (step + 1) % self.actor_freq == 0:
+            return UpdateSpec((("critic", "actor"),))
+        return UpdateSpec((("critic",),), target_updates=())
 
 
 @final
@@ -51,9 +69,12 @@ class ReBRACQAMConfig(PenalisedConfig):
     rho: float = 0.5
     """Pessimism, in the target and in the actor's loss: mean - rho * std (the authors use 0 on humanoidmaze)."""
 
+    def sampler(self) -> Sampler:
+        return self.perturbed()
 
-def _perturbed(cfg: PenalisedConfig) -> Sampler:
-    return Perturbed(std=cfg.actor_noise, clip=cfg.actor_noise_clip)
+    def update_spec(self, step: int) -> UpdateSpec:
+        """The target copies stay where they are, but in every `actor_freq`-th update."""
+        return UpdateSpec((("critic", "actor"),), target_updates=None if (step + 1) % self.actor_freq == 0 else ())
 
 
 # The authors' joint Adam steps the actor in every update. Where its own term is not due its gradient is zero, and its
@@ -61,7 +82,7 @@ def _perturbed(cfg: PenalisedConfig) -> Sampler:
 @loss_term(trains=("critic", "actor"))
 def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: PenalisedConfig) -> Loss:
     """(Q(s, a) - r - gamma (agg Qbar(s', a') - alpha_critic |a' - a'_data|^2))^2, a' the slow actor's, perturbed."""
-    next_actions = _perturbed(cfg)(nets.target, batch.next_observations, noise)
+    next_actions = cfg.perturbed()(nets.target, batch.next_observations, noise)
     penalty = (next_actions - batch.next_actions).square().sum(-1)
     next_q = aggregate(nets.target.critic(batch.next_observations, next_actions), cfg.q_agg, cfg.rho)
     target = batch.rewards + batch.discounts * (next_q - cfg.alpha_critic * penalty)
@@ -78,31 +99,14 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: PenalisedConfig)
     return q_loss + cfg.alpha_actor * bc_loss, {"q_loss": q_loss, "bc_loss": bc_loss}
 
 
-def _networks(cfg: PenalisedConfig, tau: float) -> dict[str, Network]:
-    return {"critic": critic(cfg, target_rate=tau), "actor": gaussian(cfg, target_rate=tau, tanh_mean=True)}
-
-
 @final
 class ReBRAC(OfflineAlgorithm):
     """TD3 with behaviour cloning in actor and critic; the actor is trained in every second update."""
 
-    Config, losses = ReBRACConfig, (critic_loss, actor_loss)
+    Config = ReBRACConfig
+    losses = (critic_loss, actor_loss)
     parity = ("rebrac_a",)
     uses_next_actions = True
-    networks = staticmethod(_networks)
-
-    @classmethod
-    def schedule(cls, step: int, cfg: Any) -> Step:
-        """Every `actor_freq`-th update is whole; the others train the critic only."""
-        return Step((("critic", "actor"),)) if (step + 1) % cfg.actor_freq == 0 else Step((("critic",),), moves=())
-
-    @staticmethod
-    def sampler(cfg: ReBRACConfig) -> Sampler:
-        return Gaussian(temperature=0.0)
-
-    @staticmethod
-    def explorer(cfg: ReBRACConfig) -> Sampler:
-        return _perturbed(cfg)
 
 
 @final
@@ -110,16 +114,7 @@ class ReBRACQAM(OfflineAlgorithm):
     """ReBRAC as in QAM's code: ten critics, an actor trained in every update, targets that move in every second."""
 
     name = "rebrac_qam"
-    Config, losses = ReBRACQAMConfig, (critic_loss, actor_loss)
+    Config = ReBRACQAMConfig
+    losses = (critic_loss, actor_loss)
     parity = ("qam_rebrac_a",)
     uses_next_actions = True
-    networks = staticmethod(_networks)
-
-    @classmethod
-    def schedule(cls, step: int, cfg: Any) -> Step:
-        """The target copies stay where they are, but in every `actor_freq`-th update."""
-        return Step((("critic", "actor"),), moves=None if (step + 1) % cfg.actor_freq == 0 else ())
-
-    @staticmethod
-    def sampler(cfg: ReBRACQAMConfig) -> Sampler:
-        return _perturbed(cfg)

@@ -20,7 +20,7 @@ from flowpolicies.losses import aggregate, expectile
 from flowpolicies.samplers import Integrate, Sampler
 from flowpolicies.shell.algorithm import OfflineAlgorithm
 from flowpolicies.shell.config import CriticConfig, critic, velocity
-from flowpolicies.shell.fields import Share
+from flowpolicies.shell.fields import UnitInterval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +31,19 @@ class ReversalConfig(CriticConfig):
     """Number of values E."""
     alpha: float = 1.0
     """Weight of behaviour cloning (the authors use 0.1 to 10 on OGBench)."""
-    expectile: Share = 0.5
+    expectile: UnitInterval = 0.5
     """Level kappa of the expectile regression of V, 0.5..1; above 1/2 it stands for a maximum over actions."""
-    ema: Share = 0.999
+    ema: UnitInterval = 0.999
     """Decay of the slow actor, which acts in evaluation; exploration uses the trained one."""
     flow_steps: int = 10
     """Euler steps F, forward and backward."""
+
+    def networks(self, tau: float) -> dict[str, Network]:
+        value = critic(self, target_rate=tau, time_embedding="scalar")
+        return {"value": value, "actor_flow": velocity(self, target_rate=1 - self.ema)}
+
+    def sampler(self) -> Sampler:
+        return Integrate(steps=self.flow_steps)
 
 
 @final
@@ -121,29 +128,22 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: ReversalConfig) 
     return cfg.alpha * bc_loss + q_loss, {"bc_loss": bc_loss, "q_loss": q_loss}
 
 
-def _networks(cfg: ReversalConfig, tau: float) -> dict[str, Network]:
-    value = critic(cfg, target_rate=tau, time_embedding="scalar")
-    return {"value": value, "actor_flow": velocity(cfg, target_rate=1 - cfg.ema)}
-
-
-def _sampler(cfg: ReversalConfig) -> Sampler:
-    return Integrate(steps=cfg.flow_steps)
-
-
 @final
 class RQL(OfflineAlgorithm):
     """Reversal Q-learning: a flow policy improved one flow step at a time, with the value horizon of the data."""
 
-    Config, losses = RQLConfig, (value_loss, actor_loss)
+    Config = RQLConfig
+    losses = (value_loss, actor_loss)
     parity = ("rql_a",)
-    act_with, windows = ("actor_flow",), "episodes"
-    networks, sampler = staticmethod(_networks), staticmethod(_sampler)
+    act_with = ("actor_flow",)
+    windows = "episodes"
 
 
 @final
 class TFQL(OfflineAlgorithm):
     """RQL whose value is learnt from flow step to flow step, F + 1 backups for each chunk."""
 
-    Config, losses = TFQLConfig, (step_value_loss, actor_loss)
-    act_with, windows = ("actor_flow",), "episodes"
-    networks, sampler = staticmethod(_networks), staticmethod(_sampler)
+    Config = TFQLConfig
+    losses = (step_value_loss, actor_loss)
+    act_with = ("actor_flow",)
+    windows = "episodes"

@@ -47,6 +47,19 @@ class SACConfig(SoftConfig):
     q_agg: QAggregation = "min"
     """How the target critics become one value. The actor climbs mean - rho * std whatever this is."""
 
+    def networks(self, tau: float) -> dict[str, Network]:
+        return {
+            "critic": critic(self, target_rate=tau),
+            "actor": gaussian(self, state_dependent_std=True),
+            "temperature": Network(Temperature),
+        }
+
+    def sampler(self) -> Sampler:
+        return TanhGaussian(temperature=0.0)
+
+    def explorer(self) -> Sampler:
+        return TanhGaussian()
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +70,16 @@ class RLPDConfig(SoftConfig):
     """Number of critics K."""
     rho: float = 0.5
     """Pessimism, in the target and in the actor's loss: mean - rho * std (the authors use 0 on humanoidmaze)."""
+
+    def networks(self, tau: float) -> dict[str, Network]:
+        return {
+            "critic": critic(self, target_rate=tau),
+            "actor": gaussian(self, state_dependent_std=True, head_scale=1.0, log_std_bounds=(-20.0, 2.0)),
+            "temperature": Network(Temperature),
+        }
+
+    def sampler(self) -> Sampler:
+        return TanhGaussian()
 
 
 @loss_term(trains="critic")
@@ -85,23 +108,8 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: SoftConfig) -> L
 class SAC(OfflineAlgorithm):
     """Soft actor-critic, on the union of dataset and experience."""
 
-    Config, losses = SACConfig, (critic_loss, actor_loss)
-
-    @staticmethod
-    def networks(cfg: SACConfig, tau: float) -> dict[str, Network]:
-        return {
-            "critic": critic(cfg, target_rate=tau),
-            "actor": gaussian(cfg, state_dependent_std=True),
-            "temperature": Network(Temperature),
-        }
-
-    @staticmethod
-    def sampler(cfg: SACConfig) -> Sampler:
-        return TanhGaussian(temperature=0.0)
-
-    @staticmethod
-    def explorer(cfg: SACConfig) -> Sampler:
-        return TanhGaussian()
+    Config = SACConfig
+    losses = (critic_loss, actor_loss)
 
 
 @final
@@ -111,17 +119,6 @@ class RLPD(OfflineAlgorithm):
     https://arxiv.org/abs/2302.02948
     """
 
-    Config, losses = RLPDConfig, (critic_loss, actor_loss)
+    Config = RLPDConfig
+    losses = (critic_loss, actor_loss)
     offline_share = 0.5
-
-    @staticmethod
-    def networks(cfg: RLPDConfig, tau: float) -> dict[str, Network]:
-        return {
-            "critic": critic(cfg, target_rate=tau),
-            "actor": gaussian(cfg, state_dependent_std=True, head_scale=1.0, log_std_bounds=(-20.0, 2.0)),
-            "temperature": Network(Temperature),
-        }
-
-    @staticmethod
-    def sampler(cfg: RLPDConfig) -> Sampler:
-        return TanhGaussian()

@@ -92,7 +92,7 @@ class Facts(NamedTuple):
             line=_first_line(algorithm),
             link=link[0].rstrip(".") if link else None,
             class_name=algorithm.__name__,
-            sampler=composition(algorithm.sampler(algorithm.Config())),
+            sampler=composition(algorithm.Config().sampler()),
             parity=algorithm.parity,
         )
 

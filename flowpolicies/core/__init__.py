@@ -8,7 +8,7 @@ from flowpolicies.core.noise import RecordingNoise as RecordingNoise
 from flowpolicies.core.noise import ReplayedNoise as ReplayedNoise
 from flowpolicies.core.noise import ZeroNoise as ZeroNoise
 from flowpolicies.core.terms import LossTerm as LossTerm
-from flowpolicies.core.terms import Step as Step
+from flowpolicies.core.terms import UpdateSpec as UpdateSpec
 from flowpolicies.core.terms import loss_term as loss_term
 from flowpolicies.core.types import Batch as Batch
 from flowpolicies.core.types import Loss as Loss

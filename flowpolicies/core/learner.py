@@ -1,7 +1,7 @@
-"""Loss terms in, one update out.
+"""The learner: turns loss terms into one update of all networks.
 
-The update is a function of weights, moments, a batch and draws: eager by default, one graph when compiled, and
-vectorised over a leading seed axis without the losses knowing.
+The update is a function of weights, moments, a batch and draws. It is eager by default, one graph when compiled, and
+can be vectorised over a leading seed axis, of which the loss terms know nothing.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from torch.func import grad, vmap
 
 from flowpolicies.core.adam import Moments, adam_step, flatten, sgd_step
 from flowpolicies.core.noise import Draw, RecordingNoise, ReplayedNoise, ZeroNoise
-from flowpolicies.core.terms import LossTerm, Step
-from flowpolicies.core.types import Batch, Metrics, Tree
+from flowpolicies.core.terms import LossTerm, UpdateSpec
+from flowpolicies.core.types import Batch, Loss, Metrics, Tree
 from flowpolicies.core.views import Config, Network, Networks, View
 
 Draws = list[list[Tensor]]
 """The draws of one update, per stage, in the order in which the loss terms ask for them."""
+
+Stages = tuple[tuple[str, ...], ...]
+"""Names of loss terms, per stage."""
 
 
 class LearnerState(NamedTuple):
@@ -38,10 +41,10 @@ class Learner:
     """Turns loss terms into one update.
 
     Args:
-        networks: modules by name; only their structure is used, the weights come with the state.
+        networks: modules by name; only their structure is used, the weights are part of the state.
         specs: the declaration of each network.
         terms: the loss terms of the algorithm, in the order in which they draw.
-        cfg: the algorithm's configuration, handed to each term.
+        cfg: the algorithm's configuration, which each term receives.
         action_dim: width of an action (chunk).
         clip_grad_norm: clip the joint gradient of a stage, over the union of all parameters that it trains, to this
             norm; None: no clipping.
@@ -69,128 +72,133 @@ class Learner:
             )
         self.action_dim, self.clip_grad_norm = action_dim, clip_grad_norm
         self.compile_backend, self.n_seeds = compile_backend, n_seeds
-        self.uses_functorch = compile_backend is not None or n_seeds is not None
-        self._updates: dict[Step, Callable[..., Metrics]] = {}
-        self._draws: dict[tuple[Step, int], list[list[Draw]]] = {}
+        self._updates: dict[UpdateSpec, Callable[..., Metrics]] = {}
+        self._draws: dict[tuple[Stages, int], list[list[Draw]]] = {}
 
-    def draws(self, state: LearnerState, batch: Batch, step: Step, generators: Sequence[torch.Generator]) -> Draws:
-        """The draws of the next update, one owned generator per seed."""
-        step = step._replace(copies=())
-        key = (step, batch.rewards.shape[-1])
-        if key not in self._draws:
-            self._draws[key] = [self._record(state, batch, stage) for stage in step.stages]
-        sampled: Draws = []
-        for number, draws in enumerate(self._draws[key]):
-            again = self._redrawn(step, number)
-            sampled.append([self._sample(draw, generators) for draw in draws] if again is None else sampled[again])
-        return sampled
+    def update(
+        self, state: LearnerState, batch: Batch, draws: Draws, spec: UpdateSpec, learning_rate: Tensor
+    ) -> Metrics:
+        """One update, in place.
 
-    def _sample(self, draw: Draw, generators: Sequence[torch.Generator]) -> Tensor:
-        if self.n_seeds is None:
-            return draw.sample(generators[0])
-        return torch.stack([draw.sample(generator) for generator in generators])
-
-    def _redrawn(self, step: Step, number: int) -> int | None:
-        """The stage whose draws this one sees again, if its terms say so."""
-        stage = step.stages[number]
-        sources = {self.terms[term].redraws for term in stage}
-        if sources == {None}:
-            return None
-        found = [i for i, earlier in enumerate(step.stages[:number]) if sources <= set(earlier)]
-        if len(sources) > 1 or not found:
-            raise ValueError(f"{stage} is to see the draws of {sources} again, which is no term of an earlier stage")
-        return found[0]
-
-    def _record(self, state: LearnerState, batch: Batch, stage: Sequence[str]) -> list[Draw]:
-        params, targets = state.params, state.targets
-        if self.n_seeds is not None:
-            params, targets, batch = _first(params), _first(targets), Batch(*(column[0] for column in batch))
-        noise = RecordingNoise(ZeroNoise(self.action_dim, batch.rewards.device))
-        with torch.no_grad():
-            self._losses(self._views(params, params, targets, state.moments), batch, noise, stage)
-        return noise.draws
-
-    def update(self, state: LearnerState, batch: Batch, draws: Draws, step: Step, learning_rate: Tensor) -> Metrics:
-        """One update in place: per stage gradients, target copies moved with the weights before the step, then Adam.
+        Args:
+            state: weights, target copies and moments, which are changed.
+            batch: a minibatch.
+            draws: what `draws` returned for this batch.
+            spec: which terms are trained, in which stages, and which target copies are updated.
+            learning_rate: scalar tensor `[]` of the networks without a learning rate of their own.
 
         Returns:
             Metrics named `term/quantity`, detached scalars (`[S]` with seeds).
         """
-        self._copy(state, step.copies)
-        step = step._replace(copies=())
-        if step not in self._updates:
-            run: Callable[..., Metrics] = partial(self._update, step, self._moving(list(state.targets), step))
+        self._copy_weights(state, spec.copy_weights)
+        spec = spec._replace(stages=self._stages(spec), copy_weights=())
+        if spec not in self._updates:
+            run: Callable[..., Metrics] = partial(self._update, spec, self._target_updates(state, spec))
             if self.compile_backend is not None:
                 run = torch.compile(run, backend=self.compile_backend, fullgraph=True, dynamic=False)
-            self._updates[step] = run
-        return self._updates[step](state, batch, draws, learning_rate)
+            self._updates[spec] = run
+        return self._updates[spec](state, batch, draws, learning_rate)
 
     def _update(
         self,
-        step: Step,
-        moving: Sequence[Sequence[str]],
+        spec: UpdateSpec,
+        target_updates: Sequence[Sequence[str]],
         state: LearnerState,
         batch: Batch,
         draws: Draws,
         learning_rate: Tensor,
     ) -> Metrics:
+        """Per stage: gradients, then one optimiser step, with the target copies updated before or after it."""
         metrics: Metrics = {}
-        for number, stage in enumerate(step.stages):
-            names = self.trained(stage)
-            grads, info = self.gradients(state, batch, draws[number], stage)
+        for stage, slow, drawn in zip(self._stages(spec), target_updates, draws, strict=True):
+            grads, info = self.gradients(state, batch, drawn, stage)
             metrics |= info
             with torch.no_grad():
-                if step.lagged:
-                    self._move_targets(state, moving[number])
-                self._apply(state, grads, names, learning_rate)
-                if not step.lagged:
-                    self._move_targets(state, moving[number])
+                if spec.targets_first:
+                    self._update_targets(state, slow)
+                self._apply(state, grads, self.trained(stage), learning_rate)
+                if not spec.targets_first:
+                    self._update_targets(state, slow)
         return metrics
-
-    def _moving(self, slow: Sequence[str], step: Step) -> list[list[str]]:
-        """Per stage the networks, of those with a target copy, whose copy moves."""
-        moving: list[list[str]] = [[] for _ in step.stages]
-        for name in slow:
-            if step.moves is None or name in step.moves:
-                trained = [i for i, stage in enumerate(step.stages) if name in self.trained(stage)]
-                moving[max(trained, default=-1)].append(name)
-        return moving
-
-    def _copy(self, state: LearnerState, copies: Sequence[tuple[str, str]]) -> None:
-        for to, source in copies:
-            weights = state.targets.get(source, state.params[source])
-            for tree in (state.params[to], state.targets.get(to, {})):
-                for key, tensor in tree.items():
-                    tensor.copy_(weights[key])
 
     def gradients(
         self, state: LearnerState, batch: Batch, draws: list[Tensor], stage: Sequence[str]
     ) -> tuple[Tree, Metrics]:
         """Gradient of the summed losses of a stage with respect to what they train (clipped, if asked), and metrics."""
 
-        def differentiate(params: Tree, targets: Tree, batch: Batch, draws: list[Tensor]) -> tuple[Tree, Metrics]:
-            def total(trained: Tree) -> tuple[Tensor, Metrics]:
-                nets = self._views(trained, params, targets, state.moments)
-                return self._losses(nets, batch, ReplayedNoise(self.action_dim, draws), stage)
+        def total(trained: Tree, params: Tree, targets: Tree, batch: Batch, draws: list[Tensor]) -> Loss:
+            nets = self._views(trained, params, targets, state.moments)
+            return self._losses(nets, batch, ReplayedNoise(self.action_dim, draws), stage)
 
-            grads, metrics = self._differentiate(total, {name: params[name] for name in self.trained(stage)})
-            clipped, norms = self._clip(grads)
-            return clipped, metrics | norms
+        trained = {name: state.params[name] for name in self.trained(stage)}
+        inputs = (state.params, state.targets, batch, draws)
+        clip: Callable[[Tree], tuple[Tree, Metrics]] = self._clip
+        if self.n_seeds is not None:
+            grads, metrics = vmap(grad(total, has_aux=True))(trained, *inputs)
+            clip = vmap(clip)
+        elif self.compile_backend is not None:
+            grads, metrics = grad(total, has_aux=True)(trained, *inputs)
+        else:  # Autograd costs a quarter less per step than functorch (benchmarks/update.py).
+            leaves = {n: {key: p.detach().requires_grad_() for key, p in tree.items()} for n, tree in trained.items()}
+            loss, metrics = total(leaves, *inputs)
+            found = iter(torch.autograd.grad(loss, flatten(leaves, list(leaves)), materialize_grads=True))
+            grads = {name: {key: next(found) for key in tree} for name, tree in leaves.items()}
+        clipped, norms = clip(grads)
+        return clipped, metrics | norms
 
-        run = differentiate if self.n_seeds is None else vmap(differentiate)
-        return run(state.params, state.targets, batch, draws)
+    def _losses(
+        self, nets: Networks, batch: Batch, noise: RecordingNoise | ReplayedNoise, stage: Sequence[str]
+    ) -> Loss:
+        """The sum over the terms of a stage, `[]`, and the metrics of all of them."""
+        total, metrics = torch.zeros((), device=batch.rewards.device), {}
+        for name in stage:
+            loss, info = self.terms[name](nets, batch, noise, self.cfg)
+            total = total + loss
+            metrics[f"{name}/loss"] = loss.detach()
+            metrics |= {f"{name}/{quantity}": value.detach() for quantity, value in info.items()}
+        return total, metrics
 
-    def _differentiate(self, total: Callable[[Tree], tuple[Tensor, Metrics]], trained: Tree) -> tuple[Tree, Metrics]:
-        """The gradient; by autograd for a single eager run, which costs a quarter less per step than functorch."""
-        if self.uses_functorch:
-            return grad(total, has_aux=True)(trained)  # type: ignore[no-any-return]
-        leaves = {name: {key: p.detach().requires_grad_() for key, p in tree.items()} for name, tree in trained.items()}
-        loss, metrics = total(leaves)
-        found = iter(torch.autograd.grad(loss, flatten(leaves, list(leaves)), materialize_grads=True))
-        return {name: {key: next(found) for key in tree} for name, tree in leaves.items()}, metrics
+    def _views(self, trained: Tree, params: Tree, targets: Tree, moments: Moments) -> Networks:
+        online, frozen, target = (View.of(self.networks, weights) for weights in (trained, params, targets))
+        updates = {name: next(iter(step.values())) for name, step in moments.step.items() if step}
+        return Networks(online, frozen, target, updates)
+
+    def trained(self, stage: Sequence[str]) -> tuple[str, ...]:
+        """The networks that the terms of a stage train, each once, in order."""
+        return tuple(dict.fromkeys(name for term in stage for name in self.terms[term].trains))
+
+    def _stages(self, spec: UpdateSpec) -> Stages:
+        return (tuple(self.terms),) if spec.stages is None else spec.stages
+
+    def _target_updates(self, state: LearnerState, spec: UpdateSpec) -> list[list[str]]:
+        """Per stage, the networks whose target copy is updated in it."""
+        stages = self._stages(spec)
+        updated: list[list[str]] = [[] for _ in stages]
+        for name in state.targets:
+            if spec.target_updates is None or name in spec.target_updates:
+                training = [number for number, stage in enumerate(stages) if name in self.trained(stage)]
+                updated[max(training, default=-1)].append(name)
+        return updated
+
+    def _update_targets(self, state: LearnerState, names: Sequence[str]) -> None:
+        for name in names:
+            rate = self.specs[name].target_rate
+            if rate is not None:
+                torch._foreach_lerp_(list(state.targets[name].values()), list(state.params[name].values()), rate)
+
+    def _copy_weights(self, state: LearnerState, pairs: Sequence[tuple[str, str]]) -> None:
+        for destination, source in pairs:
+            weights = state.targets.get(source, state.params[source])
+            for tree in (state.params[destination], state.targets.get(destination, {})):
+                for key, tensor in tree.items():
+                    tensor.copy_(weights[key])
 
     def _clip(self, grads: Tree) -> tuple[Tree, Metrics]:
-        """The joint clip over all networks without one of their own, and the latter; with the norms before."""
+        """Clips jointly the networks without a clip of their own, and each other network alone.
+
+        Returns:
+            The clipped gradients, and the norms before clipping.
+        """
         norms: Metrics = {}
         shares = {name: spec.clip_grad_norm is None and spec.optimizer == "adam" for name, spec in self.specs.items()}
         joint = {name: tree for name, tree in grads.items() if shares[name]}
@@ -204,39 +212,13 @@ class Learner:
                 clipped |= alone
         return clipped, norms
 
-    def trained(self, stage: Sequence[str]) -> tuple[str, ...]:
-        """The networks that the terms of a stage train, each once, in order."""
-        return tuple(dict.fromkeys(name for term in stage for name in self.terms[term].trains))
-
-    def _views(self, trained: Tree, params: Tree, targets: Tree, moments: Moments) -> Networks:
-        online, frozen, target = (View.of(self.networks, weights) for weights in (trained, params, targets))
-        updates = {name: next(iter(step.values())) for name, step in moments.step.items() if step}
-        return Networks(online, frozen, target, updates)
-
-    def _losses(
-        self, nets: Networks, batch: Batch, noise: RecordingNoise | ReplayedNoise, stage: Sequence[str]
-    ) -> tuple[Tensor, Metrics]:
-        total, metrics = torch.zeros((), device=batch.rewards.device), {}
-        for name in stage:
-            loss, info = self.terms[name](nets, batch, noise, self.cfg)
-            total = total + loss
-            metrics[f"{name}/loss"] = loss.detach()
-            metrics |= {f"{name}/{quantity}": value.detach() for quantity, value in info.items()}
-        return total, metrics
-
-    def _move_targets(self, state: LearnerState, names: Sequence[str]) -> None:
-        for name in names:
-            rate = self.specs[name].target_rate
-            if rate is not None:
-                torch._foreach_lerp_(list(state.targets[name].values()), list(state.params[name].values()), rate)
-
     def _apply(self, state: LearnerState, grads: Tree, names: Sequence[str], learning_rate: Tensor) -> None:
-        """One call per way of optimising, so that most networks share one."""
+        """One optimiser step; networks that are optimised alike share one call."""
         groups: dict[tuple[Any, ...], list[str]] = {}
         for name in names:
             spec = self.specs[name]
-            way = (spec.optimizer, spec.learning_rate, spec.decay_updates, spec.weight_decay)
-            groups.setdefault(way, []).append(name)
+            kind = (spec.optimizer, spec.learning_rate, spec.decay_updates, spec.weight_decay)
+            groups.setdefault(kind, []).append(name)
         for (optimizer, own, decay_updates, weight_decay), group in groups.items():
             rate = learning_rate if own is None else torch.full_like(learning_rate, own)
             if decay_updates is not None:
@@ -248,6 +230,58 @@ class Learner:
                 adam_step(state.params, grads, state.moments, rate, group)
             else:
                 sgd_step(state.params, grads, state.moments, rate, group)
+
+    def draws(
+        self, state: LearnerState, batch: Batch, spec: UpdateSpec, generators: Sequence[torch.Generator]
+    ) -> Draws:
+        """The draws of the next update.
+
+        Which draws the loss terms ask for is found out once, by a call with a recording noise; from then on they are
+        drawn here, outside the compiled update (docs/adr/0001).
+
+        Args:
+            generators: one per seed.
+
+        Raises:
+            ValueError: if a stage is to use the draws of a term that no earlier stage has.
+        """
+        stages = self._stages(spec)
+        key = (stages, batch.rewards.shape[-1])
+        if key not in self._draws:
+            self._draws[key] = [self._record(state, batch, stage) for stage in stages]
+        sampled: Draws = []
+        for number, draws in enumerate(self._draws[key]):
+            earlier = self._stage_to_repeat(stages, number)
+            sampled.append([self._sample(d, generators) for d in draws] if earlier is None else sampled[earlier])
+        return sampled
+
+    def _sample(self, draw: Draw, generators: Sequence[torch.Generator]) -> Tensor:
+        if self.n_seeds is None:
+            return draw.sample(generators[0])
+        return torch.stack([draw.sample(generator) for generator in generators])
+
+    def _stage_to_repeat(self, stages: Stages, number: int) -> int | None:
+        """Number of the earlier stage whose draws stage `number` uses again; None if it has draws of its own."""
+        sources = {self.terms[term].same_draws_as for term in stages[number]}
+        if sources == {None}:
+            return None
+        found = [i for i, earlier in enumerate(stages[:number]) if sources <= set(earlier)]
+        if len(sources) > 1 or not found:
+            raise ValueError(
+                f"stage {stages[number]} is to use the draws of {sources} again, but no earlier stage has that term. "
+                "Put the term that same_draws_as names into an earlier stage."
+            )
+        return found[0]
+
+    def _record(self, state: LearnerState, batch: Batch, stage: Sequence[str]) -> list[Draw]:
+        """The draws that the terms of a stage ask for."""
+        params, targets = state.params, state.targets
+        if self.n_seeds is not None:
+            params, targets, batch = _first(params), _first(targets), Batch(*(column[0] for column in batch))
+        noise = RecordingNoise(ZeroNoise(self.action_dim, batch.rewards.device))
+        with torch.no_grad():
+            self._losses(self._views(params, params, targets, state.moments), batch, noise, stage)
+        return noise.draws
 
 
 def cosine_decay(done: Tensor, updates: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Loss terms: an equation, and the names of the networks that it trains."""
+"""Loss terms, and what one update does with them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ class LossTerm:
 
     fn: LossFn
     trains: tuple[str, ...]
-    redraws: str | None = None
-    """A term of an earlier stage, whose draws this term's stage sees again."""
+    """Names of the networks that receive its gradient."""
+    same_draws_as: str | None = None
+    """Name of a term of an earlier stage whose draws the stage of this term uses again; None: fresh draws."""
 
     @property
     def name(self) -> str:
@@ -33,29 +34,31 @@ class LossTerm:
         return self.fn(nets.restricted(self.trains, hint), batch, noise, cfg)
 
 
-def loss_term(*, trains: str | Sequence[str], redraws: str | None = None) -> Callable[[LossFn], LossTerm]:
+def loss_term(*, trains: str | Sequence[str], same_draws_as: str | None = None) -> Callable[[LossFn], LossTerm]:
     """Declares a function as a loss term that trains the named networks.
 
     Args:
-        redraws: a term of an earlier stage, whose draws this term's stage sees again ("the same samples after the
-            step"); it must then ask for the same draws, in the same order.
+        trains: name or names of the networks that receive its gradient.
+        same_draws_as: a term of an earlier stage whose draws the stage of this term uses again, for a quantity that is
+            computed once more on the same samples after an optimiser step; it must ask for the same draws in the same
+            order.
     """
     names = (trains,) if isinstance(trains, str) else tuple(trains)
-    return lambda fn: LossTerm(fn, names, redraws)
+    return lambda fn: LossTerm(fn, names, same_draws_as)
 
 
-class Step(NamedTuple):
-    """What one update does. Static: each distinct value (apart from `copies`) compiles once."""
+class UpdateSpec(NamedTuple):
+    """What one update does. Static: each distinct value (apart from `copy_weights`) is compiled once."""
 
-    stages: tuple[tuple[str, ...], ...]
-    """Names of loss terms. Those of one stage are summed and differentiated together; stages run in order, each at the
-    weights that the one before it left."""
-    moves: tuple[str, ...] | None = None
-    """Networks whose target copies move; None: all that have one. A copy moves in the last stage that trains its
-    network, or in the last stage if none does."""
-    lagged: bool = True
-    """Whether target copies move towards the weights before Adam's step of their stage, as in the JAX references, or
-    towards those after it."""
-    copies: tuple[tuple[str, str], ...] = ()
-    """(to, from): before the update, the weights and the target copy of `to` become the target copy of `from`, or its
-    weights if it has none. For the beginning of a phase."""
+    stages: tuple[tuple[str, ...], ...] | None = None
+    """Names of loss terms per stage. The terms of one stage are summed and differentiated together; stages run in
+    order, each at the weights that the stage before it left. None: one stage with all terms."""
+    target_updates: tuple[str, ...] | None = None
+    """Networks whose target copies are updated; None: all that have one. A target copy is updated in the last stage
+    that trains its network, or in the last stage of all if none does."""
+    targets_first: bool = True
+    """Whether target copies are updated before the optimiser's step of their stage, and so towards the weights before
+    it, as in the authors' JAX code; otherwise after the step."""
+    copy_weights: tuple[tuple[str, str], ...] = ()
+    """(destination, source) pairs of networks: before the update, the weights and the target copy of the destination
+    are set to the target copy of the source, or to its weights if it has no target copy. For the start of a phase."""

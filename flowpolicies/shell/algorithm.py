@@ -1,59 +1,58 @@
-"""The one shell around the functional core: Stable-Baselines3's algorithm class."""
+"""The Stable-Baselines3 class that every algorithm extends: it connects SB3's contract to the functional core."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
-from abc import abstractmethod
+import sys
+import time
+from collections import deque
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.utils import configure_logger
 
-from flowpolicies.core import Learner, LossTerm, Network, Step
+from flowpolicies.core import Learner, LossTerm
 from flowpolicies.data import TransitionDataset
 from flowpolicies.data.replay.buffer import TransitionBuffer, WindowScheme
 from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
 from flowpolicies.policies.devices import check_device
-from flowpolicies.samplers import Sampler
-from flowpolicies.shell.hyperparameters import check_knobs
-from flowpolicies.shell.offline import OfflineLoop, SpacesOnlyVecEnv
-from flowpolicies.shell.registry import configure, register
+from flowpolicies.shell.config import PolicyConfig, configure
+from flowpolicies.shell.fields import NonNegativeInt, check_value
+from flowpolicies.shell.hyperparameters import check_hyperparameters
+from flowpolicies.shell.no_environment import AnyEnv, SpacesOnlyVecEnv, require_environment
 from flowpolicies.shell.saved import check_model_file, check_owner
-from flowpolicies.shell.setup import (
-    Env,
-    check_fits,
-    load,
-    make_buffer,
-    open_env,
-    policy_arguments,
-    require_environment,
-    spaces_of,
-)
+from flowpolicies.shell.setup import as_dataset, buffer_class, check_fits, open_env, spaces_of
 from flowpolicies.shell.state import Generators, MetricMeans, Owners, adopt_moments, initial_state, spawn
+
+ALGORITHMS: dict[str, type[OfflineAlgorithm]] = {}
+"""Every algorithm class by its name; a class is entered when it is declared. Those of other packages are entered when
+they are first used (`flowpolicies.get_algorithm`)."""
 
 _POLICIES = ("FlowPolicy", "MlpPolicy", "CnnPolicy", "MultiInputPolicy")
 
 
 class OfflineAlgorithm(OffPolicyAlgorithm):
-    """Abstract. A subclass is final and declares `Config`, `losses`, `networks` and `sampler`.
+    """Abstract: what all algorithms share. A subclass is final, and declares `Config` and `losses`.
 
     Args:
-        policy: "FlowPolicy"; Stable-Baselines3's names are aliases of it.
+        policy: "FlowPolicy"; the names of Stable-Baselines3's policies are aliases of it.
         env: environment, its id, or a VecEnv; None: train offline only, until `set_env`.
-        learning_rate: of the one Adam; a number, or a schedule of the remaining progress from 1 to 0.
-        buffer_size: room for online transitions; the dataset is kept beside it.
+        learning_rate: learning rate of Adam; a number, or a schedule of the remaining progress from 1 to 0.
+        buffer_size: largest number of online transitions in the replay buffer; the dataset is kept beside them.
         learning_starts: environment steps before online updates begin. A model that was never trained acts at random
             until then, a trained one with its policy.
         batch_size, tau, gamma, train_freq, gradient_steps, action_noise: as in Stable-Baselines3.
-        n_steps: length of n-step returns without chunks (for chunks see the hyperparameter `horizon`).
-        dataset: offline data, or its address ("ogbench:..."); with `env=None` the spaces come from it.
+        n_steps: number of steps of n-step returns without chunks (for chunks see the hyperparameter `horizon`).
+        dataset: offline data, or its address ("ogbench:..."); with `env=None` it also determines the spaces.
         compile_backend: a `torch.compile` backend such as "inductor" for the whole update; None: eager.
         **hyperparameters: fields of the algorithm's `Config`.
 
@@ -65,48 +64,52 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(_POLICIES, FlowPolicy)
     name: ClassVar[str]
-    Config: ClassVar[type]
+    """Name in the registry, on the command line and in run folders; by default the class name in lower case."""
+    Config: ClassVar[type[PolicyConfig]]
+    """Hyperparameters, networks, sampler, and what an update does."""
     losses: ClassVar[tuple[LossTerm, ...]]
+    """All loss terms, in the order in which they draw from the noise."""
     act_with: ClassVar[tuple[str, ...]] = ()
     """Networks whose slow copy acts in `predict` and in evaluation."""
     explore_with: ClassVar[tuple[str, ...]] = ()
     """Networks whose slow copy acts while collecting online."""
     windows: ClassVar[WindowScheme] = "uniform"
-    """How the buffer draws windows of transitions."""
+    """How the replay buffer draws windows of transitions."""
     offline_share: ClassVar[float | None] = None
     """Share of each batch that comes from the dataset, once there are online transitions; None: uniform over all."""
     uses_next_actions: ClassVar[bool] = False
-    """Whether a loss reads `batch.next_actions`; else they are not gathered, and have width 0."""
+    """Whether a loss reads `batch.next_actions`; otherwise they are not gathered, and have width 0."""
     parity: ClassVar[tuple[str, ...]] = ()
-    """Recordings of the authors' code that are replayed through it."""
+    """Names of the recordings of the authors' code in tests/golden that are replayed with this algorithm."""
 
     policy: FlowPolicy
     action_space: spaces.Box
 
     def __init_subclass__(cls) -> None:
+        """Enters the class in ALGORITHMS. It may be declared again where it was declared before, as in a notebook.
+
+        Raises:
+            TypeError: if it lacks a declaration, or another module has an algorithm of its name.
+        """
         super().__init_subclass__()
         cls.name = cls.__dict__.get("name", cls.__name__.lower())
-        register(cls)
-
-    @staticmethod
-    @abstractmethod
-    def networks(cfg: Any, tau: float) -> dict[str, Network]:
-        """The named networks; `tau` is the algorithm's Polyak rate."""
-
-    @staticmethod
-    @abstractmethod
-    def sampler(cfg: Any) -> Sampler:
-        """How the policy acts."""
-
-    @staticmethod
-    def explorer(cfg: Any) -> Sampler | None:
-        """How it acts while collecting online, if evaluation differs; None: as `sampler` says."""
-        return None
-
-    @classmethod
-    def schedule(cls, step: int, cfg: Any) -> Step:
-        """Every term, together, at every step. Override for delayed, sequential or phased updates."""
-        return Step((tuple(term.name for term in cls.losses),))
+        missing = [part for part in ("Config", "losses") if part not in cls.__dict__]
+        if missing:
+            raise TypeError(
+                f"{cls.__name__} must declare {', '.join(missing)}; see CONTRIBUTING.md, 'Adding an algorithm'"
+            )
+        if not issubclass(cls.Config, PolicyConfig):
+            raise TypeError(
+                f"{cls.__name__}.Config must extend PolicyConfig (or CriticConfig) of flowpolicies.shell.config, which "
+                f"declares networks() and sampler(); {cls.Config.__name__} does not"
+            )
+        taken = ALGORITHMS.get(cls.name)
+        if taken is not None and taken.__module__ != cls.__module__:
+            raise TypeError(
+                f"{cls.__name__} of {cls.__module__} would be the algorithm {cls.name!r}, which is the name of "
+                f"{taken.__module__}.{taken.__name__}. Declare another one: name = ..."
+            )
+        ALGORITHMS[cls.name] = cls
 
     def __init__(
         self,
@@ -137,8 +140,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         compile_backend: str | None = None,
         **hyperparameters: Any,
     ) -> None:
-        knobs = [name for name in inspect.signature(OfflineAlgorithm).parameters if name != "hyperparameters"]
-        self.cfg = configure(self.Config, hyperparameters, type(self).__name__, knobs)
+        shared = [name for name in inspect.signature(OfflineAlgorithm).parameters if name != "hyperparameters"]
+        self.cfg = configure(self.Config, hyperparameters, type(self).__name__, shared)
         super().__init__(
             policy,
             open_env(env, type(self).__name__, verbose),  # type: ignore[arg-type]  # None: no environment.
@@ -167,26 +170,31 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         )
         self.compile_backend = compile_backend
         self.offline_steps = 0
-        self._set_aside: int | None = None
+        self._environment_steps: int | None = None
         self._chunk_state: tuple[np.ndarray, ...] | None = None
         if _init_setup_model:
-            dataset = load(dataset)
+            loaded = None if dataset is None else as_dataset(dataset)
             if self.env is None:
-                self.observation_space, self.action_space = spaces_of(dataset, self)
+                found = spaces_of(loaded, type(self).__name__, self._frame_stack)
+                self.observation_space, self.action_space = found
             self._setup_model()
-            if dataset is not None:
-                self.set_dataset(dataset)
+            if loaded is not None:
+                self.set_dataset(loaded)
 
     @classmethod
-    def from_config(cls, config: Any, env: GymEnv | str | None = None, **knobs: Any) -> Self:
-        """Type-checked construction: `FQL.from_config(FQLConfig(alpha=3.0), env)`."""
-        return cls("FlowPolicy", env, **knobs, **{f.name: getattr(config, f.name) for f in dataclasses.fields(config)})
+    def from_config(cls, config: PolicyConfig, env: GymEnv | str | None = None, **sb3_hyperparameters: Any) -> Self:
+        """A model from an instance of its Config, which a type checker can check.
+
+        `FQL.from_config(FQLConfig(alpha=3.0), env, gamma=0.995)`
+        """
+        fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+        return cls("FlowPolicy", env, **sb3_hyperparameters, **fields)
 
     @classmethod
     def load(
         cls, path: Any, env: GymEnv | None = None, device: torch.device | str = "auto", *args: Any, **kwargs: Any
     ) -> Self:
-        """As Stable-Baselines3's. A zip executes code when it is loaded: load only what you trust.
+        """As Stable-Baselines3's. Loading a zip can execute code that is in it: load only what you trust.
 
         Raises:
             ValueError: if the file is damaged, or holds another algorithm's model.
@@ -194,13 +202,13 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         return super().load(check_model_file(path), env, check_device(device), *args, **kwargs)
 
     def _setup_model(self) -> None:
-        check_owner(self)
-        check_knobs(self)
+        check_owner(type(self).__name__, self.Config, type(self.cfg), self.policy_class)
+        check_hyperparameters(lambda name: getattr(self, name))
         if self.env is None:
             self.env, self.n_envs = SpacesOnlyVecEnv(self.observation_space, self.action_space), 1
         noise_seed, buffer_seed, act_seed, explore_seed = spawn(self.seed, 4)
         if self.replay_buffer is None:
-            self.replay_buffer = make_buffer(self, buffer_seed)
+            self._setup_buffer(buffer_seed)
         self._setup_policy(act_seed)
         owners: Owners = {"buffer": lambda: self.transitions, "policy": lambda: self.policy}
         self.generators = Generators(self.device, {"noise": noise_seed}, owners)
@@ -209,19 +217,49 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         self._means = MetricMeans()
         self._setup_learner()
 
-    @property
-    def transitions(self) -> TransitionBuffer:
-        """The replay buffer: the dataset, and what was collected online."""
-        assert isinstance(self.replay_buffer, TransitionBuffer)
-        return self.replay_buffer
+    def _setup_buffer(self, seed: int) -> None:
+        """Makes the replay buffer that the algorithm declares; the user's `replay_buffer_kwargs` override it."""
+        self.replay_buffer_class = made = buffer_class(self.replay_buffer_class)
+        declared = {
+            "horizon": self.cfg.horizon,
+            "n_steps": self.n_steps,
+            "gamma": self.gamma,
+            "windows": self.windows,
+            "next_actions": self.uses_next_actions,
+            "offline_share": self.offline_share,
+            "seed": seed,
+        }
+        self.replay_buffer = made(
+            self.buffer_size,
+            self.observation_space,
+            self.action_space,
+            self.device,
+            self.n_envs,
+            self.optimize_memory_usage,
+            **{**declared, **self.replay_buffer_kwargs},
+        )
 
     def _setup_policy(self, seed: int) -> None:
-        """Lets the parent build it, with arguments that follow from the config and are not the user's to save."""
-        mine, n_steps = self.policy_kwargs, self.n_steps
-        self.policy_kwargs = {**policy_arguments(self), "seed": seed, **mine}
-        self.n_steps = 1  # The parent warns of n-step returns with a buffer that is not its own.
+        """Builds the policy through SB3 with the arguments that the config implies.
+
+        They are not stored in `policy_kwargs`, which stays what the user gave.
+        """
+        given, n_steps = self.policy_kwargs, self.n_steps
+        implied = {
+            "networks": self.cfg.networks(self.tau),
+            "sampler": self.cfg.sampler(),
+            "explorer": self.cfg.explorer(),
+            "act_with": self.act_with,
+            "explore_with": self.explore_with,
+            "horizon": self.cfg.horizon,
+            "execute": self.cfg.execute,
+            "encoder": self.cfg.encoder,
+            "seed": seed,
+        }
+        self.policy_kwargs = {**implied, **given}
+        self.n_steps = 1  # SB3 warns of n-step returns with any buffer but its own.
         super()._setup_model()
-        self.policy_kwargs, self.n_steps = mine, n_steps
+        self.policy_kwargs, self.n_steps = given, n_steps
 
     def _setup_learner(self) -> None:
         self._state = initial_state(self.policy, self.optimizer)
@@ -236,15 +274,25 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             compile_backend=self.compile_backend,
         )
 
+    @property
+    def _frame_stack(self) -> int:
+        """Number of consecutive images that the model sees as one observation."""
+        return int((self.replay_buffer_kwargs or {}).get("frame_stack", 1))
+
+    @property
+    def transitions(self) -> TransitionBuffer:
+        """The replay buffer, which holds the dataset and the online transitions."""
+        assert isinstance(self.replay_buffer, TransitionBuffer)
+        return self.replay_buffer
+
     def set_dataset(self, dataset: TransitionDataset | str) -> None:
         """Makes a dataset the offline part of the replay buffer.
 
         Raises:
             ValueError: if its spaces are not the model's, or an episode is shorter than an action chunk.
         """
-        loaded = load(dataset)
-        assert loaded is not None
-        check_fits(loaded, self)
+        loaded = as_dataset(dataset)
+        check_fits(loaded, self.observation_space, self.action_space, self.cfg.horizon, self._frame_stack)
         self.transitions.attach(loaded)
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
@@ -268,9 +316,9 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         buffer.updates = self._n_updates
         for _ in range(gradient_steps):
             batch = buffer.sample(batch_size, env=self._vec_normalize_env)
-            step = self.schedule(self._n_updates, self.cfg)
-            draws = self._learner.draws(self._state, batch, step, [self.generators["noise"]])
-            self._means.add(self._learner.update(self._state, batch, draws, step, rate))
+            spec = self.cfg.update_spec(self._n_updates)
+            draws = self._learner.draws(self._state, batch, spec, [self.generators["noise"]])
+            self._means.add(self._learner.update(self._state, batch, draws, spec, rate))
             self._n_updates += 1
 
     def learn_offline(
@@ -288,18 +336,67 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         afterwards `num_timesteps` is again the number of environment steps, and `offline_steps` keeps the other.
 
         Args:
-            gradient_steps: how many updates.
-            dataset: replaces the attached one.
-            callback: any Stable-Baselines3 callback; one that returns False stops.
+            gradient_steps: number of updates.
+            dataset: a dataset, or its address, which replaces the attached one; None: the attached one.
+            callback: any Stable-Baselines3 callback; training stops when it returns False.
             log_interval: gradient steps between two dumps of the log; each reports means over the interval.
+            tb_log_name: name of the run for TensorBoard.
+            progress_bar: whether to show a progress bar.
 
         Raises:
             ValueError: if there is no dataset.
         """
+        check_value("gradient_steps", NonNegativeInt, gradient_steps)
+        check_value("log_interval", int, log_interval)
         if dataset is not None:
             self.set_dataset(dataset)
-        OfflineLoop(self, gradient_steps, log_interval).run(callback, tb_log_name, progress_bar)
+        first, total_timesteps = self.offline_steps, self.offline_steps + gradient_steps
+        hooks = self._setup_learn_offline(total_timesteps, callback, tb_log_name, progress_bar)
+        hooks.on_training_start(locals(), globals())
+        try:
+            for _ in range(gradient_steps):
+                self._update_current_progress_remaining(self.num_timesteps - first, gradient_steps)
+                self.train(gradient_steps=1, batch_size=self.batch_size)
+                self.offline_steps += 1
+                self.num_timesteps = self.offline_steps
+                if self.offline_steps % log_interval == 0:
+                    self._dump_offline_logs(first)
+                hooks.update_locals(locals())
+                if not hooks.on_step():
+                    break
+        finally:  # Also after Ctrl-C or an error, the log is complete and the counters are right.
+            if self.offline_steps % log_interval != 0 and self.offline_steps > first:
+                self._dump_offline_logs(first)
+            self.num_timesteps, self._environment_steps = self.environment_steps, None
+            hooks.on_training_end()
         return self
+
+    def _setup_learn_offline(
+        self, total: int, callback: MaybeCallback, tb_log_name: str, progress_bar: bool
+    ) -> BaseCallback:
+        """The counterpart of `_setup_learn`; from here on `num_timesteps` counts offline gradient steps."""
+        if self.transitions.offline is None:
+            raise ValueError(
+                f"{type(self).__name__} has no dataset (a loaded model does not bring it along). "
+                "Call learn_offline(steps, dataset=...) or set_dataset(...)."
+            )
+        self.start_time = time.time_ns()
+        self._total_timesteps = total
+        self.ep_info_buffer = self.ep_info_buffer or deque(maxlen=self._stats_window_size)
+        self.ep_success_buffer = self.ep_success_buffer or deque(maxlen=self._stats_window_size)
+        if not self._custom_logger:
+            fresh = self.offline_steps == 0
+            self._logger = configure_logger(self.verbose, self.tensorboard_log, tb_log_name, fresh)
+        self._environment_steps, self.num_timesteps = self.num_timesteps, self.offline_steps
+        return self._init_callback(callback, progress_bar)
+
+    def _dump_offline_logs(self, first: int) -> None:
+        elapsed = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
+        self.record_training()
+        self.logger.record("time/steps_per_second", (self.offline_steps - first) / elapsed)
+        self.logger.record("time/time_elapsed", int(elapsed), exclude="tensorboard")
+        self.logger.record("time/offline_steps", self.offline_steps, exclude="tensorboard")
+        self.logger.dump(step=self.offline_steps)
 
     def learn(
         self,
@@ -311,7 +408,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         progress_bar: bool = False,
     ) -> Self:
         """Trains online, from scratch or after `learn_offline`, on the union of the dataset and what it collects."""
-        require_environment(self.env, self, "collect from", "train with learn_offline(gradient_steps)")
+        otherwise = "train with learn_offline(gradient_steps)"
+        require_environment(self.env, type(self).__name__, "collect from", otherwise)
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def _sample_action(
@@ -345,7 +443,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     def _setup_learn(
         self, total_timesteps: int, callback: Any = None, reset_num_timesteps: bool = True, *args: Any, **kwargs: Any
     ) -> Any:
-        if self._last_obs is None or reset_num_timesteps:  # The parent resets the environment.
+        if self._last_obs is None or reset_num_timesteps:  # SB3 resets the environment.
             self._chunk_state = None
             self.transitions.end_episodes()
         return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
@@ -364,22 +462,23 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
 
     @property
     def is_offline(self) -> bool:
-        """Whether `learn_offline` is running, which lends `num_timesteps` to its gradient steps."""
-        return self._set_aside is not None
+        """Whether `learn_offline` is running, while `num_timesteps` counts its gradient steps."""
+        return self._environment_steps is not None
 
     @property
     def environment_steps(self) -> int:
         """Environment steps so far, also while `learn_offline` is running."""
-        return self.num_timesteps if self._set_aside is None else self._set_aside
+        return self.num_timesteps if self._environment_steps is None else self._environment_steps
 
     def evaluate(
-        self, env: Env | None = None, episodes: int = 50, *, deterministic: bool = False, seed: int | None = None
+        self, env: AnyEnv | None = None, episodes: int = 50, *, deterministic: bool = False, seed: int | None = None
     ) -> Evaluation:
         """Rolls the policy out, in the model's environment unless another is given; see `flowpolicies.evaluate`."""
-        env = require_environment(self.env if env is None else env, self, "evaluate in", "pass env=")
+        who, chosen = type(self).__name__, self.env if env is None else env
+        env = require_environment(chosen, who, "evaluate in", "pass env=")
         found = evaluate(self.policy, env, episodes, deterministic=deterministic, seed=seed)
         if env is self.env:
-            self._last_obs = None  # The training environment was moved; collection starts with a reset.
+            self._last_obs = None  # The training environment was stepped: collection starts with a reset.
         return found
 
     def predict(
@@ -393,7 +492,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         return self.policy.predict(observation, state, episode_start, deterministic)
 
     def _excluded_save_params(self) -> list[str]:
-        mine = ["_learner", "_state", "_means", "_set_aside", "optimizer", "generators"]
+        mine = ["_learner", "_state", "_means", "_environment_steps", "optimizer", "generators"]
         return [*super()._excluded_save_params(), *mine]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:

@@ -1,21 +1,27 @@
-"""Fields that algorithms share. Every algorithm's own config extends one of these."""
+"""Configurations that algorithms share. The Config of an algorithm extends one of them.
+
+A Config is the declaration of its algorithm: hyperparameters, networks, how the policy acts, and what an update does.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
-from flowpolicies.core import Network
+from flowpolicies.core import Network, UpdateSpec
 from flowpolicies.flows import BetaSchedule, Diffusion, ReverseRule
 from flowpolicies.losses import QAggregation
+from flowpolicies.messages import did_you_mean
 from flowpolicies.networks import Critic, Gaussian, ImpalaVariant, NoisePrediction, TanhNormal, Value, VelocityField
-from flowpolicies.samplers import Denoise, Integrate, IntegrateResidual, Sampler
-from flowpolicies.shell.fields import check_fields
+from flowpolicies.samplers import Denoise, Integrate, IntegrateResidual, Sampler, SoftmaxOfN
+from flowpolicies.shell.fields import NonNegativeInt, UnitInterval, check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolicyConfig:
+class PolicyConfig(ABC):
     """Abstract: what every algorithm has."""
 
     horizon: int = 1
@@ -37,6 +43,29 @@ class PolicyConfig:
             raise ValueError(
                 f"execute must lie in 1..horizon={self.horizon} or be None (the whole chunk), got {self.execute}"
             )
+
+    @abstractmethod
+    def networks(self, tau: float) -> dict[str, Network]:
+        """The named networks of the algorithm.
+
+        Args:
+            tau: Polyak rate in (0, 1] for target copies that follow the algorithm's `tau`.
+        """
+
+    @abstractmethod
+    def sampler(self) -> Sampler:
+        """How the policy acts in evaluation; the losses call it too where they need the policy's actions."""
+
+    def explorer(self) -> Sampler | None:
+        """How the policy acts while it collects online. None: as `sampler` says."""
+        return None
+
+    def update_spec(self, step: int) -> UpdateSpec:
+        """What update number `step`, counted from 0, does. By default all loss terms are trained together.
+
+        An algorithm with delayed, sequential or phased updates defines its own.
+        """
+        return UpdateSpec()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,15 +117,21 @@ class ScoreConfig(DiffusionConfig):
     """Abstract: what DAC and QSM share in the form of QAM's code."""
 
     diffusion_steps: int = 10
-    """Noise levels T."""
+    """Number T of noise levels."""
     ensemble: int = 10
-    """Number of critics K."""
+    """Number K of critics."""
     rho: float = 0.5
     """Pessimism: mean - rho * std over the ensemble (the authors use 0 on humanoidmaze)."""
     clip_grad_norm: float | None = 1.0
     """Clip the joint gradient of all networks to this norm; None: no clipping."""
     time_dim: int = 64
-    """Fourier features of the noise level, of trained frequencies."""
+    """Number of Fourier features of the noise level; their frequencies are trained."""
+
+    def networks(self, tau: float) -> dict[str, Network]:
+        # The embedded noise level passes through an MLP that is as wide as the policy's own, as in QAM's code.
+        level: dict[str, Any] = {"time_embedding": "learned_fourier", "time_dim": self.time_dim}
+        actor = noise_prediction(self, **level, time_hidden_dims=self.actor_hidden_dims)
+        return {"critic": critic(self, target_rate=tau), "actor_diffusion": actor}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,31 +139,85 @@ class FineTunedConfig(CriticConfig):
     """Abstract: what every algorithm has that fine-tunes a flow along the memoryless SDE."""
 
     ensemble: int = 10
-    """Number of critics K."""
+    """Number K of critics."""
     rho: float = 0.5
     """Pessimism: mean - rho * std over the ensemble (the authors use 0 on humanoidmaze)."""
     clip_grad_norm: float | None = 1.0
     """Clip the joint gradient of all networks to this norm; None: no clipping."""
     inv_temp: float = 0.3
-    """Weight of Q against the behaviour flow, the paper's tau; the one number to tune (0.1 to 30). 0: the policy is the
-    behaviour flow."""
+    """Weight of Q against the behaviour flow, the paper's tau; tune this one first (the authors use 0.1 to 30). At 0
+    the policy is the behaviour flow."""
     flow_steps: int = 10
-    """Euler steps T of the flows and of the SDE."""
+    """Number T of Euler steps of the flows and of the SDE."""
     best_of_n: int = 1
-    """Candidates per action, ranked by the mean critic."""
+    """Number of candidates per action; the critics' mean chooses the best."""
     target_actor: bool = True
-    """The behaviour flow in the fine-tuning loss is the slow copy of `actor_slow`, otherwise its current weights."""
+    """Whether the behaviour flow of the fine-tuning loss is the slow copy of `actor_slow`, or its current weights."""
     residual: bool = False
-    """`actor_fast` is what fine-tuning adds to the behaviour flow, otherwise the fine-tuned flow itself."""
+    """Whether `actor_fast` is added to the behaviour flow, or is the fine-tuned flow itself."""
+
+    def fine_tuned_networks(self, tau: float) -> dict[str, Network]:
+        """Critics and a behaviour flow with slow copies, and the network that fine-tuning trains."""
+        flows = {"actor_slow": velocity(self, target_rate=tau), "actor_fast": velocity(self)}
+        return {"critic": critic(self, target_rate=tau), **flows}
+
+    def fine_tuned_flow(self) -> Sampler:
+        """The fine-tuned flow, without a choice among candidates."""
+        if self.inv_temp == 0:  # Q has no weight: the authors' code acts with the behaviour flow.
+            return Integrate("actor_slow", steps=self.flow_steps)
+        if self.residual:
+            return IntegrateResidual("actor_slow", "actor_fast", steps=self.flow_steps)
+        return Integrate("actor_fast", steps=self.flow_steps)
 
 
-def fine_tuned_flow(cfg: FineTunedConfig) -> Sampler:
-    """The fine-tuned flow; without a critic to follow (inv_temp = 0) the behaviour flow, as in the authors' code."""
-    if cfg.inv_temp == 0:
-        return Integrate("actor_slow", steps=cfg.flow_steps)
-    if cfg.residual:
-        return IntegrateResidual("actor_slow", "actor_fast", steps=cfg.flow_steps)
-    return Integrate("actor_fast", steps=cfg.flow_steps)
+@dataclass(frozen=True, kw_only=True)
+class BackpropagatedConfig(CriticConfig):
+    """Abstract: what Diffusion-QL and CAC share. Their actor climbs Q through all steps of its sampler."""
+
+    actor_hidden_dims: tuple[int, ...] = (256, 256, 256)
+    """Hidden widths of the actor."""
+    value_hidden_dims: tuple[int, ...] = (256, 256, 256)
+    """Hidden widths of the critics."""
+    value_layer_norm: bool = False
+    """LayerNorm after each activation of the critics."""
+    q_agg: QAggregation = "min"
+    """How the target critics become one value."""
+    clip_grad_norm: float | None = 1.0
+    """Clip the gradient of each network to this norm, the papers' gn (1 to 10 on D4RL); None: no clipping."""
+    critic_learning_rate: float | None = 3e-4
+    """Learning rate of the critics; None: the algorithm's."""
+    eta: float = 1.0
+    """Weight of Q against the data; the one number to tune (0.005 to 4.5)."""
+    max_q_backup: bool = False
+    """Whether each target critic takes the best of 10 next actions; otherwise there is one."""
+    ema: UnitInterval = 0.995
+    """Decay of the slow actor, whose actions are in the targets."""
+    ema_every: int = 5
+    """Updates between two moves of the slow actor."""
+    ema_start: NonNegativeInt = 1000
+    """Updates before its first move; until then it is the untrained actor."""
+    num_samples: int = 50
+    """Candidates per action, of which one is drawn with probability softmax(min_e Qbar_e)."""
+
+    @abstractmethod
+    def actor(self) -> Sampler:
+        """One action of the policy, without a choice among candidates."""
+
+    def sampler(self) -> Sampler:
+        return SoftmaxOfN(self.actor(), self.num_samples)
+
+    def update_spec(self, step: int) -> UpdateSpec:
+        """The critics, then the actor, whose loss sees the updated critics; the slow actor moves rarely, and late."""
+        actor_is_due = step >= self.ema_start and step % self.ema_every == 0
+        target_updates = None if actor_is_due else ("critic",)
+        return UpdateSpec((("critic",), ("actor",)), target_updates, targets_first=False)
+
+    def backpropagated_networks(self, tau: float, actor: str) -> dict[str, Network]:
+        """Critics and an actor with slow copies, each with its own gradient clip, in torch's initialisation."""
+        common: dict[str, Any] = {"activation": "mish", "initialization": "torch"}
+        own_rate = replace(critic(self, tau, **common), learning_rate=self.critic_learning_rate)
+        networks = {"critic": own_rate, actor: noise_prediction(self, 1 - self.ema, **common)}
+        return {name: replace(network, clip_grad_norm=self.clip_grad_norm) for name, network in networks.items()}
 
 
 def denoise(cfg: DiffusionConfig, rule: ReverseRule = "ancestral") -> Denoise:
@@ -154,19 +243,6 @@ def noise_prediction(cfg: PolicyConfig, target_rate: float | None = None, **opti
     return Network(factory, target_rate)
 
 
-def score_nets(cfg: ScoreConfig, tau: float) -> dict[str, Network]:
-    """Critics with slow copies, and a diffusion whose level goes through an MLP as wide as the policy's."""
-    level: dict[str, Any] = {"time_embedding": "learned_fourier", "time_dim": cfg.time_dim}
-    actor = noise_prediction(cfg, **level, time_hidden_dims=cfg.actor_hidden_dims)
-    return {"critic": critic(cfg, target_rate=tau), "actor_diffusion": actor}
-
-
-def fine_tuned_nets(cfg: FineTunedConfig, tau: float) -> dict[str, Network]:
-    """Critics and a behaviour flow with slow copies, and what fine-tuning makes of the flow."""
-    flows = {"actor_slow": velocity(cfg, target_rate=tau), "actor_fast": velocity(cfg)}
-    return {"critic": critic(cfg, target_rate=tau), **flows}
-
-
 def critic(cfg: CriticConfig, target_rate: float | None = None, **options: Any) -> Network:
     """An ensemble of critics of the configured size."""
     options = {"ensemble": cfg.ensemble, **options}
@@ -184,3 +260,29 @@ def edit_actor(cfg: PolicyConfig) -> Network:
     """A tanh-normal policy of the configured size, which sees an action and edits it."""
     sizes: dict[str, Any] = {"hidden_dims": cfg.actor_hidden_dims, "layer_norm": cfg.actor_layer_norm}
     return Network(partial(TanhNormal, **sizes, takes_action=True))
+
+
+def configure(
+    config: type[PolicyConfig], hyperparameters: Mapping[str, Any], who: str, shared: Iterable[str]
+) -> PolicyConfig:
+    """An instance of an algorithm's config.
+
+    Args:
+        config: class of the config.
+        hyperparameters: values of its fields by name; the others keep their defaults.
+        who: name of the algorithm, for the error.
+        shared: keywords that every algorithm takes, one of which may have been meant.
+
+    Raises:
+        TypeError: for an unknown hyperparameter, with the nearest name.
+    """
+    known = [field.name for field in fields(config)]
+    for name in hyperparameters:
+        if name not in known:
+            also = [keyword for keyword in shared if not keyword.startswith("_")]
+            hint = did_you_mean({"lr": "learning_rate", "discount": "gamma"}.get(name, name), [*known, *also])
+            raise TypeError(
+                f"{who} has no hyperparameter {name!r}; it has {', '.join(known)}, and like all algorithms "
+                f"{', '.join(also)}.{hint}"
+            )
+    return config(**hyperparameters)

@@ -1,4 +1,8 @@
-"""What fields may hold: their types say so, and these functions ask them."""
+"""Range checks of config fields, driven by their type annotations.
+
+A field of type `int` must be at least 1, a `float` must be finite, a `Literal` must be one of its options; the types
+below have ranges of their own.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +14,26 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, ge
 
 
 class Bounds(NamedTuple):
-    """Which numbers of a type are allowed, as an error calls them, and whether one is among them."""
+    """The range of a number, as an annotation of its type."""
 
     words: str
+    """The range as an error message says it, after "must": "be at least 0"."""
     hold: Callable[[Any], bool]
+    """Whether a number lies in the range."""
 
 
-Natural = Annotated[int, Bounds("be at least 0", lambda n: n >= 0)]
-"""Type of a whole number that may be 0. Others are at least 1."""
-Share = Annotated[float, Bounds("lie in [0, 1)", lambda x: 0 <= x < 1)]
-"""Type of a number in [0, 1)."""
-WholeShare = Annotated[float, Bounds("lie in [0, 1]", lambda x: 0 <= x <= 1)]
-"""Type of a number in [0, 1]."""
+NonNegativeInt = Annotated[int, Bounds("be at least 0", lambda n: n >= 0)]
+"""A whole number that may be 0. A plain `int` must be at least 1."""
+UnitInterval = Annotated[float, Bounds("lie in [0, 1)", lambda x: 0 <= x < 1)]
+"""A number in [0, 1), such as the decay of an average or an expectile."""
+Probability = Annotated[float, Bounds("lie in [0, 1]", lambda x: 0 <= x <= 1)]
+"""A number in [0, 1], both ends included."""
 Rate = Annotated[float, Bounds("lie in (0, 1]", lambda x: 0 < x <= 1)]
-"""Type of a share of the way that something goes per step: at 0 it would never arrive."""
-Positive = Annotated[float, Bounds("be greater than 0", lambda x: x > 0)]
-"""Type of a number greater than 0."""
-Rounds = Annotated[int, Bounds("be at least 0, or -1", lambda n: n >= -1)]
-"""Type of a number of updates between two collections; -1: as many as steps were collected."""
+"""A rate in (0, 1], such as a Polyak rate."""
+PositiveFloat = Annotated[float, Bounds("be greater than 0", lambda x: x > 0)]
+"""A number greater than 0."""
+GradientSteps = Annotated[int, Bounds("be at least 0, or -1", lambda n: n >= -1)]
+"""A number of updates per round of collection; -1: as many as environment steps were collected."""
 KINDS: dict[Any, tuple[Any, str]] = {
     bool: (bool, "True or False"),
     int: (Integral, "a whole number"),

@@ -1,50 +1,63 @@
-"""Stable-Baselines3's numbers, and what they may be."""
+"""Stable-Baselines3's hyperparameters, which every algorithm has, and their ranges."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final, get_type_hints
+from typing import Any, final, get_type_hints
 
-from flowpolicies.shell.fields import Natural, Positive, Rate, Rounds, WholeShare, check_fields, check_value
-
-if TYPE_CHECKING:
-    from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.fields import (
+    GradientSteps,
+    NonNegativeInt,
+    PositiveFloat,
+    Probability,
+    Rate,
+    check_fields,
+    check_value,
+)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Knobs:
-    """Stable-Baselines3's knobs, which all algorithms share."""
+class SB3Hyperparameters:
+    """Stable-Baselines3's hyperparameters, which every algorithm has."""
 
     batch_size: int = 256
-    """Transitions, or action chunks, per gradient step."""
-    learning_rate: Positive = 3e-4
-    """Of Adam."""
-    gamma: WholeShare = 0.99
-    """Discount per environment step."""
+    """Number of transitions, or of action chunks, per update."""
+    learning_rate: PositiveFloat = 3e-4
+    """Learning rate of Adam, for all networks without a learning rate of their own."""
+    gamma: Probability = 0.99
+    """Discount factor per environment step."""
     tau: Rate = 0.005
-    """Share of the trained weights that target networks take over per gradient step."""
+    """Polyak rate: how far target networks move towards the trained weights per update."""
     n_steps: int = 1
-    """Length of n-step returns; only with a horizon of 1."""
+    """Number of steps of n-step returns; only without action chunks (a horizon of 1)."""
     buffer_size: int = 1_000_000
-    """Room for online transitions; the dataset is kept beside it."""
-    learning_starts: Natural = 100
-    """Environment steps before online training updates anything."""
+    """Largest number of online transitions in the replay buffer; the dataset is kept beside them."""
+    learning_starts: NonNegativeInt = 100
+    """Number of environment steps before the first online update."""
     train_freq: int = 1
-    """Environment steps between two rounds of updates, online."""
-    gradient_steps: Rounds = 1
-    """Updates per round, online; -1: as many as environment steps in between."""
+    """Number of environment steps between two rounds of online updates."""
+    gradient_steps: GradientSteps = 1
+    """Number of updates per round, online; -1: as many as there were environment steps since the last round."""
 
     def __post_init__(self) -> None:
         check_fields(self)
 
 
-def check_knobs(model: OfflineAlgorithm) -> None:
-    """Raises a ValueError or a TypeError for numbers that would train nonsense, which Stable-Baselines3 would.
+def check_hyperparameters(value_of: Callable[[str], Any]) -> None:
+    """Checks Stable-Baselines3's hyperparameters, whose ranges it does not check itself.
 
-    A schedule of the learning rate, and a frequency with a unit, are left to it.
+    A schedule of the learning rate and a frequency with a unit are left to Stable-Baselines3.
+
+    Args:
+        value_of: value of the hyperparameter of a name.
+
+    Raises:
+        ValueError: for a number out of its range.
+        TypeError: for a value of another type.
     """
-    for name, hint in get_type_hints(Knobs, include_extras=True).items():
-        given = getattr(model, name)
+    for name, hint in get_type_hints(SB3Hyperparameters, include_extras=True).items():
+        given = value_of(name)
         if not (callable(given) or isinstance(given, tuple)):
             check_value(name, hint, given)

@@ -8,20 +8,14 @@ A package adds one with a line in its own pyproject.toml, and is imported when t
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from stable_baselines3.common.type_aliases import GymEnv
 
 from flowpolicies.messages import did_you_mean
-
-if TYPE_CHECKING:
-    from stable_baselines3.common.type_aliases import GymEnv
-
-    from flowpolicies.shell.algorithm import OfflineAlgorithm
-
-ALGORITHMS: dict[str, type[OfflineAlgorithm]] = {}
-"""Name -> class, entered when a class is declared: those of other packages once their name was used."""
+from flowpolicies.shell.algorithm import ALGORITHMS as ALGORITHMS
+from flowpolicies.shell.algorithm import OfflineAlgorithm
 
 GROUP = "flowpolicies.algorithms"
 """Of the entry points of other packages."""
@@ -62,24 +56,6 @@ def get_algorithm(name: str) -> type[OfflineAlgorithm]:
     return _load(points[key])
 
 
-def register(cls: type[OfflineAlgorithm]) -> None:
-    """Enters a class. It may be declared again where it was declared before, as in a notebook.
-
-    Raises:
-        TypeError: if it lacks a declaration, or another module has an algorithm of that name.
-    """
-    missing = [part for part in ("Config", "losses", "networks", "sampler") if part not in cls.__dict__]
-    if missing:
-        raise TypeError(f"{cls.__name__} must declare {', '.join(missing)}; see CONTRIBUTING.md, 'Adding an algorithm'")
-    taken = ALGORITHMS.get(cls.name)
-    if taken is not None and taken.__module__ != cls.__module__:
-        raise TypeError(
-            f"{cls.__name__} of {cls.__module__} would be the algorithm {cls.name!r}, which is the name of "
-            f"{taken.__module__}.{taken.__name__}. Declare another one: name = ..."
-        )
-    ALGORITHMS[cls.name] = cls
-
-
 def is_built_in(name: str) -> bool:
     """Whether it is the name of an algorithm of this package."""
     return name in ALGORITHMS and ALGORITHMS[name].__module__.startswith("flowpolicies.")
@@ -118,25 +94,3 @@ def _load(points: list[EntryPoint]) -> type[OfflineAlgorithm]:
 def distribution(point: EntryPoint) -> str:
     """Name of the package that an entry point belongs to."""
     return point.dist.name if point.dist else "an unknown package"
-
-
-def configure(config: type[Any], hyperparameters: Mapping[str, Any], who: str, knobs: Iterable[str]) -> Any:
-    """An instance of an algorithm's config.
-
-    Args:
-        who: the algorithm, for the error.
-        knobs: other keywords that may have been meant.
-
-    Raises:
-        TypeError: for an unknown hyperparameter, with the nearest name.
-    """
-    known = [field.name for field in dataclasses.fields(config)]
-    for name in hyperparameters:
-        if name not in known:
-            shared = [knob for knob in knobs if not knob.startswith("_")]
-            hint = did_you_mean({"lr": "learning_rate", "discount": "gamma"}.get(name, name), [*known, *shared])
-            raise TypeError(
-                f"{who} has no hyperparameter {name!r}; it has {', '.join(known)}, and like all algorithms "
-                f"{', '.join(shared)}.{hint}"
-            )
-    return config(**hyperparameters)

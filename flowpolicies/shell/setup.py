@@ -1,33 +1,25 @@
-"""What an algorithm is set up with: spaces, replay buffer, arguments of the policy, data that fit."""
+"""What an algorithm is set up with: environment, dataset, spaces, and checks that they fit together."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import gymnasium
 from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.vec_env import VecEnv
 
 from flowpolicies.data import TransitionDataset, load_dataset
 from flowpolicies.data.replay.buffer import TransitionBuffer
 from flowpolicies.data.replay.pixels import stacked_space
-from flowpolicies.shell.offline import SpacesOnlyVecEnv
 from flowpolicies.spaces.layout import check_action_space, check_space_fits
-
-if TYPE_CHECKING:
-    from flowpolicies.shell.algorithm import OfflineAlgorithm
-
-Env = gymnasium.Env[Any, Any] | VecEnv
 
 
 def open_env(env: GymEnv | str | None, who: str, verbose: int) -> GymEnv | None:
-    """The environment, made if that is its id.
+    """The environment, made by `gymnasium.make` if an id is given.
 
     Raises:
-        ValueError: if its actions are of a kind that algorithms do not have.
+        ValueError: if its actions are of a kind that the algorithms do not support.
     """
     made = None if env is None else maybe_make_env(env, verbose)
     if made is not None:
@@ -35,15 +27,15 @@ def open_env(env: GymEnv | str | None, who: str, verbose: int) -> GymEnv | None:
     return made
 
 
-def load(dataset: TransitionDataset | str | None) -> TransitionDataset | None:
-    """The dataset, if that is its address.
+def as_dataset(dataset: TransitionDataset | str) -> TransitionDataset:
+    """The dataset, loaded if an address is given.
 
     Raises:
-        TypeError: if it is neither.
+        TypeError: if it is neither a dataset nor an address.
     """
     if isinstance(dataset, str):
         return load_dataset(dataset)
-    if not isinstance(dataset, TransitionDataset | None):
+    if not isinstance(dataset, TransitionDataset):
         raise TypeError(
             f"dataset must be a TransitionDataset or an address such as 'npz:PATH', got {type(dataset).__name__}. "
             "TransitionDataset.from_arrays() makes one from arrays."
@@ -51,72 +43,57 @@ def load(dataset: TransitionDataset | str | None) -> TransitionDataset | None:
     return dataset
 
 
-def spaces_of(dataset: TransitionDataset | None, model: OfflineAlgorithm) -> tuple[spaces.Space[Any], spaces.Box]:
-    """Spaces of observations and actions for a model without environment.
+def spaces_of(dataset: TransitionDataset | None, who: str, frame_stack: int) -> tuple[spaces.Space[Any], spaces.Box]:
+    """Spaces of observations and actions for a model without an environment.
+
+    Args:
+        dataset: the dataset to train on, or None.
+        who: class name of the algorithm, for errors.
+        frame_stack: number of consecutive images that the model sees as one observation.
 
     Raises:
-        ValueError: without a dataset, or for action spaces that are not supported.
+        ValueError: without a dataset, or for an action space that is not supported.
     """
     if dataset is None:
         raise ValueError(
-            f"{type(model).__name__} needs an environment or a dataset to know its spaces. Pass env=, or "
+            f"{who} needs an environment or a dataset to know its spaces. Pass env=, or "
             'dataset= (for example dataset="ogbench:cube-single-play-singletask-task1-v0").'
         )
-    return _observation_space(dataset, model), check_action_space(dataset.action_space, type(model).__name__)
+    return stacked_space(dataset.observation_space, frame_stack), check_action_space(dataset.action_space, who)
 
 
-def make_buffer(model: OfflineAlgorithm, seed: int) -> ReplayBuffer:
-    """The replay buffer, as the algorithm declares it, and the user's `replay_buffer_kwargs` wish.
+def buffer_class(given: type[ReplayBuffer] | None) -> type[TransitionBuffer]:
+    """The class of the replay buffer; None: TransitionBuffer.
 
     Raises:
-        ValueError: if the user's class is not one of ours.
+        ValueError: for a class whose batches the losses cannot read.
     """
-    buffer_class = model.replay_buffer_class or TransitionBuffer
-    if not issubclass(buffer_class, TransitionBuffer):
+    if given is None:
+        return TransitionBuffer
+    if not issubclass(given, TransitionBuffer):
         raise ValueError(
-            f"replay_buffer_class must be TransitionBuffer, got {buffer_class.__name__}: losses need its batches"
+            f"replay_buffer_class must be TransitionBuffer or a subclass of it, got {given.__name__}: "
+            "the losses need its batches. Leave the argument out."
         )
-    model.replay_buffer_class = buffer_class
-    declared = {
-        "horizon": model.cfg.horizon,
-        "n_steps": model.n_steps,
-        "gamma": model.gamma,
-        "windows": model.windows,
-        "next_actions": model.uses_next_actions,
-        "offline_share": model.offline_share,
-        "seed": seed,
-    }
-    return buffer_class(
-        model.buffer_size,
-        model.observation_space,
-        model.action_space,
-        model.device,
-        model.n_envs,
-        model.optimize_memory_usage,
-        **{**declared, **model.replay_buffer_kwargs},
-    )
+    return given
 
 
-def policy_arguments(model: OfflineAlgorithm) -> dict[str, Any]:
-    """Arguments of the policy that follow from the config."""
-    cfg = model.cfg
-    return {
-        "networks": model.networks(cfg, model.tau),
-        "sampler": model.sampler(cfg),
-        "explorer": model.explorer(cfg),
-        "act_with": model.act_with,
-        "explore_with": model.explore_with,
-        "horizon": cfg.horizon,
-        "execute": cfg.execute,
-        "encoder": cfg.encoder,
-    }
+def check_fits(
+    dataset: TransitionDataset,
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
+    horizon: int,
+    frame_stack: int,
+) -> None:
+    """Raises a ValueError unless a model with these spaces and this horizon can train on the dataset.
 
-
-def check_fits(dataset: TransitionDataset, model: OfflineAlgorithm) -> None:
-    """Raises a ValueError unless the model can train on the dataset."""
-    check_space_fits("observation_space", model.observation_space, _observation_space(dataset, model))
-    check_space_fits("action_space", model.action_space, dataset.action_space)
-    check_horizon(dataset, model.cfg.horizon)
+    Args:
+        frame_stack: number of consecutive images that the model sees as one observation; a dataset holds one per row.
+    """
+    shown = stacked_space(dataset.observation_space, frame_stack)
+    check_space_fits("observation_space", observation_space, shown)
+    check_space_fits("action_space", action_space, dataset.action_space)
+    check_horizon(dataset, horizon)
 
 
 def check_horizon(dataset: TransitionDataset, horizon: int) -> None:
@@ -128,21 +105,3 @@ def check_horizon(dataset: TransitionDataset, horizon: int) -> None:
             f"horizon={horizon} is longer than the shortest of {len(lengths)} episodes ({shortest} steps; "
             f"{int((lengths < horizon).sum())} episodes are too short). Drop them, or choose a smaller horizon."
         )
-
-
-def _observation_space(dataset: TransitionDataset, model: OfflineAlgorithm) -> spaces.Space[Any]:
-    """Of what the model sees of a dataset, which holds one frame per row."""
-    return stacked_space(dataset.observation_space, int((model.replay_buffer_kwargs or {}).get("frame_stack", 1)))
-
-
-def require_environment(env: Env | None, model: OfflineAlgorithm, purpose: str, otherwise: str) -> Env:
-    """The environment.
-
-    Raises:
-        ValueError: if there is none, or only spaces without one; with what to do.
-    """
-    if env is None or isinstance(env, SpacesOnlyVecEnv):
-        raise ValueError(
-            f"{type(model).__name__} has no environment to {purpose}. Call set_env(env) first, or {otherwise}."
-        )
-    return env

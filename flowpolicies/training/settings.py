@@ -11,8 +11,8 @@ from flowpolicies.data import RewardTransformName
 from flowpolicies.data.formats.cache import Storage
 from flowpolicies.data.sources import split_options
 from flowpolicies.policies.devices import check_device
-from flowpolicies.shell.fields import Natural, WholeShare, check_fields
-from flowpolicies.shell.hyperparameters import Knobs as Knobs
+from flowpolicies.shell.fields import NonNegativeInt, Probability, check_fields
+from flowpolicies.shell.hyperparameters import SB3Hyperparameters as Knobs  # noqa: F401
 
 
 @final
@@ -36,19 +36,19 @@ class TrainSettings:
     uniform over all of them at once."""
     frame_stack: int = 1
     """Images that make an observation; the data holds one per row."""
-    p_aug: WholeShare = 0.0
+    p_aug: Probability = 0.0
     """Share of batches whose images are moved by up to 3 pixels."""
     env: str | None = None
     """Environment to evaluate and train online in, an address or a Gymnasium id; None: the dataset's, if it has one."""
     reward_transform: RewardTransformName = "none"
     """Change of the rewards to train on, in the data and online, see docs/presets.md; evaluation reports raw ones."""
-    steps: Natural = 1_000_000
+    steps: NonNegativeInt = 1_000_000
     """Offline gradient steps."""
-    online_steps: Natural = 0
+    online_steps: NonNegativeInt = 0
     """Environment steps of online training afterwards."""
     n_envs: int = 1
     """Environments that online training collects from."""
-    seed: Natural = 0
+    seed: NonNegativeInt = 0
     """Of everything."""
     run_dir: Path | None = None
     """Folder of the run; None: runs/ALGORITHM-DATASET-seedSEED."""
@@ -56,13 +56,13 @@ class TrainSettings:
     """Continue the run in the folder from its latest checkpoint, or begin it if there is none."""
     overwrite: bool = False
     """Replace the run in the folder."""
-    eval_every: Natural = 100_000
+    eval_every: NonNegativeInt = 100_000
     """Steps between two evaluations, gradient steps offline and environment steps online; 0: only at the end."""
-    eval_episodes: Natural = 50
+    eval_episodes: NonNegativeInt = 50
     """Episodes per evaluation; 0: never evaluate."""
     eval_envs: int = 1
     """Environments that an evaluation runs side by side, each in a process of its own if there are several."""
-    checkpoint_every: Natural = 50_000
+    checkpoint_every: NonNegativeInt = 50_000
     """Steps between two checkpoints; 0: only at the end, or on Ctrl-C."""
     keep_checkpoints: int = 2
     """How many of the newest checkpoints stay."""

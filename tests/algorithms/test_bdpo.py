@@ -14,7 +14,7 @@ from torch import Tensor
 
 from flowpolicies.algorithms import BDPO, BDPOConfig
 from flowpolicies.algorithms.bdpo import actor_loss, critic_loss, inner_value_loss
-from flowpolicies.core import Batch, Networks, ReplayedNoise, Step, View
+from flowpolicies.core import Batch, Networks, ReplayedNoise, UpdateSpec, View
 from flowpolicies.samplers import BestOfN, Denoise, SoftmaxOfN
 
 B, N, T = 4, 3, 3
@@ -178,17 +178,20 @@ def test_an_actor_that_equals_the_behaviour_pays_nothing() -> None:
 
 def test_phases() -> None:
     cfg, critics = BDPOConfig(pretrain_steps=2, actor_warmup=3, actor_every=2), ("critic", "inner_value")
-    alone, both = Step((critics,), critics, lagged=False), Step((critics, ("actor", "behaviour")), lagged=False)
-    behaviour_only = Step((("behaviour",),), ("actor_slow",), lagged=False)
-    first = alone._replace(copies=(("actor_diffusion", "actor_slow"),))
-    assert [BDPO.schedule(i, cfg) for i in range(9)] == [
+    alone, both = (
+        UpdateSpec((critics,), critics, targets_first=False),
+        UpdateSpec((critics, ("actor", "behaviour")), targets_first=False),
+    )
+    behaviour_only = UpdateSpec((("behaviour",),), ("actor_slow",), targets_first=False)
+    first = alone._replace(copy_weights=(("actor_diffusion", "actor_slow"),))
+    assert [cfg.update_spec(i) for i in range(9)] == [
         *[behaviour_only] * 2,
         *[first, alone, alone, alone],
         *[both, alone, both],
     ]
     default = BDPOConfig()
-    assert BDPO.schedule(1_999_999, default) == behaviour_only
-    assert [BDPO.schedule(2_050_000 + i, default) == both for i in (-5, 0, 1, 5)] == [False, True, False, True]
+    assert default.update_spec(1_999_999) == behaviour_only
+    assert [default.update_spec(2_050_000 + i) == both for i in (-5, 0, 1, 5)] == [False, True, False, True]
 
 
 def trees(model: BDPO, name: str) -> tuple[list[Tensor], list[Tensor]]:
@@ -234,9 +237,9 @@ def test_slow_copies_rest_where_their_networks_do(data) -> None:
 
 def test_how_it_acts(data) -> None:
     chain = Denoise(steps=5)
-    assert BDPO.sampler(BDPOConfig()) == BestOfN(chain, 10)
-    assert BDPO.sampler(BDPOConfig(temperature=None)) == chain
-    assert BDPO.sampler(BDPOConfig(temperature=0.5)) == SoftmaxOfN(chain, 10, score="mean", temperature=0.5)
+    assert BDPOConfig().sampler() == BestOfN(chain, 10)
+    assert BDPOConfig(temperature=None).sampler() == chain
+    assert BDPOConfig(temperature=0.5).sampler() == SoftmaxOfN(chain, 10, score="mean", temperature=0.5)
     model = tiny(BDPO, dataset=data)
     for module in model.policy.networks.values():
         for p in module.parameters():
@@ -245,7 +248,7 @@ def test_how_it_acts(data) -> None:
 
 
 def test_each_network_has_its_own_optimiser() -> None:
-    nets = BDPO.networks(BDPOConfig(behaviour_learning_rate=1e-4), 0.005)
+    nets = BDPOConfig(behaviour_learning_rate=1e-4).networks(0.005)
     assert {name: (n.learning_rate, n.decay_updates) for name, n in nets.items()} == {
         "actor_slow": (1e-4, None),
         "actor_diffusion": (1e-5, 2_000_000),

@@ -10,7 +10,7 @@ import torch
 from tiny import tiny
 from twin_critics import BATCH, ROWS, critics, networks, next_states, normal, written_critic_loss
 
-from flowpolicies.algorithms import CAC, CACConfig, DiffusionQL, DiffusionQLConfig
+from flowpolicies.algorithms import CAC, CACConfig, DiffusionQLConfig
 from flowpolicies.algorithms.cac import actor_loss, critic_loss
 from flowpolicies.core import ReplayedNoise
 from flowpolicies.samplers import Consistency, SoftmaxOfN
@@ -97,12 +97,12 @@ def test_the_curriculum_of_a_model_grows_starts_again_and_survives_saving(backen
 
 def test_order_and_slow_copies_are_those_of_diffusion_ql() -> None:
     for step in (0, 999, 1000, 1001, 1005):
-        assert CAC.schedule(step, CACConfig()) == DiffusionQL.schedule(step, DiffusionQLConfig())
+        assert CACConfig().update_spec(step) == DiffusionQLConfig().update_spec(step)
 
 
 def test_networks_and_sampler() -> None:
     cfg = CACConfig(clip_grad_norm=9.0, consistency_steps=5)
-    specs = CAC.networks(cfg, 0.005)
+    specs = cfg.networks(0.005)
     assert {name: (s.target_rate, s.learning_rate, s.clip_grad_norm) for name, s in specs.items()} == {
         "critic": (0.005, 3e-4, 9.0),
         "actor_onestep": (pytest.approx(0.005), None, 9.0),
@@ -111,4 +111,4 @@ def test_networks_and_sampler() -> None:
     assert [tuple(p.shape) for p in actor.time.parameters()] == [(16, 32), (32,), (32, 16), (16,)]
     assert actor.embed.frequencies[0] == 1
     assert actor.embed.frequencies[-1] == pytest.approx(1e-4)
-    assert CAC.sampler(cfg) == SoftmaxOfN(Consistency(steps=5), 50, "critic", "min")
+    assert cfg.sampler() == SoftmaxOfN(Consistency(steps=5), 50, "critic", "min")

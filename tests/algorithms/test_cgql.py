@@ -86,5 +86,5 @@ def test_the_slow_flow_acts_and_explores(algorithm, data) -> None:
 @pytest.mark.parametrize("critic_time", ["final", "current"])
 def test_variants_ask_the_critic_at_their_time(critic_time: str) -> None:
     algorithms = {"final": [CGQL], "current": [CGQLM, CGQLL]}[critic_time]
-    assert all(a.sampler(a.Config()).critic_time == critic_time for a in algorithms)
-    assert all(a.sampler(a.Config(best_of_n=3)).at == 1.0 for a in algorithms)
+    assert all(a.Config().sampler().critic_time == critic_time for a in algorithms)
+    assert all(a.Config(best_of_n=3).sampler().at == 1.0 for a in algorithms)

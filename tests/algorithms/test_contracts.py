@@ -144,9 +144,9 @@ def test_gradient_of_each_term_stays_with_what_it_trains(algorithm, data) -> Non
 
 
 def test_names_come_from_the_glossary(algorithm) -> None:
-    assert set(algorithm.networks(algorithm.Config(), 0.005)) <= set(GLOSSARY)
+    assert set(algorithm.Config().networks(0.005)) <= set(GLOSSARY)
     trained = {name for term in algorithm.losses for name in term.trains}
-    assert trained == set(algorithm.networks(algorithm.Config(), 0.005))
+    assert trained == set(algorithm.Config().networks(0.005))
 
 
 def documented(cls: type) -> set[str]:

@@ -12,7 +12,7 @@ from stubs import view
 from tiny import tiny
 from trees import clone
 
-from flowpolicies.algorithms import DAC, DACD4RL, DACConfig, DACD4RLConfig
+from flowpolicies.algorithms import DACD4RL, DACConfig, DACD4RLConfig
 from flowpolicies.algorithms.dac import actor_loss
 from flowpolicies.algorithms.dac_d4rl import actor_loss as published_actor_loss
 from flowpolicies.algorithms.dac_d4rl import critic_loss as published_critic_loss
@@ -128,7 +128,7 @@ def test_one_published_update(data, clip: float) -> None:
     """Critic, Polyak, actor at the moved slow critic, eta at the stepped actor and the same draws."""
     model = tiny(DACD4RL, dataset=data, eta=0.7, eta_lr=0.01, threshold=0.2, clip_grad_norm=clip)
     learner, state, sampled = model._learner, model._state, model.replay_buffer.sample(32)
-    step = model.schedule(0, model.cfg)
+    step = model.cfg.update_spec(0)
     draws = learner.draws(state, sampled, step, [model.generators["noise"]])
     before, slow = clone(state.params), clone(state.targets)
     metrics = learner.update(state, sampled, draws, step, torch.tensor(0.01))
@@ -153,13 +153,13 @@ def test_eta_may_be_fixed(data) -> None:
     model = tiny(DACD4RL, dataset=data, eta=0.1, eta_lr=0.0)
     model.learn_offline(2)
     assert float(model._state.params["temperature"]["value"]) == pytest.approx(0.1)
-    assert model.schedule(0, model.cfg).stages == (("critic",), ("actor",))
+    assert model.cfg.update_spec(0).stages == (("critic",), ("actor",))
 
 
 def test_the_slow_actor_moves_in_every_fifth_update_after_the_thousandth() -> None:
-    steps = [DACD4RL.schedule(k, DACD4RLConfig()) for k in range(1100)]
-    assert [k for k, step in enumerate(steps) if "actor_diffusion" in step.moves] == list(range(1005, 1100, 5))
-    assert all("critic" in step.moves and not step.lagged for step in steps)
+    steps = [DACD4RLConfig().update_spec(k) for k in range(1100)]
+    assert [k for k, step in enumerate(steps) if "actor_diffusion" in step.target_updates] == list(range(1005, 1100, 5))
+    assert all("critic" in step.target_updates and not step.targets_first for step in steps)
 
 
 def test_who_acts(data) -> None:
@@ -177,7 +177,7 @@ def test_the_last_step_is_the_clipped_estimate() -> None:
     network = NoisePrediction(3, 2, hidden_dims=(16,), time_embedding="learned_fourier")
     cfg, observations = DACConfig(), torch.randn(64, 3)
     draws = list(torch.randn(11, 64, 2))
-    actions = DAC.sampler(cfg)(View.of({"actor_diffusion": network}), observations, ReplayedNoise(2, draws))
+    actions = cfg.sampler()(View.of({"actor_diffusion": network}), observations, ReplayedNoise(2, draws))
     states, eps = cfg.diffusion.reverse(
         lambda x, t: network(observations, x, t), draws[0], ReplayedNoise(2, draws[1:]), "ancestral"
     )

@@ -75,10 +75,10 @@ def test_critic_loss(n: int) -> None:
 
 def test_the_slow_actor_waits_and_then_moves_rarely() -> None:
     cfg = DiffusionQLConfig()
-    moving = [step for step in range(1020) if DiffusionQL.schedule(step, cfg).moves is None]
+    moving = [step for step in range(1020) if cfg.update_spec(step).target_updates is None]
     assert moving == [1000, 1005, 1010, 1015]
-    others = {DiffusionQL.schedule(step, cfg) for step in range(1020) if step not in moving}
-    assert [(step.stages, step.moves, step.lagged) for step in others] == [
+    others = {cfg.update_spec(step) for step in range(1020) if step not in moving}
+    assert [(step.stages, step.target_updates, step.targets_first) for step in others] == [
         ((("critic",), ("actor",)), ("critic",), False)
     ]
 
@@ -100,7 +100,7 @@ def test_slow_copies_follow_the_weights_after_the_step(data) -> None:
 
 def test_networks_rates_clips_and_sampler() -> None:
     cfg = DiffusionQLConfig(clip_grad_norm=7.0)
-    specs = DiffusionQL.networks(cfg, 0.005)
+    specs = cfg.networks(0.005)
     assert {name: (s.target_rate, s.learning_rate, s.clip_grad_norm) for name, s in specs.items()} == {
         "critic": (0.005, 3e-4, 7.0),
         "actor_diffusion": (pytest.approx(0.005), None, 7.0),
@@ -112,7 +112,7 @@ def test_networks_rates_clips_and_sampler() -> None:
     assert critic.net.layers[0].weight.shape == (2, 23, 256)
     assert critic.net.layers[0].bias.abs().max().item() == pytest.approx(23**-0.5, rel=0.02)
     denoise = Denoise("actor_diffusion", 5, "vp", 0, "posterior")
-    assert DiffusionQL.sampler(cfg) == SoftmaxOfN(denoise, 50, "critic", "min")
+    assert cfg.sampler() == SoftmaxOfN(denoise, 50, "critic", "min")
 
 
 def test_acts_with_the_trained_actor_and_the_slow_critics(data) -> None:

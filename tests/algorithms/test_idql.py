@@ -68,7 +68,7 @@ def test_three_updates_written_with_torchs_modules_and_optimisers(data) -> None:
     abar = torch.tensor([math.exp(-0.1 / 3 - 9.9 * (2 * t - 1) / (2 * 3**2)) for t in range(1, 4)]).cumprod(0)
 
     for k in range(3):
-        rows, step = model.replay_buffer.sample(32), model.schedule(k, cfg)
+        rows, step = model.replay_buffer.sample(32), cfg.update_spec(k)
         draws = model._learner.draws(model._state, rows, step, [torch.Generator().manual_seed(k)])
         model._learner.update(model._state, rows, draws, step, torch.tensor(1e-2))
 
@@ -106,7 +106,7 @@ def descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
 
 def test_networks_rates_and_sampler() -> None:
     cfg = IDQLConfig()
-    specs = IDQL.networks(cfg, 0.005)
+    specs = cfg.networks(0.005)
     assert {n: (s.target_rate, s.decay_updates, s.weight_decay, s.clip_grad_norm) for n, s in specs.items()} == {
         "critic": (0.005, None, 0.0, None),
         "value": (None, None, 0.0, None),
@@ -119,8 +119,8 @@ def test_networks_rates_and_sampler() -> None:
     assert critic.net.norms is None
     assert isinstance(value, InputNormValue)
     assert isinstance(actor, ResidualNoisePrediction)
-    assert IDQL.sampler(cfg) == BestOfN(Denoise("actor_diffusion", 5, "vp", 0, "direct"), 64, score="min")
-    assert IDQL.sampler(IDQLConfig(num_samples=1)) == Denoise("actor_diffusion", 5, "vp", 0, "direct")
+    assert cfg.sampler() == BestOfN(Denoise("actor_diffusion", 5, "vp", 0, "direct"), 64, score="min")
+    assert IDQLConfig(num_samples=1).sampler() == Denoise("actor_diffusion", 5, "vp", 0, "direct")
 
 
 def test_the_slow_actor_and_the_slow_critics_act(data) -> None:

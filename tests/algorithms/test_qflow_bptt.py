@@ -55,4 +55,4 @@ def test_gradient_runs_through_every_step() -> None:
 def test_it_differs_from_qflow_in_the_policy_term_only() -> None:
     assert QFlowBPTT.losses[:2] == QFlow.losses[:2]
     assert QFlowBPTT.losses[2] != QFlow.losses[2]
-    assert QFlowBPTT.networks(CFG, 0.005).keys() == QFlow.networks(QFlow.Config(), 0.005).keys()
+    assert CFG.networks(0.005).keys() == QFlow.Config().networks(0.005).keys()

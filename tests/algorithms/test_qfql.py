@@ -5,7 +5,7 @@ import torch
 from batches import batch
 from stubs import view
 
-from flowpolicies.algorithms.qfql import QFQL, QFQLConfig, critic_loss
+from flowpolicies.algorithms.qfql import QFQLConfig, critic_loss
 from flowpolicies.core import Networks, ReplayedNoise
 from flowpolicies.samplers import Guided
 
@@ -44,6 +44,6 @@ def test_pessimism_lowers_the_target() -> None:
 
 def test_acting_is_the_guided_flow() -> None:
     cfg = QFQLConfig(beta=0.5, flow_steps=2)
-    assert QFQL.sampler(cfg) == Guided(beta=0.5, steps=2)
-    action = QFQL.sampler(cfg)(nets().frozen, torch.zeros(1, 1), ReplayedNoise(1, [torch.tensor([[0.1]])]))
+    assert cfg.sampler() == Guided(beta=0.5, steps=2)
+    action = cfg.sampler()(nets().frozen, torch.zeros(1, 1), ReplayedNoise(1, [torch.tensor([[0.1]])]))
     assert float(action) == pytest.approx(0.55)

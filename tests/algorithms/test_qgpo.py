@@ -14,7 +14,7 @@ from torch import Tensor
 
 from flowpolicies.algorithms import QGPO, QGPOConfig
 from flowpolicies.algorithms.qgpo import behaviour_loss, critic_loss, energy_loss
-from flowpolicies.core import Networks, ReplayedNoise, Step
+from flowpolicies.core import Networks, ReplayedNoise, UpdateSpec
 from flowpolicies.flows import noise_level
 from flowpolicies.networks import NoisyValue, UNet
 from flowpolicies.samplers import EnergyGuided
@@ -99,9 +99,15 @@ def test_energy_sees_one_time_per_state_and_noise_per_action() -> None:
 
 def test_phases() -> None:
     cfg = QGPOConfig(pretrain_steps=2, critic_steps=1)
-    steps = [QGPO.schedule(i, cfg) for i in range(5)]
-    alone = [Step(((name,),), (), lagged=False) for name in ("behaviour", "energy")]
-    assert steps == [alone[0], alone[0], Step((("critic",), ("energy",)), lagged=False), alone[1], alone[1]]
+    steps = [cfg.update_spec(i) for i in range(5)]
+    alone = [UpdateSpec(((name,),), (), targets_first=False) for name in ("behaviour", "energy")]
+    assert steps == [
+        alone[0],
+        alone[0],
+        UpdateSpec((("critic",), ("energy",)), targets_first=False),
+        alone[1],
+        alone[1],
+    ]
 
 
 def test_what_is_trained_when(data) -> None:
@@ -120,14 +126,14 @@ def test_what_is_trained_when(data) -> None:
 
 
 def test_networks_and_sampler_of_the_spec() -> None:
-    nets = QGPO.networks(QGPOConfig(), 0.005)
+    nets = QGPOConfig().networks(0.005)
     assert nets["actor_diffusion"].learning_rate == 1e-4
     assert [name for name, n in nets.items() if n.target_rate is not None] == ["critic"]
     energy, behaviour = nets["inner_value"].factory(11, 3), nets["actor_diffusion"].factory(11, 3)
     assert isinstance(behaviour, UNet)
     assert isinstance(energy, NoisyValue)
     assert [layer.weight.shape[-1] for layer in energy.net.layers] == [256] * 4
-    assert QGPO.sampler(QGPOConfig(guidance_scale=4.0)) == EnergyGuided(guidance_scale=4.0, steps=15)
+    assert QGPOConfig(guidance_scale=4.0).sampler() == EnergyGuided(guidance_scale=4.0, steps=15)
 
 
 def test_energy_of_noisy_actions_is_the_log_mean_of_what_they_may_come_from() -> None:

@@ -13,9 +13,9 @@ from stubs import fail, view
 from tiny import tiny
 from torch import Tensor
 
-from flowpolicies.algorithms import QIPO, QIPOConfig, QIPOFull, QIPOFullConfig
+from flowpolicies.algorithms import QIPOConfig, QIPOFull, QIPOFullConfig
 from flowpolicies.algorithms.qipo import actor_loss, critic_loss, support_loss, weighted_support
-from flowpolicies.core import Networks, ReplayedNoise, Step
+from flowpolicies.core import Networks, ReplayedNoise, UpdateSpec
 
 ROWS = batch(column(0.3, -1.0), rewards=torch.tensor([1.0, 2.0]), discounts=torch.full((2,), 0.9))
 
@@ -141,12 +141,22 @@ def test_critic_learns_the_soft_value_of_the_next_support(config) -> None:
 def test_phases_of_the_full_form() -> None:
     cfg = QIPOFullConfig(pretrain_steps=2, critic_warmup=1, renew_every=3)
     flow, values = (
-        Step((("flow_matching",),), ("actor_flow",), lagged=False),
-        Step((("critic",),), ("critic",), lagged=False),
+        UpdateSpec((("flow_matching",),), ("actor_flow",), targets_first=False),
+        UpdateSpec((("critic",),), ("critic",), targets_first=False),
     )
-    both = Step((("critic", "support"),), ("critic",), lagged=False)
-    steps = [QIPOFull.schedule(i, cfg) for i in range(9)]
-    assert steps == [flow, flow, values, both, both, both._replace(moves=None), both, both, both._replace(moves=None)]
+    both = UpdateSpec((("critic", "support"),), ("critic",), targets_first=False)
+    steps = [cfg.update_spec(i) for i in range(9)]
+    assert steps == [
+        flow,
+        flow,
+        values,
+        both,
+        both,
+        both._replace(target_updates=None),
+        both,
+        both,
+        both._replace(target_updates=None),
+    ]
 
 
 def test_support_comes_from_the_flow_of_the_last_renewal(data) -> None:
@@ -164,6 +174,6 @@ def test_support_comes_from_the_flow_of_the_last_renewal(data) -> None:
 
 
 def test_default_form_is_one_joint_update_without_a_slow_flow() -> None:
-    assert QIPO.schedule(0, QIPOConfig()) == Step((("critic", "actor"),))
-    nets = QIPO.networks(QIPOConfig(), 0.005)
+    assert QIPOConfig().update_spec(0) == UpdateSpec()
+    nets = QIPOConfig().networks(0.005)
     assert {name: n.target_rate for name, n in nets.items()} == {"critic": 0.005, "actor_flow": None}

@@ -12,7 +12,7 @@ from tiny import tiny
 from torch import Tensor
 from trees import clone
 
-from flowpolicies.algorithms import QSM, QSMConfig, QSMOnline, QSMOnlineConfig
+from flowpolicies.algorithms import QSMConfig, QSMOnline, QSMOnlineConfig
 from flowpolicies.algorithms.qsm import actor_loss
 from flowpolicies.algorithms.qsm_online import actor_loss as published_actor_loss
 from flowpolicies.algorithms.qsm_online import critic_loss as published_critic_loss
@@ -83,12 +83,12 @@ def test_collection_is_perturbed_and_evaluation_is_not(data) -> None:
     cfg = QSMOnlineConfig(diffusion_steps=2)
     nets = view(actor_diffusion=lambda s, x, t: 0.5 * x)
     draws, extra = list(torch.randn(3, 64, 2, generator=torch.Generator().manual_seed(0))), torch.full((64, 2), 0.7)
-    plain = QSMOnline.sampler(cfg)(nets, torch.zeros(64, 3), ReplayedNoise(2, draws))
-    collected = QSMOnline.explorer(cfg)(nets, torch.zeros(64, 3), ReplayedNoise(2, [*draws, extra]))
+    plain = cfg.sampler()(nets, torch.zeros(64, 3), ReplayedNoise(2, draws))
+    collected = cfg.explorer()(nets, torch.zeros(64, 3), ReplayedNoise(2, [*draws, extra]))
     torch.testing.assert_close(collected, (plain + 0.07).clamp(-1, 1))
     model = tiny(QSMOnline, dataset=data)
-    assert model.policy.explorer == QSMOnline.explorer(model.cfg)
-    assert model.policy.sampler == QSMOnline.sampler(model.cfg)
+    assert model.policy.explorer == model.cfg.explorer()
+    assert model.policy.sampler == model.cfg.sampler()
 
 
 def test_the_chain_jumps_to_its_estimate() -> None:
@@ -96,7 +96,7 @@ def test_the_chain_jumps_to_its_estimate() -> None:
     x, zs, (first, second) = 0.2, (0.3, 9.0), alphas(2)
     draws = [column(value) for value in (x, *zs)]
     nets = view(actor_diffusion=lambda s, x, t: 0.9 * x - 0.01 * t)
-    ours = QSM.sampler(QSMConfig(diffusion_steps=2))(nets, torch.zeros(1, 1), ReplayedNoise(1, draws))
+    ours = QSMConfig(diffusion_steps=2).sampler()(nets, torch.zeros(1, 1), ReplayedNoise(1, draws))
     for abar, beta, t, z in ((first * second, 1 - second, 2, zs[0]), (first, 1 - first, 1, 0.0)):
         x = (x - math.sqrt(1 - abar) * (0.9 * x - 0.01 * t)) / math.sqrt(abar) + math.sqrt(beta) * z
         x = min(max(x, -1.0), 1.0)
@@ -107,7 +107,7 @@ def test_the_chain_jumps_to_its_estimate() -> None:
 def test_the_actor_follows_the_critics_as_just_updated(data) -> None:
     model = tiny(QSMOnline, dataset=data)
     learner, state, sampled = model._learner, model._state, model.replay_buffer.sample(32)
-    step = model.schedule(0, model.cfg)
+    step = model.cfg.update_spec(0)
     draws = learner.draws(state, sampled, step, [model.generators["noise"]])
     before, slow = clone(state.params), clone(state.targets)
     metrics = learner.update(state, sampled, draws, step, torch.tensor(0.01))
@@ -122,7 +122,7 @@ def test_the_actor_follows_the_critics_as_just_updated(data) -> None:
 
 
 def test_only_the_published_actor_decays() -> None:
-    specs = QSMOnline.networks(QSMOnlineConfig(), 0.005)
+    specs = QSMOnlineConfig().networks(0.005)
     assert specs["actor_diffusion"].decay_updates == 2_000_000
     assert specs["critic"].decay_updates is None
     assert specs["actor_diffusion"].target_rate is None

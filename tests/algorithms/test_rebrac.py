@@ -94,7 +94,7 @@ def test_in_qams_form_only_the_slow_copies_wait(data) -> None:
 def test_momentum_after_one_gradient(data) -> None:
     model = tiny(ReBRAC, dataset=data, alpha_actor=1.0)
     learner, state, batch = model._learner, model._state, model.replay_buffer.sample(32)
-    whole, delayed = (ReBRAC.schedule(number, model.cfg) for number in (1, 0))
+    whole, delayed = (model.cfg.update_spec(number) for number in (1, 0))
     steps = []
     for step in (whole, delayed, delayed):
         before = flat(state.params["actor"])

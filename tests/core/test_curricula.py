@@ -9,13 +9,13 @@ import torch
 from torch._dynamo.testing import CompileCounter
 from trees import stack, weights
 
-from flowpolicies.core import Batch, Learner, Network, Step, loss_term
+from flowpolicies.core import Batch, Learner, Network, UpdateSpec, loss_term
 from flowpolicies.core.adam import initial_moments
 from flowpolicies.core.learner import LearnerState
 from flowpolicies.networks import Value
 
 SPECS = {name: Network(partial(Value, hidden_dims=(4,), layer_norm=False)) for name in ("value", "inner_value")}
-BOTH, ONE = Step((("first",), ("second",))), Step((("first",),))
+BOTH, ONE = UpdateSpec((("first",), ("second",))), UpdateSpec((("first",),))
 
 
 @loss_term(trains="value")
@@ -43,7 +43,7 @@ def make(n_seeds: int | None = None, **options) -> tuple[Learner, LearnerState]:
     return learner, LearnerState(params, {}, initial_moments(params))
 
 
-def run(learner: Learner, state: LearnerState, steps: list[Step], data: Batch) -> list[dict[str, torch.Tensor]]:
+def run(learner: Learner, state: LearnerState, steps: list[UpdateSpec], data: Batch) -> list[dict[str, torch.Tensor]]:
     generators = [torch.Generator() for _ in range(learner.n_seeds or 1)]
     draws = [learner.draws(state, data, step, generators) for step in steps]
     return [learner.update(state, data, d, step, torch.tensor(1e-2)) for step, d in zip(steps, draws, strict=True)]

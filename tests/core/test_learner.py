@@ -7,7 +7,7 @@ import pytest
 import torch
 from trees import flat, stack, weights
 
-from flowpolicies.core import Batch, Learner, Network, Step, loss_term
+from flowpolicies.core import Batch, Learner, Network, UpdateSpec, loss_term
 from flowpolicies.core.adam import initial_moments
 from flowpolicies.core.learner import LearnerState, clip_by_global_norm
 from flowpolicies.networks import Critic, VelocityField
@@ -42,7 +42,7 @@ SPECS = {
     "critic": Network(partial(Critic, hidden_dims=(16, 16)), target_rate=0.1),
     "actor_flow": Network(partial(VelocityField, hidden_dims=(16, 16))),
 }
-EVERY = Step((("critic", "actor"),))
+EVERY = UpdateSpec((("critic", "actor"),))
 
 
 def make_batch(seed: int, n: int = 8) -> Batch:
@@ -63,7 +63,7 @@ def make(terms=(critic_loss, actor_loss), seed: int = 0, **options) -> tuple[Lea
     return learner, LearnerState(params, targets, initial_moments(params))
 
 
-def run(learner: Learner, state: LearnerState, steps: int = 3, step: Step = EVERY, seed: int = 0) -> LearnerState:
+def run(learner: Learner, state: LearnerState, steps: int = 3, step: UpdateSpec = EVERY, seed: int = 0) -> LearnerState:
     generator = torch.Generator().manual_seed(seed)
     for i in range(steps):
         batch = make_batch(100 * seed + i)
@@ -76,7 +76,7 @@ def test_a_term_that_touches_more_than_it_trains_is_refused() -> None:
     with pytest.raises(
         AttributeError, match=r"no network 'actor_flow' in this view \(it has: critic\)\. leaky_loss trains only"
     ):
-        run(learner, state, step=Step((("leaky",),)))
+        run(learner, state, step=UpdateSpec((("leaky",),)))
 
 
 def test_each_loss_gives_gradient_to_its_own_network_only() -> None:
@@ -133,7 +133,7 @@ def test_gradients_below_the_norm_are_left_alone() -> None:
 def test_an_idle_network_keeps_weights_and_moments() -> None:
     learner, state = make()
     actor = flat({"a": state.params["actor_flow"]})
-    run(learner, state, steps=2, step=Step((("critic",),), moves=()))
+    run(learner, state, steps=2, step=UpdateSpec((("critic",),), target_updates=()))
     assert torch.equal(actor, flat({"a": state.params["actor_flow"]}))
     assert all(float(s) == 0 for s in state.moments.step["actor_flow"].values())
     assert all(float(s) == 2 for s in state.moments.step["critic"].values())
@@ -142,7 +142,7 @@ def test_an_idle_network_keeps_weights_and_moments() -> None:
 def test_stages_run_one_after_the_other() -> None:
     together, apart = make(), make()
     run(*together, steps=1)
-    run(*apart, steps=1, step=Step((("critic",), ("actor",))))
+    run(*apart, steps=1, step=UpdateSpec((("critic",), ("actor",))))
     assert torch.equal(flat({"c": together[1].params["critic"]}), flat({"c": apart[1].params["critic"]}))
     assert not torch.equal(flat({"a": together[1].params["actor_flow"]}), flat({"a": apart[1].params["actor_flow"]}))
 
@@ -198,11 +198,11 @@ def test_two_terms_of_one_name_are_refused() -> None:
 def test_targets_may_move_with_the_weights_after_the_step_and_only_where_asked() -> None:
     learner, state = make()
     before = {k: t.clone() for k, t in state.targets["critic"].items()}
-    run(learner, state, steps=1, step=Step((("critic", "actor"),), lagged=False))
+    run(learner, state, steps=1, step=UpdateSpec((("critic", "actor"),), targets_first=False))
     expected = {k: 0.9 * t + 0.1 * state.params["critic"][k] for k, t in before.items()}
     torch.testing.assert_close(state.targets["critic"], expected)
     learner, state = make()
-    run(learner, state, steps=1, step=Step((("critic", "actor"),), moves=("actor_flow",)))
+    run(learner, state, steps=1, step=UpdateSpec((("critic", "actor"),), target_updates=("actor_flow",)))
     torch.testing.assert_close(state.targets["critic"], before)
 
 
@@ -217,7 +217,7 @@ def test_a_target_moves_once_in_the_stage_of_its_network() -> None:
 
     learner, state = make(terms=(critic_loss, watch_loss))
     start = flat(state.targets)
-    run(learner, state, steps=1, step=Step((("critic",), ("watch",)), lagged=False))
+    run(learner, state, steps=1, step=UpdateSpec((("critic",), ("watch",)), targets_first=False))
     assert not torch.equal(seen[-1], start)
     torch.testing.assert_close(seen[-1], flat(state.targets))
 
@@ -229,7 +229,12 @@ def test_copies_begin_a_phase() -> None:
     slow = {n: {k: p + i for k, p in params[n].items()} for i, n in enumerate(("critic", "actor_fast"), 1)}
     learner = Learner(modules, specs, (actor_loss,), Cfg(), action_dim=2)
     state = LearnerState(params, slow, initial_moments(params))
-    run(learner, state, steps=1, step=Step((("actor",),), moves=(), copies=(("actor_fast", "critic"),)))
+    run(
+        learner,
+        state,
+        steps=1,
+        step=UpdateSpec((("actor",),), target_updates=(), copy_weights=(("actor_fast", "critic"),)),
+    )
     torch.testing.assert_close(state.params["actor_fast"], slow["critic"])
     torch.testing.assert_close(state.targets["actor_fast"], slow["critic"])
 
@@ -240,7 +245,7 @@ def test_cosine_decay_counts_the_updates_of_its_own_network() -> None:
     moved = []
     for i in range(12):
         before = flat({"a": state.params["actor_flow"]})
-        run(learner, state, steps=1, step=EVERY if i % 2 else Step((("critic",),)), seed=i)
+        run(learner, state, steps=1, step=EVERY if i % 2 else UpdateSpec((("critic",),)), seed=i)
         moved.append(float((flat({"a": state.params["actor_flow"]}) - before).abs().max()))
     assert moved[::2] == [0.0] * 6
     rates = [1e-3 * (1 + torch.cos(torch.tensor(torch.pi * min(k, 4) / 4))) / 2 for k in range(6)]
@@ -275,17 +280,17 @@ def test_a_networks_own_clip_leaves_the_others_alone() -> None:
 
 
 def test_a_term_may_see_the_draws_of_an_earlier_stage_again() -> None:
-    @loss_term(trains="critic", redraws="actor")
+    @loss_term(trains="critic", same_draws_as="actor")
     def again_loss(nets, batch, noise, cfg):
         x, t = noise.actions(batch.actions.shape[:-1]), noise.times(batch.actions.shape[:-1])
         return nets.online.critic(batch.observations, x + t).mean(), {}
 
     learner, state = make(terms=(actor_loss, again_loss))
-    step = Step((("actor",), ("again",)))
+    step = UpdateSpec((("actor",), ("again",)))
     draws = learner.draws(state, make_batch(0), step, [torch.Generator().manual_seed(0)])
     assert all(a is b for a, b in zip(*draws, strict=True))
-    with pytest.raises(ValueError, match="which is no term of an earlier stage"):
-        learner.draws(state, make_batch(0), Step((("again",), ("actor",))), [torch.Generator()])
+    with pytest.raises(ValueError, match="no earlier stage has that term"):
+        learner.draws(state, make_batch(0), UpdateSpec((("again",), ("actor",))), [torch.Generator()])
 
 
 def test_plain_gradient_descent_of_one_network() -> None:

@@ -31,7 +31,7 @@ def noise() -> GeneratorNoise:
 
 def modules(cls, cfg) -> dict[str, torch.nn.Module]:
     torch.manual_seed(0)
-    return {name: spec.factory(3, 2) for name, spec in cls.networks(cfg, 0.005).items()}
+    return {name: spec.factory(3, 2) for name, spec in cfg.networks(0.005).items()}
 
 
 def term(cls, name: str) -> LossTerm:
@@ -79,7 +79,7 @@ def test_without_a_critic_the_minimum_is_the_behaviour_flow(cls, name: str) -> N
     loss.backward()
     assert float(loss.detach()) == 0.0
     assert all(float(p.grad.abs().max()) == 0.0 for p in found["actor_fast"].parameters())
-    assert "actor_slow" in repr(cls.sampler(cfg))
+    assert "actor_slow" in repr(cfg.sampler())
 
 
 def test_residual_zero_is_the_behaviour_flow() -> None:
@@ -113,7 +113,7 @@ def test_fine_tuning_ignores_valid() -> None:
 
 
 def learner(cls, cfg) -> tuple[Learner, LearnerState]:
-    found, specs = modules(cls, cfg), cls.networks(cfg, 0.005)
+    found, specs = modules(cls, cfg), cfg.networks(0.005)
     params = weights(found)
     targets = {name: params[name] for name, spec in specs.items() if spec.target_rate is not None}
     made = Learner(found, specs, cls.losses, cfg, action_dim=2, clip_grad_norm=cfg.clip_grad_norm)
@@ -124,9 +124,9 @@ def test_a_loud_policy_loss_shrinks_the_step_of_the_critic() -> None:
     sizes = []
     for inv_temp in (1.0, 1e6):
         made, state = learner(QAM, QAM.Config(inv_temp=inv_temp, **SIZES))
-        step = QAM.schedule(0, made.cfg)
+        step = made.cfg.update_spec(0)
         draws = made.draws(state, BATCH, step, [torch.Generator().manual_seed(0)])
-        grads, metrics = made.gradients(state, BATCH, draws[0], step.stages[0])
+        grads, metrics = made.gradients(state, BATCH, draws[0], tuple(made.terms))
         sizes.append(sum(float(g.square().sum()) for g in grads["critic"].values()) ** 0.5)
         total = sum(float(g.square().sum()) for tree in grads.values() for g in tree.values()) ** 0.5
         assert total == pytest.approx(1.0, rel=1e-4)
@@ -140,8 +140,8 @@ def test_a_loud_policy_loss_shrinks_the_step_of_the_critic() -> None:
 )
 def test_every_setting_runs(cls, options: dict) -> None:
     made, state = learner(cls, cls.Config(**{**SIZES, **options}))
-    step = cls.schedule(0, made.cfg)
+    step = made.cfg.update_spec(0)
     draws = made.draws(state, BATCH, step, [torch.Generator().manual_seed(0)])
-    grads, metrics = made.gradients(state, BATCH, draws[0], step.stages[0])
+    grads, metrics = made.gradients(state, BATCH, draws[0], tuple(made.terms))
     assert all(bool(v.isfinite()) for v in metrics.values())
     assert set(grads) == set(made.networks)

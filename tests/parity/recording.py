@@ -50,7 +50,7 @@ class Recording:
         self.tau, self.gamma = self.config["tau"], self.config["discount"]
         self.batch = self._batch()
         self.action_dim = self.batch.actions.shape[-1]
-        self.specs = self.algorithm.networks(self.cfg, self.tau)
+        self.specs = self.cfg.networks(self.tau)
         observation_dim = self.batch.observations.shape[-1]
         self.modules: dict[str, nn.Module] = {
             name: spec.factory(observation_dim, self.action_dim) for name, spec in self.specs.items()
@@ -221,7 +221,7 @@ class Recording:
         view = View.of(self.modules, weights | {name: slow[name] for name in self.algorithm.act_with})
         observations = torch.from_numpy(self.arrays["sample/observations"])
         noise = ReplayedNoise(self.action_dim, self.draws("sample_draw"))
-        sampler = self.algorithm.explorer(self.cfg) or self.algorithm.sampler(self.cfg)  # Recorded while exploring.
+        sampler = self.cfg.explorer() or self.cfg.sampler()  # Recorded while exploring.
         actions = sampler(view, observations, noise)
         return actions, torch.from_numpy(self.arrays["sample/actions"]).reshape(actions.shape)
 

@@ -15,7 +15,7 @@ import torch
 from ports import PORTS, port_of, recorded_name
 from recording import Recording
 
-from flowpolicies.core import Step
+from flowpolicies.core import UpdateSpec
 
 
 @cache
@@ -42,10 +42,12 @@ def test_a_variant_is_chosen_by_the_recorded_config() -> None:
     assert port_of("fql", {"actor_loss": "ddpgbc"}).algorithm == "fql"
 
 
-def every_term(recording: Recording) -> Step:
+def every_term(recording: Recording) -> UpdateSpec:
     """The first update that evaluates every term, of which recordings hold one."""
-    steps = (recording.algorithm.schedule(number, recording.cfg) for number in range(10))
-    return next(step for step in steps if sum(map(len, step.stages)) == len(recording.algorithm.losses))
+    names = tuple(term.name for term in recording.algorithm.losses)
+    specs = (recording.cfg.update_spec(number) for number in range(10))
+    explicit = (spec._replace(stages=spec.stages or (names,)) for spec in specs)
+    return next(spec for spec in explicit if sum(map(len, spec.stages)) == len(names))
 
 
 def test_losses_and_gradients(recording: Recording) -> None:

@@ -22,8 +22,10 @@ from flowpolicies.algorithms import (
     QFlow,
     QIPOFull,
 )
+from flowpolicies.core import Network
+from flowpolicies.samplers import Integrate, Sampler
 from flowpolicies.shell.config import PolicyConfig
-from flowpolicies.shell.fields import Natural, Share
+from flowpolicies.shell.fields import NonNegativeInt, UnitInterval
 from flowpolicies.training import Knobs
 
 
@@ -122,9 +124,15 @@ def test_what_is_allowed() -> None:
 
         beta: float = 1
         steps: int = 1
-        warmup: Natural | None = 0
-        decay: Share = 0.5
+        warmup: NonNegativeInt | None = 0
+        decay: UnitInterval = 0.5
         noted: Annotated[int, "a note", "for others"] = 1
+
+        def networks(self, tau: float) -> dict[str, Network]:
+            return {}
+
+        def sampler(self) -> Sampler:
+            return Integrate()
 
     assert Theirs(beta=0, warmup=None).beta == 0
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):

@@ -47,7 +47,7 @@ def test_all_phases_over_seeds_equal_single_runs(algorithm: type[OfflineAlgorith
     apart = [LearnerState(p, t, initial_moments(p)) for p, t in zip(params, targets, strict=True)]
     rate, generators = torch.tensor(3e-4), [torch.Generator().manual_seed(seed) for seed in (0, 1)]
     for i in range(3):
-        step, batches = algorithm.schedule(i, models[0].cfg), [model.replay_buffer.sample(16) for model in models]
+        step, batches = models[0].cfg.update_spec(i), [model.replay_buffer.sample(16) for model in models]
         batch = Batch(*(torch.stack(columns) for columns in zip(*batches, strict=True)))
         draws = both.draws(together, batch, step, generators)
         metrics = both.update(together, batch, draws, step, rate)

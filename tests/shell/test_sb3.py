@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from tiny import pendulum_data, tiny
 
 from flowpolicies.algorithms import BC, FQL, QFlow
-from flowpolicies.shell.offline import SpacesOnlyVecEnv
+from flowpolicies.shell.no_environment import SpacesOnlyVecEnv
 
 
 def test_evaluate_policy(horizon) -> None:
@@ -67,7 +67,7 @@ def test_callback_sees_offline_steps_and_can_stop(data) -> None:
 
 def test_an_interrupted_run_keeps_its_counters_and_its_log(data, tmp_path: Path) -> None:
     def interrupt(locals_, globals_) -> bool:
-        if locals_["self"].model.offline_steps == 5:
+        if locals_["self"].offline_steps == 5:
             raise KeyboardInterrupt
         return True
 

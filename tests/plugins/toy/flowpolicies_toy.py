@@ -23,7 +23,13 @@ class ToyConfig(PolicyConfig):
     temperature: float = 1.0
     """How little a reward counts."""
     flow_steps: int = 10
-    """Euler steps of the flow."""
+    """Number of Euler steps of the flow."""
+
+    def networks(self, tau: float) -> dict[str, Network]:
+        return {"actor_flow": velocity(self)}
+
+    def sampler(self) -> Sampler:
+        return Integrate(steps=self.flow_steps)
 
 
 @loss_term(trains="actor_flow")
@@ -39,12 +45,5 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: ToyConfig) -> Lo
 class Toy(OfflineAlgorithm):
     """Reward-weighted flow matching."""
 
-    Config, losses = ToyConfig, (actor_loss,)
-
-    @staticmethod
-    def networks(cfg: ToyConfig, tau: float) -> dict[str, Network]:
-        return {"actor_flow": velocity(cfg)}
-
-    @staticmethod
-    def sampler(cfg: ToyConfig) -> Sampler:
-        return Integrate(steps=cfg.flow_steps)
+    Config = ToyConfig
+    losses = (actor_loss,)
