@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 from torch import Tensor
 
@@ -26,6 +26,8 @@ from flowpolicies.shell.fields import NonNegativeInt
 @dataclass(frozen=True, kw_only=True)
 class BDPOConfig(DiffusionConfig):
     """Hyperparameters of BDPO."""
+
+    renamed: ClassVar = {"behaviour_learning_rate": "behavior_learning_rate"}
 
     actor_hidden_dims: tuple[int, ...] = (256, 256, 256, 256)
     """Hidden widths of the two noise predictions (512 on antmaze)."""
@@ -53,7 +55,7 @@ class BDPOConfig(DiffusionConfig):
     """Updates of the critics alone, after that."""
     actor_every: int = 5
     """From then on, the actor and the behaviour are trained in every so-manieth update."""
-    behaviour_learning_rate: float | None = None
+    behavior_learning_rate: float | None = None
     """Of the behaviour (1e-4 on antmaze); None: the algorithm's."""
     actor_learning_rate: float | None = 1e-5
     """Of the actor; None: the algorithm's."""
@@ -69,7 +71,7 @@ class BDPOConfig(DiffusionConfig):
         sizes: dict[str, Any] = {"hidden_dims": self.value_hidden_dims, "layer_norm": True, "ensemble": self.ensemble}
         inner = partial(NoisyValue, **sizes, **init, norm_first=True, time_activate_last=True)
         return {
-            "actor_slow": replace(eps, learning_rate=self.behaviour_learning_rate, clip_grad_norm=self.clip_grad_norm),
+            "actor_slow": replace(eps, learning_rate=self.behavior_learning_rate, clip_grad_norm=self.clip_grad_norm),
             "actor_diffusion": replace(eps, learning_rate=self.actor_learning_rate, **train),
             "critic": replace(critic(self, tau, **init, norm_first=True), **train),
             "inner_value": Network(inner, tau, **train),
@@ -84,10 +86,10 @@ class BDPOConfig(DiffusionConfig):
         """The behaviour alone; then the actor begins as its slow copy, and joins the critics after their warm-up."""
         main, critics = step - self.pretrain_steps, ("critic", "inner_value")
         if main < 0:
-            return UpdateSpec((("behaviour",),), ("actor_slow",), targets_first=False)
+            return UpdateSpec((("behavior",),), ("actor_slow",), targets_first=False)
         copies = (("actor_diffusion", "actor_slow"),) if main == 0 else ()
         if main >= self.actor_warmup and main % self.actor_every == 0:
-            return UpdateSpec((critics, ("actor", "behaviour")), None, targets_first=False, copy_weights=copies)
+            return UpdateSpec((critics, ("actor", "behavior")), None, targets_first=False, copy_weights=copies)
         return UpdateSpec((critics,), critics, targets_first=False, copy_weights=copies)
 
 
@@ -106,7 +108,7 @@ def onward(
 
 
 @loss_term(trains="actor_slow")
-def behaviour_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BDPOConfig) -> Loss:
+def behavior_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BDPOConfig) -> Loss:
     """|eps_b(s, x_t, t) - eps|^2."""
     return denoising(nets.online.actor_slow, batch, noise, cfg.diffusion), {}
 
@@ -115,9 +117,9 @@ def behaviour_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BDPOConfig) 
 def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BDPOConfig) -> Loss:
     """(Q(s, a) - r - gamma (agg mean_n Qbar(s', a'_n) - eta mean_n sum_t KL_t))^2 over N chains of the slow actor."""
     observations = repeat(batch.next_observations, cfg.next_samples)
-    actor, behaviour = (nets.target[name].given(observations) for name in ("actor_diffusion", "actor_slow"))
+    actor, behavior = (nets.target[name].given(observations) for name in ("actor_diffusion", "actor_slow"))
     states, predictions = cfg.diffusion.reverse(actor, noise.actions(observations.shape[:-1]), noise)
-    kl = path_kl(cfg.diffusion, states, predictions, behaviour)
+    kl = path_kl(cfg.diffusion, states, predictions, behavior)
     q = nets.target.critic(observations, states[-1])
     next_q = aggregate(q.amax(-1) if cfg.max_q_backup else q.mean(-1), cfg.q_agg, cfg.rho)
     loss, metrics = regress_critic(nets, batch, batch.rewards + batch.discounts * (next_q - cfg.eta * kl.mean(-1)))
@@ -144,6 +146,5 @@ class BDPO(OfflineAlgorithm):
     """Behaviour-regularised diffusion: values at every noise level, and a price on each step away from the data."""
 
     Config = BDPOConfig
-    losses = (behaviour_loss, critic_loss, inner_value_loss, actor_loss)
-    act_with = ("actor_diffusion", "critic")
-    explore_with = ("actor_diffusion", "critic")
+    losses = (behavior_loss, critic_loss, inner_value_loss, actor_loss)
+    act_with = explore_with = ("actor_diffusion", "critic")

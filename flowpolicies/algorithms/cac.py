@@ -12,8 +12,8 @@ from typing import final
 from torch import Tensor
 
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
-from flowpolicies.flows import consistency_function, curriculum, random_neighbours
-from flowpolicies.losses import best_next_value, maximise_either_q, regress_critic
+from flowpolicies.flows import consistency_function, curriculum, random_neighbors
+from flowpolicies.losses import best_next_value, maximize_either_q, regress_critic
 from flowpolicies.samplers import Consistency, Sampler
 from flowpolicies.shell.algorithm import OfflineAlgorithm
 from flowpolicies.shell.config import BackpropagatedConfig
@@ -47,7 +47,7 @@ def consistency_loss(nets: Networks, batch: Batch, noise: Noise, levels: Tensor)
     Args:
         levels: number of noise levels, `[]`; n is uniform over 0..levels - 2.
     """
-    less, more = random_neighbours(noise, batch.rewards.shape, levels)
+    less, more = random_neighbors(noise, batch.rewards.shape, levels)
     z = noise.actions(batch.rewards.shape)
     online, slow = (view.actor_onestep.given(batch.observations) for view in (nets.online, nets.target))
     student = consistency_function(online, batch.actions + more * z, more)
@@ -73,7 +73,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: CACConfig) -> Lo
     levels = curriculum(nets.updates["actor_onestep"], cfg.curriculum_steps)
     bc_loss = consistency_loss(nets, batch, noise, levels)
     actions = cfg.actor()(nets.online, batch.observations, noise)
-    q_loss = maximise_either_q(nets, batch, actions, noise)
+    q_loss = maximize_either_q(nets, batch, actions, noise)
     return bc_loss + cfg.eta * q_loss, {"bc_loss": bc_loss, "q_loss": q_loss, "levels": levels.float()}
 
 
@@ -83,5 +83,4 @@ class CAC(OfflineAlgorithm):
 
     Config = CACConfig
     losses = (critic_loss, actor_loss)
-    act_with = ("critic",)
-    explore_with = ("critic",)
+    act_with = explore_with = ("critic",)

@@ -41,12 +41,8 @@ class GuidedConfig(CriticConfig):
         return {"critic": critic(self, tau, time_embedding="scalar"), "actor_flow": velocity(self, tau)}
 
     def sampler(self) -> Sampler:
-        guided = ClassifierGuided(
-            steps=self.flow_steps,
-            inv_temp=self.inv_temp,
-            guidance_coef=self.guidance_coef,
-            critic_time=self.critic_time,
-        )
+        strength = {"inv_temp": self.inv_temp, "guidance_coef": self.guidance_coef}
+        guided = ClassifierGuided(steps=self.flow_steps, **strength, critic_time=self.critic_time)
         return best_of(guided, self.best_of_n, at=1.0)
 
 
@@ -128,8 +124,7 @@ class CGQL(OfflineAlgorithm):
     Config = CGQLConfig
     losses = (critic_loss, flow_matching_loss)
     parity = ("cgql_a",)
-    act_with = ("actor_flow",)
-    explore_with = ("actor_flow",)
+    act_with = explore_with = ("actor_flow",)
 
 
 @final
@@ -140,8 +135,7 @@ class CGQLM(OfflineAlgorithm):
     Config = CGQLMConfig
     losses = (critic_loss, noisy_mse_loss, flow_matching_loss)
     parity = ("cgql_mse_a",)
-    act_with = ("actor_flow",)
-    explore_with = ("actor_flow",)
+    act_with = explore_with = ("actor_flow",)
 
 
 @final
@@ -152,5 +146,4 @@ class CGQLL(OfflineAlgorithm):
     Config = CGQLLConfig
     losses = (critic_loss, noisy_linex_loss, flow_matching_loss)
     parity = ("cgql_linex_a",)
-    act_with = ("actor_flow",)
-    explore_with = ("actor_flow",)
+    act_with = explore_with = ("actor_flow",)

@@ -114,5 +114,4 @@ class DACD4RL(OfflineAlgorithm):
     name = "dac_d4rl"
     Config = DACD4RLConfig
     losses = (critic_loss, actor_loss, eta_loss)
-    act_with = ("critic",)
-    explore_with = ("critic",)
+    act_with = explore_with = ("critic",)

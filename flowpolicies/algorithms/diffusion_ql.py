@@ -11,7 +11,7 @@ from typing import final
 
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
 from flowpolicies.flows import BetaSchedule, Diffusion
-from flowpolicies.losses import best_next_value, denoising, maximise_either_q, regress_critic
+from flowpolicies.losses import best_next_value, denoising, maximize_either_q, regress_critic
 from flowpolicies.samplers import Denoise, Sampler
 from flowpolicies.shell.algorithm import OfflineAlgorithm
 from flowpolicies.shell.config import BackpropagatedConfig
@@ -48,7 +48,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DiffusionQLConfi
     diffusion = Diffusion(cfg.diffusion_steps, cfg.beta_schedule, 0)
     bc_loss = denoising(nets.online.actor_diffusion, batch, noise, diffusion)
     actions = cfg.actor()(nets.online, batch.observations, noise)
-    q_loss = maximise_either_q(nets, batch, actions, noise)
+    q_loss = maximize_either_q(nets, batch, actions, noise)
     return bc_loss + cfg.eta * q_loss, {"bc_loss": bc_loss, "q_loss": q_loss}
 
 
@@ -59,5 +59,4 @@ class DiffusionQL(OfflineAlgorithm):
     name = "diffusion_ql"
     Config = DiffusionQLConfig
     losses = (critic_loss, actor_loss)
-    act_with = ("critic",)
-    explore_with = ("critic",)
+    act_with = explore_with = ("critic",)

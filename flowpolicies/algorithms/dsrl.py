@@ -84,6 +84,5 @@ class DSRL(OfflineAlgorithm):
 
     Config = DSRLConfig
     losses = (critic_loss, latent_critic_loss, flow_matching_loss, latent_actor_loss)
-    act_with = ("actor_flow",)
-    explore_with = ("actor_flow",)
+    act_with = explore_with = ("actor_flow",)
     parity = ("dsrl_a",)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import final
 
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
-from flowpolicies.losses import flow_matching_loss, maximise_q, td_loss
+from flowpolicies.losses import flow_matching_loss, maximize_q, td_loss
 from flowpolicies.samplers import Integrate, Sampler, best_of
 from flowpolicies.shell.algorithm import OfflineAlgorithm
 from flowpolicies.shell.config import CriticConfig, critic, velocity
@@ -50,7 +50,7 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FBRACConfig) ->
 def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FBRACConfig) -> Loss:
     """-Q(s, Psi(z)) / alpha, with gradient through every Euler step: the sampler, on the online view."""
     actions = Integrate(steps=cfg.flow_steps)(nets.online, batch.observations, noise)
-    q_loss = maximise_q(nets, batch, actions)
+    q_loss = maximize_q(nets, batch, actions)
     return q_loss / cfg.alpha, {"q_loss": q_loss}
 
 

@@ -36,7 +36,7 @@ class FEditConfig(CriticConfig):
     best_of_n: int = 1
     """Candidates per action, ranked by the mean critic."""
 
-    def behaviour_flow(self) -> Sampler:
+    def behavior_flow(self) -> Sampler:
         return Integrate("actor_flow", steps=self.flow_steps)
 
     def networks(self, tau: float) -> dict[str, Network]:
@@ -48,7 +48,7 @@ class FEditConfig(CriticConfig):
         }
 
     def sampler(self) -> Sampler:
-        return best_of(Edit(self.behaviour_flow(), self.edit_scale), self.best_of_n)
+        return best_of(Edit(self.behavior_flow(), self.edit_scale), self.best_of_n)
 
 
 @loss_term(trains="critic")
@@ -62,7 +62,7 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FEditConfig) ->
 def edit_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FEditConfig) -> Loss:
     """-Q(s, a + scale e) + alpha log pi(e | s, a) + alpha (H - H_target), a from the behaviour flow."""
     target_entropy = -cfg.target_entropy_multiplier * batch.actions.shape[-1]
-    return edit_objective(nets, batch, noise, cfg.behaviour_flow(), cfg.edit_scale, target_entropy)
+    return edit_objective(nets, batch, noise, cfg.behavior_flow(), cfg.edit_scale, target_entropy)
 
 
 @final

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import final
 
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
-from flowpolicies.losses import distillation, flow_matching_loss, maximise_q, td_loss
+from flowpolicies.losses import distillation, flow_matching_loss, maximize_q, td_loss
 from flowpolicies.samplers import OneStep, Sampler, best_of
 from flowpolicies.shell.algorithm import OfflineAlgorithm
 from flowpolicies.shell.config import CriticConfig, critic, velocity
@@ -51,7 +51,7 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FQLConfig) -> L
 def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FQLConfig) -> Loss:
     """alpha |mu(s, z) - Psi(s, z)|^2 - Q(s, mu(s, z)), Psi the behaviour flow from z."""
     distill, student = distillation(nets, batch, noise, cfg.flow_steps, teacher="actor_flow")
-    q_loss = maximise_q(nets, batch, student, cfg.normalize_q_loss)
+    q_loss = maximize_q(nets, batch, student, cfg.normalize_q_loss)
     return cfg.alpha * distill + q_loss, {"distill": distill, "q_loss": q_loss}
 
 

@@ -105,5 +105,4 @@ class IDQL(OfflineAlgorithm):
 
     Config = IDQLConfig
     losses = (actor_loss, value_loss, critic_loss)
-    act_with = ("critic", "actor_diffusion")
-    explore_with = ("critic", "actor_diffusion")
+    act_with = explore_with = ("critic", "actor_diffusion")

@@ -18,7 +18,7 @@ from flowpolicies.losses import (
     gaussian_log_prob,
     iql_critic_loss,
     iql_value_loss,
-    maximise_q,
+    maximize_q,
 )
 from flowpolicies.samplers import Gaussian, Sampler
 from flowpolicies.shell.algorithm import OfflineAlgorithm
@@ -93,7 +93,7 @@ def awr_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IQLConfig) -> Loss
 def ddpgbc_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IQLDDPGBCConfig) -> Loss:
     """-agg Q(s, clip(mu(s))) / mean |Q| - alpha log N(a; mu(s), I)."""
     mean, log_std = nets.online.actor(batch.observations)
-    q_loss = maximise_q(nets, batch, mean, normalize=True, q_agg=cfg.q_agg, rho=cfg.rho)
+    q_loss = maximize_q(nets, batch, mean, normalize=True, q_agg=cfg.q_agg, rho=cfg.rho)
     log_probs = gaussian_log_prob((mean, log_std), batch.actions)
     loss = q_loss - cfg.alpha * (batch.valid * log_probs).mean()
     return loss, {"q_loss": q_loss, "log_prob": log_probs.mean()}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import final
 
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, ReplayedNoise, loss_term
-from flowpolicies.losses import adjoint_loss, edit_objective, flow_matching, maximise_q, td_loss
+from flowpolicies.losses import adjoint_loss, edit_objective, flow_matching, maximize_q, td_loss
 from flowpolicies.networks import Temperature
 from flowpolicies.samplers import Edit, OneStep, Sampler, best_of
 from flowpolicies.shell.algorithm import OfflineAlgorithm
@@ -89,7 +89,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QAMFConfig) -> L
     z = noise.actions(batch.actions.shape[:-1])
     landed = cfg.fine_tuned_flow()(nets.frozen, batch.observations, ReplayedNoise(z.shape[-1], [z]))
     student = nets.online.actor_onestep(batch.observations, z)
-    distill, q_loss = (student - landed).square().mean(), maximise_q(nets, batch, student)
+    distill, q_loss = (student - landed).square().mean(), maximize_q(nets, batch, student)
     return cfg.alpha * distill + q_loss, {"distill": distill, "q_loss": q_loss}
 
 

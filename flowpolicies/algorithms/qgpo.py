@@ -60,9 +60,9 @@ class QGPOConfig(CriticConfig):
         time: dict[str, Any] = {"time_embedding": "gaussian_fourier", "time_dim": 32, "time_hidden_dims": (32,)}
         body: dict[str, Any] = {"activation": "silu", "initialization": "torch"}
         energy = partial(NoisyValue, hidden_dims=self.energy_hidden_dims, **body, **time)
-        behaviour = Network(partial(UNet, hidden_dims=self.actor_hidden_dims), learning_rate=self.actor_learning_rate)
+        behavior = Network(partial(UNet, hidden_dims=self.actor_hidden_dims), learning_rate=self.actor_learning_rate)
         return {
-            "actor_diffusion": behaviour,
+            "actor_diffusion": behavior,
             "critic": critic(self, tau, activation="relu", initialization="torch"),
             "inner_value": Network(energy),
         }
@@ -73,7 +73,7 @@ class QGPOConfig(CriticConfig):
     def update_spec(self, step: int) -> UpdateSpec:
         """The behaviour alone; then, on its samples, critic and energy; then the energy alone."""
         if step < self.pretrain_steps:
-            return UpdateSpec((("behaviour",),), (), targets_first=False)
+            return UpdateSpec((("behavior",),), (), targets_first=False)
         if step < self.pretrain_steps + self.critic_steps:
             return UpdateSpec((("critic",), ("energy",)), targets_first=False)
         return UpdateSpec((("energy",),), (), targets_first=False)
@@ -85,7 +85,7 @@ def sample_support(nets: Networks, observations: Tensor, noise: Noise, cfg: QGPO
 
 
 @loss_term(trains="actor_diffusion")
-def behaviour_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QGPOConfig) -> Loss:
+def behavior_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QGPOConfig) -> Loss:
     """sum_i (eps_hat(s, x_t, t) - z)_i^2, x_t = alpha(t) a + sigma(t) z."""
     t, z = trained_times(noise.times(batch.rewards.shape)), noise.actions(batch.rewards.shape)
     level = noise_level(t)
@@ -117,4 +117,4 @@ class QGPO(OfflineAlgorithm):
     """Q-guided policy optimisation: a behaviour diffusion, bent when acting by the gradient of a contrastive energy."""
 
     Config = QGPOConfig
-    losses = (behaviour_loss, critic_loss, energy_loss)
+    losses = (behavior_loss, critic_loss, energy_loss)

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import final
 
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, UpdateSpec, loss_term
-from flowpolicies.losses import QAggregation, aggregate, maximise_q, regress_critic
+from flowpolicies.losses import QAggregation, aggregate, maximize_q, regress_critic
 from flowpolicies.samplers import Gaussian, Perturbed, Sampler
 from flowpolicies.shell.algorithm import OfflineAlgorithm
 from flowpolicies.shell.config import CriticConfig, critic, gaussian
 
 
 @dataclass(frozen=True, kw_only=True)
-class PenalisedConfig(CriticConfig):
+class PenalizedConfig(CriticConfig):
     """Abstract: what the two forms share."""
 
     alpha_actor: float = 0.0
@@ -40,7 +40,7 @@ class PenalisedConfig(CriticConfig):
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class ReBRACConfig(PenalisedConfig):
+class ReBRACConfig(PenalizedConfig):
     """Hyperparameters of ReBRAC."""
 
     q_agg: QAggregation = "min"
@@ -61,7 +61,7 @@ class ReBRACConfig(PenalisedConfig):
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class ReBRACQAMConfig(PenalisedConfig):
+class ReBRACQAMConfig(PenalizedConfig):
     """Hyperparameters of ReBRAC in the form of QAM's code."""
 
     ensemble: int = 10
@@ -80,7 +80,7 @@ class ReBRACQAMConfig(PenalisedConfig):
 # The authors' joint Adam steps the actor in every update. Where its own term is not due its gradient is zero, and its
 # momentum moves it on: that is why this term names it.
 @loss_term(trains=("critic", "actor"))
-def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: PenalisedConfig) -> Loss:
+def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: PenalizedConfig) -> Loss:
     """(Q(s, a) - r - gamma (agg Qbar(s', a') - alpha_critic |a' - a'_data|^2))^2, a' the slow actor's, perturbed."""
     next_actions = cfg.perturbed()(nets.target, batch.next_observations, noise)
     penalty = (next_actions - batch.next_actions).square().sum(-1)
@@ -91,10 +91,10 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: PenalisedConfig
 
 
 @loss_term(trains="actor")
-def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: PenalisedConfig) -> Loss:
+def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: PenalizedConfig) -> Loss:
     """-agg Q(s, mu(s)) / mean |Q| + alpha_actor |mu(s) - a|^2."""
     mean, _ = nets.online.actor(batch.observations)
-    q_loss = maximise_q(nets, batch, mean, normalize=True, q_agg=cfg.q_agg, rho=cfg.rho)
+    q_loss = maximize_q(nets, batch, mean, normalize=True, q_agg=cfg.q_agg, rho=cfg.rho)
     bc_loss = (batch.valid * (mean - batch.actions).square().sum(-1)).mean()
     return q_loss + cfg.alpha_actor * bc_loss, {"q_loss": q_loss, "bc_loss": bc_loss}
 

@@ -13,7 +13,7 @@ from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
 from flowpolicies.losses import (
     QAggregation,
     aggregate,
-    maximise_q,
+    maximize_q,
     regress_critic,
     soft_policy_loss,
     squashed_log_prob,
@@ -97,7 +97,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: SoftConfig) -> L
     """alpha log pi(a' | s) - (mean - rho std)_e Q_e(s, a') - bc_alpha log pi(a | s), a' ~ pi; alpha (H - H_target)."""
     mean, log_std = nets.online.actor(batch.observations)
     actions, log_probs = squashed_sample((mean, log_std), noise.actions(batch.rewards.shape))
-    q_loss = maximise_q(nets, batch, actions, rho=cfg.rho)
+    q_loss = maximize_q(nets, batch, actions, rho=cfg.rho)
     target_entropy = -cfg.target_entropy_multiplier * batch.actions.shape[-1]
     loss, metrics = soft_policy_loss(nets, q_loss, log_probs, target_entropy)
     bc_loss = -(batch.valid * squashed_log_prob((mean, log_std), batch.actions)).mean()

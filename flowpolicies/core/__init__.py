@@ -19,3 +19,11 @@ from flowpolicies.core.views import BoundNetwork as BoundNetwork
 from flowpolicies.core.views import Network as Network
 from flowpolicies.core.views import Networks as Networks
 from flowpolicies.core.views import View as View
+from flowpolicies.moved import moved_names
+
+__getattr__ = moved_names(
+    __name__,
+    {
+        "Step": "flowpolicies.core:UpdateSpec",
+    },
+)

@@ -79,8 +79,8 @@ class ZeroNoise(Noise):
         self.device = torch.device(device)
 
     def draw(self, draw: Draw) -> Tensor:
-        centre = {"normal": 0.0, "uniform": 0.5, "integers": draw.high // 2}[draw.kind]
-        return torch.full(draw.shape, centre, device=self.device)
+        center = {"normal": 0.0, "uniform": 0.5, "integers": draw.high // 2}[draw.kind]
+        return torch.full(draw.shape, center, device=self.device)
 
 
 @final

@@ -3,7 +3,7 @@
 from flowpolicies.flows.consistency import boundaries as boundaries
 from flowpolicies.flows.consistency import consistency_function as consistency_function
 from flowpolicies.flows.consistency import curriculum as curriculum
-from flowpolicies.flows.consistency import random_neighbours as random_neighbours
+from flowpolicies.flows.consistency import random_neighbors as random_neighbors
 from flowpolicies.flows.continuous import EARLIEST as EARLIEST
 from flowpolicies.flows.continuous import dpm_solver as dpm_solver
 from flowpolicies.flows.continuous import noise_level as noise_level
@@ -33,3 +33,11 @@ from flowpolicies.flows.solvers import midpoint as midpoint
 from flowpolicies.flows.solvers import rk4 as rk4
 from flowpolicies.flows.stochastic import memoryless_sde as memoryless_sde
 from flowpolicies.flows.stochastic import memoryless_sigma as memoryless_sigma
+from flowpolicies.moved import moved_names
+
+__getattr__ = moved_names(
+    __name__,
+    {
+        "random_neighbours": "flowpolicies.flows:random_neighbors",
+    },
+)

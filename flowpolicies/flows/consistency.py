@@ -22,7 +22,7 @@ FEWEST, MOST = 2, 150
 """Numbers of noise levels at the beginning of a curriculum and at its end."""
 
 
-class Neighbours(NamedTuple):
+class Neighbors(NamedTuple):
     """Two noise levels next to each other, `[*, 1]` each."""
 
     less: Tensor
@@ -60,8 +60,8 @@ def curriculum(updates: Tensor, period: int) -> Tensor:
     return ((growth - 1).ceil() + 1).long()
 
 
-def random_neighbours(noise: Noise, batch_shape: torch.Size, count: Tensor) -> Neighbours:
+def random_neighbors(noise: Noise, batch_shape: torch.Size, count: Tensor) -> Neighbors:
     """Levels n and n + 1 of `count`, n uniform over 0..count - 2; one uniform draw, as `count` may change."""
     u = noise.draw(Draw("uniform", (*batch_shape, 1)))
     n = torch.minimum((u * (count - 1)).floor(), count - 2)
-    return Neighbours(boundaries(n, count), boundaries(n + 1, count))
+    return Neighbors(boundaries(n, count), boundaries(n + 1, count))

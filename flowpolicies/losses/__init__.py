@@ -22,7 +22,7 @@ from flowpolicies.losses.implicit import iql_value_loss as iql_value_loss
 from flowpolicies.losses.matching import denoising as denoising
 from flowpolicies.losses.matching import flow_matching as flow_matching
 from flowpolicies.losses.matching import flow_matching_loss as flow_matching_loss
-from flowpolicies.losses.policy import maximise_q as maximise_q
+from flowpolicies.losses.policy import maximize_q as maximize_q
 from flowpolicies.losses.policy import soft_policy_loss as soft_policy_loss
 from flowpolicies.losses.policy import temperature_loss as temperature_loss
 from flowpolicies.losses.score import Scored as Scored
@@ -35,4 +35,13 @@ from flowpolicies.losses.td import aggregate as aggregate
 from flowpolicies.losses.td import regress_critic as regress_critic
 from flowpolicies.losses.td import td_loss as td_loss
 from flowpolicies.losses.twin import best_next_value as best_next_value
-from flowpolicies.losses.twin import maximise_either_q as maximise_either_q
+from flowpolicies.losses.twin import maximize_either_q as maximize_either_q
+from flowpolicies.moved import moved_names
+
+__getattr__ = moved_names(
+    __name__,
+    {
+        "maximise_q": "flowpolicies.losses:maximize_q",
+        "maximise_either_q": "flowpolicies.losses:maximize_either_q",
+    },
+)

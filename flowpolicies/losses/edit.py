@@ -5,7 +5,7 @@ from __future__ import annotations
 from flowpolicies.core.noise import Noise
 from flowpolicies.core.types import Batch, Loss
 from flowpolicies.core.views import Networks
-from flowpolicies.losses.policy import maximise_q, soft_policy_loss
+from flowpolicies.losses.policy import maximize_q, soft_policy_loss
 from flowpolicies.samplers import Sampler
 
 
@@ -25,5 +25,5 @@ def edit_objective(
     actions = flow(nets.frozen, batch.observations, noise)
     eps = noise.actions(batch.actions.shape[:-1])
     edits, log_probs = nets.online.edit_actor(batch.observations, actions, eps)
-    q_loss = maximise_q(nets, batch, actions + scale * edits)
+    q_loss = maximize_q(nets, batch, actions + scale * edits)
     return soft_policy_loss(nets, q_loss, log_probs, target_entropy)

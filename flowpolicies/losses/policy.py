@@ -9,7 +9,7 @@ from flowpolicies.core.views import Networks
 from flowpolicies.losses.td import QAggregation, aggregate
 
 
-def maximise_q(
+def maximize_q(
     nets: Networks,
     batch: Batch,
     actions: Tensor,

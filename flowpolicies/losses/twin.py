@@ -37,7 +37,7 @@ def best_next_value(
     return aggregate(q.amax(-1), q_agg, rho)
 
 
-def maximise_either_q(nets: Networks, batch: Batch, actions: Tensor, noise: Noise) -> Tensor:
+def maximize_either_q(nets: Networks, batch: Batch, actions: Tensor, noise: Noise) -> Tensor:
     """-mean_b Q_i(s, a) / mean_b |Q_j(s, a)|, a scalar; a coin decides which of two critics is i.
 
     The divisor is constant. A clipped action gets no gradient where it saturates.

@@ -5,6 +5,7 @@ A Config is the declaration of its algorithm: hyperparameters, networks, how the
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -23,6 +24,9 @@ from flowpolicies.shell.fields import NonNegativeInt, UnitInterval, check_fields
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig(ABC):
     """Abstract: what every algorithm has."""
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Old name of a field -> its present name. Old names work until 1.0, with a deprecation warning."""
 
     horizon: int = 1
     """Length H of an action chunk, in environment steps. The policy emits H actions and executes them open loop."""
@@ -43,6 +47,10 @@ class PolicyConfig(ABC):
             raise ValueError(
                 f"execute must lie in 1..horizon={self.horizon} or be None (the whole chunk), got {self.execute}"
             )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Unpickles a config, which may be of a version in which a field had another name."""
+        self.__dict__.update(current_names(type(self), state))
 
     @abstractmethod
     def networks(self, tau: float) -> dict[str, Network]:
@@ -262,6 +270,11 @@ def edit_actor(cfg: PolicyConfig) -> Network:
     return Network(partial(TanhNormal, **sizes, takes_action=True))
 
 
+def current_names(config: type[PolicyConfig], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of fields by name, with old names replaced by the present ones."""
+    return {config.renamed.get(name, name): value for name, value in values.items()}
+
+
 def configure(
     config: type[PolicyConfig], hyperparameters: Mapping[str, Any], who: str, shared: Iterable[str]
 ) -> PolicyConfig:
@@ -276,6 +289,13 @@ def configure(
     Raises:
         TypeError: for an unknown hyperparameter, with the nearest name.
     """
+    for old in config.renamed.keys() & hyperparameters.keys():
+        warnings.warn(
+            f"the hyperparameter {old} is now {config.renamed[old]}; the old name works until 1.0.",
+            DeprecationWarning,
+            stacklevel=3,
+        )
+    hyperparameters = current_names(config, hyperparameters)
     known = [field.name for field in fields(config)]
     for name in hyperparameters:
         if name not in known:

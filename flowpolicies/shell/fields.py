@@ -12,6 +12,8 @@ from dataclasses import fields
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
+from flowpolicies.moved import moved_names
+
 
 class Bounds(NamedTuple):
     """The range of a number, as an annotation of its type."""
@@ -78,3 +80,15 @@ def _check_sizes(name: str, given: Any) -> None:
         raise TypeError(f"{name} must be a tuple of whole numbers, such as (256, 256), got {given!r}")
     if any(size < 1 for size in given):
         raise ValueError(f"{name} must hold numbers of at least 1, got {given}")
+
+
+__getattr__ = moved_names(
+    __name__,
+    {
+        "Natural": "flowpolicies.shell.fields:NonNegativeInt",
+        "Positive": "flowpolicies.shell.fields:PositiveFloat",
+        "Rounds": "flowpolicies.shell.fields:GradientSteps",
+        "Share": "flowpolicies.shell.fields:UnitInterval",
+        "WholeShare": "flowpolicies.shell.fields:Probability",
+    },
+)

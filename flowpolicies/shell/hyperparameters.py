@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final, get_type_hints
 
+from flowpolicies.moved import moved_names
 from flowpolicies.shell.fields import (
     GradientSteps,
     NonNegativeInt,
@@ -61,3 +62,11 @@ def check_hyperparameters(value_of: Callable[[str], Any]) -> None:
         given = value_of(name)
         if not (callable(given) or isinstance(given, tuple)):
             check_value(name, hint, given)
+
+
+__getattr__ = moved_names(
+    __name__,
+    {
+        "Knobs": "flowpolicies.shell.hyperparameters:SB3Hyperparameters",
+    },
+)

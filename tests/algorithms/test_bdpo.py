@@ -40,7 +40,7 @@ BATCH = Batch(
 
 
 # Each works on tensors, and on numpy rows with a float t: the transcription below and the code share nothing else.
-def behaviour(s, x, t):
+def behavior(s, x, t):
     return 0.3 * x + 0.1 * s - 0.05 * t
 
 
@@ -62,7 +62,7 @@ def ensemble(fn):
     return lambda *inputs: torch.stack([fn(*inputs, 1.0), fn(*inputs, -0.4)])
 
 
-SLOW = view(actor_slow=behaviour, actor_diffusion=actor, critic=ensemble(q), inner_value=ensemble(v))
+SLOW = view(actor_slow=behavior, actor_diffusion=actor, critic=ensemble(q), inner_value=ensemble(v))
 NOBODY = view(actor_slow=fail, actor_diffusion=fail, critic=fail, inner_value=fail)
 
 
@@ -76,7 +76,7 @@ ABAR = [1.0, *np.cumprod(ALPHA)]
 
 def pen(s, x, t, e):
     beta = 1 - ALPHA[t - 1]
-    return beta * np.sum((e - behaviour(s, x, t)) ** 2) / (2 * (1 - beta) * (1 - ABAR[t]))
+    return beta * np.sum((e - behavior(s, x, t)) ** 2) / (2 * (1 - beta) * (1 - ABAR[t]))
 
 
 def back(x, t, e, z):
@@ -172,7 +172,7 @@ def test_an_actor_that_equals_the_behaviour_pays_nothing() -> None:
     assert float(metrics["kl"]) == 0.0
     assert float(metrics["target_mean"]) == float(free["target_mean"])
     eps, z = draws(2, (B, 2), (B, N, 2))
-    _, metrics = actor_loss(online(actor_diffusion=behaviour), BATCH, ReplayedNoise(2, [LEVELS, eps, z]), cfg)
+    _, metrics = actor_loss(online(actor_diffusion=behavior), BATCH, ReplayedNoise(2, [LEVELS, eps, z]), cfg)
     assert float(metrics["kl"]) == 0.0
 
 
@@ -180,17 +180,17 @@ def test_phases() -> None:
     cfg, critics = BDPOConfig(pretrain_steps=2, actor_warmup=3, actor_every=2), ("critic", "inner_value")
     alone, both = (
         UpdateSpec((critics,), critics, targets_first=False),
-        UpdateSpec((critics, ("actor", "behaviour")), targets_first=False),
+        UpdateSpec((critics, ("actor", "behavior")), targets_first=False),
     )
-    behaviour_only = UpdateSpec((("behaviour",),), ("actor_slow",), targets_first=False)
+    behavior_only = UpdateSpec((("behavior",),), ("actor_slow",), targets_first=False)
     first = alone._replace(copy_weights=(("actor_diffusion", "actor_slow"),))
     assert [cfg.update_spec(i) for i in range(9)] == [
-        *[behaviour_only] * 2,
+        *[behavior_only] * 2,
         *[first, alone, alone, alone],
         *[both, alone, both],
     ]
     default = BDPOConfig()
-    assert default.update_spec(1_999_999) == behaviour_only
+    assert default.update_spec(1_999_999) == behavior_only
     assert [default.update_spec(2_050_000 + i) == both for i in (-5, 0, 1, 5)] == [False, True, False, True]
 
 
@@ -207,13 +207,13 @@ def equal(a: list[Tensor], b: list[Tensor]) -> bool:
 def test_the_actor_begins_as_the_slow_behaviour(data) -> None:
     model = tiny(BDPO, dataset=data, pretrain_steps=3, actor_warmup=100)
     model.learn_offline(3)
-    behaviour_net, slow = trees(model, "actor_slow")
-    assert not equal(behaviour_net, slow)
+    behavior_net, slow = trees(model, "actor_slow")
+    assert not equal(behavior_net, slow)
     assert not equal(trees(model, "actor_diffusion")[0], slow)
     model.train(1, 32)
     assert model._means.pop()["critic/kl"] == 0.0
     assert all(equal(tree, slow) for tree in trees(model, "actor_diffusion"))
-    assert [equal(*pair) for pair in zip(trees(model, "actor_slow"), (behaviour_net, slow), strict=True)] == [
+    assert [equal(*pair) for pair in zip(trees(model, "actor_slow"), (behavior_net, slow), strict=True)] == [
         True,
         True,
     ]
@@ -248,7 +248,7 @@ def test_how_it_acts(data) -> None:
 
 
 def test_each_network_has_its_own_optimiser() -> None:
-    nets = BDPOConfig(behaviour_learning_rate=1e-4).networks(0.005)
+    nets = BDPOConfig(behavior_learning_rate=1e-4).networks(0.005)
     assert {name: (n.learning_rate, n.decay_updates) for name, n in nets.items()} == {
         "actor_slow": (1e-4, None),
         "actor_diffusion": (1e-5, 2_000_000),

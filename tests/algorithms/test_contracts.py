@@ -202,8 +202,10 @@ def test_an_unknown_hyperparameter_gets_the_nearest_one(algorithm, data) -> None
 
 
 def test_a_half_declared_algorithm_is_refused() -> None:
-    with pytest.raises(TypeError, match="Half must declare Config, losses, networks, sampler"):
+    with pytest.raises(TypeError, match="Half must declare Config, losses"):
         type("Half", (OfflineAlgorithm,), {})
+    with pytest.raises(TypeError, match=r"Half\.Config must extend PolicyConfig .* int does not"):
+        type("Half", (OfflineAlgorithm,), {"Config": int, "losses": ()})
     assert "half" not in ALGORITHMS
 
 

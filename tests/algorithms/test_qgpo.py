@@ -13,7 +13,7 @@ from tiny import tiny
 from torch import Tensor
 
 from flowpolicies.algorithms import QGPO, QGPOConfig
-from flowpolicies.algorithms.qgpo import behaviour_loss, critic_loss, energy_loss
+from flowpolicies.algorithms.qgpo import behavior_loss, critic_loss, energy_loss
 from flowpolicies.core import Networks, ReplayedNoise, UpdateSpec
 from flowpolicies.flows import noise_level
 from flowpolicies.networks import NoisyValue, UNet
@@ -49,7 +49,7 @@ def test_behaviour_learns_the_noise_summed_over_the_coordinates() -> None:
 
     u, z = torch.tensor([[0.5], [0.0]]), torch.tensor([[1.0, -2.0], [0.0, 0.0]])
     nets = Networks(view(actor_diffusion=watch), view(), view())
-    loss, _ = behaviour_loss(nets, BATCH, ReplayedNoise(2, [u, z]), QGPOConfig())
+    loss, _ = behavior_loss(nets, BATCH, ReplayedNoise(2, [u, z]), QGPOConfig())
     assert float(loss) == pytest.approx((0.75**2 + 2.25**2) / 2)
     (x, t) = seen[0]
     assert t.flatten().tolist() == pytest.approx([0.5005, 1e-3])
@@ -78,12 +78,12 @@ def test_critic_learns_the_value_of_the_unguided_support() -> None:
 
 def test_energy_sees_one_time_per_state_and_noise_per_action() -> None:
     """Against the formulas in numpy; the behaviour has actions of +-0.5, by the sign of the noise."""
-    behaviour = lambda s, x, t: (x - noise_level(t).alpha * 0.5 * x.sign()) / noise_level(t).sigma
+    behavior = lambda s, x, t: (x - noise_level(t).alpha * 0.5 * x.sign()) / noise_level(t).sigma
     f = lambda s, x, t: x[..., 0] * 1.5 - t[..., 0] * x[..., 1]
     cfg = QGPOConfig(num_samples=2, support_steps=6, alpha=1.7)
     start = torch.tensor([[[1.0, 1.0], [-1.0, 1.0]], [[1.0, -1.0], [1.0, 1.0]]])
     u, z = torch.tensor([[0.2], [0.7]]), torch.randn(2, 2, 2, generator=torch.Generator().manual_seed(0))
-    nets = Networks(view(inner_value=f), view(actor_diffusion=behaviour), view(critic=q(1.0)))
+    nets = Networks(view(inner_value=f), view(actor_diffusion=behavior), view(critic=q(1.0)))
     loss, metrics = energy_loss(nets, BATCH, ReplayedNoise(2, [start, u, z]), cfg)
     actions, total = landed(0.5 * start.sign().numpy(), start.numpy()), []
     for b, uniform in enumerate((0.2, 0.7)):
@@ -100,7 +100,7 @@ def test_energy_sees_one_time_per_state_and_noise_per_action() -> None:
 def test_phases() -> None:
     cfg = QGPOConfig(pretrain_steps=2, critic_steps=1)
     steps = [cfg.update_spec(i) for i in range(5)]
-    alone = [UpdateSpec(((name,),), (), targets_first=False) for name in ("behaviour", "energy")]
+    alone = [UpdateSpec(((name,),), (), targets_first=False) for name in ("behavior", "energy")]
     assert steps == [
         alone[0],
         alone[0],
@@ -129,8 +129,8 @@ def test_networks_and_sampler_of_the_spec() -> None:
     nets = QGPOConfig().networks(0.005)
     assert nets["actor_diffusion"].learning_rate == 1e-4
     assert [name for name, n in nets.items() if n.target_rate is not None] == ["critic"]
-    energy, behaviour = nets["inner_value"].factory(11, 3), nets["actor_diffusion"].factory(11, 3)
-    assert isinstance(behaviour, UNet)
+    energy, behavior = nets["inner_value"].factory(11, 3), nets["actor_diffusion"].factory(11, 3)
+    assert isinstance(behavior, UNet)
     assert isinstance(energy, NoisyValue)
     assert [layer.weight.shape[-1] for layer in energy.net.layers] == [256] * 4
     assert QGPOConfig(guidance_scale=4.0).sampler() == EnergyGuided(guidance_scale=4.0, steps=15)
@@ -144,9 +144,9 @@ def test_energy_of_noisy_actions_is_the_log_mean_of_what_they_may_come_from() ->
     g, t, bins = torch.Generator().manual_seed(0), torch.tensor([[0.3]]), torch.linspace(-1.5, 1.5, 13)
     table = torch.zeros(12, requires_grad=True)
     look_up = lambda s, x, t: table[(torch.bucketize(x[..., 0], bins) - 1).clamp(0, 11)]
-    behaviour = lambda s, x, t: (x - noise_level(t).alpha * 0.5 * x.sign()) / noise_level(t).sigma
+    behavior = lambda s, x, t: (x - noise_level(t).alpha * 0.5 * x.sign()) / noise_level(t).sigma
     value = view(critic=lambda s, a: a[None, ..., 0])
-    nets = Networks(view(inner_value=look_up), view(actor_diffusion=behaviour), value)
+    nets = Networks(view(inner_value=look_up), view(actor_diffusion=behavior), value)
     n, m = 400, 16
     optimizer, cfg = torch.optim.Adam([table], 0.05), QGPOConfig(num_samples=m, support_steps=2, alpha=2.0)
     for step in range(300):

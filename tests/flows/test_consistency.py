@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from flowpolicies.core import GeneratorNoise, ReplayedNoise
-from flowpolicies.flows import boundaries, consistency_function, curriculum, random_neighbours
+from flowpolicies.flows import boundaries, consistency_function, curriculum, random_neighbors
 from flowpolicies.networks import NoisePrediction
 
 BOUNDARIES = {
@@ -56,7 +56,7 @@ def test_the_curriculum_in_every_update() -> None:
 
 def test_neighbours_are_neighbours_and_uniform() -> None:
     noise, count = GeneratorNoise(1, torch.Generator().manual_seed(0)), torch.tensor(5)
-    less, more = random_neighbours(noise, torch.Size((8000,)), count)
+    less, more = random_neighbors(noise, torch.Size((8000,)), count)
     assert less.shape == more.shape == (8000, 1)
     levels = torch.tensor(BOUNDARIES[5])
     n = (less - levels).abs().argmin(-1)
@@ -68,5 +68,5 @@ def test_neighbours_are_neighbours_and_uniform() -> None:
 
 def test_the_largest_uniform_draw_stays_below_the_last_level() -> None:
     largest = ReplayedNoise(1, [torch.tensor([[1 - 2**-24]])])
-    _, more = random_neighbours(largest, torch.Size((1,)), torch.tensor(150))
+    _, more = random_neighbors(largest, torch.Size((1,)), torch.tensor(150))
     assert float(more) == pytest.approx(80.0, rel=1e-5)

@@ -136,6 +136,6 @@ def test_with_many_levels_every_chain_samples_the_data_and_with_five_it_blurs_th
     for steps in (5, 50):
         noise, diffusion = GeneratorNoise(1, torch.Generator().manual_seed(0)), Diffusion(steps)
         x = diffusion.reverse(two_modes(diffusion), noise.actions((4000,)), noise, rule)[0][-1]
-        near[steps] = [float(((x - centre).abs() < 0.15).float().mean()) for centre in (-0.6, 0.4)]
+        near[steps] = [float(((x - center).abs() < 0.15).float().mean()) for center in (-0.6, 0.4)]
     assert near[50] == pytest.approx([0.4, 0.6], abs=0.025)
     assert sum(near[5]) < 0.75

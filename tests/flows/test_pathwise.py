@@ -15,7 +15,7 @@ def actor(x: Tensor, t: Tensor) -> Tensor:
     return 0.4 * x - 0.1 * t
 
 
-def behaviour(x: Tensor, t: Tensor) -> Tensor:
+def behavior(x: Tensor, t: Tensor) -> Tensor:
     return 0.3 * x + 0.05 * t * x.flip(-1)
 
 
@@ -48,10 +48,10 @@ def test_divergence_is_that_of_two_gaussians(level: int) -> None:
     diffusion, x = Diffusion(3), draws(0)[0]
     t, step = torch.full_like(x[:, :1], level), REVERSE_RULES["ancestral"]
     at = Levels(*(column[level - 1] for column in diffusion.levels(x)))
-    means = [step(x, eps(x, t), torch.zeros_like(x), at, lambda clean: clean) for eps in (actor, behaviour)]
+    means = [step(x, eps(x, t), torch.zeros_like(x), at, lambda clean: clean) for eps in (actor, behavior)]
     kernels = [torch.distributions.Normal(mean, at.beta.sqrt()) for mean in means]
     expected = torch.distributions.kl_divergence(*kernels).sum(-1)
-    found = step_kl(diffusion, x, t, actor(x, t), behaviour)
+    found = step_kl(diffusion, x, t, actor(x, t), behavior)
     torch.testing.assert_close(found, expected)
     assert (found > 0).all()
 
@@ -59,9 +59,9 @@ def test_divergence_is_that_of_two_gaussians(level: int) -> None:
 def test_divergence_along_a_path_adds_up_and_vanishes_for_the_same_network() -> None:
     diffusion, (x, *zs) = Diffusion(5), draws(5)
     states, predictions = diffusion.reverse(actor, x, ReplayedNoise(2, zs))
-    found = path_kl(diffusion, states, predictions, behaviour)
+    found = path_kl(diffusion, states, predictions, behavior)
     each = [
-        step_kl(diffusion, x, torch.full_like(x[:, :1], 5 - i), eps, behaviour)
+        step_kl(diffusion, x, torch.full_like(x[:, :1], 5 - i), eps, behavior)
         for i, (x, eps) in enumerate(zip(states[:5], predictions, strict=True))
     ]
     torch.testing.assert_close(found, torch.stack(each).sum(0))

@@ -14,7 +14,7 @@ from flowpolicies.losses import (
     expectile,
     flow_matching,
     iql_value_loss,
-    maximise_q,
+    maximize_q,
     td_loss,
 )
 
@@ -65,22 +65,22 @@ def test_flow_matching_divides_by_the_batch_not_by_the_valid_rows() -> None:
 def test_q_term_gives_no_gradient_where_actions_saturate() -> None:
     actions = torch.tensor([[0.5], [1.5]], requires_grad=True)
     nets = networks(critic=lambda s, a: torch.stack([a[:, 0], 3 * a[:, 0]]))
-    loss = maximise_q(nets, BATCH, actions)
+    loss = maximize_q(nets, BATCH, actions)
     assert float(loss) == pytest.approx(-(2 * 0.5 + 2 * 1.0) / 2)
     loss.backward()
     torch.testing.assert_close(actions.grad, torch.tensor([[-1.0], [0.0]]))
-    assert float(maximise_q(nets, BATCH, actions, normalize=True)) == pytest.approx(-1.0)
+    assert float(maximize_q(nets, BATCH, actions, normalize=True)) == pytest.approx(-1.0)
 
 
 def test_q_term_of_the_minimum_and_of_the_lower_bound() -> None:
     critic = lambda s, a: torch.stack([a[:, 0], 3 * a[:, 0] - 1])
     nets = networks(critic=critic)
     actions = torch.tensor([[0.25], [0.75]], requires_grad=True)
-    least = maximise_q(nets, batch(column(0.0, 1.0)), actions, q_agg="min")
+    least = maximize_q(nets, batch(column(0.0, 1.0)), actions, q_agg="min")
     assert float(least.detach()) == pytest.approx(-(-0.25 + 0.75) / 2)
     (slope,) = torch.autograd.grad(least, actions)
     torch.testing.assert_close(slope, torch.tensor([[-1.5], [-0.5]]))
-    bound = maximise_q(nets, batch(column(0.0, 1.0)), actions, normalize=True, rho=0.5)
+    bound = maximize_q(nets, batch(column(0.0, 1.0)), actions, normalize=True, rho=0.5)
     values = [0.0 - 0.5 * 0.25, 1.0 - 0.5 * 0.25]
     assert float(bound.detach()) == pytest.approx(-sum(values) / (0.125 + 0.875))
 

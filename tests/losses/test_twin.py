@@ -8,7 +8,7 @@ from batches import batch
 from stubs import view
 
 from flowpolicies.core import Networks, RecordingNoise, ReplayedNoise, ZeroNoise
-from flowpolicies.losses import best_next_value, maximise_either_q
+from flowpolicies.losses import best_next_value, maximize_either_q
 from flowpolicies.samplers import OneStep
 
 BATCH = batch(torch.zeros(2, 1), next_observations=torch.tensor([[0.0], [1.0]]))
@@ -35,7 +35,7 @@ def test_a_coin_decides_which_critic_is_climbed(coin: float, climbed: int) -> No
     actions = torch.tensor([[0.5], [-0.25]], requires_grad=True)
     slopes = (2.0, -8.0)
     nets = Networks(view(), view(critic=lambda s, a: torch.stack([k * a[:, 0] for k in slopes])), view())
-    loss = maximise_either_q(nets, BATCH, actions, ReplayedNoise(1, [torch.tensor(coin)]))
+    loss = maximize_either_q(nets, BATCH, actions, ReplayedNoise(1, [torch.tensor(coin)]))
     size = abs(slopes[1 - climbed]) * 0.375
     assert loss.item() == pytest.approx(-slopes[climbed] * 0.125 / size)
     (gradient,) = torch.autograd.grad(loss, actions)  # The divisor is a constant.
@@ -46,7 +46,7 @@ def test_one_coin_per_batch_and_two_critics() -> None:
     noise = RecordingNoise(ZeroNoise(1))
     nets = Networks(view(), view(critic=lambda s, a: torch.stack([a[:, 0]] * 3) + 1), view())
     with pytest.raises(ValueError, match="ensemble=2, got 3"):
-        maximise_either_q(nets, BATCH, torch.zeros(2, 1), noise)
+        maximize_either_q(nets, BATCH, torch.zeros(2, 1), noise)
     nets = Networks(view(), view(critic=lambda s, a: torch.stack([a[:, 0]] * 2) + 1), view())
-    maximise_either_q(nets, BATCH, torch.zeros(2, 1), noise)
+    maximize_either_q(nets, BATCH, torch.zeros(2, 1), noise)
     assert [(draw.kind, draw.shape) for draw in noise.draws] == [("uniform", ())]

@@ -141,3 +141,17 @@ def test_what_is_allowed() -> None:
         Theirs(warmup=-1)
     with pytest.raises(ValueError, match=r"decay must lie in \[0, 1\), got 1"):
         Theirs(decay=1)
+
+
+def test_a_renamed_hyperparameter_works_under_its_old_name_with_a_warning(data) -> None:
+    with pytest.warns(DeprecationWarning, match="behaviour_learning_rate is now behavior_learning_rate"):
+        model = BDPO(dataset=data, behaviour_learning_rate=1e-4, actor_hidden_dims=(8,), value_hidden_dims=(8,))
+    assert model.cfg.behavior_learning_rate == 1e-4
+
+
+def test_a_config_that_was_pickled_under_an_old_name_keeps_its_value() -> None:
+    config = object.__new__(BDPO.Config)
+    config.__setstate__({"behaviour_learning_rate": 1e-4, "horizon": 3})
+    assert config.behavior_learning_rate == 1e-4
+    assert config.horizon == 3
+    assert "behaviour_learning_rate" not in vars(config)
