@@ -25,10 +25,12 @@ MIN_WORDS = 4
 
 
 class Text(NamedTuple):
-    """A text of the package, and where it is."""
+    """The docstring of a field, and where it is."""
 
     path: Path
     line: int
+    owner: str
+    field: str
     text: str
 
 
@@ -53,7 +55,7 @@ def field_docstrings(path: Path) -> Iterator[Text]:
             if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr):
                 text = after.value.value if isinstance(after.value, ast.Constant) else None
                 if isinstance(text, str):
-                    yield Text(path, after.lineno, text)
+                    yield Text(path, after.lineno, owner.name, ast.unparse(field.target), text)
 
 
 def unreadable_fields(root: Path) -> list[tuple[Text, str]]:
