@@ -166,5 +166,5 @@ def test_leading_axes_are_the_same_in_one_call() -> None:
     for shape, spec in (((4, 3), "* A"), ((), "* A"), ((4, 2, 2), "* A"), ((4, 2), "E *"), ((1,), "")):
         with pytest.raises(AssertionError, match="which is not"):
             expect("x", torch.zeros(shape), spec, dict(sizes))
-    with pytest.raises(AssertionError, match="x: torch.int64"):
+    with pytest.raises(AssertionError, match=r"x: torch\.int64"):
         expect("x", torch.zeros(3, dtype=torch.int64), "A", {})
