@@ -132,8 +132,7 @@ def network_hook(name: str, module: nn.Module, sizes: Sizes, seen: Seen) -> Call
 
     def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
         seen.networks.add(name)
-        call = sizes if ensemble is None else {**sizes, "E": ensemble}
-        call = dict(call)
+        call = {**sizes} if ensemble is None else {**sizes, "E": ensemble}
         outputs = output if isinstance(output, tuple) else (output,)
         assert len(inputs) <= len(takes), f"{name} takes {len(takes)} inputs at most, got {len(inputs)}"
         assert len(outputs) == len(gives), f"{name} gives {len(gives)} outputs, got {len(outputs)}"
