@@ -26,6 +26,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+	$(BIN)/python tools/architecture.py
 
 fix: setup
 	$(BIN)/ruff check --fix .

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-for folder in ("parity", "support"):
+for folder in ("parity", "support", "../tools"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
 torch.set_num_threads(1)
 if "DISPLAY" not in os.environ and ctypes.util.find_library("EGL") and "mujoco" not in sys.modules:

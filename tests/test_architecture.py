@@ -1,0 +1,117 @@
+"""`tools/architecture.py` measures what it says. That the limits hold is checked by `make check`."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from pathlib import Path
+
+import architecture
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """An empty package with an algorithm folder, to be filled with faults."""
+    for folder in ("flowpolicies/core", "flowpolicies/algorithms", "integrations"):
+        (tmp_path / folder).mkdir(parents=True)
+    return tmp_path
+
+
+def only(figures: object) -> architecture.Figure:
+    [figure] = figures  # type: ignore[misc]
+    return figure
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_the_script_prints_a_table_and_exits_with_1_if_a_limit_is_broken(broken, monkeypatch, capsys) -> None:
+    figure = architecture.none_of("faults", ["a.py:1"] if broken else [])
+    monkeypatch.setattr(architecture, "measure", lambda root: [figure])
+    monkeypatch.setattr("sys.argv", ["architecture.py"])
+    monkeypatch.syspath_prepend("")  # The script extends the path; this restores it afterwards.
+    assert architecture.main() == int(broken)
+    table = "| figure | measured | limit |\n|---|---|---|\n"
+    rest = "| faults | 1 **broken** | 0 |\n\nfaults:\n  a.py:1\n" if broken else "| faults | 0 | 0 |\n"
+    assert capsys.readouterr().out == table + rest
+
+
+def test_imports_are_found_inside_functions_and_below_type_checking() -> None:
+    code = (
+        "from typing import TYPE_CHECKING\n"
+        "import a.b\n"
+        "from a import c, name\n"
+        "if TYPE_CHECKING:\n    from a.typed import T\n"
+        "def f():\n    from a.late import g\n"
+    )
+    known = {"a", "a.b", "a.c", "a.typed", "a.late"}
+    assert architecture.imports(ast.parse(code), known, type_checking=True) == known
+    assert architecture.imports(ast.parse(code), known, type_checking=False) == known - {"a.typed"}
+
+
+def test_circles_are_strongly_connected_modules() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a", "e"}, "e": {"d"}, "f": {"a"}}
+    assert architecture.circles(graph) == [["a", "b", "c"], ["d", "e"]]
+
+
+def test_a_word_has_one_meaning_unless_an_alias_is_repeated(package: Path) -> None:
+    (package / "flowpolicies/a.py").write_text("class Part: ...\nArray = list[int]\ndef collect(): ...\n")
+    (package / "flowpolicies/b.py").write_text("class _Part: ...\nArray = list[int]\nX = 1\ndef _collect(): ...\n")
+    (package / "flowpolicies/c.py").write_text(
+        "X = 2\nTIMES = 3\ndef other(): ...\nclass Whole:\n    class Part: ...\n"
+    )
+    figure = only(architecture.words(package))
+    assert figure.measured == "2 (Part x2, collect x2)"
+    assert figure.broken
+
+
+def test_the_body_of_a_function_has_neither_signature_nor_docstring(package: Path) -> None:
+    body = "\n".join(f"    x = {i}" for i in range(41))
+    (package / "flowpolicies/a.py").write_text(f'def f(\n    a,\n):\n    """Text.\n\n    More.\n    """\n{body}\n')
+    (package / "flowpolicies/b.py").write_text(
+        f"class A:\n    def __init__(self):\n{body.replace('    x', '        x')}\n"
+    )
+    bodies, files = architecture.lengths(package)
+    assert bodies.places == ["flowpolicies/a.py:1: f (41 lines)", "flowpolicies/b.py:2: A.__init__ (41 lines)"]
+    assert not files.broken
+    (package / "flowpolicies/b.py").write_text("x = 1\n" * 401)
+    architecture.sources.cache_clear()
+    assert [figure.broken for figure in architecture.lengths(package)] == [True, True]
+
+
+def test_folders_count_without_subfolders_and_algorithms_may_be_many(package: Path) -> None:
+    for i in range(16):
+        (package / f"flowpolicies/algorithms/a{i}.py").write_text("x = 1\n")
+        (package / f"flowpolicies/core/a{i}.py").write_text("x = 1\n" * 3)
+    share, files = architecture.folders(package)
+    assert share.measured == "75 (flowpolicies/core)"
+    assert share.broken
+    assert files.measured == "16 (flowpolicies/core)"
+    assert files.broken
+
+
+def test_a_figure_that_measures_nothing_is_broken() -> None:
+    assert architecture.at_most("frames", 9, 0, []).broken
+    assert not architecture.at_most("frames", 9, 9, []).broken
+    assert architecture.at_most("frames", 9, 10, []).broken
+
+
+def test_frames_are_counted_from_learn_offline_to_the_first_function_of_losses() -> None:
+    probe = architecture.watch_one_update(ROOT)
+    first, *_, last = probe.deepest
+    assert first.endswith(": learn_offline")
+    assert last == "flowpolicies/losses/td.py: td_loss"
+    assert {"flowpolicies/core/learner.py", "flowpolicies/algorithms/fql.py"} <= probe.files
+
+
+def test_a_list_of_all_algorithms_must_be_generated(tmp_path: Path) -> None:
+    from flowpolicies.algorithms import ALGORITHMS
+
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    names = "\n".join(ALGORITHMS)
+    for path, text in {"a.md": names, "b.md": f"<!-- Generated by x -->\n{names}", "tests/c.py": names}.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    subprocess.run(["git", "add", "."], cwd=tmp_path, check=True)
+    assert only(architecture.lists(tmp_path)).places == ["a.md"]
