@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import grad, vmap
 
 from flowpolicies.core.adam import Moments, adam_step, flatten, sgd_step
-from flowpolicies.core.noise import Draw, RecordingNoise, ReplayedNoise, ZeroNoise
+from flowpolicies.core.noise import Draw, Noise, RecordingNoise, ReplayedNoise, ZeroNoise
 from flowpolicies.core.terms import LossTerm, UpdateSpec
 from flowpolicies.core.types import Batch, Loss, Metrics, Tree
 from flowpolicies.core.views import Config, Network, Networks, View
@@ -126,10 +126,7 @@ class Learner:
     ) -> tuple[Tree, Metrics]:
         """Gradient of the summed losses of a stage with respect to what they train (clipped, if asked), and metrics."""
 
-        def total(trained: Tree, params: Tree, targets: Tree, batch: Batch, draws: list[Tensor]) -> Loss:
-            nets = self._views(trained, params, targets, state.moments)
-            return self._losses(nets, batch, ReplayedNoise(self.action_dim, draws), stage)
-
+        total = self._loss_of(stage, state.moments, partial(ReplayedNoise, self.action_dim))
         trained = {name: state.params[name] for name in self.trained(stage)}
         inputs = (state.params, state.targets, batch, draws)
         clip: Callable[[Tree], tuple[Tree, Metrics]] = self._clip
@@ -146,17 +143,23 @@ class Learner:
         clipped, norms = clip(grads)
         return clipped, metrics | norms
 
-    def _losses(
-        self, nets: Networks, batch: Batch, noise: RecordingNoise | ReplayedNoise, stage: Sequence[str]
-    ) -> Loss:
-        """The sum over the terms of a stage, `[]`, and the metrics of all of them."""
-        total, metrics = torch.zeros((), device=batch.rewards.device), {}
-        for name in stage:
-            loss, info = self.terms[name](nets, batch, noise, self.cfg)
-            total = total + loss
-            metrics[f"{name}/loss"] = loss.detach()
-            metrics |= {f"{name}/{quantity}": value.detach() for quantity, value in info.items()}
-        return total, metrics
+    def _loss_of(
+        self, stage: Sequence[str], moments: Moments, noise_of: Callable[[list[Tensor]], Noise]
+    ) -> Callable[[Tree, Tree, Tree, Batch, list[Tensor]], Loss]:
+        """The loss of a stage as a function of the weights that it trains, all weights, target copies, batch, draws."""
+
+        def total(trained: Tree, params: Tree, targets: Tree, batch: Batch, draws: list[Tensor]) -> Loss:
+            """The sum over the terms of the stage, `[]`, and the metrics of all of them."""
+            nets, noise = self._views(trained, params, targets, moments), noise_of(draws)
+            loss, metrics = torch.zeros((), device=batch.rewards.device), {}
+            for name in stage:
+                value, info = self.terms[name](nets, batch, noise, self.cfg)
+                loss = loss + value
+                metrics[f"{name}/loss"] = value.detach()
+                metrics |= {f"{name}/{quantity}": scalar.detach() for quantity, scalar in info.items()}
+            return loss, metrics
+
+        return total
 
     def _views(self, trained: Tree, params: Tree, targets: Tree, moments: Moments) -> Networks:
         online, frozen, target = (View.of(self.networks, weights) for weights in (trained, params, targets))
@@ -280,7 +283,7 @@ class Learner:
             params, targets, batch = _first(params), _first(targets), Batch(*(column[0] for column in batch))
         noise = RecordingNoise(ZeroNoise(self.action_dim, batch.rewards.device))
         with torch.no_grad():
-            self._losses(self._views(params, params, targets, state.moments), batch, noise, stage)
+            self._loss_of(stage, state.moments, lambda _: noise)(params, params, targets, batch, [])
         return noise.draws
 
 
