@@ -140,7 +140,7 @@ PAGE = """\
 |---|---|---|---|---|---|---|---|---|
 {rows}
 
-`make generate` writes this page. `flowpolicies list algorithms` prints the table, with the algorithms of other packages.
+`make generate` writes this page. `flowpolicies list algorithms` prints it, with the algorithms of other packages.
 
 - **sampler**: how the policy acts with the default hyperparameters; the name in brackets is the inner sampler.
 - **offline, online, pixels**: whether it learns from a dataset without an environment; in an environment, from scratch
