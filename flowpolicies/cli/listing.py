@@ -140,14 +140,13 @@ PAGE = """\
 |---|---|---|---|---|---|---|---|---|
 {rows}
 
-`make generate` writes this page. `flowpolicies list algorithms` prints it, with the algorithms of other packages.
+`make docs-index` writes this page. `flowpolicies list algorithms` prints it, with the algorithms of other packages.
 
-- **sampler**: how the policy acts with the default hyperparameters; the name in brackets is the inner sampler.
-- **offline, online, pixels**: whether it learns from a dataset without an environment; in an environment, from scratch
-  and after a dataset; and from images, through an encoder in each network that sees observations. The contract tests
-  check all three.
-- **parity**: the recordings of the authors' code (`tests/golden`) that the tests replay: losses, gradients, actions and
-  weights after an update. Algorithms without a recording are tested against numbers computed by other means.
+- **sampler**: how it acts at the default hyperparameters; what stands in brackets is the sampler inside.
+- **offline, online, pixels**: learns from a dataset without an environment; learns in one, from scratch and after a
+  dataset; takes images, through an encoder in each network that sees observations. The contract tests check all three.
+- **parity**: recordings of the authors' code whose losses, gradients, actions and weights after an update the tests
+  replay through it (`tests/golden`). Where there is none, the tests hold numbers that were worked out by other means.
 """
 
 
