@@ -102,7 +102,7 @@ def page(settings: DemoSettings, rows: dict, jobs: dict) -> str:
         f"# Learning on locally generated {settings.dataset}, task {TASK}",
         "",
         f"Success in percent after {STEPS} gradient steps, {EPISODES} sampled episodes per seed. The interval over",
-        "seeds is a bootstrap of their means (three: not to be trusted far); the one over episodes is Wilson's.",
+        "seeds is a bootstrap of their means (unreliable with three seeds); the one over episodes is Wilson's.",
         "",
         "| algorithm | "
         + " | ".join(f"seed {s}" for s in SEEDS)
@@ -126,8 +126,8 @@ def page(settings: DemoSettings, rows: dict, jobs: dict) -> str:
         f"{hardware}.",
         f"Data: {settings.episodes} episodes of 1,001 steps from OGBench's oracle, seed {settings.seed}. The demo's",
         f"settings: `{shown}`.",
-        "Every algorithm ran at one setting that was not tuned, so this says that they run and learn, and not which of",
-        "them is best; the published comparisons take a hundred times the steps. The commands, for seed 0:",
+        "Every algorithm ran at one setting that was not tuned, so the table shows that they run and learn, but not",
+        "which of them is best; the published comparisons use a hundred times the steps. The commands, for seed 0:",
         "",
         "```sh",
         *(shlex.join(("flowpolicies", *jobs[algorithm, 0].commands[0])) for algorithm in LABELS),

@@ -1,8 +1,10 @@
-"""The examples of the documentation run."""
+"""The examples of the documentation run, and every page is in the navigation."""
 
+import importlib.util
 import re
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -59,3 +61,32 @@ def test_there_is_an_example_for_each_kind() -> None:
     )
     assert [kind for kind in (*kinds, "flip(0)") if kind not in text] == []
     assert len(BLOCKS) == 9
+
+
+def load_hooks() -> ModuleType:
+    """docs/hooks.py, which is in no package."""
+    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    return hooks
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    hooks = load_hooks()
+    text = (ROOT / "mkdocs.yml").read_text()
+    named = re.findall(r"^ *- (?:[^:\n]+: )?(\S+\.md)$", text.partition("nav:\n")[2], re.MULTILINE)
+    shown = hooks.expand(named, ROOT / "docs")
+    assert len(set(shown)) == len(shown)
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert pages - set(shown) == set()
+    assert "algorithms/*.md" in named  # So a new algorithm needs no line.
+
+
+def test_navigation_lists_a_page_once_and_keeps_titles(tmp_path: Path) -> None:
+    hooks = load_hooks()
+    (tmp_path / "rooms").mkdir()
+    for name in ("index", "b", "a"):
+        (tmp_path / "rooms" / f"{name}.md").touch()
+    nav = [{"Start": "start.md"}, {"Rooms": [{"Table": "rooms/index.md"}, "rooms/*.md"]}]
+    expanded = [{"Start": "start.md"}, {"Rooms": [{"Table": "rooms/index.md"}, "rooms/a.md", "rooms/b.md"]}]
+    assert hooks.expand(nav, tmp_path) == expanded
