@@ -40,10 +40,9 @@ def observation_layout(space: spaces.Space[Any]) -> list[Entry]:
     Raises:
         ValueError: if the space is neither a Box nor a Dict of Boxes.
     """
-    if isinstance(space, spaces.Box):
-        return [_entry(None, space)]
-    if isinstance(space, spaces.Dict) and all(isinstance(box, spaces.Box) for box in space.spaces.values()):
-        return [_entry(key, box) for key, box in space.spaces.items()]  # type: ignore[arg-type]
+    boxes: dict[str | None, Any] = {**space.spaces} if isinstance(space, spaces.Dict) else {None: space}
+    if all(isinstance(box, spaces.Box) for box in boxes.values()):
+        return [_entry(key, box) for key, box in boxes.items()]
     raise ValueError(
         f"observations must be a Box or a Dict of Boxes, got {space}. Wrap the environment, for example with "
         "gymnasium.wrappers.FlattenObservation."

@@ -74,8 +74,8 @@ def as_flags(where: str, key: str, values: Any) -> npt.NDArray[np.bool_]:
     rows = np.atleast_1d(flags)
     wrong = np.argwhere((rows != 0) & (rows != 1))
     if len(wrong):
-        place = f"row {wrong[0][0]} has" if flags.ndim else "are"
-        raise DataFault(f"{where}: {key} must be 0 or 1, but {place} {rows[tuple(wrong[0])]:.6g}.")
+        first = f"row {wrong[0][0]} has" if flags.ndim else "are"
+        raise DataFault(f"{where}: {key} must be 0 or 1, but {first} {rows[tuple(wrong[0])]:.6g}.")
     return flags.astype(bool)
 
 
@@ -198,7 +198,7 @@ def check_last_terminal(name: str, terminals: Array) -> None:
     if terminals[-1] != 1:
         raise DataFault(
             f"dataset '{name}': the last transition must end its trajectory, but terminals[-1] is 0. "
-            "Set it to 1, or build the dataset with TransitionDataset.from_arrays, which does."
+            "Set it to 1, or build the dataset with TransitionDataset.from_arrays, which sets it."
         )
 
 
@@ -245,7 +245,7 @@ def _check_array(name: str, key: str, array: Array, space: Space[Any]) -> None:
     if (array.dtype == np.uint8) != (space.dtype == np.uint8):
         raise DataFault(
             f"dataset '{name}': {key} are {array.dtype}, but their space is {space.dtype}. "
-            "Bytes (uint8) need a uint8 space, and only they do."
+            "Bytes (uint8) need a uint8 space, and other numbers need a space of another type."
         )
     if array.dtype != np.uint8:
         _check_float32(name, key, array)

@@ -122,7 +122,7 @@ def blocks(arrays: Iterable[Array]) -> list[slice]:
 
 
 def read(array: Array, where: slice | Array) -> Array:
-    """Rows of an array: a view if it is in memory, or a copy if it is in a file, whose pages are not kept in memory.
+    """Rows of an array; rows of a file are copied, and its pages are not kept in memory.
 
     Args:
         array: `[N, *shape]`.

@@ -98,11 +98,7 @@ def load_hdf5(
         "next_observations": "stored" if stored else "shifted",
     }
     if clip_actions:
-        actions = as_numbers(where, "actions", columns["actions"])
-        if action_space is None:
-            check_continuous(where, columns["actions"].dtype)
-            action_space = Box(-1, 1, actions.shape[1:], np.float32)
-        columns["actions"] = clip_inside(actions, action_space)
+        columns["actions"] = _clip(where, columns["actions"], action_space)
         known["action_margin"] = ACTION_MARGIN
     return TransitionDataset.from_arrays(
         **columns,
@@ -194,6 +190,15 @@ def _flags(where: str, key: str, values: Any) -> npt.NDArray[np.bool_]:
 def _per_row(values: Any) -> Any:
     """Values `[R]` of an array `[R, 1]`, as which some files of D4RL store them; other arrays as they are."""
     return values.reshape(-1) if np.ndim(values) == 2 and np.shape(values)[1] == 1 else values
+
+
+def _clip(where: str, actions: Array, space: Space[Any] | None) -> Array:
+    """Actions clipped to slightly inside the bounds of their space; None: [-1, 1]."""
+    numbers = as_numbers(where, "actions", actions)
+    if space is None:
+        check_continuous(where, actions.dtype)
+        space = Box(-1, 1, numbers.shape[1:], np.float32)
+    return clip_inside(numbers, space)
 
 
 def _check_rows(path: Path, rows: int, columns: Mapping[str, Any]) -> None:
