@@ -40,9 +40,11 @@ def observation_layout(space: spaces.Space[Any]) -> list[Entry]:
     Raises:
         ValueError: if the space is neither a Box nor a Dict of Boxes.
     """
-    boxes: dict[str | None, Any] = {**space.spaces} if isinstance(space, spaces.Dict) else {None: space}
-    if all(isinstance(box, spaces.Box) for box in boxes.values()):
-        return [_entry(key, box) for key, box in boxes.items()]
+    boxes: list[tuple[str | None, Any]] = [(None, space)]
+    if isinstance(space, spaces.Dict):
+        boxes = [*space.spaces.items()]
+    if all(isinstance(box, spaces.Box) for _, box in boxes):
+        return [_entry(key, box) for key, box in boxes]
     raise ValueError(
         f"observations must be a Box or a Dict of Boxes, got {space}. Wrap the environment, for example with "
         "gymnasium.wrappers.FlattenObservation."

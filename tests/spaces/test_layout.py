@@ -60,7 +60,7 @@ def test_clipped_actions_keep_a_margin_from_asymmetric_bounds() -> None:
     clipped = clip_inside(np.array([[-2.0, 20.0], [0.5, 5.0]]), space)
     np.testing.assert_allclose(clipped, [[-1 + ACTION_MARGIN, 10 - 5 * ACTION_MARGIN], [0.5, 5]], rtol=1e-7)
     assert np.abs(scale_actions(space, clipped)).max() < 1
-    with pytest.raises(ValueError, match="cannot be clipped to .* needs a Box with bounds"):
+    with pytest.raises(ValueError, match=r"cannot be clipped to .* needs a Box with bounds"):
         clip_inside(np.zeros((2, 3)), STATE)
 
 

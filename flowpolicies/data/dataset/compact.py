@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from flowpolicies.data.dataset.checks import DataFault, place
-from flowpolicies.data.dataset.rows import Column, blocks, read
+from flowpolicies.data.dataset.rows import LazyColumn, blocks, read
 from flowpolicies.moved import moved_names
 from flowpolicies.spaces.layout import Observations
 from flowpolicies.tree import leaves, named_leaves, nested, tree_map
@@ -91,7 +91,7 @@ class SuccessorColumn:
         ends: `[E]`, the last row of each trajectory, ascending.
     """
 
-    def __init__(self, states: Column, finals: Tensor, ends: npt.NDArray[np.intp]) -> None:
+    def __init__(self, states: LazyColumn, finals: Tensor, ends: npt.NDArray[np.intp]) -> None:
         self.states, self.finals, self.ends = states, finals, ends
 
     def take(self, rows: Array, count: int = 1) -> Tensor:

@@ -71,15 +71,17 @@ def arguments_of_episodes(name: str, episodes: Iterable[Mapping[str, Any]], *, m
     """
     if isinstance(episodes, Mapping):
         raise DataFault(f"dataset '{name}': expected a list of episodes, got one episode. Put it into a list.")
-    columns = _columns(name, episodes, may_be_discrete=may_be_discrete)
-    if not columns["actions"]:
+    arrays = _arrays_of_episodes(name, episodes, may_be_discrete=may_be_discrete)
+    if not arrays["actions"]:
         raise DataFault(f"dataset '{name}': there is no episode. Give at least one.")
-    return {key: _concatenate(arrays) for key, arrays in columns.items()}
+    return {key: _concatenate(parts) for key, parts in arrays.items()}
 
 
-def _columns(name: str, episodes: Iterable[Mapping[str, Any]], *, may_be_discrete: bool) -> dict[str, list[Any]]:
+def _arrays_of_episodes(
+    name: str, episodes: Iterable[Mapping[str, Any]], *, may_be_discrete: bool
+) -> dict[str, list[Any]]:
     """The arrays of each episode, by the names of the arguments of `TransitionDataset.from_arrays`."""
-    columns: dict[str, list[Any]] = {key: [] for key in _ARGUMENTS}
+    arrays: dict[str, list[Any]] = {key: [] for key in _ARGUMENTS}
     unread: set[str] = set()
     for index, episode in enumerate(episodes):
         where = f"dataset '{name}': episode {index}"
@@ -88,22 +90,22 @@ def _columns(name: str, episodes: Iterable[Mapping[str, Any]], *, may_be_discret
         if not may_be_discrete:
             check_continuous(where, np.asarray(episode["actions"]).dtype)
         _check_steps(where, actions, observations, rewards)
-        if columns["actions"]:
-            _check_like_first(where, "actions", actions, columns["actions"][0])
-            _check_observations_like_first(where, observations, columns["observations"][0])
-        columns["observations"].append(take(observations, slice(None, -1)))
-        columns["next_observations"].append(take(observations, slice(1, None)))
-        columns["actions"].append(actions)
-        columns["rewards"].append(rewards)
-        columns["masks"].append(_masks(where, episode, len(actions)))
-        columns["terminals"].append(np.arange(len(actions)) == len(actions) - 1)
+        if arrays["actions"]:
+            _check_like_first(where, "actions", actions, arrays["actions"][0])
+            _check_observations_like_first(where, observations, arrays["observations"][0])
+        arrays["observations"].append(take(observations, slice(None, -1)))
+        arrays["next_observations"].append(take(observations, slice(1, None)))
+        arrays["actions"].append(actions)
+        arrays["rewards"].append(rewards)
+        arrays["masks"].append(_masks(where, episode, len(actions)))
+        arrays["terminals"].append(np.arange(len(actions)) == len(actions) - 1)
         unread |= _unread(episode)
     if unread:
         warnings.warn(
             f"dataset '{name}': {sorted(unread)} of the episodes are not read; read are {', '.join(_KEYS)}.",
             stacklevel=4,  # The line that called TransitionDataset.from_episodes.
         )
-    return columns
+    return arrays
 
 
 def _field(where: str, episode: Mapping[str, Any], key: str) -> Any:
@@ -185,5 +187,5 @@ def _flags(where: str, episode: Mapping[str, Any], key: str, steps: int) -> Arra
     return as_flags(where, key, flags).astype(np.float32)
 
 
-def _concatenate(arrays: Sequence[Any]) -> Observations:
-    return tree_map(lambda *parts: np.concatenate(parts), *arrays)
+def _concatenate(trees: Sequence[Any]) -> Observations:
+    return tree_map(lambda *parts: np.concatenate(parts), *trees)

@@ -28,8 +28,8 @@ BLOCK_BYTES = 1 << 24
 """Size of the blocks in which whole arrays are read: 16 MB."""
 
 
-class Column(Protocol):
-    """Flat rows of one field of a dataset, read when they are needed."""
+class LazyColumn(Protocol):
+    """A column of flat rows that are read or composed when they are needed."""
 
     def take(self, rows: Array, count: int = 1) -> Tensor:
         """`count` successive rows, starting at each of `rows` `[B]`, as a tensor `[B, count * width]`."""
@@ -83,7 +83,7 @@ class FileColumn:
         self.width = sum(math.prod(reader.shape) for reader in self.readers)
 
     def take(self, rows: Array, count: int = 1) -> Tensor:
-        """See `Column`."""
+        """See `LazyColumn`."""
         flat = []
         for reader in self.readers:
             read = reader.read(rows, count)

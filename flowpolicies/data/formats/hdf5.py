@@ -77,20 +77,20 @@ def load_hdf5(
     path = existing_file(path, "an HDF5 file")
     name = path.stem if name is None else name
     where = f"dataset '{name}'"
-    columns = _read(path, next_observations)
-    terminated = _flags(where, "terminals", columns.pop("terminals"))
+    arrays = _read(path, next_observations)
+    terminated = _flags(where, "terminals", arrays.pop("terminals"))
     restarts = terminated if terminals == "ends" else np.zeros_like(terminated)
-    timed_out = _timeouts(path, where, columns.pop("timeouts", None), restarts, max_episode_steps)
-    _check_rows(path, len(terminated), {**columns, "timeouts": timed_out})
+    timed_out = _timeouts(path, where, arrays.pop("timeouts", None), restarts, max_episode_steps)
+    _check_rows(path, len(terminated), {**arrays, "timeouts": timed_out})
     ends = timed_out | terminated if terminals == "ends" else timed_out.copy()
     ends[-1:] = True
-    stored = "next_observations" in columns
+    stored = "next_observations" in arrays
     if stored:
         masks, last = ~terminated, ends
     else:
         pairs = pair_rows(ends, terminated & ~timed_out)
-        columns["next_observations"] = take(columns["observations"], pairs.next_rows)
-        columns |= {key: take(columns[key], pairs.rows) for key in ("observations", "actions", "rewards")}
+        arrays["next_observations"] = take(arrays["observations"], pairs.next_rows)
+        arrays |= {key: take(arrays[key], pairs.rows) for key in ("observations", "actions", "rewards")}
         masks, last = ~terminated[pairs.rows], pairs.terminals
     known: dict[str, Any] = {
         "source": "hdf5",
@@ -98,10 +98,10 @@ def load_hdf5(
         "next_observations": "stored" if stored else "shifted",
     }
     if clip_actions:
-        columns["actions"] = _clip(where, columns["actions"], action_space)
+        arrays["actions"] = _clip(where, arrays["actions"], action_space)
         known["action_margin"] = ACTION_MARGIN
     return TransitionDataset.from_arrays(
-        **columns,
+        **arrays,
         masks=masks,
         terminals=last,
         observation_space=observation_space,
@@ -124,7 +124,7 @@ def _read(path: Path, next_observations: NextObservations | None) -> dict[str, A
     try:
         with h5py.File(path, "r") as file:
             wanted = _wanted(path, list(file), next_observations)
-            return {key: _per_row(_column(file[key])) if key == "rewards" else _column(file[key]) for key in wanted}
+            return {key: _per_row(_array(file[key])) if key == "rewards" else _array(file[key]) for key in wanted}
     except OSError as error:
         raise ValueError(
             f"cannot read '{path}': {error}. If it is only a part of the file, download it again."
@@ -143,10 +143,10 @@ def _wanted(path: Path, found: list[str], next_observations: NextObservations | 
     return [*needed, *(key for key in optional if key in found)]
 
 
-def _column(node: Any) -> Any:
+def _array(node: Any) -> Any:
     """An array, or a group as a dict; float64 is converted while it is read, which needs only half of the memory."""
     if hasattr(node, "items"):
-        return {key: _column(part) for key, part in node.items()}
+        return {key: _array(part) for key, part in node.items()}
     return node.astype(np.float32)[()] if node.dtype == np.float64 else node[()]
 
 
@@ -201,8 +201,8 @@ def _clip(where: str, actions: Array, space: Space[Any] | None) -> Array:
     return clip_inside(numbers, space)
 
 
-def _check_rows(path: Path, rows: int, columns: Mapping[str, Any]) -> None:
-    flat = {name: array for key, tree in columns.items() for name, array in named_leaves(key, tree).items()}
+def _check_rows(path: Path, rows: int, arrays: Mapping[str, Any]) -> None:
+    flat = {name: array for key, tree in arrays.items() for name, array in named_leaves(key, tree).items()}
     wrong = {key: np.shape(array) for key, array in flat.items() if np.shape(array)[:1] != (rows,)}
     if wrong or rows == 0:
         raise DataFault(f"'{path}' has {rows} terminals, but these shapes: {wrong}. All need one row per step.")

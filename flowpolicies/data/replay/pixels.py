@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import gymnasium
 import numpy as np
@@ -11,11 +11,17 @@ import torch
 from gymnasium.spaces import Box, Space
 from torch import Tensor
 
-from flowpolicies.data.dataset.rows import Column as Column
 from flowpolicies.spaces.layout import observation_layout
 
 CROP_PADDING = 3
 """Pixels by which a random crop moves an image at most, in either direction."""
+
+
+class Column(Protocol):
+    """Flat rows that are read when they are needed."""
+
+    def take(self, rows: np.ndarray, count: int = 1) -> Tensor:
+        """`count` rows from each of `rows` `[B]` on, `[B, count * width]`."""
 
 
 @final
