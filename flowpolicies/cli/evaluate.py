@@ -13,7 +13,7 @@ import tyro
 
 from flowpolicies.cli.command import Command
 from flowpolicies.data import make_env, normalized_score
-from flowpolicies.data.dataset.scores import REFERENCE
+from flowpolicies.data.dataset.transforms import REFERENCE
 from flowpolicies.data.replay.pixels import frames_between
 from flowpolicies.files import write_json
 from flowpolicies.policies import Evaluation, FlowPolicy, evaluate

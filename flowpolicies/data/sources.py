@@ -22,9 +22,8 @@ import gymnasium
 
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.downloads.files import existing_file
-from flowpolicies.data.formats.cache import Storage, check_storage, from_shards
 from flowpolicies.data.formats.hdf5 import load_hdf5
-from flowpolicies.data.formats.memmap import open_memmap
+from flowpolicies.data.formats.memmap import Storage, check_storage, from_shards, open_memmap
 from flowpolicies.data.formats.sb3 import load_sb3
 from flowpolicies.messages import did_you_mean
 
@@ -63,10 +62,10 @@ def load_dataset(
     Args:
         address: source and name.
         storage: "ram", or "memmap" for data that is laid out as files the first time, and opened in milliseconds
-            afterwards, shared by all processes (see `flowpolicies.data.formats.cache`); None: the source decides.
+            afterwards, shared by all processes (see `flowpolicies.data.formats.memmap`); None: the source decides.
         compact: store each state once, instead of as an observation and as a next one; see
             `flowpolicies.data.dataset.compact`.
-        cache_dir: where these files go; None: `flowpolicies.data.formats.cache.CACHE_DIR`.
+        cache_dir: where these files go; None: `flowpolicies.data.formats.memmap.CACHE_DIR`.
         **options: passed to the source.
 
     Raises:

@@ -9,8 +9,10 @@ from typing import Any, Literal, final
 import numpy as np
 import numpy.typing as npt
 
-from flowpolicies.data.dataset.dataset import Observations, TransitionDataset
+from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.rows import read
+from flowpolicies.spaces.layout import Observations
+from flowpolicies.tree import named_leaves
 
 Array = npt.NDArray[Any]
 Rows = npt.NDArray[np.intp]
@@ -73,11 +75,7 @@ def fault_of_all_rows(dataset: TransitionDataset, check: str, message: str, advi
 
 def parts(observations: Observations, name: str) -> Iterator[tuple[str, Array]]:
     """The arrays of observations with their names: "observations", or "observations/KEY" for each key."""
-    if isinstance(observations, dict):
-        for key, part in sorted(observations.items()):
-            yield f"{name}/{key}", part
-    else:
-        yield name, observations
+    yield from sorted(named_leaves(name, observations).items())
 
 
 def is_image(array: Array) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 
 from flowpolicies.algorithms import get_algorithm
 from flowpolicies.data import normalized_score
-from flowpolicies.data.dataset.scores import REFERENCE
+from flowpolicies.data.dataset.transforms import REFERENCE
 from flowpolicies.reproduction.published import PublishedTable
 from flowpolicies.reproduction.reproduce import Run
 from flowpolicies.training.settings import Knobs, TrainSettings

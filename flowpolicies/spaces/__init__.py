@@ -1,1 +1,1 @@
-"""Observation and action spaces: the layout of flat observations, and spaces as JSON."""
+"""Observation and action spaces: flat observations, scaled actions, and spaces as JSON."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import final
 
 from flowpolicies.data import RewardTransformName
-from flowpolicies.data.formats.cache import Storage
+from flowpolicies.data.formats.memmap import Storage
 from flowpolicies.data.sources import split_options
 from flowpolicies.policies.devices import check_device
 from flowpolicies.shell.fields import NonNegativeInt, Probability, check_fields

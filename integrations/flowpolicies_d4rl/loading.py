@@ -8,10 +8,10 @@ from pathlib import Path
 import h5py
 
 from flowpolicies.data import TransitionDataset
-from flowpolicies.data.dataset.scores import REFERENCE
+from flowpolicies.data.dataset.transforms import REFERENCE
 from flowpolicies.data.downloads.download import download as fetch
-from flowpolicies.data.formats.cache import Storage, from_shards
 from flowpolicies.data.formats.hdf5 import load_hdf5
+from flowpolicies.data.formats.memmap import Storage, from_shards
 from flowpolicies_d4rl.names import Task, find_task
 
 SERVER = "https://rail.eecs.berkeley.edu/datasets/offline_rl"
@@ -42,7 +42,7 @@ def load(
         clip_actions: clip actions to a little inside [-1, 1], as most papers do.
         compact: store each state once, see `flowpolicies.data.dataset.compact`.
         storage: "ram", or "memmap" for files that are laid out once and opened afterwards; None: "ram".
-        cache_dir: where the latter go; None: `flowpolicies.data.formats.cache.CACHE_DIR`.
+        cache_dir: where the latter go; None: `flowpolicies.data.formats.memmap.CACHE_DIR`.
         download: fetch a missing file from D4RL's server.
         full_check: read the whole file to compare it with its SHA-256; otherwise only if its size or time changed.
 

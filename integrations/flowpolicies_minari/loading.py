@@ -16,9 +16,9 @@ from minari.dataset.minari_storage import MinariStorage
 
 from flowpolicies.data import DataFault, TransitionDataset
 from flowpolicies.data.dataset.checks import as_flags, as_numbers
-from flowpolicies.data.dataset.scores import REFERENCE
-from flowpolicies.data.formats.cache import Storage, from_shards
-from flowpolicies.spaces.json import ACTION_MARGIN, clip_inside
+from flowpolicies.data.dataset.transforms import REFERENCE
+from flowpolicies.data.formats.memmap import Storage, from_shards
+from flowpolicies.spaces.layout import ACTION_MARGIN, clip_inside
 from flowpolicies_minari.environment import environment_id
 from flowpolicies_minari.folder import Folder, find
 from flowpolicies_minari.observations import Observations
@@ -53,7 +53,7 @@ def load(
         clip_actions: clip actions to a little inside the bounds, as papers do for policies that squash.
         compact: store each state once, see `flowpolicies.data.dataset.compact`.
         storage: "ram", or "memmap" for files that are laid out once and opened afterwards; None: "ram".
-        cache_dir: where the latter go; None: `flowpolicies.data.formats.cache.CACHE_DIR`.
+        cache_dir: where the latter go; None: `flowpolicies.data.formats.memmap.CACHE_DIR`.
         download: let Minari fetch a dataset that is missing or incomplete.
 
     Raises:

@@ -13,8 +13,8 @@ from ogbench.utils import DATASET_URL
 from flowpolicies.data import TransitionDataset
 from flowpolicies.data.downloads.download import download
 from flowpolicies.data.downloads.files import read_record
-from flowpolicies.data.formats.cache import Storage, from_shards
-from flowpolicies.spaces.json import ACTION_MARGIN
+from flowpolicies.data.formats.memmap import Storage, from_shards
+from flowpolicies.spaces.layout import ACTION_MARGIN
 from flowpolicies_ogbench import finding
 from flowpolicies_ogbench.finding import data_file, files_in, is_generated, record_file
 from flowpolicies_ogbench.generation import can_generate
@@ -61,7 +61,7 @@ def load(
         compact: store each state once, as in OGBench's own compact form: half the memory, the same batches.
         storage: "ram", or "memmap" for files that are laid out once and opened afterwards; None: "memmap" for data in
             several files, else "ram".
-        cache_dir: where the latter go; None: `flowpolicies.data.formats.cache.CACHE_DIR`.
+        cache_dir: where the latter go; None: `flowpolicies.data.formats.memmap.CACHE_DIR`.
         download: fetch a missing file from OGBench's server; large sets never are.
         full_check: read the whole file to compare it with its SHA-256; otherwise only if its size or time changed.
 

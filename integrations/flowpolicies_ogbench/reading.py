@@ -15,8 +15,7 @@ from ogbench.relabel_utils import add_oracle_reps, relabel_dataset
 from flowpolicies.data import DataFault, TransitionDataset
 from flowpolicies.data.dataset.checks import as_flags, check_actions, check_numbers, place
 from flowpolicies.data.dataset.compact import in_full, successors
-from flowpolicies.data.dataset.dataset import Observations
-from flowpolicies.spaces.json import clip_inside
+from flowpolicies.spaces.layout import Observations, clip_inside
 from flowpolicies_ogbench.environment import channels_first, make_env, sparse_rewards
 from flowpolicies_ogbench.names import TaskName
 from flowpolicies_ogbench.randomness import global_draws_from

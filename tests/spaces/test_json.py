@@ -7,7 +7,6 @@ import pytest
 from gymnasium.spaces import Box, Discrete
 
 from flowpolicies.data import space_from_json, space_to_json
-from flowpolicies.spaces.json import infer_action_space
 
 
 @pytest.mark.parametrize(
@@ -45,13 +44,3 @@ def test_other_spaces_are_refused() -> None:
         space_to_json(Discrete(3))
     with pytest.raises(ValueError, match="cannot read a space of type 'Discrete'"):
         space_from_json({"type": "Discrete", "n": 3})
-
-
-def test_guessed_bounds_of_actions_forgive_rounding_and_name_what_leaves_them() -> None:
-    actions = np.array([[0.0], [1.0000001], [0.5]], np.float32)
-    assert infer_action_space("arm", actions, np.array([0, 1, 1])) == Box(-1, 1, (1,), np.float32)
-    actions[2] = -1.1
-    with pytest.raises(
-        ValueError, match=r"'arm': actions range from -1.1 to 1, .* \(first beyond .* in row 2 \(episode 1, step 0\)\)"
-    ):
-        infer_action_space("arm", actions, np.array([0, 1, 1]))

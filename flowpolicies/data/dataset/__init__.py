@@ -1,3 +1,6 @@
-"""Validated transitions: the dataset, its checks, compact storage, and transforms of rewards."""
+"""`TransitionDataset` and what it is built from: arrays, episodes, tables and .npz files.
+
+Modules that read or write other formats import this package, and it imports none of them.
+"""
 
 from flowpolicies.data.dataset.dataset import TransitionDataset as TransitionDataset

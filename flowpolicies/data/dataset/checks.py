@@ -1,4 +1,4 @@
-"""Checks of offline data: each raises a DataFault that names the dataset, the field, and the next move."""
+"""Checks of offline data: each raises a DataFault that names the dataset and the field, and says what to do."""
 
 import json
 from collections.abc import Mapping
@@ -8,21 +8,29 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box, Dict, Space
 
+from flowpolicies.spaces.layout import Observations
+from flowpolicies.tree import leaves, named_leaves
+
 Array = npt.NDArray[Any]
 
 BOUND_TOLERANCE = 1e-6
-"""How far an action may lie outside its bounds (relative to bounds beyond 1): what float32 rounding can do."""
+"""How far an action may lie outside its bounds, because float32 rounds; for bounds beyond 1 as a fraction of them."""
 
 
 class DataFault(ValueError):
-    """Something is wrong with the data, and not with the name or the options that they were asked for by."""
+    """The data themselves are wrong, and not the name or the options by which they were requested."""
 
 
 def as_numbers(where: str, key: str, values: Any) -> Array:
-    """The values as an array of float32, or of bytes (uint8) if that is what they are.
+    """The values as an array of float32; uint8 values stay uint8.
+
+    Args:
+        where: the beginning of a message, such as "dataset 'arm': episode 3".
+        key: the name of the values in a message.
+        values: anything that NumPy can make an array of.
 
     Raises:
-        DataFault: if they are no numbers, or differ in shape; it begins with `where`.
+        DataFault: if the values are not numbers, or differ in shape from row to row.
     """
     try:
         array = np.asarray(values)
@@ -33,13 +41,21 @@ def as_numbers(where: str, key: str, values: Any) -> Array:
 
 
 def check_numbers(where: str, key: str, array: Array) -> None:
-    """No text, no objects: NumPy would read numbers out of the former."""
+    """Checks that an array holds numbers, since NumPy would also convert text such as "1.5".
+
+    Raises:
+        DataFault: if it holds text, objects or complex numbers.
+    """
     if array.dtype.kind not in "biuf":
         raise DataFault(f"{where}: {key} are {array.dtype}, not numbers. Convert them to numbers first.")
 
 
 def check_continuous(where: str, dtype: np.dtype[Any]) -> None:
-    """Actions of this type, of which no space is known, are no indices or switches."""
+    """Checks that actions whose space is not known are not indices or switches, judging by their type.
+
+    Raises:
+        DataFault: if the type is an integer or bool.
+    """
     if dtype.kind in "biu":
         raise DataFault(
             f"{where}: actions are {dtype}, and look like discrete actions; flow policies act in continuous spaces. "
@@ -49,22 +65,22 @@ def check_continuous(where: str, dtype: np.dtype[Any]) -> None:
 
 
 def as_flags(where: str, key: str, values: Any) -> npt.NDArray[np.bool_]:
-    """The values as booleans.
+    """The values as booleans, see `as_numbers` for the arguments.
 
     Raises:
-        DataFault: if one of them is neither 0 nor 1; it begins with `where`.
+        DataFault: if one of the values is neither 0 nor 1.
     """
     flags = as_numbers(where, key, values)
     rows = np.atleast_1d(flags)
     wrong = np.argwhere((rows != 0) & (rows != 1))
     if len(wrong):
-        place = f"row {wrong[0][0]} has" if flags.ndim else "are"
-        raise DataFault(f"{where}: {key} must be 0 or 1, but {place} {rows[tuple(wrong[0])]:.6g}.")
+        first = f"row {wrong[0][0]} has" if flags.ndim else "are"
+        raise DataFault(f"{where}: {key} must be 0 or 1, but {first} {rows[tuple(wrong[0])]:.6g}.")
     return flags.astype(bool)
 
 
 def check_lengths(name: str, arrays: Mapping[str, Array]) -> None:
-    """All arrays have one row per transition, and there is at least one."""
+    """Checks that all arrays have one row per transition, and that there is at least one transition."""
     lengths = {key: len(array) if array.ndim else None for key, array in arrays.items()}
     if len(set(lengths.values())) != 1:
         raise DataFault(
@@ -75,34 +91,36 @@ def check_lengths(name: str, arrays: Mapping[str, Array]) -> None:
         raise DataFault(f"dataset '{name}' has no transitions. Check the filter or the path that it came from.")
 
 
-def check_observations(name: str, key: str, observations: Array | dict[str, Array], space: Space[Any]) -> None:
-    """Observations have the structure, shape and type of their space."""
-    if isinstance(space, Dict) and all(isinstance(part, Box) for part in space.spaces.values()):
-        given = sorted(observations) if isinstance(observations, dict) else "one array"
-        if given != sorted(space.spaces):
-            raise DataFault(
-                f"dataset '{name}': {key} hold {given}, but observation_space has the keys {sorted(space.spaces)}. "
-                "Pass a dict with exactly these keys."
-            )
-        assert isinstance(observations, dict)
-        for part, array in observations.items():
-            _check_array(name, f"{key}/{part}", array, space.spaces[part])
-    elif not isinstance(space, Box):
+def check_observations(name: str, key: str, observations: Observations, space: Space[Any]) -> None:
+    """Checks that observations have the structure, shapes and types of their space, which is a Box or Dict of Boxes."""
+    parts = space.spaces if isinstance(space, Dict) else space
+    if not all(isinstance(part, Box) for part in leaves(parts)):
         raise DataFault(
             f"dataset '{name}': observation_space is {space}; only Box, and Dict of Box, are supported. "
             "Encode other observations as numbers (one-hot for Discrete) and pass a Box."
         )
-    elif isinstance(observations, dict):
+    arrays, boxes = named_leaves(key, observations), named_leaves(key, parts)
+    if arrays.keys() != boxes.keys():
+        _refuse_structure(name, key, observations, space)
+    for full_name, box in boxes.items():
+        _check_array(name, full_name, arrays[full_name], box)
+
+
+def _refuse_structure(name: str, key: str, observations: Observations, space: Space[Any]) -> None:
+    given = sorted(observations) if isinstance(observations, Mapping) else None
+    if isinstance(space, Dict):
         raise DataFault(
-            f"dataset '{name}': {key} are a dict with the keys {sorted(observations)}, but observation_space is "
-            f"{space}. Pass a Dict space with these keys, or one array."
+            f"dataset '{name}': {key} hold {given or 'one array'}, but observation_space has the keys "
+            f"{sorted(space.spaces)}. Pass a dict with exactly these keys."
         )
-    else:
-        _check_array(name, key, observations, space)
+    raise DataFault(
+        f"dataset '{name}': {key} are a dict with the keys {given}, but observation_space is {space}. "
+        "Pass a Dict space with these keys, or one array."
+    )
 
 
 def check_action_space(name: str, space: Space[Any]) -> None:
-    """The action space is a Box of real numbers with finite bounds."""
+    """Checks that the action space is a Box of floating-point numbers with finite bounds."""
     if not isinstance(space, Box) or not np.issubdtype(space.dtype, np.floating):
         raise DataFault(
             f"dataset '{name}': action_space is {space}; only Box spaces of floating-point actions are supported. "
@@ -116,11 +134,11 @@ def check_action_space(name: str, space: Space[Any]) -> None:
 
 
 def check_actions(name: str, actions: Array, space: Box, terminals: Array) -> None:
-    """Actions have the shape of the action space and lie inside its bounds."""
+    """Checks that actions have the shape of the action space and lie inside its bounds."""
     _check_array(name, "actions", actions, space)
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     slack = BOUND_TOLERANCE * np.maximum(1.0, np.maximum(np.abs(low), np.abs(high)))
-    # In float32, as the actions: a comparison with float64 would make a copy of them twice as large.
+    # Bounds are float32, like the actions: NumPy would copy all actions to float64 to compare them with float64.
     outside = (actions < (low - slack).astype(np.float32)) | (actions > (high + slack).astype(np.float32))
     if outside.any():
         rows = np.flatnonzero(outside.reshape(len(actions), -1).any(axis=1))
@@ -133,7 +151,7 @@ def check_actions(name: str, actions: Array, space: Box, terminals: Array) -> No
 
 
 def check_scalars(name: str, key: str, array: Array) -> None:
-    """One float32 per transition."""
+    """Checks that there is one float32 per transition."""
     if array.ndim != 1:
         raise DataFault(
             f"dataset '{name}': {key} have shape {array.shape}, expected ({len(array)},). "
@@ -143,7 +161,7 @@ def check_scalars(name: str, key: str, array: Array) -> None:
 
 
 def check_finite(name: str, key: str, array: Array, terminals: Array) -> None:
-    """No NaN, no infinity."""
+    """Checks that no value is NaN or infinite."""
     if array.dtype == np.uint8:
         return
     finite = np.isfinite(array)
@@ -157,7 +175,7 @@ def check_finite(name: str, key: str, array: Array, terminals: Array) -> None:
 
 
 def check_flags(name: str, key: str, array: Array, terminals: Array | None = None) -> None:
-    """Only zeros and ones."""
+    """Checks that all values are 0 or 1."""
     wrong = np.flatnonzero((array != 0) & (array != 1))
     if len(wrong):
         raise DataFault(
@@ -167,7 +185,7 @@ def check_flags(name: str, key: str, array: Array, terminals: Array | None = Non
 
 
 def place(row: int, terminals: Array | None) -> str:
-    """Which transition a row is, for messages: episodes, and steps inside them, are counted from 0 as rows are."""
+    """The transition in a row, for messages: its row, episode and step of the episode, all counted from 0."""
     if terminals is None:
         return f"row {row}"
     earlier = np.flatnonzero(terminals[:row] == 1)
@@ -176,26 +194,32 @@ def place(row: int, terminals: Array | None) -> str:
 
 
 def check_last_terminal(name: str, terminals: Array) -> None:
-    """The last transition ends a trajectory."""
+    """Checks that the last transition ends a trajectory."""
     if terminals[-1] != 1:
         raise DataFault(
             f"dataset '{name}': the last transition must end its trajectory, but terminals[-1] is 0. "
-            "Set it to 1, or build the dataset with TransitionDataset.from_arrays, which does."
+            "Set it to 1, or build the dataset with TransitionDataset.from_arrays, which sets it."
         )
 
 
 def check_finals(name: str, ends: npt.NDArray[np.intp] | None, terminals: Array) -> None:
-    """Next observations of compact data were put together for these trajectories."""
+    """Checks that the trajectories for which compact next observations were made are those of the dataset.
+
+    Args:
+        name: the name of the dataset.
+        ends: last rows of the trajectories of compact next observations, or None if the dataset is not compact.
+        terminals: the flags of the dataset.
+    """
     if ends is not None and not np.array_equal(ends, np.flatnonzero(terminals)):
         raise DataFault(
             f"dataset '{name}': its compact next observations belong to {len(ends)} trajectories, and its terminals "
-            f"end {int((terminals == 1).sum())}, or end them elsewhere. Give next_observations as an array "
-            "(np.asarray) together with other terminals."
+            f"end {int((terminals == 1).sum())}, or end them in other rows. Pass next_observations as an array "
+            "(np.asarray) when you change terminals."
         )
 
 
 def check_provenance(name: str, provenance: dict[str, Any]) -> None:
-    """Provenance is JSON data."""
+    """Checks that the provenance can be written as JSON."""
     try:
         json.dumps(provenance)
     except (TypeError, ValueError) as error:
@@ -221,7 +245,7 @@ def _check_array(name: str, key: str, array: Array, space: Space[Any]) -> None:
     if (array.dtype == np.uint8) != (space.dtype == np.uint8):
         raise DataFault(
             f"dataset '{name}': {key} are {array.dtype}, but their space is {space.dtype}. "
-            "Bytes (uint8) need a uint8 space, and only they do."
+            "Bytes (uint8) need a uint8 space, and other numbers need a space of another type."
         )
     if array.dtype != np.uint8:
         _check_float32(name, key, array)

@@ -1,14 +1,14 @@
-"""Compact data: the T+1 states of a trajectory once, instead of T observations and T next observations.
+"""Compact data: the T+1 states of a trajectory are stored once, instead of as T observations and T next observations.
 
-Inside a trajectory the next observation of a row is the observation of the row after it; only the state after the last
-action is nowhere else. So a compact dataset stores `final_observations`, one for each trajectory, and its
-`next_observations` are `Successors`: half the memory, or half the disk.
+Inside a trajectory the next observation of a row is the observation of the following row; only the state after the last
+action is stored nowhere else. So a compact dataset stores `final_observations`, one for each trajectory, and its
+`next_observations` are `Successors`. This saves nearly half of the memory or disk space.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast, final
+from typing import Any, cast, final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,28 +16,27 @@ import torch
 from torch import Tensor
 
 from flowpolicies.data.dataset.checks import DataFault, place
-from flowpolicies.data.dataset.rows import blocks, read
-
-if TYPE_CHECKING:
-    from flowpolicies.data.dataset.dataset import Observations, TransitionDataset
-    from flowpolicies.data.replay.pixels import Column
+from flowpolicies.data.dataset.rows import LazyColumn, blocks, read
+from flowpolicies.moved import moved_names
+from flowpolicies.spaces.layout import Observations
+from flowpolicies.tree import leaves, named_leaves, nested, tree_map
 
 Array = npt.NDArray[Any]
 
 
 @final
 class Successors(np.lib.mixins.NDArrayOperatorsMixin):
-    """Next observations that are put together when they are read: an array `[N, *shape]` to those who index its rows.
+    """Next observations that are assembled when they are read; rows are indexed as in an array `[N, *shape]`.
 
-    NumPy's functions get a copy of the whole.
+    NumPy's functions receive a copy of the whole array.
 
     Args:
         observations: `[N, *shape]`.
         finals: `[E, *shape]`, the state after the last action of each trajectory.
-        ends: `[E]`, the last row of each trajectory, ascending; the last one is N - 1.
+        ends: `[E]`, the last row of each trajectory, ascending, up to N - 1.
 
     Raises:
-        ValueError: if these do not belong together.
+        ValueError: if the shapes, types or numbers of trajectories of these differ.
     """
 
     def __init__(self, observations: Array, finals: Array, ends: npt.NDArray[np.intp]) -> None:
@@ -67,10 +66,10 @@ class Successors(np.lib.mixins.NDArrayOperatorsMixin):
         return found[(*[slice(None)] * numbers.ndim, *rest)] if rest else found
 
     def _read(self, rows: npt.NDArray[np.intp]) -> Array:
-        """What follows on rows `[B]`, a new array `[B, *shape]`."""
-        later, at_end, number = _after(rows, self.ends)
-        following = read(self.observations, later)
-        following[at_end] = self.finals[number]
+        """The next observations of rows `[B]`, as a new array `[B, *shape]`."""
+        following_rows, at_end, trajectory = _following_rows(rows, self.ends)
+        following = read(self.observations, following_rows)
+        following[at_end] = self.finals[trajectory]
         return following
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
@@ -83,8 +82,8 @@ class Successors(np.lib.mixins.NDArrayOperatorsMixin):
 
 
 @final
-class Following:
-    """The column of next observations of a compact dataset.
+class SuccessorColumn:
+    """The column of next observations of a compact dataset, assembled when rows are read.
 
     Args:
         states: the column of observations.
@@ -92,105 +91,92 @@ class Following:
         ends: `[E]`, the last row of each trajectory, ascending.
     """
 
-    def __init__(self, states: Column, finals: Tensor, ends: npt.NDArray[np.intp]) -> None:
+    def __init__(self, states: LazyColumn, finals: Tensor, ends: npt.NDArray[np.intp]) -> None:
         self.states, self.finals, self.ends = states, finals, ends
 
     def take(self, rows: Array, count: int = 1) -> Tensor:
-        """Next observations of `rows` `[B]`, `[B, width]`; `count` must be 1."""
-        later, at_end, number = _after(rows, self.ends)
-        following = self.states.take(later)
-        following[torch.from_numpy(at_end)] = self.finals[torch.from_numpy(number)]
+        """The next observations of `rows` `[B]`, as a tensor `[B, width]`; `count` must be 1."""
+        following_rows, at_end, trajectory = _following_rows(rows, self.ends)
+        following = self.states.take(following_rows)
+        following[torch.from_numpy(at_end)] = self.finals[torch.from_numpy(trajectory)]
         return following
 
 
-def _after(rows: Array, ends: npt.NDArray[np.intp]) -> tuple[Array, Array, Array]:
-    """The rows after `rows` `[B]`, which of `rows` end a trajectory, `[B]`, and which trajectories they end."""
-    number = np.searchsorted(ends, rows)
-    at_end = ends[number] == rows
-    return np.minimum(rows + 1, ends[-1]), at_end, number[at_end]
+def _following_rows(rows: Array, ends: npt.NDArray[np.intp]) -> tuple[Array, Array, Array]:
+    """For `rows` `[B]`: the rows after them, whether they end a trajectory `[B]`, and which trajectories these are."""
+    trajectory = np.searchsorted(ends, rows)
+    at_end = ends[trajectory] == rows
+    return np.minimum(rows + 1, ends[-1]), at_end, trajectory[at_end]
 
 
 def successors(observations: Observations, finals: Observations, ends: npt.NDArray[np.intp]) -> Observations:
-    """`Successors`, or a dict of them. The type says array, which they are to all who only read rows."""
-    if isinstance(observations, dict):
-        assert isinstance(finals, dict)
-        return {key: cast(Array, Successors(part, finals[key], ends)) for key, part in observations.items()}
-    assert not isinstance(finals, dict)
-    return cast(Array, Successors(observations, finals, ends))
+    """`Successors`, or a dict of them; they are typed as arrays, since they are read like arrays."""
+    return tree_map(lambda part, final: cast(Array, Successors(part, final, ends)), observations, finals)
 
 
-def in_full(following: Observations) -> Observations:
-    """Next observations as arrays."""
-    if isinstance(following, dict):
-        return {key: np.asarray(part) for key, part in following.items()}
-    return np.asarray(following)
+def in_full(next_observations: Observations) -> Observations:
+    """Next observations as arrays, whether or not they are compact."""
+    return tree_map(np.asarray, next_observations)
 
 
-def finals_of(following: Observations) -> Observations | None:
-    """The final observations of compact next observations; None of others."""
-    if isinstance(following, dict):
-        parts = {key: found for key, part in following.items() if (found := _parts(part)) is not None}
-        return {key: part.finals for key, part in parts.items()} if len(parts) == len(following) else None
-    found = _parts(following)
-    return None if found is None else found.finals
+def finals_of(next_observations: Observations) -> Observations | None:
+    """The final observations of compact next observations; None if they are not compact."""
+    if not all(isinstance(part, Successors) for part in leaves(next_observations)):
+        return None
+    return tree_map(lambda part: cast(Successors, part).finals, next_observations)
 
 
-def ends_of(following: Observations) -> npt.NDArray[np.intp] | None:
-    """The last rows of the trajectories that compact next observations are for; None of others."""
-    parts = following.values() if isinstance(following, dict) else [following]
-    return next((found.ends for part in parts if (found := _parts(part)) is not None), None)
+def ends_of(next_observations: Observations) -> npt.NDArray[np.intp] | None:
+    """The last rows of the trajectories for which compact next observations were made; None if they are not compact."""
+    parts: list[Any] = leaves(next_observations)
+    return next((part.ends for part in parts if isinstance(part, Successors)), None)
 
 
-def _parts(following: Array) -> Successors | None:
-    array: object = following
-    return array if isinstance(array, Successors) else None
+def compact_observations(
+    name: str,
+    observations: Observations,
+    next_observations: Observations,
+    terminals: Array,
+    ends: npt.NDArray[np.intp],
+) -> Observations:
+    """Next observations as `Successors`.
 
-
-def compact_observations(dataset: TransitionDataset) -> Observations:
-    """Next observations of the dataset as `Successors`.
+    Args:
+        name: the name of the dataset, for messages.
+        observations: `[N, *shape]`, or a dict of such arrays.
+        next_observations: the same for next observations.
+        terminals: `[N]`, 1 on the last row of each trajectory.
+        ends: `[E]`, the rows where `terminals` is 1.
 
     Raises:
-        ValueError: if a next observation inside a trajectory is not the observation of the next row.
+        DataFault: if a next observation inside a trajectory is not the observation of the following row.
     """
-    ends = dataset.episode_ends
-
-    def joined(now: Array, following: Array, key: str) -> Array:
-        derived = Successors(now, read(following, ends), ends)
-        for rows in blocks([now]):
-            wrong = (read(following, rows) != derived[rows]).reshape(rows.stop - rows.start, -1)
+    following = named_leaves("next_observations", next_observations)
+    compact = successors(observations, tree_map(lambda part: read(part, ends), next_observations), ends)
+    for key, derived in named_leaves("next_observations", compact).items():
+        for rows in blocks([derived]):
+            wrong = (read(following[key], rows) != derived[rows]).reshape(rows.stop - rows.start, -1)
             if wrong.any():
                 row = rows.start + int(np.flatnonzero(wrong.any(axis=1))[0])
                 raise DataFault(
-                    f"dataset '{dataset.name}' cannot be compact: {key} of {place(row, dataset.terminals)} are not the "
-                    "observations of the next row. Keep it as it is, or see what `flowpolicies data check` says of it."
+                    f"dataset '{name}' cannot be compact: {key} of {place(row, terminals)} are not the observations "
+                    "of the next row. Keep the dataset as it is, or inspect it with `flowpolicies data check`."
                 )
-        return cast(Array, derived)
-
-    now, following = dataset.observations, dataset.next_observations
-    if isinstance(now, dict):
-        assert isinstance(following, dict)
-        return {key: joined(part, following[key], f"next_observations/{key}") for key, part in now.items()}
-    assert not isinstance(following, dict)
-    return joined(now, following, "next_observations")
-
-
-def nest(arrays: Mapping[str, Array]) -> dict[str, Any]:
-    """Puts `observations/key` back into dicts."""
-    fields: dict[str, Any] = {}
-    for key, array in arrays.items():
-        name, _, part = key.partition("/")
-        fields[name] = {**fields.get(name, {}), part: array} if part else array
-    return fields
+    return compact
 
 
 def unpack(arrays: Mapping[str, Array], ends: npt.NDArray[np.intp] | None = None) -> dict[str, Any]:
     """Fields of a dataset from its stored arrays.
 
     Args:
-        ends: last rows of the trajectories, if they are known.
+        arrays: the arrays by name, as `TransitionDataset.stored` returns them.
+        ends: last rows of the trajectories; None: they are read from the terminals.
     """
-    fields = nest(arrays)
+    fields = nested(arrays)
     if "final_observations" in fields:
         ends = np.flatnonzero(fields["terminals"]) if ends is None else ends
         fields["next_observations"] = successors(fields["observations"], fields.pop("final_observations"), ends)
     return fields
+
+
+__getattr__ = moved_names(__name__, {"Following": "flowpolicies.data.dataset.compact:SuccessorColumn"})

@@ -1,67 +1,73 @@
-"""Offline transitions as validated arrays, with their spaces and where they came from."""
+"""Offline transitions as validated arrays, with their spaces and their provenance."""
 
+from __future__ import annotations
+
+import importlib
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, final
+from typing import Any, cast, final
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box, Dict, Space
 
-from flowpolicies.data.dataset import checks
-from flowpolicies.data.dataset.compact import Successors, compact_observations, ends_of, finals_of, unpack
-from flowpolicies.data.dataset.fingerprint import fingerprint_of
-from flowpolicies.spaces.json import infer_action_space, infer_observation_space
-
-if TYPE_CHECKING:
-    import torch
-    from stable_baselines3.common.buffers import ReplayBuffer
+from flowpolicies.data.dataset import checks, conversion, npz
+from flowpolicies.data.dataset.compact import compact_observations, ends_of, finals_of, unpack
+from flowpolicies.data.dataset.dataframe import ColumnNames, TableColumns, arguments_of_dataframe
+from flowpolicies.data.dataset.episodes import arguments_of_episodes
+from flowpolicies.data.dataset.rows import fingerprint_of
+from flowpolicies.data.dataset.summary import facts_about
+from flowpolicies.spaces.layout import Observations
+from flowpolicies.tree import named_leaves
 
 Array = npt.NDArray[Any]
-Observations = Array | dict[str, Array]
+
+FIELDS = ("observations", "actions", "rewards", "next_observations", "masks", "terminals")
+"""Names of the arrays of a dataset, in the order in which the fingerprint is computed."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class TransitionDataset:
-    """N transitions, trajectory after trajectory, each trajectory in the order in which it happened.
+    """N transitions in rows: the trajectories one after another, each in the order of its steps.
 
-    Build one with `from_arrays`, which converts types and infers spaces; the constructor only checks.
+    Use `from_arrays` to build a dataset: it converts types and infers spaces, while the constructor only checks.
 
     Raises:
-        ValueError: if something is wrong with the data; it names the dataset, the field, and the next move.
+        ValueError: if something is wrong with the data; the message names the dataset and the field.
     """
 
     observations: Observations
-    """`[N, *shape]` float32 or uint8, or a dict of such arrays for a Dict space."""
+    """Observations before the actions, `[N, *shape]` float32 or uint8; for a Dict space a dict of such arrays."""
 
     actions: Array
-    """`[N, *A]` float32 in the units of `action_space`, not scaled to [-1, 1]."""
+    """Actions `[N, *A]`, float32, in the units of `action_space`, not scaled to [-1, 1]."""
 
     rewards: Array
-    """`[N]` float32."""
+    """Rewards of the actions, `[N]` float32."""
 
     next_observations: Observations
-    """Like `observations`: the state that the action led to, on the last row of a trajectory too. In compact data they
-    are put together when they are read (`flowpolicies.data.dataset.compact.Successors`)."""
+    """Observations after the actions, like `observations`; the last row of a trajectory holds the state after its last
+    action. In compact data they are `flowpolicies.data.dataset.compact.Successors`."""
 
     masks: Array
-    """`[N]` float32, 1 - termination: 0 where bootstrapping stops."""
+    """Masks `[N]`, float32: 0 where the action led to a terminal state and bootstrapping stops, 1 elsewhere."""
 
     terminals: Array
-    """`[N]` float32, 1 on the last row of a trajectory, whether it terminated or was cut by a time limit."""
+    """Ends of trajectories, `[N]` float32: 1 on the last row of each, whether it terminated or was truncated."""
 
     observation_space: Box | Dict
-    """A Dict must be flat: its values are Boxes."""
+    """Space of the observations. A Dict must be flat: all its values are Boxes."""
 
     action_space: Box
-    """Has finite bounds."""
+    """Space of the actions, with finite bounds."""
 
     provenance: dict[str, Any] = field(default_factory=dict)
-    """Where the data came from, as JSON data: `name`, `source`, versions. No part of the fingerprint."""
+    """Origin of the data as JSON data, such as `name`, `source` and versions; it does not enter the fingerprint."""
 
     def __post_init__(self) -> None:
         name, arrays = self.name, self.arrays()
@@ -95,32 +101,44 @@ class TransitionDataset:
         action_space: Space[Any] | None = None,
         name: str = "arrays",
         provenance: Mapping[str, Any] | None = None,
-    ) -> "TransitionDataset":
-        """A dataset from anything that NumPy reads as numbers; all but uint8 observations become float32.
+    ) -> TransitionDataset:
+        """A dataset from arrays, or anything else that NumPy can make an array of.
 
-        Where trajectories end is said in one of two ways: Gymnasium's `terminations` (and `truncations`), or OGBench's
-        `masks` and `terminals`. The last row always ends a trajectory. Without `observation_space` it is unbounded
-        (uint8: 0 to 255); without `action_space` it is [-1, 1], provided that the actions lie in it and are
-        no integers.
+        Everything becomes float32, except uint8 observations. The ends of trajectories are given either as Gymnasium
+        does, by `terminations` (and `truncations`), or as OGBench does, by `masks` and `terminals`. The last row always
+        ends a trajectory.
+
+        Args:
+            observations, next_observations: `[N, *shape]`, or a mapping of such arrays for a Dict space.
+            actions: `[N, *A]`, in the units of `action_space`.
+            rewards: `[N]`.
+            terminations: `[N]`, true where an episode ended in a terminal state.
+            truncations: `[N]`, true where an episode was cut short.
+            masks, terminals: `[N]`, see the fields of the class.
+            observation_space: space of the observations; None: unbounded, or 0 to 255 for uint8.
+            action_space: space of the actions; None: [-1, 1], if all actions lie in it and they are not integers.
+            name: the name of the dataset, for messages and summaries.
+            provenance: further facts about the origin of the data, as JSON data.
 
         Raises:
-            ValueError: if something is wrong with the data, see the class.
+            ValueError: if something is wrong with the data; the message names the dataset and the field.
         """
-        observations = _to_observations(name, "observations", observations)
-        given_actions, actions = actions, _to_float32(name, "actions", actions)
+        where = f"dataset '{name}'"
+        observations = conversion.to_observations(where, "observations", observations)
+        given_actions, actions = actions, conversion.to_float32(where, "actions", actions)
         flags = {"terminations": terminations, "truncations": truncations, "masks": masks, "terminals": terminals}
-        given = {key: _to_float32(name, key, flag) for key, flag in flags.items() if flag is not None}
-        masks, terminals = _masks_and_terminals(name, given)
+        given = {key: conversion.to_float32(where, key, flag) for key, flag in flags.items() if flag is not None}
+        masks, terminals = conversion.masks_and_terminals(name, given)
         if observation_space is None:
-            observation_space = infer_observation_space(observations)
+            observation_space = conversion.infer_observation_space(observations)
         if action_space is None:
-            checks.check_continuous(f"dataset '{name}'", np.asarray(given_actions).dtype)
-            action_space = infer_action_space(name, actions, terminals)
+            checks.check_continuous(where, np.asarray(given_actions).dtype)
+            action_space = conversion.infer_action_space(name, actions, terminals)
         return TransitionDataset(
             observations=observations,
             actions=actions,
-            rewards=_to_float32(name, "rewards", rewards),
-            next_observations=_to_observations(name, "next_observations", next_observations),
+            rewards=conversion.to_float32(where, "rewards", rewards),
+            next_observations=conversion.to_observations(where, "next_observations", next_observations),
             masks=masks,
             terminals=terminals,
             observation_space=cast(Box | Dict, observation_space),  # Checked by the constructor.
@@ -136,46 +154,82 @@ class TransitionDataset:
         action_space: Space[Any] | None = None,
         name: str = "episodes",
         provenance: Mapping[str, Any] | None = None,
-    ) -> "TransitionDataset":
-        """A dataset from whole episodes of T steps, each a mapping with
+    ) -> TransitionDataset:
+        """A dataset from whole episodes, each of which is a mapping with these keys, for T steps:
 
-        - `observations`: T+1 of them, an array or a dict of arrays; the last one follows the last action,
-        - `actions` and `rewards`: T,
-        - `terminations`: T flags, or one for the episode; or `masks` (T), where a state inside it is terminal,
-        - `truncations`, if you like: every episode ends with its last step, so they are only checked.
+        - `observations`: T+1 observations, an array or a dict of arrays; the last one follows the last action.
+        - `actions` and `rewards`: arrays of length T.
+        - `terminations`: T flags, or one flag for the episode. If a state inside the episode is terminal, pass `masks`
+          instead, an array of length T.
+        - `truncations`: optional, and only checked, since every episode ends with its last step.
 
-        A warning names what else is there. Spaces are as in `from_arrays`.
+        Other keys are ignored with a warning. The remaining arguments are those of `from_arrays`.
 
         Raises:
-            ValueError: if something is wrong with the data; it names the episode.
+            ValueError: if something is wrong with the data; the message names the episode.
         """
-        from flowpolicies.data.formats.episodes import join_episodes  # It builds on this module.
-
-        spaces = {"observation_space": observation_space, "action_space": action_space}
-        return join_episodes(episodes, **spaces, name=name, provenance=provenance)
+        return TransitionDataset.from_arrays(
+            **arguments_of_episodes(name, episodes, may_be_discrete=action_space is not None),
+            observation_space=observation_space,
+            action_space=action_space,
+            name=name,
+            provenance=provenance,
+        )
 
     @staticmethod
     def from_dataframe(
         frame: Any,
         *,
-        observations: Sequence[str] | Mapping[str, Sequence[str]],
+        observations: ColumnNames,
         actions: Sequence[str],
         rewards: str,
         terminations: str | None,
-        **columns: Any,
-    ) -> "TransitionDataset":
-        """A dataset from a pandas DataFrame with one row per step; the arguments are names of columns.
+        truncations: str | None = None,
+        episode: str | None = None,
+        step: str | None = None,
+        next_observations: ColumnNames | None = None,
+        observation_space: Space[Any] | None = None,
+        action_space: Space[Any] | None = None,
+        name: str = "dataframe",
+        provenance: Mapping[str, Any] | None = None,
+    ) -> TransitionDataset:
+        """A dataset from a pandas DataFrame with one row per step: an observation, the action, and its results.
 
-        `episode`, `step`, `truncations`, `next_observations`, and what is not a column: see
-        `flowpolicies.data.formats.dataframe.from_dataframe`.
+        Without `next_observations`, the next observation of a row is the observation of the following row of the
+        episode. The last row of an episode then has no next observation and is dropped, unless the episode terminated
+        there: learners do not bootstrap from the next observation of a terminal step, so the row's own observation is
+        used. To lose no step, end each episode with a row that holds the last observation and no actions (NaN).
+
+        Args:
+            frame: the DataFrame, or another object with `frame.columns` and `frame[name].to_numpy()`.
+            observations: columns of the observation; for a Dict space, a mapping from keys to columns.
+            actions: columns of the action.
+            rewards: column of the reward of the row's action.
+            terminations: column that is true where an episode ended in a terminal state; None: no episode did.
+            truncations: column that is true where an episode was cut short.
+            episode: column that identifies the episode of each row; None: an episode ends where `terminations` or
+                `truncations` is true.
+            step: column by which the rows of an episode are sorted; None: they are sorted already.
+            next_observations: columns of the observation after the action, if the table has them.
+            observation_space, action_space, name, provenance: as in `from_arrays`.
 
         Raises:
-            ValueError: if a column is missing, or something is wrong with the data; it names the episode.
+            ValueError: if a column is missing or does not hold numbers, or something is wrong with the data; episodes
+                are counted in the order in which they begin.
         """
-        from flowpolicies.data.formats.dataframe import from_dataframe  # It builds on this module.
-
-        columns |= {"observations": observations, "actions": actions, "rewards": rewards}
-        return from_dataframe(frame, terminations=terminations, **columns)
+        columns = TableColumns(
+            observations, actions, rewards, terminations, truncations, episode, step, next_observations
+        )
+        may_be_discrete = action_space is not None
+        arguments, dropped = arguments_of_dataframe(frame, columns, name=name, may_be_discrete=may_be_discrete)
+        known = {"source": "dataframe", **({"dropped_rows": dropped} if dropped else {})}
+        return TransitionDataset.from_arrays(
+            **arguments,
+            observation_space=observation_space,
+            action_space=action_space,
+            name=name,
+            provenance={**known, **(provenance or {})},
+        )
 
     @staticmethod
     def trusted(
@@ -186,8 +240,15 @@ class TransitionDataset:
         provenance: dict[str, Any],
         fingerprint: str,
         episode_ends: npt.NDArray[np.intp],
-    ) -> "TransitionDataset":
-        """A dataset whose arrays (named as by `arrays`) were checked when they were written; none of them is read."""
+    ) -> TransitionDataset:
+        """A dataset of arrays that were checked before, such as those of an opened folder: none of them is read.
+
+        Args:
+            arrays: the arrays by name, as `stored` returns them.
+            observation_space, action_space, provenance: see the fields of the class.
+            fingerprint: the fingerprint of the arrays.
+            episode_ends: row of the last transition of every trajectory, ascending.
+        """
         dataset = object.__new__(TransitionDataset)
         dataset.__dict__.update(
             unpack(arrays, episode_ends),
@@ -203,7 +264,7 @@ class TransitionDataset:
 
     @property
     def name(self) -> str:
-        """`provenance["name"]`: what messages call this dataset."""
+        """The name of the dataset in messages and summaries: `provenance["name"]`."""
         return str(self.provenance.get("name", "unnamed"))
 
     @property
@@ -228,44 +289,34 @@ class TransitionDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of names, shapes, types and bytes of the arrays, as 64 hexadecimal digits; compact data have that of
-        the same data in full."""
+        """SHA-256 of names, shapes, types and bytes of the arrays, as 64 hexadecimal digits.
+
+        It is the same whether or not the dataset is compact.
+        """
         return fingerprint_of(self.arrays())
 
     def summary(self) -> str:
-        """What to look at before training, one fact per line."""
-        low, high = self.action_space.low, self.action_space.high
-        saturated = np.mean(np.abs(self.actions - (low + high) / 2) >= 0.999 * (high - low) / 2)
-        facts = {
-            "transitions": f"{len(self):,}",
-            "episodes": f"{self.num_episodes:,}",
-            "episode length": _spread(self.episode_lengths),
-            "reward": _spread(self.rewards),
-            "mask is 0": f"in {np.mean(self.masks == 0):.3%} of transitions",
-        }
-        for key, array in self.arrays().items():
-            if key.startswith(("observations", "actions")):
-                facts[key] = f"shape {array.shape[1:]}, {array.dtype}"
-        facts["actions"] += f", {saturated:.3%} of components at a bound"
+        """Facts to look at before training, one per line: numbers, ranges and shapes, and the fingerprint."""
+        facts = facts_about(self.arrays(), self.action_space, self.episode_lengths)
         facts["fingerprint"] = self.fingerprint[:12]
-        return "\n".join([self.name, *(f"  {key:<15} {fact}" for key, fact in facts.items())])
+        return "\n".join([self.name, *(f"  {title:<15} {fact}" for title, fact in facts.items())])
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write everything to exactly `path` (an .npz file without pickles), whole or not at all, and return it."""
-        from flowpolicies.data.formats.archive import save_npz  # It builds on this module.
+        """Writes arrays, spaces and provenance to exactly `path`, atomically, and returns the path.
 
-        return save_npz(self, path)
+        The file is an .npz file without pickles, which `load` reads.
+        """
+        return npz.write_dataset(path, self.stored(), self.observation_space, self.action_space, self.provenance)
 
     def to_npz(self, path: str | os.PathLike[str]) -> Path:
-        """`save` by another name, beside `to_sb3_buffer`."""
+        """The same as `save`."""
         return self.save(path)
 
-    def to_sb3_buffer(self, *, device: "torch.device | str" = "auto", buffer_size: int | None = None) -> "ReplayBuffer":
-        """A stock Stable-Baselines3 replay buffer with these transitions, see
-        `flowpolicies.data.formats.sb3.to_sb3_buffer`."""
-        from flowpolicies.data.formats.sb3 import to_sb3_buffer  # It builds on this module.
-
-        return to_sb3_buffer(self, device=device, buffer_size=buffer_size)
+    def to_sb3_buffer(self, **options: Any) -> Any:
+        """Deprecated: use `flowpolicies.data.to_sb3_buffer(dataset)`."""
+        message = "TransitionDataset.to_sb3_buffer is now flowpolicies.data.to_sb3_buffer; the method works until 1.0."
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return importlib.import_module("flowpolicies.data.formats.sb3").to_sb3_buffer(self, **options)
 
     @staticmethod
     def load(
@@ -275,30 +326,39 @@ class TransitionDataset:
         observation_space: Space[Any] | None = None,
         action_space: Space[Any] | None = None,
         provenance: Mapping[str, Any] | None = None,
-    ) -> "TransitionDataset":
-        """The dataset in an .npz file that `save` wrote, or in one that holds the arrays of `from_arrays`.
+    ) -> TransitionDataset:
+        """The dataset in an .npz file that `save` wrote, or in another one that holds the arguments of `from_arrays`.
 
         Args:
             path: the file.
-            name, observation_space, action_space, provenance: as of `from_arrays`; a file that `save` wrote has its
-                own, and takes none.
+            name, observation_space, action_space, provenance: as in `from_arrays`, but the name of the file is the
+                default name. A file of `save` has its own spaces and provenance and cannot be given others.
 
         Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: if it is no .npz file, lacks an array, or something is wrong with the data.
+            FileNotFoundError: if the file does not exist.
+            ValueError: if it is not an .npz file, lacks an array, or something is wrong with the data.
         """
-        wishes = {"name": name, "observation_space": observation_space, "action_space": action_space}
-        options = {key: wish for key, wish in {**wishes, "provenance": provenance}.items() if wish is not None}
-        from flowpolicies.data.formats.archive import load_npz  # It builds on this module.
-
-        return load_npz(path, options)
+        wishes: dict[str, Any] = {"observation_space": observation_space, "action_space": action_space}
+        wishes |= {"name": name, "provenance": provenance}
+        options = {key: wish for key, wish in wishes.items() if wish is not None}
+        arrays, described = npz.read_dataset(path)
+        if described is None:
+            arguments = npz.arguments_of(path, arrays)
+            return TransitionDataset.from_arrays(**arguments, **{"name": Path(path).stem, **options})
+        if options:
+            raise ValueError(f"'{path}' has its own spaces and provenance: load it without {sorted(options)}.")
+        return TransitionDataset(**unpack(arrays), **described)
 
     def arrays(self) -> dict[str, Array]:
-        """The arrays by name; the values of dict observations are called `observations/key`."""
+        """The arrays by name; those of dict observations are called `observations/KEY`."""
         return _flat({key: getattr(self, key) for key in FIELDS})
 
     def stored(self) -> dict[str, Array]:
-        """Like `arrays`, but of compact data with `final_observations` `[E, *shape]` for `next_observations`."""
+        """The arrays by name as files store them.
+
+        They are those of `arrays`, but a compact dataset has `final_observations` `[E, *shape]` instead of
+        `next_observations`.
+        """
         finals = self.final_observations
         if finals is None:
             return self.arrays()
@@ -308,20 +368,22 @@ class TransitionDataset:
 
     @property
     def final_observations(self) -> Observations | None:
-        """Of compact data the state after the last action of each trajectory, `[E, *shape]`; else None."""
+        """The state after the last action of each trajectory, `[E, *shape]`, if the dataset is compact; None if not."""
         return finals_of(self.next_observations)
 
-    def compact(self) -> "TransitionDataset":
-        """This dataset with every state stored once: half the memory, the same batches and fingerprint.
+    def compact(self) -> TransitionDataset:
+        """This dataset with every state stored once: about half the memory, the same batches and fingerprint.
 
         Raises:
-            ValueError: if a next observation inside a trajectory is not the observation of the next row.
+            ValueError: if a next observation inside a trajectory is not the observation of the following row.
         """
         if self.final_observations is not None:
             return self
-        following = _flat({"next_observations": compact_observations(self)})
+        following = compact_observations(
+            self.name, self.observations, self.next_observations, self.terminals, self.episode_ends
+        )
         return TransitionDataset.trusted(
-            {**self.arrays(), **following},
+            {**self.arrays(), **named_leaves("next_observations", following)},
             observation_space=self.observation_space,
             action_space=self.action_space,
             provenance=self.provenance,
@@ -330,51 +392,6 @@ class TransitionDataset:
         )
 
 
-FIELDS = ("observations", "actions", "rewards", "next_observations", "masks", "terminals")
-FLAGS = ("terminations", "truncations", "masks", "terminals")
-
-
-def _flat(fields: Mapping[str, Any]) -> dict[str, Array]:
-    arrays: dict[str, Array] = {}
-    for key, value in fields.items():
-        arrays |= {f"{key}/{part}": value[part] for part in sorted(value)} if isinstance(value, dict) else {key: value}
-    return arrays
-
-
-def _to_observations(name: str, key: str, observations: Any) -> Observations:
-    where = f"dataset '{name}'"
-    if isinstance(observations, Mapping):
-        return {str(part): _as_array(where, f"{key}/{part}", values) for part, values in observations.items()}
-    return _as_array(where, key, observations)
-
-
-def _as_array(where: str, key: str, values: Any) -> Array:
-    return cast(Array, values) if isinstance(values, Successors) else checks.as_numbers(where, key, values)
-
-
-def _to_float32(name: str, key: str, values: Any) -> Array:
-    return checks.as_numbers(f"dataset '{name}'", key, values).astype(np.float32, copy=False)
-
-
-def _masks_and_terminals(name: str, flags: Mapping[str, Array]) -> tuple[Array, Array]:
-    if set(flags) not in ({"terminations"}, {"terminations", "truncations"}, {"masks", "terminals"}):
-        raise checks.DataFault(
-            f"dataset '{name}': say where trajectories end by terminations= (and truncations=, if time limits cut "
-            f"episodes), or by masks= and terminals=; given: {', '.join(flags) or 'none of them'}."
-        )
-    checks.check_lengths(name, flags)
-    for key, flag in flags.items():
-        checks.check_scalars(name, key, flag)
-    if "masks" in flags:
-        masks, terminals = flags["masks"], flags["terminals"].copy()
-    else:
-        masks = 1 - flags["terminations"]
-        terminals = np.maximum(flags["terminations"], flags.get("truncations", np.float32(0)))
-    for key, flag in flags.items():
-        checks.check_flags(name, key, flag, terminals)
-    terminals[-1] = 1
-    return masks, terminals
-
-
-def _spread(values: Array) -> str:
-    return f"min {values.min():.6g}, mean {values.mean(dtype=np.float64):.6g}, max {values.max():.6g}"
+def _flat(fields: Mapping[str, Observations]) -> dict[str, Array]:
+    """The arrays of all fields by name, in the order that the fingerprint depends on."""
+    return {name: array for key, tree in fields.items() for name, array in sorted(named_leaves(key, tree).items())}

@@ -1,9 +1,10 @@
-"""What papers do to rewards before they train: named maps of a reward, the same for the data and for experience."""
+"""Transformations of rewards before training, and the normalisation of returns to D4RL's score."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -19,30 +20,38 @@ RewardTransformName = Literal[
 ]
 """Names of reward transforms; `iql_mujoco` is another name of `iql_locomotion`."""
 
+REFERENCE = "reference_scores"
+"""Key of a dataset's provenance for the returns `min` and `max` that correspond to scores of 0 and 100."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RewardTransform:
-    """scale * r + shift, or -1[r != 0].
+    """Maps a reward r to scale * r + shift, or to -1[r != 0] if its name is `sparse`.
 
-    Two of the named ones depend on the dataset; `fit` has looked at it, so that environments get the same map.
+    Papers transform the rewards of a dataset before training. `fit` reads the numbers that depend on the dataset, so
+    that rewards collected in an environment can be transformed in the same way.
     """
 
     name: RewardTransformName
-    """What it is called."""
+    """Name of the transform, see `fit`."""
     scale: float = 1.0
     """Factor of the reward."""
     shift: float = 0.0
-    """Added afterwards."""
+    """Number added to the scaled reward."""
 
     @staticmethod
     def fit(name: RewardTransformName, dataset: TransitionDataset | None) -> RewardTransform:
-        """The transform of this name, with the numbers of `dataset`; None: online from nothing.
+        """The transform of a name, with the numbers of a dataset.
 
         none: r. sparse: -1 where r is not 0. iql_locomotion: 1000 r / (largest - smallest return of a trajectory).
         iql_antmaze: r - 1. cql_antmaze: 4 (r - 1/2). antmaze100: 100 r. normalize: (r - mean) / std.
 
+        Args:
+            name: one of these names.
+            dataset: the dataset; None for training without a dataset, where iql_locomotion and normalize are refused.
+
         Raises:
-            ValueError: for another name, or if the dataset's rewards do not allow it.
+            ValueError: if the name is unknown, or the transform is not defined for the rewards of the dataset.
         """
         if name not in get_args(RewardTransformName):
             known = ", ".join(get_args(RewardTransformName))
@@ -66,10 +75,10 @@ class RewardTransform:
         return RewardTransform(name=name, scale=scale, shift=shift)
 
     def __call__(self, rewards: Array) -> Array:
-        """Rewards of any shape, as float32.
+        """The transformed rewards, of the same shape, as float32.
 
         Raises:
-            ValueError: for a positive reward, if the transform is `sparse`.
+            ValueError: if the transform is `sparse` and a reward is positive.
         """
         if self.name == "sparse":
             _check_no_reward(rewards, "the environment")
@@ -77,9 +86,10 @@ class RewardTransform:
         return np.asarray(self.scale * np.asarray(rewards, np.float64) + self.shift, np.float32)
 
     def apply(self, dataset: TransitionDataset) -> TransitionDataset:
-        """The dataset with transformed rewards; its provenance says so, and its fingerprint follows from the old one.
+        """The dataset with transformed rewards, which are also noted in its provenance.
 
-        It is the same for data in memory and in files, which are too much to be read and hashed again.
+        The new fingerprint is computed from the old one and the new rewards, since reading all arrays again would take
+        too long for data in files.
         """
         if self.name == "none":
             return dataset
@@ -112,5 +122,26 @@ def _check_no_reward(rewards: Array, where: str) -> None:
     if np.any(rewards > 0):
         raise ValueError(
             f"reward transform 'sparse' needs rewards of at most 0, but those of {where} reach {rewards.max():.6g}. "
-            "It is for tasks that count open parts, such as OGBench's scene, puzzle and cube."
+            "It is for tasks whose reward is minus the number of open subtasks, such as OGBench's scene, puzzle and "
+            "cube."
         )
+
+
+def normalized_score(dataset: TransitionDataset | Mapping[str, Any], returns: Any) -> Any:
+    """D4RL's score, 100 (return - random) / (expert - random), with the reference returns of a dataset.
+
+    Args:
+        dataset: a dataset of D4RL or Minari, or its provenance.
+        returns: one return or an array of returns, of untransformed rewards.
+
+    Raises:
+        ValueError: if the dataset has no reference scores.
+    """
+    provenance = dataset.provenance if isinstance(dataset, TransitionDataset) else dataset
+    if REFERENCE not in provenance:
+        raise ValueError(
+            f"dataset '{provenance.get('name')}' has no reference scores (D4RL's datasets have them, and Minari's "
+            "where the metadata hold ref_min_score and ref_max_score), so returns cannot be normalised."
+        )
+    low, high = provenance[REFERENCE]["min"], provenance[REFERENCE]["max"]
+    return 100 * (np.asarray(returns) - low) / (high - low)

@@ -1,1 +1,1 @@
-"""Formats that datasets are read from and written to."""
+"""Formats of other programs, and folders of memory maps, from which datasets are read and to which they are written."""

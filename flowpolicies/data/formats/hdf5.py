@@ -1,11 +1,11 @@
-"""HDF5 files in D4RL's layout: one row per step in the order in which it happened, episode after episode.
+"""HDF5 files in D4RL's layout: one row per step, in the order of the steps, episode after episode.
 
-observations  [R, *shape], or a group with one array for each key of a Dict
+observations  [R, *shape], or a group with one array for each key of a Dict space
 actions       [R, *A]
 rewards       [R]
 terminals     [R], true where the episode ended in a terminal state
-timeouts      [R], true where it was cut short
-next_observations like observations, in some files; infos/* and metadata/* are not read
+timeouts      [R], true where the episode was truncated
+next_observations like observations, in some files only; infos/* and metadata/* are not read
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from gymnasium.spaces import Box, Space
 
 from flowpolicies.data.dataset.checks import DataFault, as_flags, as_numbers, check_continuous
 from flowpolicies.data.dataset.dataset import TransitionDataset
+from flowpolicies.data.dataset.episodes import pair_rows
 from flowpolicies.data.downloads.files import existing_file
-from flowpolicies.data.formats.episodes import pair_rows, take
 from flowpolicies.messages import did_you_mean
-from flowpolicies.spaces.json import ACTION_MARGIN, clip_inside
+from flowpolicies.spaces.layout import ACTION_MARGIN, clip_inside
+from flowpolicies.tree import named_leaves, take
 
 Array = npt.NDArray[Any]
 NextObservations = Literal["stored", "shifted"]
@@ -45,26 +46,28 @@ def load_hdf5(
     name: str | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> TransitionDataset:
-    """The transitions of an HDF5 file in D4RL's layout.
+    """The transitions in an HDF5 file in D4RL's layout.
 
     Args:
         path: the file.
-        next_observations: "stored": from the file. "shifted": the observation of the following row, as D4RL's
-            `qlearning_dataset` does, whatever the file holds; the last row of an episode then has none: it is dropped
-            if the episode timed out, or the file ends there, and stands in for itself if it terminated, for then
-            nothing reads it. None: stored, if the file has them.
-        terminals: "ends": a terminal state is the last one of its trajectory. "inside": the trajectory goes on, until
-            it times out, as in D4RL's mazes, where the ant stays at its goal; the mask is 0 in both cases.
-        max_episode_steps: length at which episodes time out, for a file without `timeouts`.
-        clip_actions: clip actions to a little inside the bounds, as papers do for policies that squash.
-        observation_space: of the observations; None: unbounded.
-        action_space: of the actions; None: [-1, 1].
-        name: what messages call this dataset; None: the file's name.
-        provenance: more about where it came from, as JSON data.
+        next_observations: "stored": those of the file. "shifted": the observation of the following row, as D4RL's
+            `qlearning_dataset` does, whether or not the file has its own. The last row of an episode then has no next
+            observation: it is dropped if the episode timed out or the file ends there, and keeps its own observation
+            if the episode terminated, since learners do not bootstrap from it. None: "stored" if the file has next
+            observations, "shifted" otherwise.
+        terminals: "ends": a terminal state ends its trajectory. "inside": the trajectory continues until it times out,
+            as in D4RL's mazes, where the ant stays at its goal. The mask is 0 in both cases.
+        max_episode_steps: number of steps after which episodes time out, for a file without `timeouts`.
+        clip_actions: whether to clip actions to slightly inside the bounds, as papers do for policies that squash
+            their actions, see `flowpolicies.spaces.layout.clip_inside`.
+        observation_space: space of the observations; None: unbounded.
+        action_space: space of the actions; None: [-1, 1].
+        name: the name of the dataset, for messages and summaries; None: the name of the file.
+        provenance: further facts about the origin of the data, as JSON data.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is not such a file, or something is wrong with the data.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if it is not a file in D4RL's layout, or something is wrong with the data.
         ImportError: if h5py is not installed.
     """
     if next_observations not in (None, *get_args(NextObservations)):
@@ -74,20 +77,20 @@ def load_hdf5(
     path = existing_file(path, "an HDF5 file")
     name = path.stem if name is None else name
     where = f"dataset '{name}'"
-    columns = _read(path, next_observations)
-    terminated = _flags(where, "terminals", columns.pop("terminals"))
+    arrays = _read(path, next_observations)
+    terminated = _flags(where, "terminals", arrays.pop("terminals"))
     restarts = terminated if terminals == "ends" else np.zeros_like(terminated)
-    timed_out = _timeouts(path, where, columns.pop("timeouts", None), restarts, max_episode_steps)
-    _check_rows(path, len(terminated), {**columns, "timeouts": timed_out})
+    timed_out = _timeouts(path, where, arrays.pop("timeouts", None), restarts, max_episode_steps)
+    _check_rows(path, len(terminated), {**arrays, "timeouts": timed_out})
     ends = timed_out | terminated if terminals == "ends" else timed_out.copy()
     ends[-1:] = True
-    stored = "next_observations" in columns
+    stored = "next_observations" in arrays
     if stored:
         masks, last = ~terminated, ends
     else:
         pairs = pair_rows(ends, terminated & ~timed_out)
-        columns["next_observations"] = take(columns["observations"], pairs.next_rows)
-        columns |= {key: take(columns[key], pairs.rows) for key in ("observations", "actions", "rewards")}
+        arrays["next_observations"] = take(arrays["observations"], pairs.next_rows)
+        arrays |= {key: take(arrays[key], pairs.rows) for key in ("observations", "actions", "rewards")}
         masks, last = ~terminated[pairs.rows], pairs.terminals
     known: dict[str, Any] = {
         "source": "hdf5",
@@ -95,14 +98,10 @@ def load_hdf5(
         "next_observations": "stored" if stored else "shifted",
     }
     if clip_actions:
-        actions = as_numbers(where, "actions", columns["actions"])
-        if action_space is None:
-            check_continuous(where, columns["actions"].dtype)
-            action_space = Box(-1, 1, actions.shape[1:], np.float32)
-        columns["actions"] = clip_inside(actions, action_space)
+        arrays["actions"] = _clip(where, arrays["actions"], action_space)
         known["action_margin"] = ACTION_MARGIN
     return TransitionDataset.from_arrays(
-        **columns,
+        **arrays,
         masks=masks,
         terminals=last,
         observation_space=observation_space,
@@ -113,7 +112,7 @@ def load_hdf5(
 
 
 def _read(path: Path, next_observations: NextObservations | None) -> dict[str, Any]:
-    """The columns that are used; the values of a group of arrays are a dict."""
+    """The arrays that are used, by name; a group of arrays is a dict."""
     try:
         import h5py
     except ImportError as error:
@@ -125,9 +124,11 @@ def _read(path: Path, next_observations: NextObservations | None) -> dict[str, A
     try:
         with h5py.File(path, "r") as file:
             wanted = _wanted(path, list(file), next_observations)
-            return {key: _per_row(_column(file[key])) if key == "rewards" else _column(file[key]) for key in wanted}
+            return {key: _per_row(_array(file[key])) if key == "rewards" else _array(file[key]) for key in wanted}
     except OSError as error:
-        raise ValueError(f"cannot read '{path}': {error}. If it is only a part of the file, fetch it again.") from error
+        raise ValueError(
+            f"cannot read '{path}': {error}. If it is only a part of the file, download it again."
+        ) from error
 
 
 def _wanted(path: Path, found: list[str], next_observations: NextObservations | None) -> list[str]:
@@ -142,17 +143,27 @@ def _wanted(path: Path, found: list[str], next_observations: NextObservations | 
     return [*needed, *(key for key in optional if key in found)]
 
 
-def _column(node: Any) -> Any:
-    """Double precision is halved while it is read, so that it never takes its full room."""
+def _array(node: Any) -> Any:
+    """An array, or a group as a dict; float64 is converted while it is read, which needs only half of the memory."""
     if hasattr(node, "items"):
-        return {key: _column(part) for key, part in node.items()}
+        return {key: _array(part) for key, part in node.items()}
     return node.astype(np.float32)[()] if node.dtype == np.float64 else node[()]
 
 
 def _timeouts(
     path: Path, where: str, stored: Any, restarts: npt.NDArray[np.bool_], max_episode_steps: int | None
 ) -> npt.NDArray[np.bool_]:
-    """Where episodes were cut short: as the file says, or every `max_episode_steps` steps after one of `restarts`."""
+    """The rows where episodes were truncated, `[R]`.
+
+    They are those of the file if it has them, or every `max_episode_steps` steps after the beginning of an episode.
+
+    Args:
+        path: the file.
+        where: the beginning of messages.
+        stored: the values of `timeouts` in the file, or None.
+        restarts: `[R]`, true on rows that end an episode by terminating.
+        max_episode_steps: see `load_hdf5`.
+    """
     if stored is not None and max_episode_steps is not None:
         raise ValueError(f"'{path}' says itself where episodes time out: load it without max_episode_steps.")
     if stored is not None:
@@ -169,7 +180,7 @@ def _timeouts(
 
 
 def _flags(where: str, key: str, values: Any) -> npt.NDArray[np.bool_]:
-    """`[R]`."""
+    """The flags as booleans, `[R]`."""
     flags = as_flags(where, key, _per_row(values))
     if flags.ndim != 1:
         raise DataFault(f"{where}: {key} have shape {flags.shape}, expected one number per row.")
@@ -177,16 +188,21 @@ def _flags(where: str, key: str, values: Any) -> npt.NDArray[np.bool_]:
 
 
 def _per_row(values: Any) -> Any:
-    """D4RL takes `[R, 1]` for `[R]`."""
+    """Values `[R]` of an array `[R, 1]`, as which some files of D4RL store them; other arrays as they are."""
     return values.reshape(-1) if np.ndim(values) == 2 and np.shape(values)[1] == 1 else values
 
 
-def _check_rows(path: Path, rows: int, columns: Mapping[str, Any]) -> None:
-    flat: dict[str, Array] = {}
-    for key, column in columns.items():
-        flat |= (
-            {f"{key}/{part}": array for part, array in column.items()} if isinstance(column, dict) else {key: column}
-        )
+def _clip(where: str, actions: Array, space: Space[Any] | None) -> Array:
+    """Actions clipped to slightly inside the bounds of their space; None: [-1, 1]."""
+    numbers = as_numbers(where, "actions", actions)
+    if space is None:
+        check_continuous(where, actions.dtype)
+        space = Box(-1, 1, numbers.shape[1:], np.float32)
+    return clip_inside(numbers, space)
+
+
+def _check_rows(path: Path, rows: int, arrays: Mapping[str, Any]) -> None:
+    flat = {name: array for key, tree in arrays.items() for name, array in named_leaves(key, tree).items()}
     wrong = {key: np.shape(array) for key, array in flat.items() if np.shape(array)[:1] != (rows,)}
     if wrong or rows == 0:
         raise DataFault(f"'{path}' has {rows} terminals, but these shapes: {wrong}. All need one row per step.")

@@ -1,56 +1,67 @@
-"""Datasets larger than memory: one folder of plain `.npy` files beside a JSON index, opened as memory maps.
+"""Datasets larger than memory: folders of `.npy` files and a JSON index, which are opened as memory maps.
 
-    index.json            format, number of rows, ends of the shards, columns, spaces, provenance, fingerprint
-    observations.npy      [N, *shape]; of a Dict space observations.KEY.npy for each key
-    next_observations.npy, or of compact data final_observations.npy [E, *shape], the last state of each trajectory
+    index.json            format, number of rows, ends of the shards, files, spaces, provenance, fingerprint
+    observations.npy      [N, *shape]; for a Dict space observations.KEY.npy for each key
+    next_observations.npy, or for compact data final_observations.npy [E, *shape], the last state of each trajectory
     actions.npy, rewards.npy, masks.npy, terminals.npy
     episode_ends.npy      [E] int64, the last row of each trajectory
 
-A folder appears whole or not at all, and never changes: every process that opens it shares the system's page cache.
+A folder appears complete or not at all, and never changes. All processes that open it share the system's page cache.
+`from_shards` keeps such folders in a cache, so that data of other formats are converted only once per machine.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast, final
+from typing import Any, BinaryIO, Literal, cast, final, get_args
 
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock
 from gymnasium.spaces import Box
 
+from flowpolicies.data.dataset.compact import unpack
 from flowpolicies.data.dataset.dataset import TransitionDataset
-from flowpolicies.data.dataset.fingerprint import fingerprint_of
-from flowpolicies.data.dataset.rows import read
+from flowpolicies.data.dataset.rows import fingerprint_of, read
 from flowpolicies.spaces.json import space_from_json, space_to_json
 
 Array = npt.NDArray[Any]
 
-FORMAT = 1
-INDEX = "index.json"
+Storage = Literal["ram", "memmap"]
+"""Storage of a dataset. ram: arrays in memory. memmap: files of any size, shared by all processes."""
+
+CACHE_DIR = Path("~/.cache/flowpolicies/memmap")
+"""Default folder for the cache of `from_shards`; its contents can be deleted at any time."""
+
+_FORMAT = 1
+_INDEX = "index.json"
 
 
 def write_memmap(
     path: str | os.PathLike[str], shards: TransitionDataset | Iterable[TransitionDataset], *, overwrite: bool = False
 ) -> Path:
-    """Writes datasets one after the other as one folder, and returns it; only one of them is in memory at a time.
+    """Writes one dataset, or the rows of several datasets one after another, to a folder, and returns its path.
 
     Args:
         path: the folder; its parent is made if it is missing.
-        shards: one dataset, or several with equal spaces; a generator keeps memory at one of them. The folder is
-            compact if the first one is.
-        overwrite: replace a dataset that is there.
+        shards: one dataset, or several with equal spaces. If they are an iterator that makes one dataset at a time,
+            only one is in memory at a time. The folder is compact if the first dataset is.
+        overwrite: replace a dataset that was written to the same folder.
 
     Raises:
-        FileExistsError: if there is something, and `overwrite` is off or it is no dataset.
-        ValueError: if there is no shard, or the spaces of two differ; it names the shard.
+        FileExistsError: if `path` exists, and `overwrite` is off or it is not a dataset.
+        ValueError: if there is no dataset, or the spaces of two datasets differ.
     """
     path = Path(path).expanduser()
-    if path.exists() and not (overwrite and (path / INDEX).is_file()):
+    if path.exists() and not (overwrite and (path / _INDEX).is_file()):
         raise FileExistsError(
             f"'{path}' exists already. Pass overwrite=True to replace a dataset that was written there, or another "
             "path."
@@ -73,32 +84,34 @@ def write_memmap(
 
 
 def open_memmap(path: str | os.PathLike[str]) -> TransitionDataset:
-    """The dataset in a folder of `write_memmap`, in milliseconds: what was checked when it was written is not read.
+    """The dataset in a folder that `write_memmap` wrote.
+
+    It takes milliseconds, since the arrays were checked when they were written and are not read again.
 
     Raises:
-        FileNotFoundError: if there is no such folder.
-        ValueError: if it is no dataset, of a newer format, or a file has another size than the index says.
+        FileNotFoundError: if the folder does not exist or is not a dataset.
+        ValueError: if the format is newer, the index is damaged, or a file does not have the size in the index.
     """
     path = Path(path).expanduser()
-    if not (path / INDEX).is_file():
+    if not (path / _INDEX).is_file():
         raise FileNotFoundError(
-            f"no dataset in '{path}': a folder with '{INDEX}' is needed, as flowpolicies.data.write_memmap leaves it."
+            f"no dataset in '{path}': a folder with '{_INDEX}' is needed, which flowpolicies.data.write_memmap writes."
         )
     try:
-        index = json.loads((path / INDEX).read_text())
-        if index["format"] == FORMAT:
+        index = json.loads((path / _INDEX).read_text())
+        if index["format"] == _FORMAT:
             return _open(path, index)
         found = index["format"]
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise ValueError(f"'{path / INDEX}' is damaged ({error!r}): write the dataset again.") from error
-    raise ValueError(f"'{path}' has format {found}, this version reads {FORMAT}. Update flowpolicies.")
+        raise ValueError(f"'{path / _INDEX}' is damaged ({error!r}): write the dataset again.") from error
+    raise ValueError(f"'{path}' has format {found}, this version reads {_FORMAT}. Update flowpolicies.")
 
 
 def _open(path: Path, index: Mapping[str, Any]) -> TransitionDataset:
-    columns = {key: _open_column(path, key, column) for key, column in index["columns"].items()}
-    ends = columns.pop("episode_ends")
+    arrays = {key: _open_array(path, entry) for key, entry in index["columns"].items()}
+    ends = arrays.pop("episode_ends")
     return TransitionDataset.trusted(
-        columns,
+        arrays,
         observation_space=space_from_json(index["observation_space"]),
         action_space=cast(Box, space_from_json(index["action_space"])),
         provenance={**index["provenance"], "shard_ends": index["shard_ends"]},
@@ -107,12 +120,13 @@ def _open(path: Path, index: Mapping[str, Any]) -> TransitionDataset:
     )
 
 
-def _open_column(path: Path, key: str, column: Mapping[str, Any]) -> Array:
-    file = path / column["file"]
+def _open_array(folder: Path, entry: Mapping[str, Any]) -> Array:
+    """The memory map of a file, from its entry in the index."""
+    file = folder / entry["file"]
     found = file.stat().st_size if file.is_file() else None
-    if found != column["bytes"]:
+    if found != entry["bytes"]:
         raise ValueError(
-            f"'{file}' has {'no file' if found is None else f'{found} bytes'} where the index says {column['bytes']}: "
+            f"'{file}' has {'no file' if found is None else f'{found} bytes'} where the index says {entry['bytes']}: "
             "the dataset was damaged after it was written. Write it again."
         )
     array: Array = np.load(file, mmap_mode="r", allow_pickle=False)
@@ -120,27 +134,33 @@ def _open_column(path: Path, key: str, column: Mapping[str, Any]) -> Array:
 
 
 @final
-class _Column:
-    """A `.npy` file that grows."""
+class _GrowingArray:
+    """A `.npy` file to which rows are appended.
+
+    Args:
+        folder: where the file is made.
+        key: the name of the array.
+        like: an array with the type and the shape of the rows.
+    """
 
     def __init__(self, folder: Path, key: str, like: Array) -> None:
-        self.key, self.row_shape, self.dtype, self.rows = key, like.shape[1:], like.dtype, 0
+        self.row_shape, self.dtype, self.rows = like.shape[1:], like.dtype, 0
         self.path = folder / f"{key.replace('/', '.')}.npy"
         self.file: BinaryIO = open(self.path, "wb")  # noqa: SIM115  # Closed by `close`.
         self._write_header()
 
     def _write_header(self) -> None:
-        """NumPy pads headers so that one with more rows has the same length."""
+        """Writes the number of rows; NumPy pads headers, so the final one has the same length as the first one."""
         header = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False}
         np.lib.format.write_array_header_1_0(self.file, {**header, "shape": (self.rows, *self.row_shape)})
 
     def append(self, array: Array) -> None:
-        """Further rows."""
+        """Writes further rows."""
         self.file.write(np.ascontiguousarray(array).data)
         self.rows += len(array)
 
     def close(self) -> dict[str, Any]:
-        """Puts the final number of rows into the file; returns its entry in the index."""
+        """Writes the final number of rows, and returns the entry of the file in the index."""
         self.file.seek(0)
         self._write_header()
         self.file.flush()
@@ -152,50 +172,55 @@ class _Column:
 
 @final
 class _Writer:
-    """The files of one dataset, while shards are appended."""
+    """The files of a dataset to which shards are appended.
+
+    Args:
+        folder: the folder of the dataset.
+        first: the first shard, which determines the arrays and the provenance; it is not appended.
+    """
 
     def __init__(self, folder: Path, first: TransitionDataset) -> None:
         self.folder, self.provenance = folder, first.provenance
         self.spaces = {"observation_space": first.observation_space, "action_space": first.action_space}
         self.compact = first.final_observations is not None
-        self.columns = {key: _Column(folder, key, array) for key, array in first.stored().items()}
-        self.ends = _Column(folder, "episode_ends", np.zeros(0, np.int64))
+        self.arrays = {key: _GrowingArray(folder, key, array) for key, array in first.stored().items()}
+        self.ends = _GrowingArray(folder, "episode_ends", np.zeros(0, np.int64))
         self.shard_ends: list[int] = []
 
     def append(self, shard: TransitionDataset) -> None:
-        """The shard's rows; trajectories do not go on from one shard to the next."""
+        """Writes the rows of a shard; trajectories do not continue from one shard to the next."""
         for part, space in self.spaces.items():
             if getattr(shard, part) != space:
                 raise ValueError(
                     f"shard {len(self.shard_ends)} ('{shard.name}') has the {part} {getattr(shard, part)}, the first "
                     f"one {space}. Shards of one dataset must have equal spaces."
                 )
-        before = self.columns["actions"].rows
+        before = self.arrays["actions"].rows
         for key, array in (shard.compact().stored() if self.compact else shard.arrays()).items():
-            self.columns[key].append(array)
+            self.arrays[key].append(array)
         self.ends.append(shard.episode_ends.astype(np.int64) + before)
         self.shard_ends.append(before + len(shard))
 
     def close(self) -> None:
         """Completes the files, and writes the index last."""
-        entries = {key: column.close() for key, column in self.columns.items()}
+        entries = {key: array.close() for key, array in self.arrays.items()}
         index = {
-            "format": FORMAT,
-            "rows": self.columns["actions"].rows,
+            "format": _FORMAT,
+            "rows": self.arrays["actions"].rows,
             "shard_ends": self.shard_ends,
             "columns": {**entries, "episode_ends": self.ends.close()},
             **{part: space_to_json(space) for part, space in self.spaces.items()},
             "provenance": self.provenance,
             "fingerprint": fingerprint_of(self._whole(entries).arrays()),
         }
-        (self.folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+        (self.folder / _INDEX).write_text(json.dumps(index, indent=2) + "\n")
 
     def _whole(self, entries: Mapping[str, Mapping[str, Any]]) -> TransitionDataset:
-        """What was written, for its fingerprint."""
-        columns = {key: _open_column(self.folder, key, entry) for key, entry in entries.items()}
-        ends = np.flatnonzero(read(columns["terminals"], slice(None)))
+        """The dataset that was written, whose fingerprint is yet to be computed."""
+        arrays = {key: _open_array(self.folder, entry) for key, entry in entries.items()}
+        ends = np.flatnonzero(read(arrays["terminals"], slice(None)))
         return TransitionDataset.trusted(
-            columns,
+            arrays,
             observation_space=self.spaces["observation_space"],
             action_space=cast(Box, self.spaces["action_space"]),
             provenance=self.provenance,
@@ -209,7 +234,78 @@ def _write(folder: Path, shards: Iterable[TransitionDataset]) -> None:
     for shard in shards:
         writer = writer or _Writer(folder, shard)
         writer.append(shard)
-        del shard  # Else it would stay in memory while the next one is made.
+        del shard  # Otherwise it would stay in memory while the next one is made.
     if writer is None:
         raise ValueError("there is no shard to write: give at least one dataset.")
     writer.close()
+
+
+def from_shards(
+    identity: Mapping[str, Any],
+    files: Sequence[Path],
+    read_file: Callable[[Path], TransitionDataset],
+    storage: Storage,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> TransitionDataset:
+    """The dataset in one or several files, as arrays in memory or as a folder that is written once and opened later.
+
+    The folder is named by what the dataset was made of: `identity`, and the paths, sizes and modification times of
+    `files`. If one of them changes, a new folder is written. If many processes ask at once, one of them writes and the
+    others wait. Only one of the files is in memory at a time.
+
+    Args:
+        identity: JSON data with everything that determines what is read from the files, including a `name`.
+        files: the files in order; trajectories do not continue from one file to the next.
+        read_file: returns the dataset in a file.
+        storage: "ram" for arrays in memory, "memmap" for the folder.
+        cache_dir: parent of the folder; None: `CACHE_DIR`.
+
+    Raises:
+        ValueError: if the storage is unknown, or as `read_file` does.
+    """
+    check_storage(storage)
+    if storage == "ram":
+        return read_file(files[0]) if len(files) == 1 else join([read_file(file) for file in files])
+    folder = _cache_folder(identity, files, Path(cache_dir or CACHE_DIR).expanduser())
+    if not (folder / _INDEX).is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            if not (folder / _INDEX).is_file():
+                write_memmap(folder, map(read_file, files))
+    return open_memmap(folder)
+
+
+def check_storage(storage: str) -> None:
+    """Checks the name of a storage.
+
+    Raises:
+        ValueError: if there is no such storage.
+    """
+    if storage not in get_args(Storage):
+        raise ValueError(f"unknown storage '{storage}' (known: {', '.join(get_args(Storage))}).")
+
+
+def join(datasets: Sequence[TransitionDataset]) -> TransitionDataset:
+    """One dataset with the rows of several, in order, and the provenance of the first.
+
+    Raises:
+        ValueError: if their spaces differ.
+    """
+    first = datasets[0]
+    for number, other in enumerate(datasets):
+        if (other.observation_space, other.action_space) != (first.observation_space, first.action_space):
+            raise ValueError(
+                f"dataset {number} ('{other.name}') has other spaces than the first; they cannot be joined."
+            )
+    are_compact = all(dataset.final_observations is not None for dataset in datasets)
+    arrays = [dataset.stored() if are_compact else dataset.arrays() for dataset in datasets]
+    return dataclasses.replace(
+        first, **unpack({key: np.concatenate([part[key] for part in arrays]) for key in arrays[0]})
+    )
+
+
+def _cache_folder(identity: Mapping[str, Any], files: Sequence[Path], cache_dir: Path) -> Path:
+    status = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    described = json.dumps([_FORMAT, identity, status], sort_keys=True)
+    name = re.sub(r"[^\w.-]+", "-", str(identity["name"]).rpartition("/")[2])
+    return cache_dir / f"{name}-{hashlib.sha256(described.encode()).hexdigest()[:12]}"

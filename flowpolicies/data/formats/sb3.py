@@ -1,11 +1,10 @@
-"""Stable-Baselines3's replay buffers as transitions, and back."""
+"""Conversion of Stable-Baselines3's replay buffers to datasets, and of datasets to such buffers."""
 
 from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,11 @@ from gymnasium.spaces import Box, Dict
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 
 from flowpolicies.data.dataset.checks import DataFault
-from flowpolicies.data.dataset.dataset import Observations, TransitionDataset
+from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.downloads.files import existing_file
 from flowpolicies.data.replay.buffer import TransitionBuffer
-from flowpolicies.spaces.layout import scale_actions
+from flowpolicies.spaces.layout import Observations, scale_actions
+from flowpolicies.tree import leaves, take, tree_map
 
 Array = npt.NDArray[Any]
 
@@ -30,29 +30,29 @@ def load_sb3(
     name: str | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> TransitionDataset:
-    """The transitions of a file that `model.save_replay_buffer` wrote, see `from_sb3_buffer`.
+    """The transitions in a file that `model.save_replay_buffer` wrote, see `from_sb3_buffer`.
 
     Args:
         path: the file.
-        trust: read it although it is a pickle, which can run any program while it is read.
-        name: what messages call this dataset; None: the file's name.
-        provenance: more about where it came from, as JSON data.
+        trust: whether to read the file although it is a pickle, which can run any code while it is read.
+        name: the name of the dataset, for messages and summaries; None: the name of the file.
+        provenance: further facts about the origin of the data, as JSON data.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if `trust` is off, or the file holds no replay buffer, or no transition.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if `trust` is off, or the file does not hold a replay buffer with at least one transition.
     """
     path = existing_file(path, "a replay buffer (.pkl)")
     if not trust:
         raise ValueError(
             f"'{path}' is a pickle, and reading a pickle runs whatever its author put into it. If you wrote it "
-            "yourself, or trust who did, pass trust=True (on the command line sb3:PATH,trust=true); then save it with "
-            "to_npz (flowpolicies data convert), which needs no trust."
+            "yourself, or trust its author, pass trust=True (on the command line sb3:PATH,trust=true); then save the "
+            "dataset as .npz (dataset.save, or flowpolicies data convert), which needs no trust."
         )
     with open(path, "rb") as file:
         try:
             buffer = pickle.load(file)
-        except Exception as error:  # What a damaged pickle raises is up to its bytes.
+        except Exception as error:  # A damaged pickle can raise an exception of any type.
             raise ValueError(
                 f"cannot read '{path}' as a pickled replay buffer: {error}. Write it with model.save_replay_buffer, "
                 "and read it where the classes it refers to can be imported."
@@ -64,42 +64,45 @@ def load_sb3(
 def from_sb3_buffer(
     buffer: Any, *, name: str = "replay buffer", provenance: Mapping[str, Any] | None = None
 ) -> TransitionDataset:
-    """The transitions of a replay buffer, the stream of each environment after that of the one before.
+    """The transitions in a replay buffer: those of the first environment, then those of the second, and so on.
 
-    Actions get back the units of the action space. An episode that was cut short by a time limit keeps its bootstrap,
-    as when Stable-Baselines3 samples. Where a stream jumps without an end (the environment was reset because `learn`
-    was called again) a trajectory ends too. With `optimize_memory_usage` the buffer knows no time limits and has lost
-    the last observations of episodes: all ends count as terminations, whose next observation nothing reads.
+    Actions are converted back to the units of the action space. Learners bootstrap where a time limit ended an
+    episode, as Stable-Baselines3 does. A trajectory also ends where the observations jump without the end of an
+    episode, which happens when the environment is reset by another call of `learn`. With `optimize_memory_usage` the
+    buffer does not store time limits and the last observations of episodes; all ends then count as terminations, so
+    that the missing observations are not used.
+
+    Args:
+        buffer: a replay buffer of Stable-Baselines3.
+        name: the name of the dataset, for messages and summaries.
+        provenance: further facts about the origin of the data, as JSON data.
 
     Raises:
-        ValueError: if it is no replay buffer of a Box of actions, or holds no transition.
+        ValueError: if it is not such a buffer, its action space is not a Box, or it does not hold a transition.
     """
     if isinstance(buffer, TransitionBuffer) or not isinstance(buffer, ReplayBuffer):
         raise ValueError(
             f"expected one of Stable-Baselines3's replay buffers, got {type(buffer).__name__}. "
-            "flowpolicies' own are read by model.load_replay_buffer."
+            "Read a buffer of flowpolicies by model.load_replay_buffer."
         )
     if not isinstance(buffer.action_space, Box):
-        raise DataFault(f"replay buffer '{name}' holds actions of {buffer.action_space}; flow policies act in a Box.")
+        raise DataFault(f"replay buffer '{name}' holds actions of {buffer.action_space}; flow policies need a Box.")
     order, following = _order(buffer)
     if len(order) == 0:
         raise DataFault(f"replay buffer '{name}' holds no transition.")
 
-    def streams(array: Array, rows: npt.NDArray[np.intp] = order) -> Array:
-        """`[size, n_envs, ...]` -> one environment after the other."""
-        return np.concatenate(list(array[rows].swapaxes(0, 1)))
-
     later = buffer.observations if buffer.optimize_memory_usage else buffer.next_observations
-    observations, next_observations = _map(streams, buffer.observations), _map(partial(streams, rows=following), later)
-    dones = streams(buffer.dones) > 0
+    observations = tree_map(_by_environment, take(buffer.observations, order))
+    next_observations = tree_map(_by_environment, take(later, following))
+    dones = _by_environment(buffer.dones[order]) > 0
     # Buffers of Stable-Baselines3 before 2.1 may have no timeouts.
-    timeouts = streams(buffer.timeouts) > 0 if hasattr(buffer, "timeouts") else np.zeros(len(dones), bool)
+    timeouts = _by_environment(buffer.timeouts[order]) > 0 if hasattr(buffer, "timeouts") else np.zeros_like(dones)
     jumps = _jumps(observations, next_observations, len(order)) & ~dones
     last = np.arange(len(dones)) % len(order) == len(order) - 1
     return TransitionDataset.from_arrays(
         observations,
-        _unscale(buffer.action_space, streams(buffer.actions)),
-        streams(buffer.rewards),
+        _unscale(buffer.action_space, _by_environment(buffer.actions[order])),
+        _by_environment(buffer.rewards[order]),
         next_observations,
         masks=~(dones & ~timeouts),
         terminals=dones | jumps | last,
@@ -119,18 +122,18 @@ def from_sb3_buffer(
 def to_sb3_buffer(
     dataset: TransitionDataset, *, device: torch.device | str = "auto", buffer_size: int | None = None
 ) -> ReplayBuffer:
-    """A stock replay buffer that holds the dataset, for `model.replay_buffer` of any off-policy algorithm.
+    """A replay buffer of Stable-Baselines3 with the transitions of a dataset, for any of its off-policy algorithms.
 
-    Its `dones` are 1 where bootstrapping stops or a trajectory ends, its `timeouts` where a trajectory ends but
-    bootstrapping goes on: what is sampled as done is 1 - mask.
+    Assign it to `model.replay_buffer`. Its `dones` are 1 where bootstrapping stops or a trajectory ends. Its `timeouts`
+    are 1 where a trajectory ends although bootstrapping continues. The buffer therefore samples 1 - mask as done.
 
     Args:
-        dataset: with Box or Dict observations.
-        device: where samples go.
-        buffer_size: room for transitions, of which those beyond the dataset are free; None: as many as it has.
+        dataset: the dataset.
+        device: the device of the samples.
+        buffer_size: number of transitions that the buffer has room for; None: those of the dataset.
 
     Raises:
-        ValueError: if it has more transitions than `buffer_size`.
+        ValueError: if the dataset has more transitions than `buffer_size`.
     """
     size = len(dataset) if buffer_size is None else buffer_size
     if size < len(dataset):
@@ -139,12 +142,9 @@ def to_sb3_buffer(
     kind: type[ReplayBuffer] = DictReplayBuffer if isinstance(dataset.observation_space, Dict) else ReplayBuffer
     buffer = kind(size, *spaces, device=device)
     rows = slice(0, len(dataset))
-    for own, theirs in (
-        (dataset.observations, buffer.observations),
-        (dataset.next_observations, buffer.next_observations),
-    ):
-        pairs = [(own[key], theirs[key]) for key in own] if isinstance(own, dict) else [(own, theirs)]
-        for array, target in pairs:
+    for key in ("observations", "next_observations"):
+        pairs = tree_map(lambda array, target: (array, target), getattr(dataset, key), getattr(buffer, key))
+        for array, target in leaves(pairs):
             target[rows, 0] = array
     buffer.actions[rows, 0] = scale_actions(dataset.action_space, dataset.actions)
     buffer.rewards[rows, 0] = dataset.rewards
@@ -155,7 +155,7 @@ def to_sb3_buffer(
 
 
 def _order(buffer: ReplayBuffer) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Rows from the oldest to the newest, and where the next observation of each stands."""
+    """The rows of a buffer from the oldest to the newest, and the rows of their next observations."""
     size = buffer.buffer_size
     order = np.arange(buffer.pos, buffer.pos + size) % size if buffer.full else np.arange(buffer.pos)
     if not buffer.optimize_memory_usage:
@@ -165,25 +165,35 @@ def _order(buffer: ReplayBuffer) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.i
     return order, (order + 1) % size
 
 
-def _map(function: Callable[[Array], Array], observations: Any) -> Observations:
-    if isinstance(observations, Mapping):
-        return {key: function(part) for key, part in observations.items()}
-    return function(observations)
+def _by_environment(array: Array) -> Array:
+    """Rows `[T * n_envs, ...]` of an array `[T, n_envs, ...]`: those of the first environment come first."""
+    return np.concatenate(list(array.swapaxes(0, 1)))
 
 
 def _jumps(observations: Observations, next_observations: Observations, length: int) -> npt.NDArray[np.bool_]:
-    """Rows whose next observation is not the observation of the following row of the same stream."""
-    if isinstance(observations, dict) and isinstance(next_observations, dict):
-        parts = [_jumps(observations[key], next_observations[key], length) for key in observations]
-        return np.asarray(np.stack(parts).any(0))
-    before, after = np.asarray(next_observations), np.asarray(observations)
-    jumps = np.append((before[:-1] != after[1:]).reshape(len(after) - 1, -1).any(1), False)
+    """Whether the next observation of a row differs from the observation of the following row, `[T * n_envs]`.
+
+    Args:
+        observations: rows as `_by_environment` returns them.
+        next_observations: rows as `_by_environment` returns them.
+        length: number of rows T of each environment, whose last row never counts.
+    """
+    differ = tree_map(lambda now, following: _rows_differ(following[:-1], now[1:]), observations, next_observations)
+    jumps = np.append(np.any(leaves(differ), axis=0), False)
     jumps[length - 1 :: length] = False
     return jumps
 
 
+def _rows_differ(first: Array, second: Array) -> Array:
+    differ: Array = first != second
+    return np.asarray(differ.any(axis=tuple(range(1, differ.ndim))))
+
+
 def _unscale(space: Box, actions: Array) -> Array:
-    """[-1, 1] -> the units of the space, `[N, *A]`; not through float32 sums, which would round small actions."""
+    """Actions `[N, *A]` in the units of the space, from actions in [-1, 1].
+
+    They are computed in float64, since sums in float32 would round small actions.
+    """
     actions = actions.reshape(len(actions), *space.shape)
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     if np.all(low == -1) and np.all(high == 1):

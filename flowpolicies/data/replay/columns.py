@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from flowpolicies.data.dataset.compact import Following
+from flowpolicies.data.dataset.compact import SuccessorColumn
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.rows import FileColumn, mapped_parts
 from flowpolicies.data.replay.goals import Hindsight
@@ -43,7 +43,7 @@ def make_columns(
     if dataset.final_observations is not None:
         states = in_files.get("observations") or TensorColumn(columns["observations"])
         finals = flatten_arrays(wide["observations"][1], dataset.final_observations)
-        in_files["next_observations"] = Following(states, finals, dataset.episode_ends)
+        in_files["next_observations"] = SuccessorColumn(states, finals, dataset.episode_ends)
     if frame_stack > 1:
         following = in_files.get("next_observations") or TensorColumn(columns.pop("next_observations"))
         frames = in_files.get("observations") or TensorColumn(columns.pop("observations"))

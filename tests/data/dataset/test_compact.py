@@ -13,7 +13,7 @@ from gymnasium import spaces
 from flowpolicies.data import TransitionDataset, load_dataset, open_memmap, write_memmap
 from flowpolicies.data.dataset.compact import Successors
 from flowpolicies.data.dataset.transforms import RewardTransform
-from flowpolicies.data.formats.cache import join
+from flowpolicies.data.formats.memmap import join
 from flowpolicies.data.formats.sb3 import to_sb3_buffer
 from flowpolicies.data.replay.buffer import TransitionBuffer
 

@@ -16,7 +16,7 @@ from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.save_util import save_to_pkl
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from flowpolicies.data import TransitionDataset, from_sb3_buffer, load_dataset
+from flowpolicies.data import TransitionDataset, from_sb3_buffer, load_dataset, to_sb3_buffer
 from flowpolicies.data.replay.buffer import TransitionBuffer
 
 LIMIT, TERMINAL = 5, 7
@@ -173,11 +173,11 @@ def test_wrong_files_and_buffers_are_explained(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no such file: '.*buffer1\.pkl'\. Did you mean '.*/buffer\.pkl'\?"):
         load_dataset(f"sb3:{tmp_path}/buffer1.pkl", trust=True)
     box = Box(-1, 1, (2,), np.float32)
-    with pytest.raises(ValueError, match=r"got TransitionBuffer\. flowpolicies' own are read by model\.load_replay"):
+    with pytest.raises(ValueError, match=r"got TransitionBuffer\. Read a buffer of flowpolicies by model\.load_replay"):
         from_sb3_buffer(TransitionBuffer(10, box, box, device="cpu"))
     with pytest.raises(ValueError, match=r"replay buffer 'mine' holds no transition"):
         from_sb3_buffer(ReplayBuffer(10, box, box, device="cpu"), name="mine")
-    with pytest.raises(ValueError, match=r"holds actions of Discrete\(3\); flow policies act in a Box"):
+    with pytest.raises(ValueError, match=r"holds actions of Discrete\(3\); flow policies need a Box"):
         from_sb3_buffer(ReplayBuffer(10, box, Discrete(3), device="cpu"))
 
 
@@ -202,7 +202,7 @@ def make_dataset(kind: str = "box") -> TransitionDataset:
 @pytest.mark.parametrize("buffer_size", [None, 20])
 def test_stock_buffers_sample_the_datasets_transitions(kind: str, buffer_size: int | None) -> None:
     dataset = make_dataset(kind)
-    buffer = dataset.to_sb3_buffer(device="cpu", buffer_size=buffer_size)
+    buffer = to_sb3_buffer(dataset, device="cpu", buffer_size=buffer_size)
     assert type(buffer) is (ReplayBuffer if kind == "box" else DictReplayBuffer)
     assert buffer.size() == 9
     assert (buffer.pos, buffer.full) == ((0, True) if buffer_size is None else (9, False))
@@ -225,7 +225,7 @@ def test_stock_buffers_sample_the_datasets_transitions(kind: str, buffer_size: i
 @pytest.mark.parametrize("kind", ["box", "dict"])
 def test_round_trip_through_a_stock_buffer(tmp_path: Path, kind: str) -> None:
     dataset = make_dataset(kind)
-    save_to_pkl(tmp_path / "buffer.pkl", dataset.to_sb3_buffer(device="cpu", buffer_size=12))
+    save_to_pkl(tmp_path / "buffer.pkl", to_sb3_buffer(dataset, device="cpu", buffer_size=12))
     back = load_dataset(f"sb3:{tmp_path}/buffer.pkl", trust=True)
     arrays, others = dataset.arrays(), back.arrays()
     assert arrays.keys() == others.keys()
@@ -242,22 +242,37 @@ def test_round_trip_through_a_stock_buffer(tmp_path: Path, kind: str) -> None:
 def test_unit_actions_survive_to_the_last_bit() -> None:
     rows = np.linspace(-1, 1, 99, dtype=np.float32)[:, None] ** 5
     dataset = TransitionDataset.from_arrays(rows, rows, rows[:, 0], rows, terminations=rows[:, 0] == 1)
-    np.testing.assert_array_equal(from_sb3_buffer(dataset.to_sb3_buffer(device="cpu")).actions, rows)
+    np.testing.assert_array_equal(from_sb3_buffer(to_sb3_buffer(dataset, device="cpu")).actions, rows)
 
 
 def test_stock_algorithms_train_on_it() -> None:
     dataset = make_dataset()
     env = Counter()
     model = SAC("MlpPolicy", env, device="cpu", batch_size=4, buffer_size=1, seed=0)
-    model.replay_buffer = dataset.to_sb3_buffer(device="cpu", buffer_size=12)
+    model.replay_buffer = to_sb3_buffer(dataset, device="cpu", buffer_size=12)
     model.learn(1)  # Sets the logger up, and adds a step.
     model.train(gradient_steps=2, batch_size=4)
     assert model.replay_buffer.size() == 10
 
 
+def test_the_method_is_deprecated() -> None:
+    with pytest.warns(DeprecationWarning, match=r"is now flowpolicies\.data\.to_sb3_buffer"):
+        buffer = make_dataset().to_sb3_buffer(device="cpu", buffer_size=20)
+    assert isinstance(buffer, ReplayBuffer)
+    assert buffer.buffer_size == 20
+
+
+def test_a_buffer_of_one_transition() -> None:
+    buffer = ReplayBuffer(5, Box(-1, 1, (2,)), Box(-1, 1, (1,)), "cpu")
+    buffer.add(np.zeros((1, 2)), np.ones((1, 2)), np.zeros((1, 1)), np.array([3.0]), np.array([False]), [{}])
+    dataset = from_sb3_buffer(buffer)
+    assert dataset.rewards.tolist() == [3]
+    assert dataset.terminals.tolist() == [1]
+
+
 def test_a_buffer_that_is_too_small_is_refused() -> None:
     with pytest.raises(ValueError, match=r"buffer_size=8 is less than the 9 transitions of 'arrays'"):
-        make_dataset().to_sb3_buffer(buffer_size=8)
+        to_sb3_buffer(make_dataset(), buffer_size=8)
 
 
 @pytest.mark.parametrize("content", [b"\x80garbage", b"cos\nsystem_that_is_not_there\n.", b"", b"hello world"])

@@ -14,7 +14,7 @@ import pytest
 from gymnasium.spaces import Box
 
 from flowpolicies.data import read_npz, write_npz
-from flowpolicies.data.formats.cache import from_shards
+from flowpolicies.data.formats.memmap import from_shards
 from flowpolicies_ogbench import generate, loading, make_env, reading, task_names, versions
 from flowpolicies_ogbench.loading import load
 from flowpolicies_ogbench.names import parse_name

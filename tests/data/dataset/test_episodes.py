@@ -5,7 +5,7 @@ import pytest
 from gymnasium.spaces import Box
 
 from flowpolicies.data import TransitionDataset
-from flowpolicies.data.formats.episodes import pair_rows
+from flowpolicies.data.dataset.episodes import pair_rows
 
 
 def make_episode(number: int, steps: int, **changes: Any) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def test_dict_observations_and_images() -> None:
         ({"actions": np.zeros((3, 2))}, r"actions have shape \(2,\) per step, those of episode 0 have \(1,\)"),
         ({"actions": np.zeros((0, 1))}, r"has no steps\. Leave it out"),
         ({"rewards": np.zeros((3, 1))}, r"rewards have shape \(3, 1\), expected \(3,\), one for each action"),
-        ({"terminations": [0, 1, 0]}, r"has a true 'terminations' at step 1 of 3, and goes on\. Split it there; or"),
+        ({"terminations": [0, 1, 0]}, r"has a true 'terminations' at step 1 of 3, but continues\. Split it there; or"),
         ({"truncations": [1, 0, 0]}, r"has a true 'truncations' at step 0 of 3"),
         ({"terminations": [0, 1]}, r"terminations have shape \(2,\), expected \(3,\), or one for the episode"),
         ({"masks": [1]}, r"masks have shape \(1,\), expected \(3,\)"),

@@ -119,7 +119,7 @@ def test_dict_observations_and_spaces() -> None:
         ({}, {"episode": None, "step": "time"}, r"step='time' sorts the rows of an episode, so it needs episode="),
         ({"run": ["b", None, "b", "a", "b"]}, {}, r"column 'run' is empty in row 1"),
         ({"run": [1, 2, 1, np.nan, 1]}, {}, r"column 'run' is empty in row 3"),
-        ({"done": [0, 0, 1, 0, 1]}, {}, r"'done' is true at step 1 of episode 0, which goes on"),
+        ({"done": [0, 0, 1, 0, 1]}, {}, r"'done' is true at step 1 of episode 0, which continues"),
         ({"done": [0, 0, 0, 2, 1]}, {}, r"the values of column 'done' must be 0 or 1, but row 3 has 2\."),
         ({"x": [0, 10, np.nan, 11, 2]}, {}, r"observations hold 1 values .* first in row 1 \(episode 0, step 1\)"),
         ({"force": [0, 0, np.nan, 0, 0]}, {}, r"actions hold 1 values .* first in row 1 \(episode 0, step 1\)"),
@@ -139,7 +139,7 @@ def test_empty_tables_are_refused() -> None:
 
 
 def test_pandas_is_not_imported_by_us() -> None:
-    code = "import sys, flowpolicies.data.formats.dataframe; assert 'pandas' not in sys.modules"
+    code = "import sys, flowpolicies.data.dataset.dataframe; assert 'pandas' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -1,4 +1,4 @@
-"""Trajectories joined to transitions: T+1 observations of T actions become T pairs, never across an end."""
+"""Transitions from whole episodes and from tables of steps: T+1 observations and T actions become T transitions."""
 
 from __future__ import annotations
 
@@ -8,37 +8,40 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium.spaces import Space
 
 from flowpolicies.data.dataset.checks import DataFault, as_flags, as_numbers, check_continuous
-from flowpolicies.data.dataset.dataset import Observations, TransitionDataset
+from flowpolicies.data.dataset.conversion import to_observations
 from flowpolicies.messages import did_you_mean
+from flowpolicies.spaces.layout import Observations
+from flowpolicies.tree import named_leaves, take, tree_map
 
 Array = npt.NDArray[Any]
 
 _KEYS = ("observations", "actions", "rewards", "terminations", "truncations", "masks")
+_ARGUMENTS = ("observations", "actions", "rewards", "next_observations", "masks", "terminals")
 
 
 class Pairs(NamedTuple):
-    """Which rows of a table of steps are transitions."""
+    """The transitions in a table of steps, as rows of observations and rows of next observations."""
 
     rows: npt.NDArray[np.intp]
-    """`[N]`, the rows that are."""
+    """Row of the observation, action and reward of each transition, `[N]`."""
     next_rows: npt.NDArray[np.intp]
-    """`[N]`, where the next observation of each stands."""
+    """Row of the next observation of each transition, `[N]`."""
     terminals: Array
-    """`[N]` float32, 1 on the last transition of a trajectory."""
+    """Flags that are 1 on the last transition of each trajectory, `[N]` float32."""
 
 
 def pair_rows(ends: Array, terminated: Array) -> Pairs:
-    """The transitions among rows of which each holds the observation before its action, and none the one after it.
+    """The transitions in a table whose rows hold the observation before an action, but not the one after it.
 
-    The next observation of a row is the observation of the following row. The last row of a trajectory has none, so it
-    is dropped; unless it terminated, for then no bootstrapping reads its next observation, and its own stands in.
+    The next observation of a row is the observation of the following row. The last row of a trajectory has no next
+    observation. It is dropped, unless the trajectory terminated there: learners do not bootstrap from the next
+    observation of a terminal step, so the row's own observation is used in its place.
 
     Args:
-        ends: `[R]` bool, the last row of each trajectory.
-        terminated: `[R]` bool, of these, the ones that terminated.
+        ends: `[R]` bool, true on the last row of each trajectory.
+        terminated: `[R]` bool, true on those of them where the trajectory terminated.
     """
     rows = np.arange(len(ends))
     trajectories = np.cumsum(ends) - ends
@@ -47,72 +50,62 @@ def pair_rows(ends: Array, terminated: Array) -> Pairs:
 
 
 def last_of_each(trajectories: Array) -> Array:
-    """`[N]` float32, 1 where the following row is of another trajectory, and on the last row."""
+    """Flags `[N]` that are 1 on the last row of each trajectory, float32.
+
+    Args:
+        trajectories: `[N]`, the trajectory that each row belongs to.
+    """
     return np.append(trajectories[1:] != trajectories[:-1], np.ones(min(len(trajectories), 1))).astype(np.float32)
 
 
-def take(observations: Observations, rows: npt.NDArray[np.intp] | slice) -> Observations:
-    """Rows of observations of any structure."""
-    if isinstance(observations, dict):
-        return {key: part[rows] for key, part in observations.items()}
-    return observations[rows]
+def arguments_of_episodes(name: str, episodes: Iterable[Mapping[str, Any]], *, may_be_discrete: bool) -> dict[str, Any]:
+    """The arguments of `TransitionDataset.from_arrays` from episodes as `TransitionDataset.from_episodes` takes them.
 
+    Args:
+        name: the name of the dataset, for messages.
+        episodes: the episodes.
+        may_be_discrete: accept actions of an integer type, because the action space is known.
 
-def join_episodes(
-    episodes: Iterable[Mapping[str, Any]],
-    *,
-    observation_space: Space[Any] | None,
-    action_space: Space[Any] | None,
-    name: str,
-    provenance: Mapping[str, Any] | None,
-) -> TransitionDataset:
-    """See `TransitionDataset.from_episodes`."""
+    Raises:
+        DataFault: if something is wrong with the data; the message names the episode.
+    """
     if isinstance(episodes, Mapping):
         raise DataFault(f"dataset '{name}': expected a list of episodes, got one episode. Put it into a list.")
-    columns = _columns(name, episodes, are_continuous=action_space is not None)
-    if not columns["actions"]:
+    arrays = _arrays_of_episodes(name, episodes, may_be_discrete=may_be_discrete)
+    if not arrays["actions"]:
         raise DataFault(f"dataset '{name}': there is no episode. Give at least one.")
-    return TransitionDataset.from_arrays(
-        _concatenate(columns["now"]),
-        np.concatenate(columns["actions"]),
-        np.concatenate(columns["rewards"]),
-        _concatenate(columns["next"]),
-        masks=np.concatenate(columns["masks"]),
-        terminals=np.concatenate(columns["terminals"]),
-        observation_space=observation_space,
-        action_space=action_space,
-        name=name,
-        provenance=provenance,
-    )
+    return {key: _concatenate(parts) for key, parts in arrays.items()}
 
 
-def _columns(name: str, episodes: Iterable[Mapping[str, Any]], *, are_continuous: bool) -> dict[str, list[Any]]:
-    """The arrays of each episode."""
-    columns: dict[str, list[Any]] = {key: [] for key in ("now", "next", "actions", "rewards", "masks", "terminals")}
+def _arrays_of_episodes(
+    name: str, episodes: Iterable[Mapping[str, Any]], *, may_be_discrete: bool
+) -> dict[str, list[Any]]:
+    """The arrays of each episode, by the names of the arguments of `TransitionDataset.from_arrays`."""
+    arrays: dict[str, list[Any]] = {key: [] for key in _ARGUMENTS}
     unread: set[str] = set()
     for index, episode in enumerate(episodes):
         where = f"dataset '{name}': episode {index}"
-        observations = _observations(where, _field(where, episode, "observations"))
+        observations = to_observations(where, "observations", _field(where, episode, "observations"))
         actions, rewards = (as_numbers(where, key, _field(where, episode, key)) for key in ("actions", "rewards"))
-        if not are_continuous:
+        if not may_be_discrete:
             check_continuous(where, np.asarray(episode["actions"]).dtype)
         _check_steps(where, actions, observations, rewards)
-        if columns["actions"]:
-            _check_like_first(where, "actions", actions, columns["actions"][0])
-            _check_observations_like_first(where, observations, columns["now"][0])
-        columns["now"].append(take(observations, slice(None, -1)))
-        columns["next"].append(take(observations, slice(1, None)))
-        columns["actions"].append(actions)
-        columns["rewards"].append(rewards)
-        columns["masks"].append(_masks(where, episode, len(actions)))
-        columns["terminals"].append(np.arange(len(actions)) == len(actions) - 1)
+        if arrays["actions"]:
+            _check_like_first(where, "actions", actions, arrays["actions"][0])
+            _check_observations_like_first(where, observations, arrays["observations"][0])
+        arrays["observations"].append(take(observations, slice(None, -1)))
+        arrays["next_observations"].append(take(observations, slice(1, None)))
+        arrays["actions"].append(actions)
+        arrays["rewards"].append(rewards)
+        arrays["masks"].append(_masks(where, episode, len(actions)))
+        arrays["terminals"].append(np.arange(len(actions)) == len(actions) - 1)
         unread |= _unread(episode)
     if unread:
         warnings.warn(
             f"dataset '{name}': {sorted(unread)} of the episodes are not read; read are {', '.join(_KEYS)}.",
-            stacklevel=4,
+            stacklevel=4,  # The line that called TransitionDataset.from_episodes.
         )
-    return columns
+    return arrays
 
 
 def _field(where: str, episode: Mapping[str, Any], key: str) -> Any:
@@ -126,24 +119,12 @@ def _field(where: str, episode: Mapping[str, Any], key: str) -> Any:
 
 
 def _unread(episode: Mapping[str, Any]) -> set[str]:
-    """Keys that nothing asks for."""
+    """Keys of an episode that are not read."""
     return {str(key) for key in episode} - {*_KEYS}
 
 
-def _observations(where: str, observations: Any) -> Observations:
-    if isinstance(observations, Mapping):
-        return {str(key): as_numbers(where, f"observations/{key}", part) for key, part in observations.items()}
-    return as_numbers(where, "observations", observations)
-
-
-def _parts(observations: Observations) -> dict[str, Array]:
-    if isinstance(observations, dict):
-        return {f"observations/{key}": part for key, part in observations.items()}
-    return {"observations": observations}
-
-
 def _check_steps(where: str, actions: Array, observations: Observations, rewards: Array) -> None:
-    for key, array in {"actions": actions, **_parts(observations)}.items():
+    for key, array in {"actions": actions, **named_leaves("observations", observations)}.items():
         if array.ndim == 0:
             raise DataFault(f"{where}: {key} are one number. Give an array with one row per step.")
     steps = len(actions)
@@ -151,7 +132,7 @@ def _check_steps(where: str, actions: Array, observations: Observations, rewards
         raise DataFault(f"{where} has no steps. Leave it out.")
     if rewards.shape != (steps,):
         raise DataFault(f"{where}: rewards have shape {rewards.shape}, expected ({steps},), one for each action.")
-    for key, part in _parts(observations).items():
+    for key, part in named_leaves("observations", observations).items():
         if len(part) == steps:
             raise DataFault(
                 f"{where} has {steps} {key} for {steps} actions; the observation after the last action is needed too. "
@@ -171,7 +152,7 @@ def _check_like_first(where: str, key: str, array: Array, first: Array) -> None:
 
 
 def _check_observations_like_first(where: str, observations: Observations, first: Observations) -> None:
-    parts, firsts = _parts(observations), _parts(first)
+    parts, firsts = named_leaves("observations", observations), named_leaves("observations", first)
     if parts.keys() != firsts.keys():
         raise DataFault(f"{where} has {sorted(parts)}, episode 0 has {sorted(firsts)}. All need the same.")
     for key, part in parts.items():
@@ -179,14 +160,14 @@ def _check_observations_like_first(where: str, observations: Observations, first
 
 
 def _masks(where: str, episode: Mapping[str, Any], steps: int) -> Array:
-    """1 - termination of each step."""
+    """The masks of an episode, `[T]`: 1 - termination of each step."""
     for key in ("terminations", "truncations"):
         if key in episode and "masks" not in episode:
             inside = np.flatnonzero(_flags(where, episode, key, steps)[:-1])
             if len(inside):
                 raise DataFault(
-                    f"{where} has a true '{key}' at step {inside[0]} of {steps}, and goes on. Split it there; or, if a "
-                    "state is terminal though the trajectory goes on, say so by 'masks' instead (0 there)."
+                    f"{where} has a true '{key}' at step {inside[0]} of {steps}, but continues. Split it there; or, if "
+                    "a state is terminal but its trajectory continues, pass 'masks' instead, which are 0 there."
                 )
     if "masks" in episode:
         masks = as_flags(where, "masks", episode["masks"])
@@ -198,7 +179,7 @@ def _masks(where: str, episode: Mapping[str, Any], steps: int) -> Array:
 
 
 def _flags(where: str, episode: Mapping[str, Any], key: str, steps: int) -> Array:
-    """`[T]`; one flag for the episode is of its last step."""
+    """Flags of an episode, `[T]`; a single flag belongs to the last step."""
     given = as_numbers(where, key, episode[key])
     flags = np.append(np.zeros(steps - 1, np.float32), given) if given.ndim == 0 else given
     if flags.shape != (steps,):
@@ -206,7 +187,5 @@ def _flags(where: str, episode: Mapping[str, Any], key: str, steps: int) -> Arra
     return as_flags(where, key, flags).astype(np.float32)
 
 
-def _concatenate(parts: Sequence[Any]) -> Observations:
-    if isinstance(parts[0], dict):
-        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    return np.concatenate(parts)
+def _concatenate(trees: Sequence[Any]) -> Observations:
+    return tree_map(lambda *parts: np.concatenate(parts), *trees)
