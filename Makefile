@@ -10,7 +10,7 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[ogbench,dev]'
 	touch $@
 
-.PHONY: setup demo test check fix docs-index
+.PHONY: setup demo test check fix generate docs-index
 
 setup: $(VENV)/.installed
 
@@ -32,5 +32,6 @@ fix: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs-index: setup
-	$(BIN)/flowpolicies list algorithms --markdown > docs/algorithms/index.md
+# Files that follow from the registered algorithms: the stub that type checkers read, and the table of the docs.
+generate docs-index: setup
+	$(BIN)/python tools/generate.py
