@@ -123,12 +123,12 @@ def model(rows: tuple[str, ...]) -> str:
 
 
 def position(rows: tuple[str, ...], cell: str) -> Array:
-    """x and y of the centre of the cell with this letter, relative to the start of the ant."""
+    """Coordinates (x, y) of the centre of the cell with this letter, relative to the start of the ant."""
     return _centre(rows, cell) - _centre(rows, "R")
 
 
 def _centre(rows: tuple[str, ...], cell: str) -> Array:
-    """x and y of the centre of the cell with this letter, relative to the centre of the first cell of the maze."""
+    """Coordinates (x, y) of the centre of the cell with this letter, relative to the centre of the first cell."""
     i, j = next((i, row.index(cell)) for i, row in enumerate(rows) if cell in row)
     return np.array([CELL * j, CELL * i])
 

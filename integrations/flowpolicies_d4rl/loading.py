@@ -44,9 +44,9 @@ def load(
         name: Name of the dataset, such as "antmaze-large-play-v2", "pen-human-v1" or "hopper-medium-v2".
         data_dir: Folder of the files; None: D4RL's own (D4RL_DATASET_DIR, or ~/.d4rl/datasets).
         clip_actions: Clip actions to slightly inside [-1, 1], as most papers do.
-        compact: Store each state once, see `flowpolicies.data.dataset.compact`.
+        compact: Store each state once, which halves the memory; batches are the same.
         storage: "ram", or "memmap" for files that are written once and opened afterwards; None: "ram".
-        cache_dir: Folder of the memory-mapped files; None: `flowpolicies.data.formats.cache.CACHE_DIR`.
+        cache_dir: Folder of the memory-mapped files; None: ~/.cache/flowpolicies/memmap.
         download: Download a missing file from D4RL's server.
         full_check: Read the whole file to compare it with its SHA-256; otherwise it is read only if its size or its
             time of modification changed.

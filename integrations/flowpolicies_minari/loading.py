@@ -53,9 +53,9 @@ def load(
         data_dir: Folder of all datasets; None: Minari's (MINARI_DATASETS_PATH, or ~/.minari/datasets).
         reward_convention: "stored", or "d4rl-antmaze" for rewards r - 1 and masks of 0 at the goal.
         clip_actions: Clip actions to slightly inside their bounds, as papers do for policies that squash actions.
-        compact: Store each state once, see `flowpolicies.data.dataset.compact`.
+        compact: Store each state once, which halves the memory; batches are the same.
         storage: "ram", or "memmap" for files that are written once and opened afterwards; None: "ram".
-        cache_dir: Folder of the memory-mapped files; None: `flowpolicies.data.formats.cache.CACHE_DIR`.
+        cache_dir: Folder of the memory-mapped files; None: ~/.cache/flowpolicies/memmap.
         download: Let Minari download a dataset that is missing or incomplete.
 
     Raises:

@@ -63,7 +63,7 @@ def load(
             same.
         storage: "ram", or "memmap" for files that are written once and opened afterwards; None: "memmap" for datasets
             of several files, and "ram" for others.
-        cache_dir: Folder of the memory-mapped files; None: `flowpolicies.data.formats.cache.CACHE_DIR`.
+        cache_dir: Folder of the memory-mapped files; None: ~/.cache/flowpolicies/memmap.
         download: Download a missing file from OGBench's server. Large datasets are never downloaded.
         full_check: Read the whole file to compare it with its SHA-256; otherwise it is read only if its size or its
             time of modification changed.

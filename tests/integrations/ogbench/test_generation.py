@@ -199,7 +199,7 @@ def test_only_missing_episodes_are_collected(tmp_path: Path, monkeypatch: pytest
 
     def collect(self: PointMazeCollector, seed: list[int]) -> list[dict[str, Any]]:
         collected.append(seed)
-        if len(collected) == 4:  # The first file, of two episodes, is whole; the second one is not.
+        if len(collected) == 4:  # The first file, of two episodes, is complete; the second is not.
             raise KeyboardInterrupt
         return original(self, seed)
 
@@ -289,7 +289,7 @@ def test_numbers_are_checked(arguments: dict[str, Any], message: str, tmp_path: 
         generate(POINTMAZE, data_dir=tmp_path, **arguments)
 
 
-@pytest.mark.filterwarnings("ignore:.*precision lowered by casting")  # By OGBench's own environments.
+@pytest.mark.filterwarnings("ignore:.*precision lowered by casting")  # OGBench's environments warn.
 @pytest.mark.parametrize("scene", ["cube-single-play", "cube-single-noisy", "scene-noisy", "puzzle-3x3-play"])
 def test_manipulation_data_is_read_alike_by_ogbench_and_by_us(scene: str, tmp_path: Path) -> None:
     name = f"{scene}-singletask-v0"
