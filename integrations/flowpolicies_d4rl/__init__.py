@@ -1,1 +1,1 @@
-"""D4RL for flowpolicies: its original data, and its tasks in simulators that still install."""
+"""D4RL for flowpolicies: its original datasets, and its environments rebuilt with current simulators."""

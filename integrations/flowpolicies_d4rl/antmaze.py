@@ -1,7 +1,7 @@
-"""D4RL's ant in its mazes, in today's MuJoCo.
+"""D4RL's antmaze environments in current versions of MuJoCo.
 
-The ant is Gymnasium's with three numbers changed (time step, strength of the motors, softness of contacts); the walls
-and all coordinates are D4RL's, whose origin is where the ant starts. Observations are positions and velocities `[29]`.
+Walls and coordinates are those of D4RL (d4rl/locomotion/maze_env.py in https://github.com/Farama-Foundation/D4RL), with
+the origin where the ant starts. Observations `[29]` are the positions and velocities of the ant.
 """
 
 from __future__ import annotations
@@ -35,23 +35,27 @@ MAZES = {
         "############",
     ),
 }
-"""Walls, where the ant starts, and the cell of the goal; rows of cells, y grows downwards."""
+"""Maps of the mazes: `#` is a wall, R the start of the ant, G the goal. y grows from the first row to the last."""
 
 CELL = 4.0
-"""Size of a cell; walls are half as high."""
+"""Length of the side of a cell; walls are half as high."""
+
 REACHED = 0.5
-"""Distance from the goal at which it is reached."""
+"""Largest distance from the goal at which it counts as reached."""
 
 
 @final
 class AntMaze(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """An ant on its way to a goal, which is drawn anew in every episode, beside the centre of its cell.
+    """An ant that walks to a goal, whose position in its cell is drawn at random for each episode.
 
-    The reward is 1 where the goal is reached, which ends the episode, and 0 before.
+    The reward is 1 when the goal is reached, which ends the episode, and 0 before.
 
     Args:
         maze: "umaze", "medium" or "large".
-        render_mode: as for `gymnasium.make`.
+        render_mode: Render mode as for `gymnasium.make`.
+
+    Raises:
+        ValueError: if the render mode is unknown.
     """
 
     def __init__(self, maze: str, render_mode: str | None = None) -> None:
@@ -73,25 +77,35 @@ class AntMaze(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.goal = self._goal_cell = position(rows, "G")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy is made anew, as of Gymnasium's own environments: the file that it was compiled from is gone."""
+        """Copies and pickles make a new environment, because the file of the model no longer exists."""
         return AntMaze, (self.maze, self.render_mode)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode."""
         observation, _ = self.env.reset(seed=seed, options=options)
-        draws = self.np_random.uniform(size=(2, 2))
-        self.goal = self._goal_cell + CELL / 4 * draws[0] + CELL / 8 * draws[1]
+        # D4RL adds two random offsets to the centre of the cell, in `_rowcol_to_xy` and in `goal_sampler`
+        # (d4rl/locomotion/maze_env.py). Drawing the goal at each reset is what D4RL does in version 2 of its mazes
+        # (`v2_resets` in d4rl/locomotion/ant.py).
+        offsets = self.np_random.uniform(size=(2, 2))
+        self.goal = self._goal_cell + CELL / 4 * offsets[0] + CELL / 8 * offsets[1]
         return observation, {}
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """One step, five of the simulator's."""
+        """Take one step of 0.1 s, which is five steps of the simulator."""
         observation = self.env.step(action)[0]
         reached = bool(np.linalg.norm(observation[:2] - self.goal) <= REACHED)
         return observation, float(reached), reached, False, {"is_success": reached}
 
 
 def model(rows: tuple[str, ...]) -> str:
-    """The ant among walls, in MuJoCo's XML."""
+    """The model of the ant and the walls of a maze, as MuJoCo's XML.
+
+    Args:
+        rows: Map of the maze, as in `MAZES`.
+    """
+    # D4RL's ant (d4rl/locomotion/assets/ant.xml) differs from Gymnasium's in the time step, the softness of contacts
+    # and the strength of the motors. Its motors have inputs in [-30, 30], which D4RL scales to actions in [-1, 1]; gear
+    # 30 has the same effect.
     root = ElementTree.fromstring((files("gymnasium.envs.mujoco") / "assets" / "ant.xml").read_text())
     _find(root, "option").set("timestep", "0.02")
     _find(root, "default/geom").set("solimp", "0.8 0.8 0.01")
@@ -101,7 +115,7 @@ def model(rows: tuple[str, ...]) -> str:
     for i, row in enumerate(rows):
         for j, cell in enumerate(row):
             if cell == "#":
-                x, y = np.array([CELL * j, CELL * i]) - _corner(rows, "R")
+                x, y = np.array([CELL * j, CELL * i]) - _centre(rows, "R")
                 wall = {"type": "box", "pos": f"{x} {y} {CELL / 4}", "size": f"{CELL / 2} {CELL / 2} {CELL / 4}"}
                 look = {"contype": "1", "conaffinity": "1", "rgba": "0.7 0.5 0.3 1"}
                 ElementTree.SubElement(world, "geom", {"name": f"block_{i}_{j}", **wall, **look})
@@ -109,12 +123,12 @@ def model(rows: tuple[str, ...]) -> str:
 
 
 def position(rows: tuple[str, ...], cell: str) -> Array:
-    """x and y of the middle of the cell with this letter."""
-    return _corner(rows, cell) - _corner(rows, "R")
+    """Coordinates (x, y) of the centre of the cell with this letter, relative to the start of the ant."""
+    return _centre(rows, cell) - _centre(rows, "R")
 
 
-def _corner(rows: tuple[str, ...], cell: str) -> Array:
-    """Where it would be if the origin were the maze's corner."""
+def _centre(rows: tuple[str, ...], cell: str) -> Array:
+    """Coordinates (x, y) of the centre of the cell with this letter, relative to the centre of the first cell."""
     i, j = next((i, row.index(cell)) for i, row in enumerate(rows) if cell in row)
     return np.array([CELL * j, CELL * i])
 
@@ -122,5 +136,8 @@ def _corner(rows: tuple[str, ...], cell: str) -> Array:
 def _find(root: ElementTree.Element, path: str) -> ElementTree.Element:
     found = root.find(path)
     if found is None:
-        raise RuntimeError(f"Gymnasium's ant.xml has no '{path}' any more; D4RL's ant cannot be made of it.")
+        raise RuntimeError(
+            f"the ant.xml of the installed Gymnasium has no '{path}', so D4RL's ant cannot be made from it. Install an "
+            "earlier version of Gymnasium."
+        )
     return found

@@ -1,4 +1,4 @@
-"""D4RL's original files as transitions."""
+"""Loading of D4RL's original files."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ from flowpolicies.data.formats.memmap import Storage, from_shards
 from flowpolicies_d4rl.names import Task, find_task
 
 SERVER = "https://rail.eecs.berkeley.edu/datasets/offline_rl"
+"""Address of the folder on D4RL's server that has the files."""
+
 DATA_DIR_VARIABLE = "D4RL_DATASET_DIR"
+"""Environment variable with which D4RL chooses the folder of its files (d4rl/offline_env.py)."""
+
 DATA_DIR = Path("~/.d4rl/datasets")
-"""Where D4RL itself keeps its files, unless the environment variable says otherwise."""
+"""Folder of D4RL's files if the environment variable is not set."""
 
 
 def load(
@@ -31,25 +35,27 @@ def load(
     download: bool = True,
     full_check: bool = False,
 ) -> TransitionDataset:
-    """The transitions of a D4RL dataset: the rows of its `qlearning_dataset`, with rewards as D4RL has them.
+    """Load the transitions of a D4RL dataset: the rows of its `qlearning_dataset`, with the stored rewards.
 
-    In mazes the goal sets the mask to 0, and the trajectory goes on. Reward conventions are separate:
-    `RewardTransform`, `--reward-transform`.
+    In mazes the mask is 0 where the goal is reached, and the trajectory continues. To change the rewards as papers do,
+    use `RewardTransform` (`--reward-transform`).
 
     Args:
-        name: such as "antmaze-large-play-v2", "pen-human-v1", "hopper-medium-v2".
-        data_dir: folder of the files; None: D4RL's own (D4RL_DATASET_DIR, or ~/.d4rl/datasets).
-        clip_actions: clip actions to a little inside [-1, 1], as most papers do.
-        compact: store each state once, see `flowpolicies.data.dataset.compact`.
-        storage: "ram", or "memmap" for files that are laid out once and opened afterwards; None: "ram".
-        cache_dir: where the latter go; None: `flowpolicies.data.formats.memmap.CACHE_DIR`.
-        download: fetch a missing file from D4RL's server.
-        full_check: read the whole file to compare it with its SHA-256; otherwise only if its size or time changed.
+        name: Name of the dataset, such as "antmaze-large-play-v2", "pen-human-v1" or "hopper-medium-v2".
+        data_dir: Folder of the files; None: D4RL's own (D4RL_DATASET_DIR, or ~/.d4rl/datasets).
+        clip_actions: Clip actions to slightly inside [-1, 1], as most papers do.
+        compact: Store each state once, which halves the memory; batches are the same.
+        storage: "ram", or "memmap" for files that are written once and opened afterwards; None: "ram".
+        cache_dir: Folder of the memory-mapped files; None: ~/.cache/flowpolicies/memmap.
+        download: Download a missing file from D4RL's server.
+        full_check: Read the whole file to compare it with its SHA-256; otherwise it is read only if its size or its
+            time of modification changed.
 
     Raises:
-        ValueError: if there is no such dataset, or its file is damaged.
-        FileNotFoundError: if the file is missing, and `download` is off or the environment says offline.
-        ConnectionError: if it cannot be downloaded.
+        ValueError: if the dataset does not exist, or its file is damaged.
+        FileNotFoundError: if the file is missing, and downloads are turned off by `download` or by the environment
+            variable FLOWPOLICIES_OFFLINE.
+        ConnectionError: if the file cannot be downloaded.
     """
     task = find_task(name)
     folder = Path(data_dir or os.environ.get(DATA_DIR_VARIABLE) or DATA_DIR)
@@ -70,6 +76,8 @@ def load(
 
 
 def _read(task: Task, path: Path, *, clip_actions: bool) -> TransitionDataset:
+    # As in `qlearning_dataset` (d4rl/__init__.py): files without "timeouts" are cut at the environment's time limit,
+    # and the last step of a cut episode is dropped, because its next observation is not known.
     with h5py.File(path, "r") as file:
         steps = None if "timeouts" in file else task.max_episode_steps
     return load_hdf5(
@@ -84,7 +92,11 @@ def _read(task: Task, path: Path, *, clip_actions: bool) -> TransitionDataset:
 
 
 def _check(path: Path) -> None:
-    """Raises a ValueError unless it is an HDF5 file with the arrays that every dataset has."""
+    """Check that a file is an HDF5 file with the arrays that every D4RL dataset has.
+
+    Raises:
+        ValueError: if it is not; the message is a clause about the file, for a longer message.
+    """
     if not h5py.is_hdf5(path):
         raise ValueError("it is not an HDF5 file")
     try:

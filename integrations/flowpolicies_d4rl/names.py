@@ -1,4 +1,8 @@
-"""D4RL's datasets by name: their files, the length of their episodes, and the returns that their scores refer to."""
+"""Table of D4RL's datasets: their files, time limits, and reference returns for normalised scores.
+
+The numbers and file names are those of d4rl/infos.py and of the `__init__.py` of each suite in
+https://github.com/Farama-Foundation/D4RL.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +19,22 @@ Family = Literal["antmaze", "adroit", "locomotion", "kitchen"]
 @final
 @dataclass(frozen=True)
 class Task:
-    """A dataset, and what it is scored by."""
+    """A dataset of D4RL."""
 
     name: str
-    """Such as "antmaze-large-play-v2"."""
+    """Name of the dataset, such as "antmaze-large-play-v2"."""
     family: Family
-    """Kind of environment."""
+    """Suite that the environment belongs to."""
     body: str
-    """Which one of its kind: the size of the maze, the hand's task, the robot."""
+    """Environment within the suite: the size of the maze, the task of the hand, or the robot."""
     file: str
-    """Path on D4RL's server."""
+    """Path of the file on D4RL's server."""
     max_episode_steps: int
-    """Time limit of the environment, and of the data where they do not say where episodes were cut."""
+    """Time limit of the environment in steps; also of the data if the file does not store where episodes were cut."""
     random: float
-    """Return of a random policy, score 0."""
+    """Return of a random policy, whose score is 0."""
     expert: float
-    """Return of an expert, score 100."""
+    """Return of an expert, whose score is 100."""
 
 
 def _antmazes() -> Iterator[Task]:
@@ -40,7 +44,8 @@ def _antmazes() -> Iterator[Task]:
     versions = {"v0": "ant_maze_new/Ant_maze_{}_noisy_{}_sparse", "v2": "ant_maze_v2/Ant_maze_{}_noisy_{}_sparse_fixed"}
     for size, kind, version in product(sizes, kinds, versions):
         if kind == ("-play" if size == "umaze" else ""):
-            continue  # The small maze has no play data, the others have no data from one start.
+            # D4RL has no such datasets: "play" is missing in the small maze, and the type without a suffix elsewhere.
+            continue
         maze, steps = sizes[size]
         file = f"{versions[version].format(maze, kinds[kind])}.hdf5"
         yield Task(f"antmaze-{size}{kind}-{version}", "antmaze", size, file, steps, 0.0, 1.0)
@@ -80,19 +85,19 @@ def _kitchens() -> Iterator[Task]:
 
 
 TASKS = {task.name: task for tasks in (_antmazes, _hands, _locomotion, _kitchens) for task in tasks()}
-"""Every dataset by its name."""
+"""All datasets by name."""
 
 
 def find_task(name: str) -> Task:
-    """A dataset by its name.
+    """Find a dataset by its name.
 
     Raises:
-        ValueError: if there is none of this name.
+        ValueError: if no dataset has this name.
     """
     if name not in TASKS:
         raise ValueError(
-            f"unknown D4RL dataset '{name}'.{did_you_mean(name, TASKS)} There are antmaze-*-v0 and v2, pen, hammer, "
-            "door and relocate-*-v0 and v1, halfcheetah, hopper and walker2d-*-v1 and v2, kitchen-*-v0. "
-            "Load another file of this layout by its path, hdf5:PATH."
+            f"unknown D4RL dataset '{name}'.{did_you_mean(name, TASKS)} Known are antmaze-*-v0 and v2, pen, hammer, "
+            "door and relocate-*-v0 and v1, halfcheetah, hopper and walker2d-*-v1 and v2, and kitchen-*-v0. "
+            "Load any other file with this layout by its path: hdf5:PATH."
         )
     return TASKS[name]

@@ -1,4 +1,4 @@
-"""Puts the ant where the data say that it was, and lets it go on from there."""
+"""Repeats transitions of D4RL's antmaze datasets in the simulator, from the states that the observations contain."""
 
 from __future__ import annotations
 
@@ -17,25 +17,28 @@ Array = npt.NDArray[Any]
 
 
 def open_resimulator(name: str, dataset: TransitionDataset, **options: Any) -> Callable[[Array, Array], Resimulated]:
-    """A function from rows of the dataset and actions to what the simulator makes of them.
-
-    Rewards are not judged: they are those of the goals of the collection, which the loaded data do not hold.
+    """Open the simulator of a dataset.
 
     Args:
-        name: the dataset's name.
-        dataset: as `load` gave it.
-        **options: of `load`; they change nothing here.
+        name: Name of the dataset.
+        dataset: The dataset as `load` returned it.
+        **options: Options of `load`, which have no effect here.
+
+    Returns:
+        A function of row indices and actions that simulates one step from the state of each row. It gives no rewards,
+        because they depend on goals that the file does not contain.
 
     Raises:
         ValueError: if the observations are not the whole state of the simulator.
     """
     task = find_task(name)
     if task.family != "antmaze":
-        raise ValueError(f"the observations of '{name}' are not the whole state of the simulator")
+        raise ValueError(f"the observations of '{name}' are not the whole state of the simulator; those of antmaze are")
     simulator: Any = AntMaze(task.body).unwrapped
     simulator.reset(seed=0)
     positions = simulator.model.nq
-    observations: Any = dataset.observations  # Never a dict: the files hold one array.
+    # D4RL's files have one array of observations, so this is never a dict.
+    observations: Any = dataset.observations
 
     def resimulate(rows: Array, actions: Array) -> Resimulated:
         found = []

@@ -1,4 +1,4 @@
-"""Minari for flowpolicies: its datasets, the environments that they were collected in, and the way back."""
+"""Minari for flowpolicies: loading and writing its datasets, and making the environments of datasets."""
 
 from flowpolicies_minari.environment import MinariEnv as MinariEnv
 from flowpolicies_minari.environment import make_env as make_env

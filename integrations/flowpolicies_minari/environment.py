@@ -1,4 +1,4 @@
-"""The environments of Minari's datasets, with the observations that the datasets are loaded with."""
+"""Environments of Minari's datasets, with observations in the form in which the datasets are loaded."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from gymnasium.spaces import Box, Dict
 from minari.serialization import deserialize_space
 
 from flowpolicies.data import make_env as make_env_at
-from flowpolicies_minari.folder import find
-from flowpolicies_minari.observations import Observations
+from flowpolicies_minari.folder import fetch_folder
+from flowpolicies_minari.observations import ObservationConverter
 from flowpolicies_minari.rewards import RewardConvention, apply_convention, check_convention
 from flowpolicies_minari.specs import read_spec
 
@@ -30,31 +30,33 @@ def make_env(
     download: bool = True,
     **options: Any,
 ) -> MinariEnv:
-    """The environment of a dataset, from the specification in its metadata.
+    """Make the environment of a dataset from the specification in its metadata.
 
     Args:
-        name: of the dataset, such as "D4RL/pen/human-v2".
-        data_dir: folder of all datasets; None: Minari's.
-        evaluation: the environment that the authors evaluate in, if they name one; else the one they collected in.
-        render_mode: as for `gymnasium.make`.
-        reward_convention: as for `load`; under "d4rl-antmaze" the reward is r - 1, and the goal ends the episode.
-        download: let Minari fetch the dataset if it is missing.
-        **options: passed to `gymnasium.make`, such as `max_episode_steps`.
+        name: Name of the dataset, such as "D4RL/pen/human-v2".
+        data_dir: Folder of all datasets; None: Minari's.
+        evaluation: Make the environment that the authors evaluate in, if the metadata name one; otherwise, and if this
+            is False, the environment in which the data were collected.
+        render_mode: Render mode of `gymnasium.make`.
+        reward_convention: Reward convention as for `load`. With "d4rl-antmaze" the reward is r - 1, and reaching the
+            goal ends the episode.
+        download: Let Minari download the dataset if it is missing.
+        **options: Options of `gymnasium.make`, such as `max_episode_steps`.
 
     Raises:
-        ValueError: if the dataset names no environment, or another one than its data are from.
+        ValueError: if the dataset names no environment, or the environment does not fit the data.
         ImportError: if the environment is not installed.
     """
     check_convention(reward_convention)
-    folder = find(name, data_dir, download=download)
+    folder = fetch_folder(name, data_dir, download=download)
     metadata = folder.metadata()
     if render_mode is not None:
         options["render_mode"] = render_mode
     where = origin(metadata, folder.id, evaluation)
     if where is None:
         raise ValueError(
-            f"Minari dataset '{folder.id}' names no environment. Training needs none; to evaluate, give one (--env on "
-            "the command line)."
+            f"Minari dataset '{folder.id}' names no environment. Training does not need one; to evaluate, pass an "
+            "environment yourself (--env on the command line)."
         )
     env = make_env_at(where, **options) if isinstance(where, str) else gymnasium.make(where, **options)
     made = MinariEnv(env, folder.id, reward_convention)
@@ -63,10 +65,10 @@ def make_env(
 
 
 def origin(metadata: Mapping[str, Any], name: str, evaluation: bool = False) -> EnvSpec | str | None:
-    """The address or the specification of a dataset's environment; None: it names none.
+    """The address or the specification of a dataset's environment; None if the metadata name no environment.
 
     Raises:
-        ValueError: if its specification cannot be read.
+        ValueError: if the specification cannot be read.
         ImportError: if the environment is not installed.
     """
     if (address := _address(metadata)) is not None:
@@ -76,7 +78,7 @@ def origin(metadata: Mapping[str, Any], name: str, evaluation: bool = False) -> 
 
 
 def environment_id(metadata: Mapping[str, Any]) -> str | None:
-    """What a dataset says it was collected in: an address, or Gymnasium's id; None: nothing."""
+    """Address or Gymnasium id of the environment in which a dataset was collected; None if the metadata name none."""
     text = _spec_text(metadata, evaluation=False)
     if text is None or _address(metadata) is not None:
         return _address(metadata)
@@ -88,33 +90,39 @@ def environment_id(metadata: Mapping[str, Any]) -> str | None:
 
 @final
 class MinariEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """An environment with observations as datasets are loaded with, `info["is_success"]`, and a reward convention."""
+    """An environment with observations as in the loaded dataset, `info["is_success"]` and a reward convention.
+
+    Args:
+        env: The environment in its original form.
+        name: Name of the dataset, for error messages.
+        reward_convention: Reward convention as for `load`.
+    """
 
     def __init__(self, env: gymnasium.Env[Any, Any], name: str, reward_convention: RewardConvention = "stored") -> None:
         super().__init__(env)
         self._name, self._convention = name, reward_convention
-        self._observations = Observations(env.observation_space, name)
-        self.observation_space = self._observations.space
+        self._converter = ObservationConverter(env.observation_space, name)
+        self.observation_space = self._converter.space
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode."""
         observation, info = self.env.reset(seed=seed, options=options)
-        return self._observations.single(observation), info
+        return self._converter.single(observation), info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """One step."""
+        """Take one step."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         rewards, terminations = apply_convention(
             self._convention, np.asarray([reward], np.float64), np.asarray([terminated], bool), self._name
         )
         if "success" in info and "is_success" not in info:
             info = {**info, "is_success": bool(info["success"])}
-        flat = self._observations.single(observation)
+        flat = self._converter.single(observation)
         return flat, float(rewards[0]), bool(terminations[0]), bool(truncated), info
 
 
 def _address(metadata: Mapping[str, Any]) -> str | None:
-    """The address that `to_minari` wrote down."""
+    """Address of the environment, which only datasets written by `to_minari` have."""
     own = metadata.get("flowpolicies") or {}
     return own.get("env")
 
@@ -125,8 +133,12 @@ def _spec_text(metadata: Mapping[str, Any], evaluation: bool) -> str | None:
 
 
 def _check_agreement(env: MinariEnv, metadata: Mapping[str, Any], name: str) -> None:
-    """The data's observations and actions have the shapes of the environment's."""
-    recorded = Observations(deserialize_space(metadata["observation_space"]), name).space
+    """Check that observations and actions have the same shapes in the data and in the environment.
+
+    Raises:
+        ValueError: if they differ.
+    """
+    recorded = ObservationConverter(deserialize_space(metadata["observation_space"]), name).space
     actions = deserialize_space(metadata["action_space"])
     pairs = {
         "observations": (_shapes(recorded), _shapes(env.observation_space)),
@@ -137,8 +149,8 @@ def _check_agreement(env: MinariEnv, metadata: Mapping[str, Any], name: str) -> 
             env.close()
             raise ValueError(
                 f"the environment '{env.spec.id if env.spec else env}' of dataset '{name}' has {what} of shape {own}, "
-                f"the data {data}: another version of it, or changed while they were collected. Wrap an environment "
-                "so that it gives what the data hold, and use it instead (--env on the command line)."
+                f"the data {data}. The data come from another version of the environment, or from a wrapped one. Wrap "
+                "an environment so that its shapes are those of the data, and pass it (--env on the command line)."
             )
 
 

@@ -1,4 +1,4 @@
-"""Minari's datasets as transitions: T+1 observations of an episode become T pairs, episode by episode."""
+"""Loading of Minari's datasets: an episode of T+1 observations becomes T transitions."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from flowpolicies.data.dataset.transforms import REFERENCE
 from flowpolicies.data.formats.memmap import Storage, from_shards
 from flowpolicies.spaces.layout import ACTION_MARGIN, clip_inside
 from flowpolicies_minari.environment import environment_id
-from flowpolicies_minari.folder import Folder, find
-from flowpolicies_minari.observations import Observations
+from flowpolicies_minari.folder import Folder, fetch_folder
+from flowpolicies_minari.observations import ObservationConverter
 from flowpolicies_minari.rewards import RewardConvention, apply_convention, check_convention
 
 Array = npt.NDArray[Any]
@@ -40,31 +40,33 @@ def load(
     cache_dir: str | os.PathLike[str] | None = None,
     download: bool = True,
 ) -> TransitionDataset:
-    """The transitions of a Minari dataset; it needs no environment.
+    """Load the transitions of a Minari dataset. The environment need not be installed.
 
-    Observations of any structure become a Box or a flat Dict of Boxes, see `Observations`; `make_env` gives the same.
-    A termination sets the mask to 0. The last step of an episode ends a trajectory, whatever its flags say.
-    When a dataset has been read as a whole, the hashes of its files are kept beside it, and checked from then on.
+    Observations of any structure become arrays of a Box or of a flat Dict of Boxes, see `ObservationConverter`;
+    `make_env` gives the same. A termination sets the mask to 0. The last step of an episode ends a trajectory, whatever
+    its flags are. When a dataset was read completely, the hashes of its files are stored beside it, and they are
+    checked at every later loading.
 
     Args:
-        name: such as "D4RL/pen/human-v2", or with a place to download from "hf://farama-minari/D4RL/pen/human-v2".
-        data_dir: folder of all datasets; None: Minari's (MINARI_DATASETS_PATH, or ~/.minari/datasets).
-        reward_convention: "stored", or "d4rl-antmaze" for r - 1 and masks of 0 at the goal.
-        clip_actions: clip actions to a little inside the bounds, as papers do for policies that squash.
-        compact: store each state once, see `flowpolicies.data.dataset.compact`.
-        storage: "ram", or "memmap" for files that are laid out once and opened afterwards; None: "ram".
-        cache_dir: where the latter go; None: `flowpolicies.data.formats.memmap.CACHE_DIR`.
-        download: let Minari fetch a dataset that is missing or incomplete.
+        name: Minari's id, such as "D4RL/pen/human-v2", or the id after a server to download from:
+            "hf://farama-minari/D4RL/pen/human-v2".
+        data_dir: Folder of all datasets; None: Minari's (MINARI_DATASETS_PATH, or ~/.minari/datasets).
+        reward_convention: "stored", or "d4rl-antmaze" for rewards r - 1 and masks of 0 at the goal.
+        clip_actions: Clip actions to slightly inside their bounds, as papers do for policies that squash actions.
+        compact: Store each state once, which halves the memory; batches are the same.
+        storage: "ram", or "memmap" for files that are written once and opened afterwards; None: "ram".
+        cache_dir: Folder of the memory-mapped files; None: ~/.cache/flowpolicies/memmap.
+        download: Let Minari download a dataset that is missing or incomplete.
 
     Raises:
-        ValueError: if there is no such dataset, it is not whole or was changed, or something is wrong with the data;
-            it names the episode.
-        FileNotFoundError: if it is missing and `download` is off.
-        ImportError: if Minari lacks something, with what to install.
+        ValueError: if the dataset does not exist, is incomplete or was changed, or its data are faulty; the message
+            names the episode.
+        FileNotFoundError: if it is missing and downloads are turned off.
+        ImportError: if a package that Minari needs is not installed.
         ConnectionError: if it cannot be downloaded.
     """
     check_convention(reward_convention)
-    folder = find(name, data_dir, download=download)
+    folder = fetch_folder(name, data_dir, download=download)
     options = {"reward_convention": reward_convention, "clip_actions": clip_actions, "compact": compact}
 
     def read(_: Path) -> TransitionDataset:
@@ -76,32 +78,34 @@ def load(
 
 
 def _read(folder: Folder, reward_convention: RewardConvention, *, clip_actions: bool) -> TransitionDataset:
-    """All of a dataset that is there."""
+    """Read a complete dataset from its folder into memory."""
     hashes = folder.hashes()
     is_recorded = folder.check_record(hashes)
     metadata = folder.metadata()
     storage = _open(folder, metadata)
     action_space = _check_actions(storage.action_space, folder.id)
-    reader = _Reader(folder, metadata, Observations(storage.observation_space, folder.id), action_space.shape)
-    for index, episode in enumerate(_episodes(storage, folder, reader.episodes)):
-        reader.add(index, episode, reward_convention)
-    columns = reader.finish()
+    converter = ObservationConverter(storage.observation_space, folder.id)
+    arrays = _TransitionArrays(folder, metadata, converter, action_space.shape)
+    for index, episode in enumerate(_episodes(storage, folder, arrays.episodes)):
+        arrays.add(index, episode, reward_convention)
+    columns = arrays.finish()
     if clip_actions:
         columns["actions"] = clip_inside(columns["actions"], action_space)
     provenance = {**_provenance(folder, metadata, hashes), "reward_convention": reward_convention}
     if reward_convention != "stored":
-        provenance.pop(REFERENCE, None)  # They are of the stored rewards.
+        # The reference scores are returns of the stored rewards.
+        provenance.pop(REFERENCE, None)
     dataset = TransitionDataset.from_arrays(
         **columns,
-        observation_space=reader.observations.space,
+        observation_space=converter.space,
         action_space=action_space,
         name=folder.id,
         provenance=provenance | ({"action_margin": ACTION_MARGIN} if clip_actions else {}),
     )
-    if reader.inside and "flowpolicies" not in metadata:
+    if arrays.inner_terminations and "flowpolicies" not in metadata:
         warnings.warn(
-            f"dataset '{folder.id}': {reader.inside} terminations stand inside episodes that go on; masks are 0 there, "
-            "and the trajectory goes on.",
+            f"dataset '{folder.id}': {arrays.inner_terminations} terminations are inside episodes that continue; masks "
+            "are 0 there, and the trajectory continues.",
             stacklevel=5,
         )
     if not is_recorded:
@@ -109,35 +113,49 @@ def _read(folder: Folder, reward_convention: RewardConvention, *, clip_actions: 
     return dataset
 
 
-class _Reader:
-    """Columns that are filled episode by episode."""
+class _TransitionArrays:
+    """Arrays of all transitions of a dataset, which are filled episode by episode.
+
+    Args:
+        folder: Folder of the dataset.
+        metadata: Minari's metadata of the dataset.
+        converter: Converter of the observations.
+        action_shape: Shape of an action.
+    """
 
     def __init__(
-        self, folder: Folder, metadata: Mapping[str, Any], observations: Observations, action_shape: tuple[int, ...]
+        self,
+        folder: Folder,
+        metadata: Mapping[str, Any],
+        converter: ObservationConverter,
+        action_shape: tuple[int, ...],
     ) -> None:
-        self.folder, self.observations = folder, observations
+        self.folder, self.converter = folder, converter
         self.episodes, self.steps = int(metadata["total_episodes"]), int(metadata["total_steps"])
         if self.episodes < 1 or self.steps < 1:
             raise DataFault(
-                f"Minari dataset '{folder.id}' is empty: {self.episodes} episodes of {self.steps} steps, says its "
-                "metadata. Collect it again."
+                f"Minari dataset '{folder.id}' is empty: its metadata say {self.episodes} episodes of {self.steps} "
+                "steps. Collect it again."
             )
-        self.action_shape = action_shape
-        space = observations.space
+        space = converter.space
         boxes: dict[str, Space[Any]] = {"": space} if isinstance(space, Box) else dict(space.spaces)
         self.now, self.next = ({key: _empty(self.steps, box) for key, box in boxes.items()} for _ in range(2))
         self.actions = np.empty((self.steps, *action_shape), np.float32)
         self.rewards, self.masks, self.terminals = (np.empty(self.steps, np.float32) for _ in range(3))
-        self.row, self.inside = 0, 0
+        self.row, self.inner_terminations = 0, 0
 
     def add(self, index: int, episode: Mapping[str, Any], convention: RewardConvention) -> None:
-        """One episode of T steps and T+1 observations."""
+        """Add an episode of T steps and T+1 observations.
+
+        Raises:
+            DataFault: if its arrays do not fit each other, their spaces or the metadata.
+        """
         where = f"episode {index} of Minari dataset '{self.folder.id}'"
         rewards = as_numbers(where, "rewards", episode["rewards"]).astype(np.float32, copy=False).reshape(-1)
         terminations, truncations = (as_flags(where, flag, episode[flag]).reshape(-1) for flag in _FLAGS)
         actions = as_numbers(where, "actions", episode["actions"]).astype(np.float32, copy=False)
         try:
-            observations = self.observations.batch(episode["observations"])
+            observations = self.converter.batch(episode["observations"])
         except (KeyError, IndexError, TypeError, ValueError) as error:
             why = error if isinstance(error, ValueError) else repr(error)
             raise DataFault(f"{where}: observations do not fit their space ({why}).") from error
@@ -148,7 +166,7 @@ class _Reader:
             return
         if truncations[:-1].any():
             raise DataFault(
-                f"{where} is truncated at step {int(truncations.argmax())} of {len(rewards)} and goes on: the "
+                f"{where} is truncated at step {int(truncations.argmax())} of {len(rewards)} but continues: the "
                 "observation after it may belong to another episode. Split the episode there."
             )
         rows = slice(self.row, self.row + len(rewards))
@@ -156,18 +174,22 @@ class _Reader:
             _fill(self.now[key], rows, array[:-1], where, f"observations {key}".strip())
             _fill(self.next[key], rows, array[1:], where, f"observations {key}".strip())
         _fill(self.actions, rows, actions, where, "actions")
-        self.inside += int(terminations[:-1].sum())
+        self.inner_terminations += int(terminations[:-1].sum())
         rewards, terminations = apply_convention(convention, rewards, terminations, self.folder.id)
         self.rewards[rows], self.masks[rows], self.terminals[rows] = rewards, ~terminations, 0
         self.row = rows.stop
         self.terminals[self.row - 1] = 1
 
     def finish(self) -> dict[str, Any]:
-        """The columns, for `TransitionDataset.from_arrays`."""
+        """The arrays as arguments of `TransitionDataset.from_arrays`.
+
+        Raises:
+            DataFault: if episodes are missing.
+        """
         if self.row != self.steps:
             raise DataFault(
-                f"Minari dataset '{self.folder.id}' is incomplete: its metadata says {self.steps} steps in "
-                f"{self.episodes} episodes, but only {self.row} are there. {self.folder.advice()}"
+                f"Minari dataset '{self.folder.id}' is incomplete: its metadata say {self.steps} steps in "
+                f"{self.episodes} episodes, but the files have only {self.row}. {self.folder.advice()}"
             )
         return {
             "observations": self.now.get("", self.now),
@@ -181,7 +203,7 @@ class _Reader:
     def _check_room(self, where: str, length: int) -> None:
         if self.row + length > self.steps:
             raise DataFault(
-                f"{where} goes beyond the {self.steps} steps that the metadata says there are. {self.folder.advice()}"
+                f"{where} exceeds the {self.steps} steps that the metadata say the dataset has. {self.folder.advice()}"
             )
 
 
@@ -192,7 +214,7 @@ def _empty(rows: int, box: Space[Any]) -> Array:
 
 def _fill(column: Array, rows: slice, values: Array, where: str, what: str) -> None:
     if values.shape[1:] != column.shape[1:]:
-        raise DataFault(f"{where}: {what} have shape {values.shape[1:]}, their space has {column.shape[1:]}.")
+        raise DataFault(f"{where}: {what} have shape {values.shape[1:]}, but their space has {column.shape[1:]}.")
     if values.dtype != np.uint8 and not np.isfinite(values).all():
         step = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))[0])
         raise DataFault(f"{where}: {what} are NaN or infinite at step {step}. Drop or repair the episode.")
@@ -208,23 +230,26 @@ def _check_lengths(where: str, steps: int, lengths: Mapping[str, int], observati
             which = f"observations '{key}'" if key else "observations"
             raise DataFault(
                 f"{where} has {found} {which} for {steps} steps; {steps + 1} are needed, one before the first step and "
-                "one after each. Without the last one it is not known where the last action led: collect the data "
-                "with minari.DataCollector, or drop the last step of such episodes."
+                "one after each step. Without the last one the next observation of the last step is unknown. Collect "
+                "the data with minari.DataCollector, or drop the last step of such episodes."
             )
 
 
 def _open(folder: Folder, metadata: Mapping[str, Any]) -> MinariStorage:
-    """Minari's reader. `minari.load_dataset` is not used: it fails on environment specifications of other versions."""
+    """Open the data files with Minari's own reader."""
+    # `minari.load_dataset` is not used, because it fails on environment specifications of other versions of Gymnasium
+    # (minari/dataset/minari_dataset.py).
     written_by = metadata["minari_version"]
     if written_by not in minari.supported_dataset_versions:
         raise ValueError(
-            f"dataset '{folder.id}' was written by Minari {written_by}, which the installed {minari.__version__} does "
-            "not read. Update it: pip install -U minari"
+            f"dataset '{folder.id}' was written by Minari {written_by}, which the installed version "
+            f"{minari.__version__} cannot read. Update Minari with: pip install -U minari"
         )
     try:
         storage = MinariStorage.read(folder.data)
         if "jpeg_encoding" not in metadata and not _is_readable(storage):
-            # Versions before this setting stored images of any size as they are.
+            # Versions of Minari before this setting stored images without JPEG, but a missing setting is read as JPEG
+            # (`read` in minari/dataset/minari_storage.py).
             storage = type(storage)(folder.data, storage.observation_space, storage.action_space, jpeg_encoding=False)
     except ImportError as error:
         raise ImportError(
@@ -239,19 +264,23 @@ def _is_readable(storage: MinariStorage) -> bool:
     """Whether the first episode can be decoded."""
     try:
         return next(iter(storage.get_episodes([0]))) is not None
-    except Exception:  # Image decoders raise whatever they like.
+    except Exception:  # The errors of image decoders have no common class.
         return False
 
 
 def _episodes(storage: MinariStorage, folder: Folder, total: int) -> Iterator[Mapping[str, Any]]:
-    """All episodes in order; errors name the first that cannot be read."""
+    """Read all episodes in order.
+
+    Raises:
+        ValueError: if an episode cannot be read; the message names it.
+    """
     episodes: Iterator[Mapping[str, Any]] = iter(())
     for index in range(total):
         try:
             if index == 0:
                 episodes = iter(storage.get_episodes(range(total)))
             episode = next(episodes)
-        except Exception as error:  # HDF5 reports damage by errors of many kinds.
+        except Exception as error:  # Damaged HDF5 files raise errors of many classes.
             raise ValueError(
                 f"cannot read episode {index} of the {total} of Minari dataset '{folder.id}': {error!r}. "
                 f"{folder.advice()}"
@@ -263,13 +292,13 @@ def _check_actions(space: Any, name: str) -> Box:
     if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating) and space.is_bounded("both"):
         return space
     raise DataFault(
-        f"dataset '{name}' has the action space {space}; flow policies act in continuous spaces, a Box of real numbers "
-        "with finite bounds. Collect the data with such an action_space."
+        f"dataset '{name}' has the action space {space}, but flow policies need a Box of floating-point numbers with "
+        "finite bounds. Collect the data with such an action_space."
     )
 
 
 def _provenance(folder: Folder, metadata: Mapping[str, Any], hashes: Mapping[str, str]) -> dict[str, Any]:
-    """What Minari knows of the data."""
+    """Origin of the data, from Minari's metadata."""
     provenance: dict[str, Any] = {
         "source": "minari",
         "minari": minari.__version__,

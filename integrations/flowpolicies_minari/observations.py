@@ -1,4 +1,7 @@
-"""Observations of any structure as a Box or a flat Dict of Boxes, the same for data and for environments."""
+"""Conversion of observations of any structure into arrays of a Box or of a flat Dict of Boxes.
+
+Datasets and environments are converted alike.
+"""
 
 from __future__ import annotations
 
@@ -14,59 +17,63 @@ from flowpolicies.data.dataset.checks import check_numbers
 Array = npt.NDArray[Any]
 
 
-class Part(NamedTuple):
-    """One array in the structure of an observation."""
+class Leaf(NamedTuple):
+    """One array of a nested observation."""
 
     path: tuple[str | int, ...]
-    """Keys and indices that lead to it."""
+    """Keys and indices of the array in the nested Dicts and Tuples."""
     space: Space[Any]
-    """Its space before conversion."""
+    """Space of the array before the conversion."""
 
     @property
     def key(self) -> str:
-        """Its key in the flat Dict: `goal/position` of a nested Dict, `1` of a Tuple; "" if there is no structure."""
+        """Key of the array in the flat Dict, such as `goal/position` or `1`; "" if the observation is one array."""
         return "/".join(map(str, self.path))
 
 
 @final
-class Observations:
-    """How observations of a space become arrays of a Box or of a flat Dict of Boxes.
+class ObservationConverter:
+    """Converts observations of a space into arrays of a Box or of a flat Dict of Boxes.
 
-    Dicts and Tuples are flattened (`Part.key`), numbers become float32, Discrete becomes one-hot. Bytes stay bytes;
-    images `[H, W, C]` become `[C, H, W]`, as Stable-Baselines3 makes them of environments.
+    Nested Dicts and Tuples become one Dict with the keys of `Leaf.key`. Numbers become float32, and Discrete becomes
+    one-hot. Bytes stay bytes, and images `[H, W, C]` become `[C, H, W]`, as Stable-Baselines3 wants them.
+
+    Args:
+        space: Observation space before the conversion.
+        name: Name of the dataset, for error messages.
 
     Raises:
-        ValueError: if the space has parts that are no numbers, or two parts would get the same key.
+        ValueError: if an array of the space cannot be converted to numbers, or two arrays would get the same key.
     """
 
     def __init__(self, space: Space[Any], name: str) -> None:
-        self.parts = list(_parts(space))
-        keys = [part.key for part in self.parts]
+        self.leaves = list(_leaves(space))
+        keys = [leaf.key for leaf in self.leaves]
         if len(set(keys)) != len(keys) or not keys:
             raise ValueError(f"'{name}': the observation space {space} gives the flat keys {keys}, which is ambiguous.")
-        boxes: dict[str, Space[Any]] = {part.key: _box(part, name) for part in self.parts}
+        boxes: dict[str, Space[Any]] = {leaf.key: _box(leaf, name) for leaf in self.leaves}
         self.space = cast(Box | Dict, boxes[""] if "" in boxes else Dict(boxes))
 
     def batch(self, values: Any) -> dict[str, Array]:
-        """Arrays `[T, *shape]` by key, of observations whose every array has a leading axis."""
-        return {part.key: _encode(part, _pick(values, part.path)) for part in self.parts}
+        """Convert a sequence of T observations, stored with a leading axis, to arrays `[T, *shape]` by key."""
+        return {leaf.key: _encode(leaf, _pick(values, leaf.path)) for leaf in self.leaves}
 
     def single(self, observation: Any) -> Array | dict[str, Array]:
-        """One observation, as it is in `space`."""
-        batched = {part.path: np.asarray(_pick(observation, part.path))[None] for part in self.parts}
-        arrays: dict[str, Array] = {part.key: _encode(part, batched[part.path])[0] for part in self.parts}
+        """Convert one observation to an element of `space`."""
+        batched = {leaf.path: np.asarray(_pick(observation, leaf.path))[None] for leaf in self.leaves}
+        arrays: dict[str, Array] = {leaf.key: _encode(leaf, batched[leaf.path])[0] for leaf in self.leaves}
         return arrays.get("", arrays)
 
 
-def _parts(space: Space[Any], path: tuple[str | int, ...] = ()) -> Iterator[Part]:
+def _leaves(space: Space[Any], path: tuple[str | int, ...] = ()) -> Iterator[Leaf]:
     if isinstance(space, Dict):
         for key, inner in space.spaces.items():
-            yield from _parts(inner, (*path, key))
+            yield from _leaves(inner, (*path, key))
     elif isinstance(space, Tuple):
         for index, inner in enumerate(space.spaces):
-            yield from _parts(inner, (*path, index))
+            yield from _leaves(inner, (*path, index))
     else:
-        yield Part(path, space)
+        yield Leaf(path, space)
 
 
 def _pick(values: Any, path: tuple[str | int, ...]) -> Any:
@@ -75,46 +82,47 @@ def _pick(values: Any, path: tuple[str | int, ...]) -> Any:
     return values
 
 
-def _box(part: Part, name: str) -> Box:
-    space = part.space
+def _box(leaf: Leaf, name: str) -> Box:
+    space = leaf.space
     if isinstance(space, Box) and space.dtype == np.uint8:
         low, high = (
             np.moveaxis(bound, -1, 0) if _is_channels_last(space) else bound for bound in (space.low, space.high)
         )
         return Box(low, high, dtype=np.uint8)
     if isinstance(space, Box):
-        with np.errstate(over="ignore"):  # Bounds beyond float32 are none.
+        # Bounds beyond the range of float32 become infinite.
+        with np.errstate(over="ignore"):
             low, high = space.low.astype(np.float32), space.high.astype(np.float32)
         return Box(low, high, dtype=np.float32)
     if isinstance(space, Discrete):
         return Box(0.0, 1.0, (int(space.n),), np.float32)
     if isinstance(space, MultiBinary):
         return Box(0.0, 1.0, space.shape, np.float32)
-    which = f"observation '{part.key}'" if part.path else "the observation"
+    which = f"observation '{leaf.key}'" if leaf.path else "the observation"
     raise ValueError(
-        f"'{name}': {which} is {space}, which cannot be used. Known are Box, Discrete (as one-hot), MultiBinary, and "
-        "Dicts and Tuples of them. Collect the data with another observation_space, or leave this part out there."
+        f"'{name}': {which} is {space}, which cannot be used. Box, Discrete (as one-hot), MultiBinary, and Dicts and "
+        "Tuples of these are supported. Collect the data with another observation_space, or without this observation."
     )
 
 
-def _encode(part: Part, values: Any) -> Array:
-    which = f"observation '{part.key}'" if part.path else "observation"
+def _encode(leaf: Leaf, values: Any) -> Array:
+    which = f"observation '{leaf.key}'" if leaf.path else "observation"
     array: Array = np.asarray(values)
     check_numbers(which, "values", array)
-    if isinstance(part.space, Discrete):
-        indices = array.astype(np.int64).reshape(len(array)) - int(part.space.start)
-        if ((indices < 0) | (indices >= part.space.n)).any():
-            raise ValueError(f"{which} leaves its space {part.space}")
-        return np.eye(int(part.space.n), dtype=np.float32)[indices]
-    if part.space.dtype == np.uint8:
+    if isinstance(leaf.space, Discrete):
+        indices = array.astype(np.int64).reshape(len(array)) - int(leaf.space.start)
+        if ((indices < 0) | (indices >= leaf.space.n)).any():
+            raise ValueError(f"{which} has values outside its space {leaf.space}")
+        return np.eye(int(leaf.space.n), dtype=np.float32)[indices]
+    if leaf.space.dtype == np.uint8:
         if array.dtype.kind == "f":
-            raise ValueError(f"{which}: values are {array.dtype}, and those of its space are bytes (uint8)")
+            raise ValueError(f"{which}: values are {array.dtype}, but those of its space are bytes (uint8)")
         images = array.astype(np.uint8, copy=False)
-        return np.moveaxis(images, -1, 1) if _is_channels_last(part.space) and images.ndim == 4 else images
+        return np.moveaxis(images, -1, 1) if _is_channels_last(leaf.space) and images.ndim == 4 else images
     return array.astype(np.float32, copy=False)
 
 
 def _is_channels_last(space: Space[Any]) -> bool:
-    """Whether these are images with their channels behind: the last of three axes is the shortest."""
+    """Whether a space has images with the channels last, that is whether the last of three axes is the shortest."""
     shape = space.shape or ()
     return space.dtype == np.uint8 and len(shape) == 3 and shape[2] < min(shape[:2])

@@ -1,4 +1,4 @@
-"""What D4RL does to rewards and ends of episodes."""
+"""Conventions for the rewards and terminations of D4RL's antmaze datasets."""
 
 from __future__ import annotations
 
@@ -10,15 +10,22 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 RewardConvention = Literal["stored", "d4rl-antmaze"]
-"""How rewards and masks are read.
+"""How rewards and masks are made from the stored rewards and terminations.
 
-stored: as they are. d4rl-antmaze: as papers train on D4RL's antmaze (flow_family 2.2): the reward is r - 1, and the
-mask is 0 where the goal was reached, that is where r = 1. Minari's episodes go on there without a termination.
+stored: unchanged.
+
+d4rl-antmaze: as in papers that train on D4RL's antmaze, such as IQL (arXiv 2110.06169, `make_env_and_dataset` in
+train_offline.py of https://github.com/ikostrikov/implicit_q_learning). The reward is r - 1, and the mask is 0 where the
+goal was reached, that is where r = 1. In Minari's version of the data, episodes continue there without a termination.
 """
 
 
 def check_convention(convention: str) -> None:
-    """Raises a ValueError for an unknown convention."""
+    """Check that a reward convention exists.
+
+    Raises:
+        ValueError: if it does not.
+    """
     if convention not in get_args(RewardConvention):
         known = ", ".join(get_args(RewardConvention))
         raise ValueError(f"unknown reward convention '{convention}' (known: {known}).")
@@ -27,10 +34,19 @@ def check_convention(convention: str) -> None:
 def apply_convention(
     convention: RewardConvention, rewards: Array, terminations: Array, name: str
 ) -> tuple[Array, Array]:
-    """Rewards and terminations `[T]` under the convention.
+    """Apply a convention to the stored rewards and terminations, both `[T]`.
+
+    Args:
+        convention: The reward convention.
+        rewards: Stored rewards.
+        terminations: Stored terminations.
+        name: Name of the dataset, for error messages.
+
+    Returns:
+        Rewards and terminations under the convention.
 
     Raises:
-        ValueError: if the rewards are not those that the convention is for.
+        ValueError: if the convention does not apply to these rewards.
     """
     if convention == "stored":
         return rewards, terminations

@@ -1,4 +1,4 @@
-"""Environment specifications of other versions of Gymnasium, as far as they can be rebuilt here."""
+"""Environment specifications in metadata, which may come from another version of Gymnasium."""
 
 from __future__ import annotations
 
@@ -19,23 +19,28 @@ _LEGACY_MUJOCO = re.compile(
     r"(Ant|HalfCheetah|Hopper|Humanoid|HumanoidStandup|InvertedDoublePendulum|InvertedPendulum|Pusher|Reacher|Swimmer"
     r"|Walker2d)-v[23]"
 )
+"""Ids of MuJoCo environments that Gymnasium no longer has."""
+
 _FIELDS = {field.name for field in dataclasses.fields(EnvSpec) if field.init}
+"""Names of the arguments of Gymnasium's `EnvSpec`."""
 
 
 def read_spec(text: str, name: str, requirements: Sequence[str] = ()) -> EnvSpec:
-    """The specification in a dataset's metadata.
+    """Rebuild the environment specification of a dataset.
 
-    What this version of Gymnasium does not know is dropped; so are wrappers that cannot be rebuilt, with a warning.
-    MuJoCo's environments of versions 2 and 3 become version 5, with a warning. Metadata are somebody else's text: only
-    registered environments, and subclasses of Gymnasium's `Env` and `Wrapper`, are ever called.
+    Fields that the installed version of Gymnasium does not know are dropped. Wrappers that cannot be rebuilt are left
+    out with a warning. Versions 2 and 3 of MuJoCo environments become version 5, with a warning.
+
+    Metadata come from other people, so nothing that they name is called, except registered environments and subclasses
+    of Gymnasium's `Env` and `Wrapper`.
 
     Args:
-        text: JSON.
-        name: of the dataset, for messages.
-        requirements: what the dataset says it needs, as pip writes it.
+        text: The specification as JSON.
+        name: Name of the dataset, for messages.
+        requirements: The packages that the dataset asks for, as pip requirements.
 
     Raises:
-        ValueError: if it is no specification.
+        ValueError: if the text is not a specification.
         ImportError: if the environment is not installed.
     """
     try:
@@ -44,15 +49,15 @@ def read_spec(text: str, name: str, requirements: Sequence[str] = ()) -> EnvSpec
         known = {key: value for key, value in data.items() if key in _FIELDS}
         spec = EnvSpec(**{**known, "additional_wrappers": (), "vector_entry_point": None})
     except (TypeError, ValueError, AttributeError, KeyError, gymnasium.error.Error) as error:
-        raise ValueError(f"dataset '{name}' holds no environment specification that can be read: {error!r}.") from error
+        raise ValueError(f"the environment specification of dataset '{name}' cannot be read: {error!r}.") from error
     spec = _newer_mujoco(spec, name) if _LEGACY_MUJOCO.fullmatch(spec.id) else _installed(spec, name, requirements)
     for unmet in unmet_requirements(requirements):
         warnings.warn(f"dataset '{name}': {unmet}", stacklevel=3)
     lost = [wrapper.name for wrapper, kept in zip(wrappers, map(_rebuilt, wrappers), strict=True) if kept is None]
     if lost:
         warnings.warn(
-            f"dataset '{name}': wrappers of its environment cannot be rebuilt and are left out: {', '.join(lost)}. "
-            "Observations and rewards may differ from the data's.",
+            f"dataset '{name}': these wrappers of its environment cannot be rebuilt and are left out: "
+            f"{', '.join(lost)}. Observations and rewards may differ from those of the data.",
             stacklevel=3,
         )
     kept = tuple(wrapper for wrapper in map(_rebuilt, wrappers) if wrapper is not None)
@@ -68,10 +73,10 @@ def unmet_requirements(requirements: Sequence[str]) -> Iterator[str]:
         except InvalidRequirement:
             continue
         except importlib.metadata.PackageNotFoundError:
-            yield f'it asks for {text}, which is not installed: pip install "{text}"'
+            yield f'it requires {text}, which is not installed: pip install "{text}"'
             continue
         if not requirement.specifier.contains(found, prereleases=True):
-            yield f'it asks for {text}, installed is {found}: pip install "{text}"'
+            yield f'it requires {text}, but version {found} is installed: pip install "{text}"'
 
 
 def _wrapper(item: Mapping[str, Any]) -> WrapperSpec:
@@ -81,8 +86,8 @@ def _wrapper(item: Mapping[str, Any]) -> WrapperSpec:
 def _newer_mujoco(spec: EnvSpec, name: str) -> EnvSpec:
     newer = gymnasium.spec(f"{spec.name}-v5")
     warnings.warn(
-        f"dataset '{name}' was collected in {spec.id}, which no longer exists; {newer.id} takes its place. Its "
-        "dynamics and rewards differ, so scores are not comparable with those published for the old one.",
+        f"dataset '{name}' was collected in {spec.id}, which no longer exists; {newer.id} is used instead. Its "
+        "dynamics and rewards differ, so scores are not comparable with those published for the old version.",
         stacklevel=4,
     )
     steps = newer.max_episode_steps if spec.max_episode_steps is None else spec.max_episode_steps
@@ -94,7 +99,8 @@ def _installed(spec: EnvSpec, name: str, requirements: Sequence[str]) -> EnvSpec
     advice = f"Install what the dataset was collected with: pip install {' '.join(requirements) or 'PACKAGE'}"
     module = str(spec.entry_point).partition(":")[0].partition(".")[0]
     try:
-        importlib.import_module(module)  # Packages register their environments when they are imported.
+        # Packages register their environments when they are imported.
+        importlib.import_module(module)
     except ImportError as error:
         if spec.id not in gymnasium.registry:
             raise ImportError(
@@ -106,21 +112,22 @@ def _installed(spec: EnvSpec, name: str, requirements: Sequence[str]) -> EnvSpec
         creator = load_env_creator(str(spec.entry_point))
     except (ImportError, AttributeError, ValueError) as error:
         raise ImportError(
-            f"environment '{spec.id}' of dataset '{name}' is neither registered nor at {spec.entry_point} ({error}). "
-            f"{advice}"
+            f"environment '{spec.id}' of dataset '{name}' is not registered, and {spec.entry_point} cannot be imported "
+            f"({error}). {advice}"
         ) from error
     if not (isinstance(creator, type) and issubclass(creator, gymnasium.Env)):
         raise ValueError(
-            f"dataset '{name}' wants {spec.entry_point} called for its environment '{spec.id}', which is neither "
-            "registered nor a subclass of gymnasium.Env, so it is not. Import the package that registers it first."
+            f"environment '{spec.id}' of dataset '{name}' is not registered, and its entry point {spec.entry_point} is "
+            "not a subclass of gymnasium.Env, so it is not called. First import the package that registers it."
         )
     return spec
 
 
 def _rebuilt(wrapper: WrapperSpec) -> WrapperSpec | None:
-    """The wrapper at a place where it can be imported; None if there is none, or its arguments are not known."""
+    """The wrapper with an entry point that can be imported; None if there is none or its arguments are unknown."""
     if wrapper.kwargs is None:
         return None
+    # Gymnasium's own wrappers moved between its versions, but all of them can be imported from `gymnasium.wrappers`.
     for place in (wrapper.entry_point, f"gymnasium.wrappers:{wrapper.entry_point.rpartition(':')[2]}"):
         try:
             creator = load_env_creator(place)

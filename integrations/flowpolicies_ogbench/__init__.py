@@ -1,4 +1,4 @@
-"""OGBench for flowpolicies: its datasets, its environments, evaluation over tasks, and local generation of the data."""
+"""OGBench for flowpolicies: its datasets and environments, evaluation over its tasks, and local data generation."""
 
 import warnings
 
@@ -11,5 +11,6 @@ from flowpolicies_ogbench.loading import PUBLISHED_DATA_DIR as PUBLISHED_DATA_DI
 from flowpolicies_ogbench.loading import load as load
 from flowpolicies_ogbench.names import task_names as task_names
 
-# dm_control, which OGBench imports, tries GLFW first and says so where there is no screen, before it takes EGL.
+# OGBench imports dm_control, which tries to render with GLFW first and warns on machines without a screen, although it
+# then uses EGL.
 warnings.filterwarnings("ignore", ".*DISPLAY environment variable is missing")

@@ -1,4 +1,4 @@
-"""OGBench's environments, ready for Stable-Baselines3 and reproducible by `reset(seed=...)`."""
+"""OGBench's environments for Stable-Baselines3, with episodes that `reset(seed=...)` reproduces."""
 
 import warnings
 from typing import Any, final
@@ -18,6 +18,7 @@ Array = npt.NDArray[Any]
 Observation = Array | dict[str, Array]
 
 _KEPT_INFOS = ("success", "xy")
+"""Keys of OGBench's `info` that are passed on."""
 
 
 def make_env(
@@ -30,41 +31,42 @@ def make_env(
     frame_stack: int = 1,
     **options: Any,
 ) -> gymnasium.Env[Any, Any]:
-    """The environment of a dataset.
+    """Make the environment that belongs to a dataset.
 
-    Single-task names: reward, termination and success of a step judge the state before it, as in the data; the episode
-    ends with the step taken from a state of success. The time limit truncates.
+    Single-task names: the reward, the termination and the success of a step judge the state before the step, as in the
+    data. So an episode ends one step after its first state of success. The time limit truncates.
 
-    Names without "singletask" have goals: observations are a dict of `observation` and `desired_goal` (an observation,
-    or OGBench's short description for "oraclerep"), the reward is 0 at the goal and -1 elsewhere. As in OGBench's
-    protocol these judge the state after the step; `success_timing="pre"` changes that. The episode's goal is that of
-    one of five tasks: `reset(options={"task_id": 3})` chooses, else it is drawn.
+    Names without "singletask" are goal-conditioned: observations are a dict of `observation` and `desired_goal` (an
+    observation, or for "oraclerep" OGBench's short representation of the goal), and the reward is 0 at the goal and
+    -1 elsewhere. Reward and termination judge the state after the step, as in OGBench's protocol; the option
+    `success_timing="pre"` changes that. The goal of an episode belongs to one of five tasks, which is drawn at random
+    unless `reset(options={"task_id": 3})` chooses it.
 
-    Images have their channels first.
+    Images are channels-first.
 
     Args:
-        name: the dataset's name, such as "cube-single-play-singletask-task1-v0" or "cube-single-play-v0".
-        seed: of the episodes; `reset(seed=...)` starts anew.
+        name: Name of the dataset, such as "cube-single-play-singletask-task1-v0" or "cube-single-play-v0".
+        seed: Seed of the episodes; `reset(seed=...)` replaces it.
         render_mode: None or "rgb_array".
-        sparse: give -1 until the whole task is done, rather than minus the number of its open parts.
-        task_id: 1 to 5, the goal of every episode; only for names with goals.
-        frame_stack: number of images that make an observation; before the first one it is repeated.
-        **options: passed to `gymnasium.make`, such as `max_episode_steps`.
+        sparse: Give a reward of -1 until the whole task is done, instead of minus the number of its unsolved subtasks.
+        task_id: Task whose goal every episode has, 1 to 5; only for goal-conditioned names.
+        frame_stack: Number of images in an observation. At the start of an episode the first image is repeated.
+        **options: Options of `gymnasium.make`, such as `max_episode_steps`.
 
     Raises:
-        ValueError: if there is no such environment, task or render mode.
-        OSError: if images cannot be rendered here.
+        ValueError: if the environment, the task or the render mode does not exist.
+        OSError: if MuJoCo cannot render images on this machine.
     """
     if render_mode not in (None, "rgb_array"):
         raise ValueError(f"render_mode '{render_mode}' is not supported by OGBench; pass 'rgb_array' or None.")
     task = parse_name(name)
-    ogbench_version()  # Warns of old ones.
+    ogbench_version()  # Warns if OGBench is too old.
     if task_id is not None:
         _check_task(name, task_id, task.mode)
     if task.mode == "oraclerep":
         options["use_oracle_rep"] = True
     try:
-        # Gymnasium's checker would warn about float64 bounds and missing render modes, which OGBenchEnv mends.
+        # Gymnasium's checker would warn of float64 bounds and missing render modes, both of which OGBenchEnv corrects.
         made = gymnasium.make(task.environment, disable_env_checker=True, **options)
         env = OGBenchEnv(made, seed=seed, render_mode=render_mode, sparse=sparse, mode=task.mode, task_id=task_id)
     except (mujoco.FatalError, AttributeError, ImportError) as error:
@@ -79,11 +81,11 @@ def make_env(
 
 @final
 class OGBenchEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """An OGBench environment with float32 observations, clipped actions, `info["is_success"]`, and its own randomness.
+    """An OGBench environment with float32 observations, clipped actions, `info["is_success"]` and its own generator.
 
-    Episodes are a function of the seed and of the number of resets since, whatever the actions. OGBench itself draws
-    start and goal from NumPy's global state, and from an action space that nobody can seed; both are replaced here,
-    and the global state is left alone.
+    An episode depends only on the seed and on the number of resets since then, whatever the actions were. OGBench
+    itself draws starts and goals from NumPy's global random state and from an action space that cannot be seeded. This
+    class replaces both, and does not change the global state.
     """
 
     def __init__(
@@ -105,30 +107,32 @@ class OGBenchEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._inner_action_space = _pin_action_space(inner)
         self.action_space = _copy_space(self._inner_action_space)
         inner.render_mode = render_mode
-        with global_draws_from(self._random_state):  # Manipulation environments compile and reset to tell their space.
+        # Manipulation environments compile their model and reset when they are asked for `observation_space`
+        # (ogbench/manipspace/envs/manipspace_env.py), so this line draws random numbers.
+        with global_draws_from(self._random_state):
             self.observation_space: Space[Any] = _public_space(inner.observation_space)
             if mode != "singletask":
                 self.observation_space = self._goal_space(self.observation_space)
-        # The others draw in `reset` only.
+        # Only teleport mazes (ogbench/locomaze/maze.py) and Powderworld draw random numbers during a step.
         self._draws_in_step = getattr(inner, "_teleport_info", None) is not None or hasattr(inner, "pw")
         inner.metadata = {"render_fps": 20, **inner.metadata, "render_modes": ["rgb_array"]}
 
     @property
     def unwrapped(self) -> "OGBenchEnv":
-        """This environment; OGBench's own is `env.env.unwrapped`.
+        """This environment; OGBench's own environment is `env.env.unwrapped`.
 
-        OGBench's has a method `compute_reward` on which Stable-Baselines3 would take this for one of Gymnasium's goal
-        environments, and it is not to be stepped around this one.
+        OGBench's environment has a method `compute_reward`, which Stable-Baselines3 would take for that of a
+        Gymnasium-Robotics goal environment. It must also not be stepped without this wrapper.
         """
         return self
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode; without `seed`, the next one of the last seed.
+        """Start an episode: the first one of `seed`, or without it the next one of the last seed.
 
         Raises:
-            ValueError: if `options["task_id"]` is no task, or the environment has its task in its name.
+            ValueError: if `options["task_id"]` is not between 1 and 5, or the name of the environment fixes the task.
         """
         if options and "task_id" in options:
             _check_task(self.env.spec.id if self.env.spec else "this", options["task_id"], self._mode)
@@ -145,7 +149,7 @@ class OGBenchEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self._observe(observation), self._public(info)
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """One step with the action clipped to the action space."""
+        """Take one step with the action clipped to the action space."""
         if isinstance(self._inner_action_space, Box):
             action = np.clip(action, self._inner_action_space.low, self._inner_action_space.high)
         if self._draws_in_step:
@@ -173,11 +177,11 @@ class OGBenchEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         assert self._goal is not None
         observations = {"observation": state, "desired_goal": self._goal}
         if self._mode == "oraclerep":
-            observations["achieved_goal"] = _public_array(_described(self.env.unwrapped))
+            observations["achieved_goal"] = _public_array(_oracle_representation(self.env.unwrapped))
         return observations
 
     def _public(self, info: dict[str, Any]) -> dict[str, Any]:
-        """What a policy's user may see: the simulator's state and the goal observation stay out."""
+        """The `info` without the simulator's state and the goal observation."""
         kept = {key: info[key] for key in _KEPT_INFOS if key in info}
         if self._mode != "singletask":
             inner: Any = self.env.unwrapped
@@ -187,33 +191,38 @@ class OGBenchEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 def _check_task(name: str, task_id: Any, mode: Mode) -> None:
     if mode == "singletask":
-        raise ValueError(f"'{name}' has its task in its name; task_id={task_id} is for names with goals.")
+        raise ValueError(
+            f"'{name}' has a single task, which its name fixes, so task_id={task_id} cannot be chosen. Use a "
+            "goal-conditioned name, which has no 'singletask' in it."
+        )
     if task_id not in (1, 2, 3, 4, 5):
-        raise ValueError(f"task_id={task_id} of '{name}' is none of its tasks (1 to 5).")
+        raise ValueError(f"task_id={task_id} is not a task of '{name}': its tasks are 1 to 5.")
 
 
 def sparse_rewards(rewards: Array) -> Array:
-    """0 where the reward is 0, that is where the whole task is done, and -1 elsewhere.
+    """Sparse rewards: 0 where the reward is 0, which means that the whole task is done, and -1 elsewhere.
 
     Raises:
         ValueError: if a reward is positive.
     """
     if np.any(rewards > 0):
         raise ValueError(
-            f"sparse=True needs rewards of at most 0, but they reach {rewards.max():.6g}. Use sparse=False."
+            f"sparse=True needs rewards of at most 0, but the largest is {rewards.max():.6g}. Use sparse=False."
         )
     return np.where(rewards == 0, np.float32(0), np.float32(-1))
 
 
 def channels_first(images: Array) -> Array:
-    """`[*, H, W, C]` -> `[*, C, H, W]`, in memory too."""
+    """Images `[*, C, H, W]` from `[*, H, W, C]`, contiguous in memory."""
     return np.ascontiguousarray(np.moveaxis(images, -1, -3))
 
 
-def _described(env: Any) -> Array:
-    """OGBench's short description of the present state, as its goals are described for "oraclerep"."""
+def _oracle_representation(env: Any) -> Array:
+    """The current state in the short representation that OGBench has for goals of "oraclerep" environments."""
     if hasattr(env, "compute_oracle_observation"):
         return np.asarray(env.compute_oracle_observation(), np.float32)
+    # Mazes have no such method for states: the goal is the position of the ball in antsoccer, and that of the robot
+    # elsewhere (`get_oracle_rep` in ogbench/locomaze/maze.py).
     return np.asarray(env.get_agent_ball_xy()[1] if hasattr(env, "get_agent_ball_xy") else env.get_xy(), np.float32)
 
 
@@ -227,26 +236,21 @@ def _public_space(space: Box) -> Box:
     return Box(-np.inf, np.inf, space.shape, np.float32)
 
 
-def _copy_space(space: Space[Any]) -> Space[Any]:
-    """An equal space with randomness of its own."""
-    return Discrete(space.n) if isinstance(space, Discrete) else _float_box(space)
-
-
-def _float_box(space: Any) -> Box:
-    return Box(space.low, space.high, dtype=np.float32)
+def _copy_space(space: Any) -> Space[Any]:
+    """An equal space with its own random generator."""
+    return Discrete(space.n) if isinstance(space, Discrete) else Box(space.low, space.high, dtype=np.float32)
 
 
 def _pin_action_space(env: Any) -> Space[Any]:
-    """Give `env` one action space for good, and return it.
-
-    Manipulation environments define `action_space` as a property that builds an unseeded Box at every access, and
-    their `reset` samples from it to make the goal observation. An attribute of the instance cannot hide a property,
-    but an attribute of a subclass can; so the instance moves to a subclass of its class.
-    """
+    """Give `env` one action space that it keeps, and return that space."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # They give float64 bounds for a float32 Box, and Gymnasium says so.
+        warnings.simplefilter("ignore")  # Gymnasium warns that OGBench gives float64 bounds for a float32 Box.
         space = env.action_space
     pinned = _copy_space(space)
+    # Manipulation environments define `action_space` as a property that makes a new, unseeded Box at every access
+    # (ogbench/manipspace/envs/manipspace_env.py), and their `reset` samples from it to make the goal observation. An
+    # attribute of the instance cannot hide a property, but an attribute of a subclass can. So the class of the instance
+    # becomes a subclass of its class.
     if isinstance(getattr(type(env), "action_space", None), property):
         env.__class__ = type(type(env).__name__, (type(env),), {"action_space": pinned})
     else:

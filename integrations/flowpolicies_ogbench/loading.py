@@ -1,4 +1,4 @@
-"""OGBench's datasets as transitions: of one task, or with goals, from one file or from many."""
+"""Loading of OGBench's datasets, single-task and goal-conditioned, from one file or from many."""
 
 import functools
 import json
@@ -16,9 +16,8 @@ from flowpolicies.data.downloads.files import read_record
 from flowpolicies.data.formats.memmap import Storage, from_shards
 from flowpolicies.spaces.layout import ACTION_MARGIN
 from flowpolicies_ogbench import finding
-from flowpolicies_ogbench.finding import data_file, files_in, is_generated, record_file
+from flowpolicies_ogbench.finding import SHA256, data_file, files_in, is_generated, record_file
 from flowpolicies_ogbench.generation import can_generate
-from flowpolicies_ogbench.hashes import SHA256
 from flowpolicies_ogbench.names import TaskName, parse_name
 from flowpolicies_ogbench.reading import Reader
 from flowpolicies_ogbench.versions import ogbench_version, reward_timing
@@ -39,47 +38,54 @@ def load(
     download: bool = True,
     full_check: bool = False,
 ) -> TransitionDataset:
-    """The transitions of a dataset.
+    """Load the transitions of a dataset.
 
-    Single-task names: rewards and masks judge the state before the step, as in OGBench: a mask of 0 stands where that
-    state is a success, which can be inside a trajectory.
+    Single-task names: rewards and masks judge the state before the step, as in OGBench. So the mask is 0 in the rows
+    whose state is a success, which may be inside a trajectory.
 
-    Names without "singletask" have goals. `desired_goal` is the state of the last row of the trajectory (with
-    "oraclerep": OGBench's short description of it, and `achieved_goal` that of the present state), and the reward -1
-    but for that row. `TransitionBuffer` draws other goals, see `flowpolicies.data.HindsightGoals`.
+    Names without "singletask" are goal-conditioned. `desired_goal` is the state of the last row of the trajectory (for
+    "oraclerep": OGBench's short representation of it, and `achieved_goal` is that of the current state). The reward is
+    0 in that row and -1 in all others. `TransitionBuffer` draws other goals, see `flowpolicies.data.HindsightGoals`.
 
-    Data comes from the published files; if they are not there, from those that `generate` made on this machine (with a
-    warning, and `provenance["generated"]`); else it is downloaded. Images have their channels first.
+    The published files are used if they exist. Otherwise files that `generate` made on this machine are used, with a
+    warning and a note in `provenance["generated"]`. If there are neither, the published files are downloaded.
+
+    Images are channels-first.
 
     Args:
-        name: such as "cube-single-play-singletask-task1-v0"; without "-task1" it is the scene's default task;
-            "cube-single-play-v0" and "cube-single-play-oraclerep-v0" have goals; "puzzle-4x4-play-100m-singletask-v0"
-            is a large set, for which `data_dir` has a folder of many files.
-        data_dir: folder of the data files; None: `PUBLISHED_DATA_DIR`, or `GENERATED_DATA_DIR` as said above.
+        name: Name of the dataset, such as "cube-single-play-singletask-task1-v0". Without "-task1" it is the default
+            task of the scene. "cube-single-play-v0" and "cube-single-play-oraclerep-v0" are goal-conditioned.
+            "puzzle-4x4-play-100m-singletask-v0" is a large dataset, for which `data_dir` has a folder of many files.
+        data_dir: Folder of the data files; None: `PUBLISHED_DATA_DIR`, or `GENERATED_DATA_DIR` as described above.
         split: "train" or "val".
-        sparse: rewards are -1 until the whole task is done, rather than minus the number of its open parts.
-        compact: store each state once, as in OGBench's own compact form: half the memory, the same batches.
-        storage: "ram", or "memmap" for files that are laid out once and opened afterwards; None: "memmap" for data in
-            several files, else "ram".
-        cache_dir: where the latter go; None: `flowpolicies.data.formats.memmap.CACHE_DIR`.
-        download: fetch a missing file from OGBench's server; large sets never are.
-        full_check: read the whole file to compare it with its SHA-256; otherwise only if its size or time changed.
+        sparse: Give rewards of -1 until the whole task is done, instead of minus the number of its unsolved subtasks.
+        compact: Store each state once, as OGBench's own compact form does. This halves the memory; batches are the
+            same.
+        storage: "ram", or "memmap" for files that are written once and opened afterwards; None: "memmap" for datasets
+            of several files, and "ram" for others.
+        cache_dir: Folder of the memory-mapped files; None: ~/.cache/flowpolicies/memmap.
+        download: Download a missing file from OGBench's server. Large datasets are never downloaded.
+        full_check: Read the whole file to compare it with its SHA-256; otherwise it is read only if its size or its
+            time of modification changed.
 
     Raises:
-        ValueError: if there is no such dataset, or its file is damaged.
-        FileNotFoundError: if the file is missing, and `download` is off or the environment says offline.
-        ConnectionError: if it cannot be downloaded.
+        ValueError: if the dataset does not exist, or its file is damaged.
+        FileNotFoundError: if the file is missing, and downloads are turned off by `download` or by the environment
+            variable FLOWPOLICIES_OFFLINE.
+        ConnectionError: if the file cannot be downloaded.
     """
     if split not in ("train", "val"):
         raise ValueError(f"unknown split '{split}' of '{name}' (known: train, val).")
     task = parse_name(name)
     if task.scene.startswith("powderworld-"):
         raise ValueError(
-            f"'{name}' has discrete actions, and flow policies act in continuous spaces: its environment can be made, "
-            "its data cannot be trained on."
+            f"'{name}' has discrete actions, but flow policies need continuous actions. The environment can be used, "
+            "but no policy can be trained on its data."
         )
     if sparse and task.mode != "singletask":
-        raise ValueError(f"'{name}' has goals, and rewards of -1 and 0 already; sparse=True is for single tasks.")
+        raise ValueError(
+            f"'{name}' is goal-conditioned, and its rewards are -1 and 0 anyway; sparse=True is for single tasks."
+        )
     if data_dir is None:
         folder = finding.find_folder(name, task, PUBLISHED_DATA_DIR, GENERATED_DATA_DIR, split)
     else:
@@ -100,11 +106,11 @@ def load(
 
 
 def _find_files(name: str, task: TaskName, folder: Path, split: str, *, offline: bool, full_check: bool) -> list[Path]:
-    """What to read, in order."""
+    """The data files in order, downloaded if they are missing."""
     files = files_in(task, folder, split)
     are_shards = bool(files) and files != [data_file(task, folder, split)]
     if are_shards or (files and is_generated(task, folder)):
-        return files  # There is nothing to compare them with.
+        return files  # No hash or download record exists for these.
     if task.size:
         raise FileNotFoundError(finding.missing_shards(name, task, folder))
     return [_find_file(name, task, folder, split, offline=offline, full_check=full_check)]
@@ -113,7 +119,7 @@ def _find_files(name: str, task: TaskName, folder: Path, split: str, *, offline:
 def _find_file(name: str, task: TaskName, data_dir: Path, split: str, *, offline: bool, full_check: bool) -> Path:
     path = data_file(task, data_dir, split)
     if files_in(task, GENERATED_DATA_DIR, split):
-        advice = f" A generated file is there: pass data_dir='{GENERATED_DATA_DIR}' (--data-dir)."
+        advice = f" Or use the generated data: pass data_dir='{GENERATED_DATA_DIR}' (--data-dir)."
     elif can_generate(name):
         without = "" if data_dir == PUBLISHED_DATA_DIR else ", and load it without data_dir"
         advice = f" Or run `flowpolicies data generate ogbench:{name}`{without}."
@@ -127,7 +133,11 @@ def _find_file(name: str, task: TaskName, data_dir: Path, split: str, *, offline
 
 
 def _check(path: Path) -> None:
-    """Raises a ValueError unless the file is a whole archive of the arrays that every OGBench file has."""
+    """Check that a file is a complete archive of the arrays that every OGBench file has.
+
+    Raises:
+        ValueError: if it is not; the message is a clause about the file, for a longer message.
+    """
     if not zipfile.is_zipfile(path):
         raise ValueError("it is not an .npz file, or only a part of one")
     with zipfile.ZipFile(path) as file:

@@ -1,4 +1,7 @@
-"""How OGBench collects its cube, scene and puzzle data: scripted policies with one random target after another."""
+"""Collection of OGBench's cube, scene and puzzle data by scripted policies that pursue random targets.
+
+Follows data_gen_scripts/generate_manipspace.py and commands.sh in https://github.com/seohongpark/ogbench.
+"""
 
 from typing import Any, final
 
@@ -20,12 +23,20 @@ from flowpolicies_ogbench.randomness import global_draws_from
 Array = npt.NDArray[Any]
 
 PLAN_NOISE = {"noise": 0.1, "noise_smoothing": 0.5}
+"""Noise of the policies of "play" data."""
+
 MIN_NORM = 0.4
+"""Smallest norm of the relative position in the policies of "noisy" data."""
+
 MAX_ACTION_NOISE = 0.1
-"""An episode's standard deviation of "noisy" actions is uniform up to this."""
+"""Largest standard deviation of the noise of "noisy" actions; each episode draws its own uniformly."""
 
 ACTION_NOISE_RATIOS = np.array([1.0, 1.0, 1.0, 3.0, 10.0])
+"""Standard deviation of the noise of each action dimension, relative to that of the episode."""
+
 RANDOM_ACTION_PROBABILITY = {"cube": 0.1, "scene": 0.1, "puzzle": 0.2}
+"""Probability that a step of "noisy" data has a random action."""
+
 STACK_PROBABILITIES = {
     "cube-single": (0.0, 0.0),
     "cube-double": (0.0, 0.25),
@@ -33,19 +44,32 @@ STACK_PROBABILITIES = {
     "cube-quadruple": (0.1, 0.5),
     "cube-octuple": (0.0, 0.35),
 }
-"""Range of an episode's probability that the target of a cube is on top of another; one half in other scenes."""
+"""Range of the probability that the target of a cube is on top of another cube, which each episode draws uniformly.
+
+It is 0.5 in all other scenes.
+"""
 
 
 @final
 class ManipulationCollector:
-    """Collects episodes of one dataset: "play" follows plans with smooth noise, "noisy" reacts, with noisy actions."""
+    """Collects episodes of one dataset.
+
+    "play" data come from policies that follow a plan with smooth noise. "noisy" data come from closed-loop policies
+    with noise added to their actions.
+
+    Args:
+        task: Parsed name of the dataset.
+        num_steps: Number of rows of an episode.
+    """
 
     def __init__(self, task: TaskName, num_steps: int) -> None:
         made = gymnasium.make(
             task.collecting_environment, terminate_at_goal=False, mode="data_collection", disable_env_checker=True
         )
         self._env: Any = made.unwrapped
-        self._env.reset(seed=0)  # The first reset compiles the model and differs a little from all later ones.
+        # The first reset compiles the model (ogbench/manipspace/envs/env.py), and its episode differs slightly from
+        # what a later reset with the same seed gives.
+        self._env.reset(seed=0)
         self._num_steps = num_steps
         self._family = task.scene.partition("-")[0]
         self._is_noisy = task.kind == "noisy"
@@ -53,7 +77,7 @@ class ManipulationCollector:
         self._oracles = _make_oracles(self._env, is_noisy=self._is_noisy, is_puzzle=self._family == "puzzle")
 
     def __call__(self, seed: list[int]) -> list[dict[str, Array]]:
-        """The rows of one episode, a function of `seed` alone."""
+        """The rows of one episode, which depend only on `seed`."""
         generator = np.random.default_rng(seed)
         with global_draws_from(np.random.RandomState(generator.integers(2**32, dtype=np.uint32))):
             rows = self._episode(generator)
@@ -77,8 +101,8 @@ class ManipulationCollector:
             rows.append(row)
             observation = next_observation
             if oracle.done:
-                # As in the published data, the next action is still chosen by the `info` of the step, which names the
-                # old target: only the reset of the oracle sees the new one.
+                # As in generate_manipspace.py, the next action is still chosen from the `info` of the step, which has
+                # the old target. Only the reset of the oracle gets the `info` with the new target.
                 oracle = self._start_oracle(*env.set_new_target(p_stack=stack_probability))
         return rows
 
@@ -100,8 +124,10 @@ class ManipulationCollector:
 
 
 def _make_oracles(env: Any, *, is_noisy: bool, is_puzzle: bool) -> dict[str, Any]:
-    """OGBench's scripted policies by the task that they do; a puzzle keeps its gripper closed."""
+    """OGBench's scripted policies by the name of their task; in a puzzle the gripper stays closed."""
     if is_noisy:
+        # For scenes generate_manipspace.py also passes max_step=100 to CubeMarkovOracle. That has no effect, because
+        # its `__init__` always sets 200 (ogbench/manipspace/oracles/markov/cube_markov.py).
         return {
             "cube": CubeMarkovOracle(env=env, min_norm=MIN_NORM),
             "button": ButtonMarkovOracle(env=env, min_norm=MIN_NORM, gripper_always_closed=is_puzzle),
@@ -117,6 +143,7 @@ def _make_oracles(env: Any, *, is_noisy: bool, is_puzzle: bool) -> dict[str, Any
 
 
 def _cube_stays_visible(rows: list[dict[str, Array]]) -> bool:
-    """Whether the scene's cube never falls off the table and, near the wall, only lies in the drawer."""
+    """Whether the cube of a scene is never hidden: not off the table, and at the left end only inside the drawer."""
+    # The bounds are those of the "health check" in generate_manipspace.py.
     _, y, z = np.array([row["qpos"][14:17] for row in rows]).T
     return not np.any((y >= 0.29) | ((y <= -0.3) & ((z < 0.06) | (z > 0.08))))

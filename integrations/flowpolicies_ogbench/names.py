@@ -1,6 +1,5 @@
-"""OGBench's names of datasets, such as "cube-single-play-singletask-task2-v0"."""
+"""Parsing of OGBench's dataset names, such as "cube-single-play-singletask-task2-v0"."""
 
-import difflib
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -8,10 +7,16 @@ from typing import Literal
 import gymnasium
 import ogbench  # noqa: F401  # Registers the environments.
 
+from flowpolicies.messages import did_you_mean
+
 DATASET_TYPES = ("navigate", "stitch", "explore", "play", "noisy")
 
 Mode = Literal["singletask", "goals", "oraclerep"]
-"""singletask: rewards of one task. goals: goals are observations. oraclerep: goals are OGBench's short description."""
+"""How a dataset is rewarded.
+
+singletask: rewards of one fixed task. goals: goal-conditioned, a goal is an observation. oraclerep: goal-conditioned, a
+goal is OGBench's short representation of a state.
+"""
 
 _KINDS = "|".join(DATASET_TYPES)
 _PATTERN = re.compile(
@@ -22,47 +27,47 @@ _PATTERN = re.compile(
 
 @dataclass(frozen=True)
 class TaskName:
-    """The parts of a name."""
+    """The components of a dataset's name."""
 
     scene: str
     """Robot and scene, such as "cube-single"."""
 
     kind: str
-    """How the data was collected, one of `DATASET_TYPES`."""
+    """How the data were collected: one of `DATASET_TYPES`."""
 
     task: str
-    """ "-task1" to "-task5", or "" for the default task of the scene, or for goals."""
+    """ "-task1" to "-task5", or "" for the default task of the scene and for goal-conditioned names."""
 
     version: str
-    """Such as "v0"."""
+    """Version of the environment and the data, such as "v0"."""
 
     mode: Mode = "singletask"
-    """What the rewards are about."""
+    """Rewards of a fixed task, or goals in one of two representations."""
 
     size: str = ""
-    """Such as "100m" for one of the large sets, which are folders of many files."""
+    """Number of transitions of a large dataset, such as "100m", which is a folder of many files; "" for others."""
 
     @property
     def environment(self) -> str:
-        """Gymnasium id of the environment."""
+        """Gymnasium id of the environment that belongs to the name."""
         if self.mode == "singletask":
             return f"{self.scene}-singletask{self.task}-{self.version}"
         return self.collecting_environment
 
     @property
     def collecting_environment(self) -> str:
-        """Gymnasium id of the environment that the data was collected in, which has no fixed task."""
+        """Gymnasium id of the environment in which the data were collected; it has no fixed task."""
         return f"{self.scene}-{self.version}"
 
     @property
     def dataset(self) -> str:
-        """Name of the data file without its ending: the tasks of a scene share their data."""
+        """Name of the data file without its suffix; the tasks of a scene share one file."""
         size = f"-{self.size}" if self.size else ""
         return f"{self.scene}-{self.kind}{size}-{self.version}"
 
 
 def parse_name(name: str) -> TaskName:
-    """The parts of a name.
+    """Parse the name of a dataset.
 
     Raises:
         ValueError: if the name has another form, or OGBench has no such environment.
@@ -70,24 +75,28 @@ def parse_name(name: str) -> TaskName:
     match = _PATTERN.fullmatch(name)
     if match is None:
         raise ValueError(
-            f"'{name}' is not the name of an OGBench dataset{_missing_kind(name)}; those look like "
-            "'cube-single-play-singletask-task1-v0', or for goals 'cube-single-play-v0'."
+            f"'{name}' is not the name of an OGBench dataset{_explain_missing_kind(name)} Names look like "
+            "'cube-single-play-singletask-task1-v0', or 'cube-single-play-v0' for goal-conditioned data."
         )
     mode: Mode = "singletask" if "-singletask" in name else "oraclerep" if match["oracle"] else "goals"
     task = TaskName(match["scene"], match["kind"], match["task"] or "", match["version"], mode, match["size"] or "")
     if task.environment not in gymnasium.registry:
-        known = [key for key in _environments() if ("-singletask" in key) == (mode == "singletask")]
-        close = difflib.get_close_matches(task.environment, known, n=1)
-        hint = f" Did you mean '{_with_kind(close[0], task.kind)}'?" if close else ""
+        known = [
+            _with_kind(key, task.kind) for key in _environments() if ("-singletask" in key) == (mode == "singletask")
+        ]
+        hint = did_you_mean(_with_kind(task.environment, task.kind), known)
         raise ValueError(f"OGBench has no environment '{task.environment}' for '{name}'.{hint}")
     return task
 
 
 def task_names(name: str) -> list[str]:
-    """The names of the five tasks that share the data of `name`, which may name one of them, the default, or none.
+    """The names of the five single-task datasets that share the data of `name`.
+
+    Args:
+        name: Name of one of the five tasks, of the default task, or of the goal-conditioned dataset.
 
     Raises:
-        ValueError: if it is no name of a dataset.
+        ValueError: if it is not the name of an OGBench dataset.
     """
     task = parse_name(name)
     stem = task.dataset.removesuffix(f"-{task.version}")
@@ -99,20 +108,14 @@ def _environments() -> list[str]:
 
 
 def _with_kind(environment: str, kind: str) -> str:
-    """Name of a dataset of an environment."""
+    """The name of the dataset of a type that belongs to an environment."""
     stem, version = re.sub("-singletask.*", "", environment), environment.rpartition("-")[2]
     stem = stem.removesuffix(f"-{version}")
     return environment.replace(stem, f"{stem}-{kind}", 1)
 
 
-def _missing_kind(name: str) -> str:
+def _explain_missing_kind(name: str) -> str:
     if re.search(rf"-(?:{_KINDS})(?:-|$)", name):
-        return ""
-    meant = next((kind for word in name.split("-") if (kind := _closest(word))), None)
-    hint = f", did you mean '{meant}'?" if meant else ""
-    return f": it names no dataset type (known: {', '.join(DATASET_TYPES)}{hint})"
-
-
-def _closest(word: str) -> str | None:
-    """The dataset type that was misspelt so."""
-    return next(iter(difflib.get_close_matches(word, DATASET_TYPES, n=1, cutoff=0.7)), None)
+        return "."
+    hint = next(filter(None, (did_you_mean(word, DATASET_TYPES, cutoff=0.7) for word in name.split("-"))), "")
+    return f": it contains no dataset type (known: {', '.join(DATASET_TYPES)}).{hint}"

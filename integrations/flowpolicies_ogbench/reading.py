@@ -1,4 +1,4 @@
-"""A data file of OGBench as transitions, with the rewards of a task or with goals."""
+"""Conversion of one of OGBench's data files into transitions with the rewards of a task or with goals."""
 
 import zipfile
 import zlib
@@ -22,7 +22,8 @@ from flowpolicies_ogbench.randomness import global_draws_from
 
 Array = npt.NDArray[Any]
 
-_STATES = ("qpos", "button_states")
+_SIMULATOR_STATES = ("qpos", "button_states")
+"""Columns from which OGBench computes the rewards of a task."""
 
 
 @final
@@ -30,10 +31,11 @@ class Reader:
     """Reads the files of one dataset.
 
     Args:
-        name: of the dataset, for messages.
-        task: its parts.
-        sparse, compact: see `load`.
-        provenance: of what is read.
+        name: Name of the dataset, also for error messages.
+        task: The parsed name.
+        sparse: Give sparse rewards, see `load`.
+        compact: Store each state once, see `load`.
+        provenance: Provenance of the datasets that are returned.
     """
 
     def __init__(self, name: str, task: TaskName, *, sparse: bool, compact: bool, provenance: dict[str, Any]) -> None:
@@ -44,11 +46,12 @@ class Reader:
         """The transitions of a file.
 
         Raises:
-            ValueError: if it is no data file, or something is wrong with the data.
+            ValueError: if the file is not one of OGBench's, or its data are faulty.
         """
         arrays = self._read(path)
         assert isinstance(self.env.action_space, Box)
-        check_actions(self.name, arrays["actions"], self.env.action_space, arrays["terminals"])  # Clipping hides it.
+        # Checked here, because actions outside their bounds could not be noticed after clipping.
+        check_actions(self.name, arrays["actions"], self.env.action_space, arrays["terminals"])
         observations: Observations = arrays["observations"]
         finals: Observations = arrays["finals"]
         if self.task.mode != "singletask":
@@ -56,7 +59,9 @@ class Reader:
         following = successors(observations, finals, np.flatnonzero(arrays["terminals"]))
         return TransitionDataset.from_arrays(
             observations,
-            clip_inside(arrays["actions"], self.env.action_space),  # As in the papers.
+            # The papers train on actions that are clipped to [-1 + 1e-5, 1 - 1e-5] (`make_env_and_datasets` in
+            # envs/env_utils.py of https://github.com/ColinQiyangLi/qc).
+            clip_inside(arrays["actions"], self.env.action_space),
             sparse_rewards(arrays["rewards"]) if self.sparse else arrays["rewards"],
             following if self.compact else in_full(following),
             masks=arrays["masks"],
@@ -68,60 +73,71 @@ class Reader:
         )
 
     def _read(self, path: Path) -> dict[str, Any]:
-        """The columns of a file, relabelled by OGBench's own code and the goal of the environment, which it resets.
-
-        Columns are read one after the other: with OGBench's reading, which is the same otherwise, all columns of the
-        file would be in memory together with what is made of them.
-        """
+        """The columns of a file, with rewards and masks, or goals, computed by OGBench's own code."""
+        # The result is that of `load_dataset` in ogbench/utils.py, which is not used because it keeps all columns of
+        # the file in memory together with the results. Here only one column of the file is in memory at a time.
         try:
             with np.load(path, allow_pickle=False) as file:
                 ends = _ends(file["terminals"])
                 rows = np.flatnonzero(~ends)
                 terminals = np.append(ends[1:], True)[rows]
                 finals = rows[terminals] + 1
-                needed = [key for key in _STATES if key in file and self.task.mode != "goals"]
-                arrays = self._judge({key: _states(file, key, ends) for key in needed}, rows, finals)
+                needed = [key for key in _SIMULATOR_STATES if key in file and self.task.mode != "goals"]
+                arrays = self._relabel({key: _finite_column(file, key, ends) for key in needed}, rows, finals)
                 states = _column(file, "observations", ends)
                 if self._observation_dtype() == np.uint8 != states.dtype:
-                    raise ValueError(f"observations are {states.dtype}, and images are bytes (uint8)")
+                    raise ValueError(f"observations are {states.dtype}, but images must be bytes (uint8)")
                 states = states.astype(self._observation_dtype(), copy=False)
                 arrays["observations"], arrays["finals"] = states[rows], states[finals]
                 del states
                 arrays["actions"] = _column(file, "actions", ends)[rows].astype(np.float32, copy=False)
                 arrays["terminals"] = terminals
         except (KeyError, IndexError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            kind = DataFault if isinstance(error, IndexError | ValueError) else ValueError  # No half file, say.
+            # An incomplete or damaged file is not a fault of the data, so it is a plain ValueError.
+            kind = DataFault if isinstance(error, IndexError | ValueError) else ValueError
             raise kind(
                 f"dataset '{self.name}': cannot read '{path}' as OGBench data: {str(error).rstrip('.')}. "
-                "If another program made the file, remove it and load again."
+                "If another program wrote the file, remove it and load the dataset again."
             ) from error
         if self._observation_dtype() == np.uint8:
             for key in ("observations", "finals"):
                 arrays[key] = channels_first(arrays[key])
         return arrays
 
-    def _judge(self, states: dict[str, Any], rows: Array, finals: Array) -> dict[str, Any]:
-        """Rewards and masks of the task; or what states, and the final ones of trajectories, are as goals."""
+    def _relabel(self, states: dict[str, Any], rows: Array, finals: Array) -> dict[str, Any]:
+        """Columns that OGBench computes from the simulator's states.
+
+        Args:
+            states: Columns of the file by name, with one row per state.
+            rows: Indices of the states with a transition, `[N]`.
+            finals: Indices of the final state of each trajectory.
+
+        Returns:
+            `rewards` and `masks` of a single task; for "oraclerep" the short representations of the states and of the
+            final states; nothing for other goals.
+        """
         inner: Any = self.env
         if self.task.mode == "singletask":
-            judged: dict[str, Any] = {key: state[rows] for key, state in states.items()}
+            columns: dict[str, Any] = {key: state[rows] for key, state in states.items()}
+            # `relabel_dataset` (ogbench/relabel_utils.py) resets the environment to set the task.
             with global_draws_from(np.random.RandomState(0)):
-                relabel_dataset(self.task.environment, inner.env, judged)
-            return {key: judged[key] for key in ("rewards", "masks")}
+                relabel_dataset(self.task.environment, inner.env, columns)
+            return {key: columns[key] for key in ("rewards", "masks")}
         if self.task.mode == "goals":
             return {}
         add_oracle_reps(self.task.environment, inner.env, states)
-        described = states["oracle_reps"]
-        return {"achieved/observations": described[rows], "achieved/finals": described[finals]}
+        representations = states["oracle_reps"]
+        return {"achieved/observations": representations[rows], "achieved/finals": representations[finals]}
 
     def _observation_dtype(self) -> Any:
         space = self.env.observation_space
         return (space["observation"] if isinstance(space, Dict) else space).dtype
 
     def _add_goals(self, arrays: dict[str, Any]) -> tuple[dict[str, Array], dict[str, Array]]:
-        """As the goal of a trajectory the state of its last row: that row's reward is 0 and its mask too.
+        """Make the state of a trajectory's last row its goal, and set the reward and the mask of that row to 0.
 
-        Returns observations and final observations.
+        Returns:
+            Observations and final observations as dicts with goals; `arrays` gets the rewards and masks.
         """
         ends = np.flatnonzero(arrays["terminals"])
         last = np.repeat(ends, np.diff(ends, prepend=-1))
@@ -137,12 +153,12 @@ class Reader:
 
 
 def _ends(terminals: Array) -> npt.NDArray[np.bool_]:
-    """`[R]`, the last state of each trajectory, from which nothing was done."""
+    """Whether each state is the last one of its trajectory, `[R]`; no action was taken in those states."""
     if terminals.ndim != 1:
-        raise ValueError(f"terminals have shape {terminals.shape}, and there must be one for each state")
+        raise ValueError(f"terminals have shape {terminals.shape}, but must have one number for each state")
     ends = as_flags("its flags", "terminals", terminals)
     if ends.all():
-        raise ValueError(f"it holds {len(ends)} states and no transition")
+        raise ValueError(f"it has {len(ends)} states but no transition")
     if not ends[-1]:
         raise ValueError(
             f"the last of its {len(ends)} states does not end a trajectory (terminals[-1] is 0), so the end of the "
@@ -152,7 +168,7 @@ def _ends(terminals: Array) -> npt.NDArray[np.bool_]:
 
 
 def _column(file: Mapping[str, Array], key: str, ends: Array) -> Array:
-    """`[R, *]`, a column with one row for each state."""
+    """A column of the file with one row per state, `[R, *]`."""
     column = file[key]
     if column.shape[:1] != ends.shape:
         raise ValueError(f"{key} have shape {column.shape}, but there are {len(ends)} terminals, one for each state")
@@ -160,10 +176,12 @@ def _column(file: Mapping[str, Array], key: str, ends: Array) -> Array:
     return column
 
 
-def _states(file: Mapping[str, Array], key: str, ends: Array) -> Array:
-    """States of the simulator, which decide on rewards; no comparison with NaN is ever true."""
+def _finite_column(file: Mapping[str, Array], key: str, ends: Array) -> Array:
+    """A column of the file without NaN, `[R, *]`."""
+    # Rewards are computed by comparisons, and a comparison with NaN is False without an error.
     column = _column(file, key, ends)
     finite = np.isfinite(column).reshape(len(column), -1).all(1)
     if not finite.all():
-        raise ValueError(f"{key} are NaN or infinite in {place(int(np.argmin(finite)), ends)}, so no reward is known")
+        where = place(int(np.argmin(finite)), ends)
+        raise ValueError(f"{key} are NaN or infinite in {where}, so the reward cannot be computed")
     return column

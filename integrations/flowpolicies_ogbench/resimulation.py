@@ -1,4 +1,4 @@
-"""Puts OGBench's simulators into the states that a data file stores, and lets them go on from there."""
+"""Repeats transitions of a dataset in OGBench's simulators, from the simulator states that the data file stores."""
 
 import os
 import warnings
@@ -21,35 +21,42 @@ Array = npt.NDArray[Any]
 
 
 class _States(NamedTuple):
-    """What the file stores of every transition."""
+    """State of the simulator before each transition."""
 
     qpos: Array
+    """Positions of the joints, `[N, Q]`."""
     qvel: Array
+    """Velocities of the joints, `[N, V]`."""
     button_states: Array | None
-    """None if the scene has no buttons."""
+    """States of the buttons, `[N, K]`; None if the scene has no buttons."""
 
 
 def open_resimulator(
     name: str, dataset: TransitionDataset, *, data_dir: str | os.PathLike[str] | None = None, **options: Any
 ) -> Callable[[Array, Array], Resimulated]:
-    """A function from rows of the dataset and actions to what the simulator makes of them.
+    """Open the simulator of a dataset.
 
     Args:
-        name: the dataset's name.
-        dataset: as `load` gave it, for its provenance.
-        data_dir: the folder that it was loaded from.
-        **options: other options of `load`; they change nothing here.
+        name: Name of the dataset.
+        dataset: The dataset as `load` returned it.
+        data_dir: Folder from which it was loaded; None: the folder that `load` finds.
+        **options: Other options of `load`, which have no effect here.
+
+    Returns:
+        A function of row indices and actions that simulates one step from the state of each row.
 
     Raises:
-        ValueError: if the file stores no states, or there are several; if there are goals, or observations are images.
+        ValueError: if the dataset is goal-conditioned, has images as observations, consists of several files, or its
+            file has no simulator states.
     """
     path = _find_file(name, dataset, data_dir)
     if dataset.observation_space.dtype == np.uint8:
-        raise ValueError(f"the observations of '{name}' are images, which differ from one renderer to the next")
+        raise ValueError(f"the observations of '{name}' are images, which depend on the renderer")
     states = _read_states(path, len(dataset))
     env = make_env(name, seed=0)
-    env.reset(seed=0)  # Sets the task and compiles the model.
-    simulator: Any = env.get_wrapper_attr("env").unwrapped  # OGBench's own.
+    env.reset(seed=0)  # This sets the task and compiles the model.
+    # `unwrapped` of an OGBenchEnv is itself, so this takes OGBench's environment from inside it.
+    simulator: Any = env.get_wrapper_attr("env").unwrapped
     low, high = dataset.action_space.low, dataset.action_space.high
     is_first = np.zeros(len(dataset), bool)
     is_first[dataset.episode_starts] = True
@@ -61,7 +68,7 @@ def open_resimulator(
             for row, action in zip(rows, actions, strict=True):
                 _restore(simulator, states, int(row), is_first=bool(is_first[row]))
                 outcomes.append(simulator.step(np.clip(action, low, high))[:3])
-        observations, rewards, terminated = (np.array(part) for part in zip(*outcomes, strict=True))
+        observations, rewards, terminated = (np.array(column) for column in zip(*outcomes, strict=True))
         rewards = sparse_rewards(rewards) if is_sparse else rewards
         return Resimulated(observations, rewards, 1.0 - terminated)
 
@@ -71,14 +78,14 @@ def open_resimulator(
 def _find_file(name: str, dataset: TransitionDataset, data_dir: str | os.PathLike[str] | None) -> Path:
     task, split = parse_name(name), str(dataset.provenance.get("split", "train"))
     if task.mode != "singletask":
-        raise ValueError(f"'{name}' has goals; check '{task_names(name)[0]}', which reads the same files")
+        raise ValueError(f"'{name}' is goal-conditioned; use '{task_names(name)[0]}', which has the same data")
     if data_dir is None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Loading has said already that the data is generated.
+            warnings.simplefilter("ignore")  # `load` has warned already.
             data_dir = find_folder(name, task, PUBLISHED_DATA_DIR, GENERATED_DATA_DIR, split)
     files = files_in(task, Path(data_dir), split)
     if len(files) != 1:
-        raise ValueError(f"'{name}' is {len(files)} files in '{data_dir}', and only one can be re-simulated")
+        raise ValueError(f"'{name}' has {len(files)} files in '{data_dir}', but re-simulation needs exactly one")
     return files[0]
 
 
@@ -86,20 +93,21 @@ def _read_states(path: Path, length: int) -> _States:
     with np.load(path, allow_pickle=False) as file:
         missing = [key for key in ("qpos", "qvel") if key not in file]
         if missing:
-            raise ValueError(f"'{path}' stores no {' and '.join(missing)}")
-        # The last row of a trajectory in the file is no transition, only the state after the one before.
+            raise ValueError(f"'{path}' does not contain {' and '.join(missing)}")
+        # The last row of a trajectory is not a transition, only its final state (`load_dataset` in ogbench/utils.py).
         kept = file["terminals"] == 0
         buttons = file["button_states"][kept] if "button_states" in file else None
         states = _States(file["qpos"][kept], file["qvel"][kept], buttons)
     if len(states.qpos) != length:
-        raise ValueError(f"'{path}' has {len(states.qpos)} transitions, the dataset {length}")
+        raise ValueError(f"'{path}' has {len(states.qpos)} transitions, but the dataset has {length}")
     return states
 
 
 def _restore(simulator: Any, states: _States, row: int, *, is_first: bool) -> None:
-    """The simulator as it was before the row's action, successes included."""
+    """Put the simulator into the state before the action of a row, including its record of successes."""
     qpos, qvel = states.qpos[row].astype(np.float64), states.qvel[row].astype(np.float64)
-    if not hasattr(simulator, "pre_step"):  # A maze: MuJoCo's state is all.
+    if not hasattr(simulator, "pre_step"):
+        # A maze has no other state than MuJoCo's (ogbench/locomaze/maze.py).
         simulator.set_state(qpos, qvel)
         return
     if states.button_states is None:
@@ -107,17 +115,21 @@ def _restore(simulator: Any, states: _States, row: int, *, is_first: bool) -> No
     else:
         simulator.set_state(qpos, qvel, states.button_states[row])
     simulator.pre_step()
-    simulator.post_step()  # Judges successes; no button is pressed, for nothing has moved since `pre_step`.
-    if not is_first and states.button_states is None:  # A step with buttons ends with fresh kinematics.
-        _age_kinematics(simulator.model, simulator.data)
+    # `post_step` computes the successes. It does not press a button, because nothing has moved since `pre_step`.
+    simulator.post_step()
+    # In scenes with buttons a step ends with `mj_forward` (`_apply_button_states` in scene_env.py and puzzle_env.py of
+    # ogbench/manipspace/envs), so there the poses agree with the joints.
+    if not is_first and states.button_states is None:
+        _delay_kinematics(simulator.model, simulator.data)
 
 
-def _age_kinematics(model: Any, data: Any) -> None:
-    """Puts the poses of bodies one physics step behind the joints, where MuJoCo leaves them after a step.
+def _delay_kinematics(model: Any, data: Any) -> None:
+    """Set the poses of the bodies to those of one physics step earlier than the joints.
 
-    The controller aims from the pose of the gripper as the last step left it. A step ends by moving the joints by
-    their velocities, so the joints before it are those of now moved back.
+    MuJoCo leaves them so after a step, and OGBench's controller uses the pose of the gripper that the last step left
+    (`set_control` in ogbench/manipspace/envs/manipspace_env.py).
     """
+    # A physics step ends by moving the joints by their velocities, so moving them back gives the earlier positions.
     qpos = data.qpos.copy()
     mujoco.mj_integratePos(model, data.qpos, data.qvel, -model.opt.timestep)
     mujoco.mj_kinematics(model, data)

@@ -1,4 +1,4 @@
-"""A map over processes, each of which sets up something costly once and then answers many calls."""
+"""A parallel map for a function that is expensive to set up: each worker process sets it up once."""
 
 import multiprocessing
 import signal
@@ -13,13 +13,20 @@ Result = TypeVar("Result")
 def map_in_workers(
     setup: Callable[[], Callable[[Argument], Result]], arguments: Sequence[Argument], workers: int
 ) -> Generator[tuple[int, Result], None, None]:
-    """Position and result for every argument, as they get ready.
+    """Apply a function to every argument in worker processes.
 
-    Every process calls `setup` once, and then what it returned. One worker means this process. However the iteration
-    ends (an error, Ctrl-C, an abandoned loop), the processes end with it.
+    The processes end when the iteration ends, also after an error, Ctrl-C or when the generator is closed early.
+
+    Args:
+        setup: Function that each process calls once; it returns the function to apply.
+        arguments: Arguments of the function that `setup` returns.
+        workers: Number of processes. 1: no other process is started.
+
+    Yields:
+        Position of an argument and its result, in the order in which the results become available.
 
     Raises:
-        ChildProcessError: if a worker died.
+        ChildProcessError: if a worker process died.
     """
     if workers == 1:
         yield from enumerate(map(setup(), arguments))
@@ -33,7 +40,8 @@ def map_in_workers(
             process = context.Process(target=_work, args=(theirs, setup), daemon=True)
             process.start()
             processes[connection] = process
-            theirs.close()  # Ours must go, or the death of the worker would not show as the end of the file.
+            # While this process holds the worker's end open, `recv` does not raise an EOFError when the worker dies.
+            theirs.close()
             connection.send(task[1])
         yield from _collect(processes, todo)
     finally:
@@ -55,8 +63,8 @@ def _collect(processes: dict[Connection, Any], todo: Iterator[tuple[int, Argumen
             except (EOFError, OSError):
                 busy[connection].join()
                 raise ChildProcessError(
-                    f"a worker process died with exit code {busy[connection].exitcode}; its own error stands above. "
-                    "Run with workers=1 to see it happen in this process."
+                    f"a worker process died with exit code {busy[connection].exitcode}; its own error is printed "
+                    "above. Run with workers=1 to get the error in this process."
                 ) from None
             if task is None:
                 del busy[connection]
@@ -64,11 +72,11 @@ def _collect(processes: dict[Connection, Any], todo: Iterator[tuple[int, Argumen
 
 
 def _work(connection: Connection, setup: Callable[[], Callable[[Any], Any]]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends the workers.
     function = setup()
     try:
         while True:
             position, argument = connection.recv()
             connection.send((position, function(argument)))
-    except (EOFError, BrokenPipeError):  # The parent is gone.
+    except (EOFError, BrokenPipeError):  # The parent process has ended.
         return

@@ -15,7 +15,7 @@ from flowpolicies_d4rl.names import find_task
 
 @pytest.fixture
 def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """D4RL's folder, and no network."""
+    """A temporary folder in the place of D4RL's, with downloads turned off."""
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "d4rl"))
     monkeypatch.setenv("FLOWPOLICIES_OFFLINE", "1")
     return tmp_path / "d4rl"
@@ -23,7 +23,7 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def put(data_dir: Path) -> Callable[..., dict[str, Any]]:
-    """Writes the file of a dataset, random but for the columns that are given, and returns its columns."""
+    """A function that writes the file of a dataset and returns its columns, which are random unless given."""
 
     def write(name: str, sizes: tuple[int, int] = (29, 8), rows: int = 40, **columns: Any) -> dict[str, Any]:
         generator = np.random.default_rng(0)
@@ -38,7 +38,8 @@ def put(data_dir: Path) -> Callable[..., dict[str, Any]]:
         } | columns
         path = data_dir / Path(find_task(name).file).name
         path.parent.mkdir(exist_ok=True)
-        path.with_name(f"{path.name}.download.json").unlink(missing_ok=True)  # It is not a file that was changed.
+        # Without this a second file of the same name would be taken for a damaged download.
+        path.with_name(f"{path.name}.download.json").unlink(missing_ok=True)
         with h5py.File(path, "w") as file:
             for key, column in whole.items():
                 if column is not None:

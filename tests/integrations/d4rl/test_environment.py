@@ -58,7 +58,7 @@ def test_spaces_seeds_and_time_limits(name: str, sizes: tuple[int, int], steps: 
 
 @pytest.mark.parametrize("maze", list(MAZES))
 def test_the_ant_is_d4rls(maze: str) -> None:
-    """Compiled from D4RL's own XML the same model has, up to the scale of its actions, all of these numbers."""
+    """A model compiled from D4RL's own XML has all of these numbers, except for the scale of its actions."""
     made = mujoco.MjModel.from_xml_string(model(MAZES[maze]))
     assert made.opt.timestep == 0.02
     np.testing.assert_array_equal(made.actuator_gear[:, 0], 30)
@@ -71,7 +71,7 @@ def test_the_ant_is_d4rls(maze: str) -> None:
     np.testing.assert_array_equal(made.geom_pos[boxes][0], [-4, -4, 1])  # The corner, one cell from the start.
 
 
-def test_the_way_of_an_ant() -> None:
+def test_goals_rewards_and_terminations_of_the_ant() -> None:
     env = AntMaze("large")
     goals = np.array([env.reset(seed=seed) and env.goal for seed in range(200)])
     offsets = goals - position(MAZES["large"], "G")
@@ -101,14 +101,14 @@ def test_the_ant_cannot_walk_through_walls() -> None:
     env.reset(seed=0)
     simulator: Any = env.unwrapped
     qpos, qvel = simulator.init_qpos.copy(), np.zeros(simulator.model.nv)
-    qvel[1] = 20.0  # Towards the wall between start and goal, whose face is 2 away.
+    qvel[1] = 20.0  # Towards the wall between start and goal, at distance 2.
     simulator.set_state(qpos, qvel)
     reached = [env.step(np.zeros(8))[0][1] for _ in range(20)]
     assert 0.5 < max(reached) < 2.2
 
 
 def d4rl_reward(body: str, hand: Any) -> float:
-    """D4RL's formula, from positions in the simulator."""
+    """D4RL's reward, computed from positions in the simulator."""
     sites, bodies = hand.data.site_xpos, hand.data.xpos
     norm = lambda a, b: float(np.linalg.norm(a - b))
     if body == "door":
@@ -247,7 +247,7 @@ def test_a_row_of_a_table_runs_with_one_command(put: Any, tmp_path: Any, capsys:
     assert main([*words, "--runs-dir", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "1 runs, 0 done, 1 open" in printed
-    assert "│ antmaze-umaze-v2 │ 0.0! (1) | - │" in printed  # Other settings than the published ones.
+    assert "│ antmaze-umaze-v2 │ 0.0! (1) | - │" in printed  # ! marks unpublished settings.
     run = tmp_path / "fql-d4rl" / "fql-antmaze-umaze-v2-seed0"
     assert main(["evaluate", str(run), "--episodes", "1"]) == 0
     assert "D4RL's score 0 [0, 0]" in capsys.readouterr().out

@@ -42,7 +42,7 @@ def test_files(name: str, file: str) -> None:
 
 
 def test_mazes_are_read_as_papers_read_them(put: Any) -> None:
-    """Flow family 2.2: rows of `qlearning_dataset`, masks 1 - terminals, trajectories that end where rows are cut."""
+    """The rows are those of `qlearning_dataset`, masks are 1 - terminals, and trajectories end where rows are cut."""
     terminals = np.zeros(40, bool)
     terminals[[5, 6, 7, 30]] = True
     columns = put("antmaze-large-play-v2", terminals=terminals, rewards=terminals.astype(np.float32))
@@ -66,7 +66,7 @@ def test_hands_end_where_they_terminate_or_time_out(put: Any) -> None:
     terminals[20] = True
     put("pen-human-v0", (45, 24), 150, terminals=terminals, timeouts=None)
     dataset = load_dataset("d4rl:pen-human-v0")
-    np.testing.assert_array_equal(dataset.episode_lengths, [21, 99, 28])  # Time limit 100; rows 120 and 149 are cut.
+    np.testing.assert_array_equal(dataset.episode_lengths, [21, 99, 28])  # Rows 120 and 149 are dropped.
     assert normalized_score(dataset, 3076.8331017826877) == pytest.approx(100)
 
 

@@ -15,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-# The two imports below need Minari, and this folder in the path.
+# The two imports below need Minari and this folder in the import path.
 minari = pytest.importorskip("minari")
 sys.path.insert(0, str(Path(__file__).parent))
 from minari_worlds import Witness  # noqa: E402
@@ -25,14 +25,14 @@ from flowpolicies.data import TransitionDataset  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Folder of all datasets."""
+    """A temporary folder of all Minari datasets."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     return tmp_path / "minari"
 
 
 @contextlib.contextmanager
 def tree_map() -> Iterator[None]:
-    """Minari's collector takes one function from JAX; torch has the same one."""
+    """Replace the one function of JAX that Minari's collector uses by the same function of PyTorch."""
     if importlib.util.find_spec("jax") is not None:
         yield
         return
@@ -50,13 +50,13 @@ def tree_map() -> Iterator[None]:
 
 @pytest.fixture
 def record(root: Path) -> Callable[..., list[Any]]:
-    """Random episodes in an environment, as a dataset of Minari's DataCollector; gives what really happened."""
+    """A function that records random episodes with Minari's DataCollector and returns them as they happened."""
 
     def make(name: str, env: gym.Env[Any, Any] | str, episodes: int = 3, **options: Any) -> list[Any]:
         witness = Witness(gym.make(env) if isinstance(env, str) else env)
         collector_options = {key: options.pop(key) for key in ("jpeg_encoding",) if key in options}
         with tree_map(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Minari asks for authors and the like.
+            warnings.simplefilter("ignore")  # Minari warns that the author and other metadata are missing.
             collector = minari.DataCollector(witness, **collector_options)
             collector.action_space.seed(0)
             for seed in range(episodes):
@@ -74,7 +74,7 @@ def record(root: Path) -> Callable[..., list[Any]]:
 
 @pytest.fixture
 def write(root: Path) -> Callable[..., None]:
-    """A dataset of episodes as they are given, without an environment."""
+    """A function that writes given episodes as a Minari dataset without an environment."""
 
     def make(name: str, episodes: list[dict[str, Any]], space: Any = None, actions: Any = None, **options: Any) -> None:
         from minari.data_collector import EpisodeBuffer
@@ -96,7 +96,7 @@ def write(root: Path) -> Callable[..., None]:
 
 @pytest.fixture
 def episode() -> Callable[..., dict[str, Any]]:
-    """An episode of random numbers; keywords replace arrays."""
+    """A function that makes an episode of random numbers; keywords replace its arrays."""
 
     def make(steps: int = 5, seed: int = 0, **arrays: Any) -> dict[str, Any]:
         rng = np.random.default_rng(seed)
@@ -115,7 +115,7 @@ def episode() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def train() -> Callable[[TransitionDataset], Any]:
-    """One update of behaviour cloning."""
+    """A function that makes one update of behaviour cloning on a dataset."""
     from tiny import tiny
 
     from flowpolicies import BC

@@ -1,4 +1,4 @@
-"""Small environments with observations of every structure, and a witness of what they do; metadata that are changed."""
+"""Small environments with observations of every structure, a wrapper that records them, and a change of metadata."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Tuple
 
 
 class World(gym.Env[Any, Any]):
-    """A walk in the plane from the origin that terminates beyond distance 1.2; the reward is the distance."""
+    """A walk in the plane. The reward is the distance from the origin, and a distance beyond 1.2 terminates."""
 
     observation_space: Any = Box(-np.inf, np.inf, (2,), np.float64)
     action_space: Any = Box(np.array([-1.0, -2.0], np.float32), np.array([1.0, 1.0], np.float32))
@@ -61,12 +61,12 @@ class ImageWorld(World):
     observation_space = Box(0, 255, (40, 33, 3), np.uint8)
 
     def observe(self) -> Any:
-        bits = np.frombuffer(self.place.tobytes() * 248, np.uint8)  # Noise, which JPEG would spoil.
+        bits = np.frombuffer(self.place.tobytes() * 248, np.uint8)  # Noise, which JPEG would change.
         return bits[: 40 * 33 * 3].reshape(40, 33, 3).copy()
 
 
 class GoalWorld(World):
-    """Reward 1 at the goal, where the episode goes on, as in Minari's antmaze."""
+    """The reward at the goal is 1 and the episode continues there, as in Minari's antmaze."""
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, distance, *_ = super().step(action)
@@ -74,7 +74,7 @@ class GoalWorld(World):
 
 
 class Forgetful(gym.Wrapper[Any, Any, Any, Any]):
-    """A wrapper whose arguments are not recorded."""
+    """A wrapper that cannot be rebuilt, because its arguments are not recorded."""
 
 
 class Halved(gym.RewardWrapper[Any, Any], gym.utils.RecordConstructorArgs):
@@ -94,7 +94,7 @@ for kind in (World, DictWorld, TupleWorld, ImageWorld, GoalWorld):
 
 
 class Witness(gym.Wrapper[Any, Any, Any, Any]):
-    """Keeps every episode as it really was."""
+    """A wrapper that stores every episode as it happened."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
@@ -119,7 +119,7 @@ class Witness(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def change_metadata(folder: Path, **values: Any) -> None:
-    """Sets keys, or drops those that are None."""
+    """Change values of a dataset's metadata; None removes a key."""
     path = folder / "data" / "metadata.json"
     metadata = json.loads(path.read_text()) | values
     path.write_text(json.dumps({key: value for key, value in metadata.items() if value is not None}))

@@ -1,4 +1,4 @@
-"""The examples of the page on data, as far as they are about Minari, run."""
+"""The examples about Minari in docs/data.md run."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from flowpolicies_minari.specs import read_spec, unmet_requirements
 
 
 def change(root: Path, name: str, key: str = "env_spec", **values: Any) -> None:
-    """Changes the specification in the metadata; None drops a key."""
+    """Change the specification in the metadata; None removes a key."""
     path = root / name / "data" / "metadata.json"
     metadata = json.loads(path.read_text())
     spec = json.loads(metadata["env_spec"]) | values
@@ -41,8 +41,8 @@ def test_environment_and_data_agree(record: Any, train: Any, env: str) -> None:
     assert made.observation_space == dataset.observation_space
     assert made.action_space == dataset.action_space
     observation, _ = made.reset(seed=0)
-    parts = observation if isinstance(observation, dict) else {"": observation}
-    for key, value in parts.items():
+    arrays = observation if isinstance(observation, dict) else {"": observation}
+    for key, value in arrays.items():
         stored = dataset.observations[key] if key else dataset.observations
         np.testing.assert_array_equal(value, stored[0])  # The first episode was collected with this seed.
         assert value.dtype == stored.dtype
@@ -142,7 +142,7 @@ def test_an_environment_that_is_not_installed(record: Any, root: Path) -> None:
     with pytest.raises(ImportError, match=message):
         make_env("minari:w-v0")
     change(root, "w-v0", id="Robot-v0", entry_point="minari_worlds:Robot")
-    with pytest.raises(ImportError, match="is neither registered nor at minari_worlds:Robot"):
+    with pytest.raises(ImportError, match="is not registered, and minari_worlds:Robot cannot be imported"):
         make_env("minari:w-v0")
 
 
@@ -154,7 +154,7 @@ def test_a_class_that_is_not_registered(record: Any, root: Path) -> None:
 
 def test_unmet_requirements_are_said(record: Any) -> None:
     assert list(unmet_requirements(["numpy>=1", "not a requirement!"])) == []
-    assert next(unmet_requirements(["numpy<1"])).startswith("it asks for numpy<1, installed is ")
+    assert next(unmet_requirements(["numpy<1"])).startswith("it requires numpy<1, but version ")
     record("w-v0", "MinariWorld-v0", 1, requirements=["numpy<1", "robots"])
     with pytest.warns(UserWarning, match="robots, which is not installed"), pytest.warns(UserWarning, match="numpy<1"):
         make_env("minari:w-v0")
@@ -163,7 +163,7 @@ def test_unmet_requirements_are_said(record: Any) -> None:
 @pytest.mark.parametrize(("old", "new"), [("Hopper-v2", "Hopper-v5"), ("HalfCheetah-v3", "HalfCheetah-v5")])
 def test_old_mujoco_becomes_version_5(old: str, new: str) -> None:
     text = json.dumps({"id": old, "entry_point": "gym.envs.mujoco:X", "max_episode_steps": 7, "autoreset": False})
-    with pytest.warns(UserWarning, match=rf"collected in {old}.* {new} takes its place.* scores are not comparable"):
+    with pytest.warns(UserWarning, match=rf"collected in {old}.* {new} is used instead.* scores are not comparable"):
         spec = read_spec(text, "w")
     assert (spec.id, spec.max_episode_steps, spec.entry_point) == (new, 7, gym.spec(new).entry_point)
     with warnings.catch_warnings():
@@ -184,13 +184,13 @@ def test_a_replacement_with_other_observations_is_refused(write: Any, episode: A
 
 def test_a_dataset_without_an_environment(write: Any, episode: Any) -> None:
     write("own-v0", [episode(4)])
-    with pytest.raises(ValueError, match=r"'own-v0' names no environment\. Training needs none; to evaluate, give one"):
+    with pytest.raises(ValueError, match=r"'own-v0' names no environment\. Training does not need one; to"):
         make_env("minari:own-v0")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"id": 3}', '{"entry_point": "x"}'])
-def test_a_specification_that_is_none(text: str) -> None:
-    with pytest.raises(ValueError, match="dataset 'w' holds no environment specification that can be read"):
+def test_text_that_is_not_a_specification_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="the environment specification of dataset 'w' cannot be read"):
         read_spec(text, "w")
 
 
@@ -235,7 +235,7 @@ def test_importing_it_makes_no_folder(tmp_path: Path) -> None:
 def test_the_environment_of_a_run_has_the_folder_and_the_options_of_its_data(
     record: Any, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without them a run on data elsewhere would ask the network for them, and end no episode at the goal."""
+    """Otherwise a run on data in another folder would try to download them, and not end episodes at the goal."""
     record("worlds/goals-v0", "MinariGoalWorld-v0")
     (root / "worlds").rename(tmp_path / "elsewhere")
     (tmp_path / "worlds").mkdir()

@@ -1,4 +1,4 @@
-"""Folders of Minari datasets: downloaded once, checked ever after, and explained if they are damaged."""
+"""Folders of Minari datasets are downloaded once and checked at each loading, and errors explain what is wrong."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import minari
 import pytest
 from minari_worlds import change_metadata
 
-from flowpolicies_minari import load
+from flowpolicies_minari import folder, load
 
 
 def test_a_data_folder_alone_is_no_dataset(root: Path) -> None:
@@ -50,7 +50,7 @@ def test_missing_episodes(record: Any, root: Path) -> None:
         load("half-v0")
 
 
-@pytest.mark.parametrize(("change", "message"), [(1, "says .* steps in 3 episodes, but only"), (-1, "goes beyond the")])
+@pytest.mark.parametrize(("change", "message"), [(1, "say .* steps in 3 episodes, but the"), (-1, "exceeds the")])
 def test_other_numbers_of_steps(record: Any, root: Path, change: int, message: str) -> None:
     witnessed = record("half-v0", "MinariWorld-v0")
     change_metadata(root / "half-v0", total_steps=sum(len(one["actions"]) for one in witnessed) + change)
@@ -61,7 +61,7 @@ def test_other_numbers_of_steps(record: Any, root: Path, change: int, message: s
 def test_damaged_metadata(record: Any, root: Path) -> None:
     record("half-v0", "MinariWorld-v0")
     change_metadata(root / "half-v0", total_steps=None)
-    with pytest.raises(ValueError, match=r"lacks \['total_steps'\]: it describes no Minari dataset"):
+    with pytest.raises(ValueError, match=r"lacks \['total_steps'\], so it does not describe a Minari dataset"):
         load("half-v0")
     (root / "half-v0" / "data" / "metadata.json").write_text("{")
     with pytest.raises(ValueError, match=r"metadata.json' is damaged"):
@@ -90,7 +90,7 @@ def test_metadata_without_spaces_make_no_environment(record: Any, root: Path, mo
 
 def test_an_empty_dataset(write: Any) -> None:
     write("empty-v0", [])
-    with pytest.raises(ValueError, match="'empty-v0' is empty: 0 episodes of 0 steps"):
+    with pytest.raises(ValueError, match="'empty-v0' is empty: its metadata say 0 episodes of 0 steps"):
         load("empty-v0")
 
 
@@ -107,7 +107,7 @@ def test_files_are_checked_from_the_first_reading_on(record: Any, root: Path) ->
     assert load("w-v0").fingerprint == first.fingerprint
     with h5py.File(root / "w-v0" / "data" / "main_data.hdf5", "a") as file:
         file["episode_1"]["rewards"][0] = 100
-    with pytest.raises(ValueError, match=r"\['main_data.hdf5'\] in .* changed, so they are damaged") as error:
+    with pytest.raises(ValueError, match=r"\['main_data.hdf5'\] in .* changed\. The files are damaged") as error:
         load("w-v0")
     record_file = root / "w-v0" / "flowpolicies.json"
     assert f"If the change was intended, delete '{record_file}'" in str(error.value)
@@ -121,14 +121,14 @@ def test_a_folder_that_nobody_may_write_to(record: Any, root: Path, monkeypatch:
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError("read-only")
 
-    monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.setattr(folder, "write_json", refuse)
     assert load("w-v0").num_episodes == 3
     assert not (root / "w-v0" / "flowpolicies.json").exists()
 
 
 @pytest.mark.parametrize("name", ["pen", "D4RL/pen/human", "../x-v0", "a b-v0", "/x-v0"])
 def test_other_names_are_explained(name: str) -> None:
-    with pytest.raises(ValueError, match=r"is not a Minari dataset id; those look like 'D4RL/pen/human-v2', with the"):
+    with pytest.raises(ValueError, match=r"is not a Minari dataset id\. Ids look like 'D4RL/pen/human-v2', with the"):
         load(name)
 
 
@@ -157,7 +157,7 @@ def test_downloads_are_minaris(record: Any, root: Path, tmp_path: Path, monkeypa
     assert calls == [("hf://someone/far/away-v0", False, str(tmp_path / "here"))]
     load("far/away-v0", data_dir=tmp_path / "here")
     assert len(calls) == 1
-    (tmp_path / "here/far/away-v0/data/main_data.hdf5").unlink()  # As an interrupted download leaves it.
+    (tmp_path / "here/far/away-v0/data/main_data.hdf5").unlink()  # An interrupted download can leave this.
     load("far/away-v0", data_dir=tmp_path / "here")
     assert calls[1] == ("far/away-v0", True, str(tmp_path / "here"))
     path = tmp_path / "remote/far/away-v0/data/main_data.hdf5"
@@ -172,7 +172,7 @@ def test_downloads_are_minaris(record: Any, root: Path, tmp_path: Path, monkeypa
         (
             OSError("no route"),
             ConnectionError,
-            r"'some/b-v0' is not on this machine .* OSError\('no route'\)\. On a machine with a",
+            r"'some/b-v0' is not on this machine .* OSError\('no route'\)\. Run .* on a machine with a",
         ),
         (RuntimeError("offline"), ConnectionError, r"copy the folder to '.*minari/some/b-v0'"),
         (ImportError("no huggingface_hub"), ImportError, r'pip install "flowpolicies\[minari\]"'),
@@ -194,7 +194,7 @@ def test_offline_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     monkeypatch.setattr(minari, "download_dataset", calls.append)
     monkeypatch.setenv("FLOWPOLICIES_OFFLINE", "1")
-    with pytest.raises(FileNotFoundError, match=r"downloads are off \(FLOWPOLICIES_OFFLINE, or by argument\)"):
+    with pytest.raises(FileNotFoundError, match=r"downloads are turned off \(FLOWPOLICIES_OFFLINE or"):
         load("some/b-v0")
     assert not calls
 

@@ -1,4 +1,4 @@
-"""What is loaded is what the environments did, episode by episode."""
+"""Loaded datasets equal the recorded episodes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from minari_worlds import change_metadata
 from flowpolicies.cli import main
 from flowpolicies.data import DataFault, load_dataset, normalized_score
 from flowpolicies_minari import load, loading
-from flowpolicies_minari.observations import Observations
+from flowpolicies_minari.observations import ObservationConverter
 
 ENVS = ["Pendulum-v1", "MinariWorld-v0", "MinariDictWorld-v0", "MinariTupleWorld-v0", "MinariGoalWorld-v0"]
 
 
 def flat(env: str, observations: list[Any]) -> dict[str, np.ndarray]:
-    """What the flat arrays of witnessed observations are, written down by hand for each environment."""
+    """The expected flat arrays of recorded observations, computed separately for each environment."""
     if env == "MinariDictWorld-v0":
         return {
             "goal/position": np.stack([one["goal"]["position"] for one in observations]).astype(np.float32),
@@ -145,10 +145,10 @@ def test_what_are_no_numbers_is_refused(
 
 
 def test_images_that_are_no_bytes_are_refused() -> None:
-    """As floats in [0, 1] they would all become black."""
-    observations = Observations(Dict({"eye": Box(0, 255, (4, 4, 3), np.uint8)}), "x")
-    with pytest.raises(ValueError, match=r"observation 'eye': values are float64, and those of its space are bytes"):
-        observations.batch({"eye": np.full((2, 4, 4, 3), 0.5)})
+    """Floats in [0, 1] would all become 0 as bytes."""
+    converter = ObservationConverter(Dict({"eye": Box(0, 255, (4, 4, 3), np.uint8)}), "x")
+    with pytest.raises(ValueError, match=r"observation 'eye': values are float64, but those of its space are bytes"):
+        converter.batch({"eye": np.full((2, 4, 4, 3), 0.5)})
 
 
 def test_the_check_takes_a_fault_for_a_fault(write: Any, episode: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,7 +169,7 @@ def test_nan_names_episode_and_step(write: Any, episode: Any) -> None:
 def test_a_termination_inside_an_episode_is_a_mask(write: Any, episode: Any) -> None:
     inside = np.array([False, True, False, False])
     write("inside-v0", [episode(4, terminations=inside), episode(3)])
-    with pytest.warns(UserWarning, match="1 terminations stand inside episodes that go on; masks are 0 there"):
+    with pytest.warns(UserWarning, match="1 terminations are inside episodes that continue; masks are 0 there"):
         dataset = load("inside-v0")
     np.testing.assert_array_equal(dataset.masks, [1, 0, 1, 1, 1, 1, 1])
     np.testing.assert_array_equal(dataset.terminals, [0, 0, 0, 1, 0, 0, 1])
@@ -177,7 +177,7 @@ def test_a_termination_inside_an_episode_is_a_mask(write: Any, episode: Any) -> 
 
 def test_a_truncation_inside_an_episode_is_refused(write: Any, episode: Any) -> None:
     write("inside-v0", [episode(3), episode(4, truncations=np.array([False, True, False, True]))])
-    with pytest.raises(ValueError, match=r"episode 1 .* is truncated at step 1 of 4 and goes on"):
+    with pytest.raises(ValueError, match=r"episode 1 .* is truncated at step 1 of 4 but continues"):
         load("inside-v0")
 
 
@@ -192,15 +192,13 @@ def test_text_is_refused(write: Any, episode: Any, space: Any) -> None:
     observations = text if isinstance(space, Text) else {"a": np.zeros((5, 1), np.float32), "mission": text}
     write("text-v0", [episode(4, observations=observations)], space)
     which = "the observation" if isinstance(space, Text) else "observation 'mission'"
-    with pytest.raises(
-        ValueError, match=rf"'text-v0': {which} is Text.* which cannot be used\. Known are Box, Discrete"
-    ):
+    with pytest.raises(ValueError, match=rf"'text-v0': {which} is Text.* which cannot be used\. Box, Discrete"):
         load("text-v0")
 
 
 def test_keys_that_become_equal_are_refused() -> None:
     with pytest.raises(ValueError, match="ambiguous"):
-        Observations(Dict({"a": Dict({"b": Box(0, 1)}), "a/b": Box(0, 1)}), "x")
+        ObservationConverter(Dict({"a": Dict({"b": Box(0, 1)}), "a/b": Box(0, 1)}), "x")
 
 
 def test_discrete_observations_become_one_hot(write: Any, episode: Any) -> None:
@@ -215,7 +213,7 @@ def test_discrete_observations_become_one_hot(write: Any, episode: Any) -> None:
 
 def test_discrete_actions_are_refused(write: Any, episode: Any) -> None:
     write("buttons-v0", [episode(4, actions=np.zeros(4, np.int64))], actions=Discrete(2))
-    with pytest.raises(ValueError, match=r"'buttons-v0' has the action space Discrete\(2\); flow policies act in"):
+    with pytest.raises(ValueError, match=r"'buttons-v0' has the action space Discrete\(2\), but flow policies need"):
         load("buttons-v0")
 
 
@@ -260,7 +258,7 @@ def test_antmaze_convention(record: Any) -> None:
     dataset = load("D4RL/antmaze/goal-v0", reward_convention="d4rl-antmaze")
     np.testing.assert_array_equal(dataset.rewards, rewards - 1)
     np.testing.assert_array_equal(dataset.masks, 1 - rewards)
-    assert dataset.num_episodes == 3  # The trajectory goes on behind the goal.
+    assert dataset.num_episodes == 3  # The trajectory continues after the goal.
     stored = load("D4RL/antmaze/goal-v0")
     np.testing.assert_array_equal(stored.rewards, rewards)
     assert stored.masks.all()
@@ -282,7 +280,7 @@ def test_normalized_score(write: Any, episode: Any, root: Path) -> None:
     dataset = load("scored-v0")
     assert normalized_score(dataset, 10.0) == 50
     changed = load("scored-v0", reward_convention="d4rl-antmaze")
-    with pytest.raises(ValueError, match="has no reference scores"):  # They are of the rewards as they are stored.
+    with pytest.raises(ValueError, match="has no reference scores"):  # They belong to the stored rewards.
         normalized_score(changed, 10.0)
     np.testing.assert_array_equal(normalized_score(dataset, [-10.0, 30.0]), [0, 100])
 
@@ -306,9 +304,9 @@ def test_data_laid_out_as_files_are_those_in_memory(
     compact = load_dataset(f"minari:{name}", compact=True, **options)
     assert compact.final_observations is not None
     assert compact.fingerprint == expected.fingerprint
-    assert "action_margin" in load(name, clip_actions=True, **options).provenance  # A folder of its own.
+    assert "action_margin" in load(name, clip_actions=True, **options).provenance  # This has its own folder.
     with monkeypatch.context() as patch:
-        patch.setattr(loading, "_read", None)  # Nothing is read again.
+        patch.setattr(loading, "_read", None)  # The dataset must not be read again.
         assert load(name, **options).fingerprint == expected.fingerprint
     data = root / name / "data" / "main_data.hdf5"
     data.write_bytes(data.read_bytes()[:-1])
@@ -316,7 +314,7 @@ def test_data_laid_out_as_files_are_those_in_memory(
         load(name, **options)
 
 
-def test_episodes_of_no_steps_are_passed_over(write: Any, episode: Any, root: Path) -> None:
+def test_episodes_without_steps_are_skipped(write: Any, episode: Any, root: Path) -> None:
     write("start-v0", [episode(2), episode(1), episode(3)])
     with h5py.File(root / "start-v0" / "data" / "main_data.hdf5", "a") as file:
         for key in ("actions", "rewards", "terminations", "truncations"):

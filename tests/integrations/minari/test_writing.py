@@ -15,7 +15,7 @@ from flowpolicies_minari import load, to_minari
 
 
 def closed(episodes: tuple[int, ...] = (3, 1, 4), seed: int = 0, **options: Any) -> TransitionDataset:
-    """Random trajectories, some of which terminate."""
+    """A dataset of random trajectories, some of which terminate."""
     rng = np.random.default_rng(seed)
     streams = [rng.normal(size=(steps + 1, 2)).astype(np.float32) for steps in episodes]
     n = sum(episodes)
@@ -71,7 +71,7 @@ def test_masks_inside_trajectories_survive() -> None:
     dataset = closed(masks=masks)
     to_minari(dataset, "mine-v0")
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # They were masks, and that is written down.
+        warnings.simplefilter("error")  # The metadata say that they were masks.
         again = load("mine-v0")
     assert again.fingerprint == dataset.fingerprint
 
@@ -94,16 +94,16 @@ def test_images_are_not_compressed() -> None:
     assert load("mine-v0").fingerprint == dataset.fingerprint
 
 
-def test_trajectories_that_are_not_closed_are_refused(root: Path) -> None:
+def test_trajectories_with_gaps_are_refused(root: Path) -> None:
     plain = closed()
     after = np.array(plain.next_observations)
     after[5, 1] += 1
-    message = r"trajectory 2 of dataset 'mine' is not closed: what follows step 1 is not the observation of the next"
+    message = r"trajectory 2 of dataset 'mine' has a gap: the next observation of step 1 is not the observation of the"
     with pytest.raises(ValueError, match=message):
         to_minari(closed(next_observations=after), "mine-v0")
     assert list(root.glob("**/*")) == []
     after = np.array(plain.next_observations)
-    after[3] += 1  # The end of a trajectory may be anything.
+    after[3] += 1  # The last next observation of a trajectory has no row after it.
     to_minari(closed(next_observations=after), "mine-v0")
 
 
@@ -133,7 +133,7 @@ def test_a_failure_leaves_everything_as_it_was(root: Path, monkeypatch: pytest.M
     assert load("mine-v0").fingerprint == closed(seed=0).fingerprint
 
 
-def test_who_comes_second_does_not_replace_the_first(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_of_two_writers_does_not_replace_the_first(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from minari.dataset.minari_storage import MinariStorage
 
     update = MinariStorage.update_metadata
@@ -197,10 +197,10 @@ def test_addresses_of_other_sources_come_along() -> None:
     assert load("maze-v0").provenance["env"] == address
 
 
-def test_an_environment_that_cannot_be_written_down() -> None:
+def test_an_environment_that_cannot_be_stored_as_json() -> None:
     gym.register("Local-v0", lambda: gym.make("MinariWorld-v0"))
     try:
-        with pytest.warns(UserWarning, match="environment 'Local-v0' cannot be written down"):
+        with pytest.warns(UserWarning, match="specification of environment 'Local-v0' cannot be stored as JSON"):
             to_minari(closed(), "mine-v0", env=gym.spec("Local-v0"))
         to_minari(closed(), "named-v0", env="Local-v0")
     finally:

@@ -18,9 +18,9 @@ def pointmaze_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def global_numpy_state() -> Iterator[None]:
-    """Fails the test if NumPy's global state, which belongs to the user, is another one after it."""
+    """Fail the test if it changes NumPy's global random state, which belongs to the user."""
     np.random.seed(0)
     expected = np.random.RandomState(0).get_state()
     yield
-    for part, other in zip(np.random.get_state(), expected, strict=True):
-        np.testing.assert_array_equal(part, other)
+    for value, other in zip(np.random.get_state(), expected, strict=True):
+        np.testing.assert_array_equal(value, other)

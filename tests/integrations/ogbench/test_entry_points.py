@@ -1,4 +1,4 @@
-"""The way from an address to this integration, as it is installed."""
+"""Addresses that begin with "ogbench:" reach this integration through the installed entry points."""
 
 import sys
 from pathlib import Path

@@ -21,12 +21,12 @@ CUBE = "cube-single-play-singletask-task2-v0"
 
 @pytest.fixture(scope="module")
 def cubes() -> tuple[OGBenchEnv, OGBenchEnv]:
-    """Two of the environments that take long to make."""
+    """Two manipulation environments, shared because it takes long to make them."""
     return make_env(CUBE), make_env(CUBE, seed=5)
 
 
 def roll_out(env: OGBenchEnv, seed: int) -> list[Any]:
-    """What happens in three episodes of a few random steps."""
+    """Everything that `reset` and `step` return in three episodes of a few random steps."""
     generator = np.random.default_rng(0)
     happened: list[Any] = []
     for episode in range(3):
@@ -69,7 +69,7 @@ def test_mazes_are_reproducible(name: str) -> None:
 
 
 def test_teleports_are_reproducible() -> None:
-    """The teleport mazes draw from the global state during a step."""
+    """Teleport mazes draw from NumPy's global random state during a step."""
 
     def ride(env: OGBenchEnv) -> list[Any]:
         env.reset(seed=3)
@@ -89,7 +89,7 @@ def test_cubes_are_reproducible(cubes: tuple[OGBenchEnv, OGBenchEnv]) -> None:
     cubes[1].reset(seed=1)
     cubes[1].step(cubes[1].action_space.sample())
     assert_same(roll_out(cubes[0], seed=7), roll_out(cubes[1], seed=7))
-    # The goal observation comes from samples of the simulator's own action space, which nobody could seed.
+    # OGBench makes the goal observation with samples of its action space, which has no seed of its own.
     np.testing.assert_array_equal(simulator(cubes[0])._cur_goal_ob, simulator(cubes[1])._cur_goal_ob)
 
 
@@ -128,10 +128,10 @@ def test_reward_and_end_judge_the_state_before_the_step() -> None:
     env.reset()
     goal = np.array(simulator(env).cur_goal_xy, float)
     simulator(env).set_xy(goal - [1.1, 0])
-    _, reward, terminated, truncated, info = env.step(np.array([1.0, 0.0]))  # Into success.
+    _, reward, terminated, truncated, info = env.step(np.array([1.0, 0.0]))  # Into the goal.
     assert simulator(env).compute_success()
     assert (reward, terminated, truncated, info["is_success"]) == (-1.0, False, False, False)
-    _, reward, terminated, truncated, info = env.step(np.array([-1.0, 0.0]))  # From success, and out of it.
+    _, reward, terminated, truncated, info = env.step(np.array([-1.0, 0.0]))  # Out of the goal.
     assert not simulator(env).compute_success()
     assert (reward, terminated, truncated, info["is_success"]) == (0.0, True, False, True)
 
@@ -160,7 +160,7 @@ def test_sparse_rewards() -> None:
     rewards = sparse_rewards(np.array([-3, -1, 0, -2], np.float32))
     np.testing.assert_array_equal(rewards, [-1, -1, 0, -1])
     assert rewards.dtype == np.float32
-    with pytest.raises(ValueError, match="sparse=True needs rewards of at most 0, but they reach 2"):
+    with pytest.raises(ValueError, match="sparse=True needs rewards of at most 0, but the largest is 2"):
         sparse_rewards(np.array([0, 2.0]))
 
 
@@ -184,10 +184,10 @@ def test_images_that_cannot_be_rendered_are_explained(monkeypatch: pytest.Monkey
         make_env(CUBE)
 
 
-def test_tasks_that_are_none_are_refused_at_the_reset() -> None:
-    with pytest.raises(ValueError, match=r"task_id=9 of 'pointmaze-medium-v0' is none of its tasks"):
+def test_unknown_tasks_are_refused_at_the_reset() -> None:
+    with pytest.raises(ValueError, match=r"task_id=9 is not a task of 'pointmaze-medium-v0'"):
         make_env("pointmaze-medium-navigate-v0").reset(options={"task_id": 9})
-    with pytest.raises(ValueError, match="has its task in its name; task_id=3 is for names with goals"):
+    with pytest.raises(ValueError, match="has a single task, which its name fixes, so task_id=3 cannot be chosen"):
         make_env(POINTMAZE).reset(options={"task_id": 3})
 
 

@@ -1,4 +1,4 @@
-"""Goals from the data to the score: load, draw goals in hindsight, train, evaluate by task."""
+"""Goal-conditioned datasets: load, draw hindsight goals, train, and evaluate each task."""
 
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,6 @@ def test_every_task_has_its_own_goal() -> None:
         np.stack(seen), np.array(goals), atol=1.01
     )  # OGBench moves goals by up to a quarter cell.
     with pytest.raises(
-        ValueError, match=r"has one task: use flowpolicies\.evaluate\(policy, make_env\('cube-single-play"
+        ValueError, match=r"has a single task: use flowpolicies\.evaluate\(policy, make_env\('cube-single-play"
     ):
         evaluate_tasks(Policy(), "cube-single-play-singletask-v0")

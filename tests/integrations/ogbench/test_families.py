@@ -1,4 +1,4 @@
-"""What every kind of environment promises, whatever OGBench's own does."""
+"""Properties that hold for every family of environments, although OGBench's own environments differ in them."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +14,7 @@ from flowpolicies_ogbench import make_env
 
 pytestmark = [
     pytest.mark.usefixtures("global_numpy_state"),
-    pytest.mark.filterwarnings("ignore:.*observation.*image"),  # By Stable-Baselines3's checker, of 6 channels.
+    pytest.mark.filterwarnings("ignore:.*observation.*image"),  # Stable-Baselines3 warns of 6 channels.
 ]
 
 STATES = (
@@ -49,7 +49,7 @@ FAMILIES = [*STATES, *GOALS, *(pytest.param(name, marks=pytest.mark.slow) for na
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def pair(request: pytest.FixtureRequest) -> Iterator[tuple[Any, Any]]:
-    """Two environments of a family, the second one used before."""
+    """Two environments of a family; the second one has been used before."""
     name = request.param
     try:
         state = np.random.get_state()
@@ -148,9 +148,9 @@ def test_tasks_are_chosen(name: str) -> None:
     for seed in (0, 5):
         assert fixed.reset(seed=seed)[1]["task_id"] == 3
     np.testing.assert_array_equal(fixed.reset(seed=0)[0]["desired_goal"], goals[2])
-    with pytest.raises(ValueError, match=rf"task_id=6 of '{name}' is none of its tasks \(1 to 5\)"):
+    with pytest.raises(ValueError, match=rf"task_id=6 is not a task of '{name}': its tasks are 1 to 5\."):
         make_env(name, task_id=6)
-    with pytest.raises(ValueError, match=r"has its task in its name; task_id=1 is for names with goals"):
+    with pytest.raises(ValueError, match=r"has a single task, which its name fixes, so task_id=1 cannot"):
         make_env("cube-double-play-singletask-v0", task_id=1)
 
 
@@ -166,7 +166,7 @@ def test_the_goal_is_reached_after_the_step() -> None:
 
 
 class _Restless:
-    """A policy that acts differently whenever it is asked."""
+    """A policy that gives another random action at every call."""
 
     def __init__(self, seed: int, strength: float, env: gymnasium.Env[Any, Any]) -> None:
         self.generator, self.strength, self.env = np.random.default_rng(seed), strength, env

@@ -1,4 +1,4 @@
-"""OGBench's files: found, downloaded, generated, damaged, and refused."""
+"""Files of OGBench's datasets that are found, downloaded, generated, damaged or refused."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ FILE = "pointmaze-medium-navigate-v0.npz"
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
-    """In the place of OGBench's server."""
+    """A local server that takes the place of OGBench's."""
     monkeypatch.delenv("FLOWPOLICIES_OFFLINE", raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(loading, "GENERATED_DATA_DIR", tmp_path / "generated")
@@ -56,7 +56,7 @@ def test_a_generated_file_elsewhere_is_pointed_at(
     pointmaze_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loading, "GENERATED_DATA_DIR", pointmaze_data)
-    with pytest.raises(FileNotFoundError, match=rf"A generated file is there: pass data_dir='{pointmaze_data}'"):
+    with pytest.raises(FileNotFoundError, match=rf"Or use the generated data: pass data_dir='{pointmaze_data}'"):
         load(POINTMAZE, data_dir=tmp_path, download=False)
 
 
@@ -165,9 +165,7 @@ def test_generated_files_are_not_compared_with_published_ones(
 def test_unknown_splits_and_names(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"unknown split 'test' of 'pointmaze-.*' \(known: train, val\)\."):
         load(POINTMAZE, data_dir=tmp_path, split="test")
-    with pytest.raises(
-        ValueError, match="'pointmaze-medium-v0' is not the name of an OGBench dataset: it names no data"
-    ):
+    with pytest.raises(ValueError, match="'pointmaze-medium-v0' is not the name of an OGBench dataset: it contains no"):
         load("pointmaze-medium-v0", data_dir=tmp_path)
 
 
@@ -190,7 +188,7 @@ def test_unknown_splits_and_names(tmp_path: Path) -> None:
         ({"observations": np.full((8, 2), b"0.12")}, r"its columns: observations are \|S4, not numbers\. Convert"),
         ({"actions": np.full((8, 2), b"0.1")}, r"its columns: actions are \|S3, not numbers"),
         ({"terminals": np.zeros((8, 1))}, r"terminals have shape \(8, 1\)"),
-        ({"terminals": np.ones(8)}, "it holds 8 states and no transition"),
+        ({"terminals": np.ones(8)}, "it has 8 states but no transition"),
     ],
     ids=str,
 )
@@ -209,12 +207,12 @@ def test_files_with_wrong_columns_are_refused(
 
 
 def test_images_that_are_no_bytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As floats in [0, 1] they would all become black."""
+    """Floats in [0, 1] would all become 0 as bytes."""
     arrays = {"observations": np.full((3, 64, 64, 3), 0.5), "actions": np.zeros((3, 5)), "terminals": [0, 0, 1]}
     columns = {key: np.asarray(array) for key, array in arrays.items()}
     write_npz(tmp_path / "visual-cube-single-play-v0.npz", {**columns, "qpos": np.zeros((3, 21))})
     env: Any = make_env("cube-single-play-singletask-v0")
     env.observation_space = Box(0, 255, (3, 64, 64), np.uint8)
     monkeypatch.setattr(reading, "make_env", lambda *_, **__: env)
-    with pytest.raises(ValueError, match=r"observations are float64, and images are bytes \(uint8\)"):
+    with pytest.raises(ValueError, match=r"observations are float64, but images must be bytes \(uint8\)"):
         load("visual-cube-single-play-singletask-v0", data_dir=tmp_path)

@@ -8,7 +8,7 @@ import ogbench
 import pytest
 
 from flowpolicies.data import read_npz, write_npz
-from flowpolicies_ogbench import generate, load, parts
+from flowpolicies_ogbench import episode_folder, generate, load
 from flowpolicies_ogbench.generation import _find_recipe
 from flowpolicies_ogbench.manipulation import ManipulationCollector, _cube_stays_visible
 from flowpolicies_ogbench.names import parse_name
@@ -84,7 +84,7 @@ def test_a_finished_run_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_files_of_others_are_kept(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("published")
-    with pytest.raises(FileExistsError, match="has files of 'pointmaze-medium-navigate-v0' that no complete run"):
+    with pytest.raises(FileExistsError, match="has files of 'pointmaze-medium-navigate-v0' that do not come from"):
         generate(POINTMAZE, data_dir=tmp_path, num_episodes=1, max_episode_steps=5)
     assert (tmp_path / FILE).read_text() == "published"
 
@@ -142,15 +142,15 @@ def test_recipes_are_those_of_the_published_data(name: str, num_episodes: int, n
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("antmaze-medium-navigate-singletask-v0", "its robot walks by policies that OGBench's authors trained"),
-        ("humanoidmaze-large-stitch-v0", "its robot walks by policies that OGBench's authors trained"),
-        ("visual-cube-single-play-singletask-v0", "images are not generated here"),
+        ("antmaze-medium-navigate-singletask-v0", "its robot is controlled by policies that OGBench's authors"),
+        ("humanoidmaze-large-stitch-v0", "its robot is controlled by policies that OGBench's authors"),
+        ("visual-cube-single-play-singletask-v0", "datasets of images are not supported"),
         ("scene-explore-singletask-v0", "OGBench has no script for it"),
     ],
 )
 def test_other_datasets_cannot_be_generated(name: str, why: str, tmp_path: Path) -> None:
     message = (
-        rf"'{name}' cannot be generated: {why}.* Can be: pointmaze-\* with navigate, stitch, explore; cube-single, "
+        rf"'{name}' cannot be generated: {why}.* can be generated: pointmaze-\* with navigate, stitch, explore; cube-"
     )
     with pytest.raises(ValueError, match=message):
         generate(name, data_dir=tmp_path)
@@ -181,9 +181,9 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(KeyboardInterrupt):
         generate(POINTMAZE, data_dir=tmp_path / "twice", **arguments)
     assert collected == [[0, 0, 0], [0, 0, 1], [0, 0, 2]]
-    with pytest.raises(FileExistsError, match=r"keeps the episodes of an interrupted run with seed=0\. Run it again"):
+    with pytest.raises(FileExistsError, match=r"contains the episodes of an interrupted run with seed=0\. Repeat that"):
         generate(POINTMAZE, data_dir=tmp_path / "twice", **arguments, seed=1)
-    collected[:] = [[9]]  # Three more may come: two of training, one of validation.
+    collected[:] = [[9]]  # So two more are collected before the interruption.
     with pytest.raises(KeyboardInterrupt):
         generate(POINTMAZE, data_dir=tmp_path / "twice", **{**arguments, "num_episodes": 6}, overwrite=True)
     monkeypatch.setattr(PointMazeCollector, "__call__", original)
@@ -199,7 +199,7 @@ def test_only_missing_episodes_are_collected(tmp_path: Path, monkeypatch: pytest
 
     def collect(self: PointMazeCollector, seed: list[int]) -> list[dict[str, Any]]:
         collected.append(seed)
-        if len(collected) == 4:  # The first file, of two episodes, is whole; the second one is not.
+        if len(collected) == 4:  # The first file, of two episodes, is complete; the second is not.
             raise KeyboardInterrupt
         return original(self, seed)
 
@@ -221,7 +221,7 @@ def assert_same_arrays(first: dict[str, dict[str, Any]], second: dict[str, dict[
 
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    message = rf"cannot write 'pointmaze-medium-navigate-v0' to '{tmp_path}/file': File exists\. Mend that and run it"
+    message = rf"cannot write 'pointmaze-medium-navigate-v0' to '{tmp_path}/file': File exists\. Solve that and repeat"
     with pytest.raises(FileExistsError, match=message):
         generate(POINTMAZE, data_dir=tmp_path / "file", num_episodes=1, max_episode_steps=5)
 
@@ -237,10 +237,8 @@ def test_a_full_disk_is_explained_and_loses_nothing(tmp_path: Path, monkeypatch:
         return write_npz(path, arrays)
 
     with monkeypatch.context() as patch:
-        patch.setattr(parts, "write_npz", fill_the_disk)
-        message = (
-            rf"to '{tmp_path}': No space left on device\. Mend that and run it again \(episodes that are done are kept"
-        )
+        patch.setattr(episode_folder, "write_npz", fill_the_disk)
+        message = rf"to '{tmp_path}': No space left on device\. Solve that and repeat the command"
         with pytest.raises(OSError, match=message):
             generate(POINTMAZE, **arguments)
     assert all(path.is_file() for path in written)
@@ -254,10 +252,10 @@ def test_shards_hold_what_one_file_would(tmp_path: Path) -> None:
     name = "pointmaze-medium-navigate-v0"
     assert sorted(path.name for path in folder.iterdir()) == [f"{name}-{n:03d}.npz" for n in range(3)]
     assert (tmp_path / "shards" / f"{name}-val.npz").is_file()
-    parts = [read_npz(path) for path in sorted(folder.iterdir())]
-    assert [len(part["actions"]) for part in parts] == [22, 22, 11]
+    shards = [read_npz(path) for path in sorted(folder.iterdir())]
+    assert [len(shard["actions"]) for shard in shards] == [22, 22, 11]
     for key, array in read_npz(whole).items():
-        np.testing.assert_array_equal(np.concatenate([part[key] for part in parts]), array)
+        np.testing.assert_array_equal(np.concatenate([shard[key] for shard in shards]), array)
     assert generate(POINTMAZE, data_dir=tmp_path / "shards", **arguments) == folder  # It is done.
     dataset = load(POINTMAZE, data_dir=tmp_path / "shards", cache_dir=tmp_path / "cache")
     assert dataset.fingerprint == load(POINTMAZE, data_dir=tmp_path / "whole").fingerprint
@@ -291,7 +289,7 @@ def test_numbers_are_checked(arguments: dict[str, Any], message: str, tmp_path: 
         generate(POINTMAZE, data_dir=tmp_path, **arguments)
 
 
-@pytest.mark.filterwarnings("ignore:.*precision lowered by casting")  # By OGBench's own environments.
+@pytest.mark.filterwarnings("ignore:.*precision lowered by casting")  # OGBench's environments warn.
 @pytest.mark.parametrize("scene", ["cube-single-play", "cube-single-noisy", "scene-noisy", "puzzle-3x3-play"])
 def test_manipulation_data_is_read_alike_by_ogbench_and_by_us(scene: str, tmp_path: Path) -> None:
     name = f"{scene}-singletask-v0"

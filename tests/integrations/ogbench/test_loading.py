@@ -1,4 +1,4 @@
-"""What is loaded is what OGBench's own code makes of its files."""
+"""Loaded datasets equal those that OGBench's own code makes from the same files."""
 
 import json
 import os
@@ -67,7 +67,7 @@ def test_rewards_judge_the_state_before_the_step(pointmaze_data: Path) -> None:
     assert 0 < successes.sum() < len(dataset)
     np.testing.assert_array_equal(dataset.rewards, np.where(successes, 0, -1))
     np.testing.assert_array_equal(dataset.masks, np.where(successes, 0, 1))
-    assert (dataset.terminals[successes] == 0).any()  # The trajectory goes on after a success.
+    assert (dataset.terminals[successes] == 0).any()  # The trajectory continues after a success.
     np.testing.assert_array_equal(dataset.episode_ends, [499, 999, 1499])
 
 
@@ -115,7 +115,9 @@ def test_goals_are_the_last_states_of_trajectories(pointmaze_data: Path) -> None
     np.testing.assert_array_equal(dataset.masks, ~at_goal)
     assert dataset.provenance["goals"] == "hindsight"
     assert dataset.observation_space == make_env(name).observation_space
-    with pytest.raises(ValueError, match="has goals, and rewards of -1 and 0 already; sparse=True is for single tasks"):
+    with pytest.raises(
+        ValueError, match="is goal-conditioned, and its rewards are -1 and 0 anyway; sparse=True is for"
+    ):
         load(name, data_dir=pointmaze_data, sparse=True)
 
 
@@ -126,7 +128,7 @@ def test_described_goals_are_those_of_the_environment(pointmaze_data: Path, tmp_
     assert isinstance(dataset.observations, dict)
     assert isinstance(dataset.next_observations, dict)
     for found in (dataset.observations, dataset.next_observations):
-        np.testing.assert_array_equal(found["achieved_goal"], found["observation"])  # A point is where it is.
+        np.testing.assert_array_equal(found["achieved_goal"], found["observation"])  # Both are its position.
     np.testing.assert_array_equal(dataset.observations["desired_goal"][3], dataset.observations["observation"][499])
     cube = "cube-double-play-oraclerep-v0"
     generate(cube, data_dir=tmp_path, num_episodes=1, max_episode_steps=21, progress=False)
@@ -144,7 +146,7 @@ def test_described_goals_are_those_of_the_environment(pointmaze_data: Path, tmp_
 
 
 def test_images_have_their_channels_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a renderer: the file is made here, and the environment a stand-in."""
+    """The test needs no renderer: it writes the file itself and uses another environment with the same spaces."""
     images = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)
     arrays = {"observations": images, "actions": np.zeros((6, 5)), "terminals": np.arange(6) == 5}
     write_npz(tmp_path / "visual-cube-single-play-v0.npz", {**arrays, "qpos": np.zeros((6, 21))})
@@ -161,13 +163,13 @@ def test_images_have_their_channels_first(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_discrete_actions_are_explained() -> None:
     with pytest.raises(
-        ValueError, match="'powderworld-easy-play-v0' has discrete actions, and flow policies act in cont"
+        ValueError, match="'powderworld-easy-play-v0' has discrete actions, but flow policies need cont"
     ):
         load("powderworld-easy-play-v0")
 
 
 def test_sparse_rewards_keep_the_masks(tmp_path: Path) -> None:
-    """A puzzle in which four of nine buttons are right, then all of them."""
+    """In the first state four of nine buttons are right, and in the next one all of them."""
     name = "puzzle-3x3-play-singletask-task1-v0"
     goal = make_env(name).env.unwrapped.task_infos[0]["goal_button_states"]
     states = np.stack([np.where(np.arange(9) < 4, goal, 1 - goal), goal, goal])
@@ -199,13 +201,13 @@ def test_an_old_ogbench_is_warned_of(
 
 def test_a_large_set_that_is_not_there_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "GENERATED_DATA_DIR", tmp_path / "generated")
-    message = rf"needs the 100m set, many \.npz files .*'{tmp_path}/puzzle-4x4-play-100m-v0' has none\. .* wget .*-P '"
+    message = rf"needs the 100m dataset, which .*'{tmp_path}/puzzle-4x4-play-100m-v0' has none\. .* wget .*-P '"
     with pytest.raises(FileNotFoundError, match=message):
         load("puzzle-4x4-play-100m-singletask-task4-v0", data_dir=tmp_path)
 
 
 def test_shards_are_relabelled_one_by_one_and_laid_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the authors' large sets come: a folder of files, with validation files among them."""
+    """The authors' large datasets are folders of files, among them the validation files."""
     name, folder = "puzzle-3x3-play-100m-singletask-task1-v0", tmp_path / "puzzle-3x3-play-100m-v0"
     rng = np.random.default_rng(0)
     for number, suffix in ((0, ""), (1, ""), (0, "-val")):
@@ -219,11 +221,11 @@ def test_shards_are_relabelled_one_by_one_and_laid_out_once(tmp_path: Path, monk
         write_npz(folder / f"puzzle-3x3-play-v0-{number:03d}{suffix}.npz", arrays)
     cache = tmp_path / "cache"
     dataset = load(name, data_dir=tmp_path, cache_dir=cache)
-    parts = [
-        load(name.replace("-100m", ""), data_dir=tmp_path / str(n)) for n in range(2) if place(folder, tmp_path, n)
+    shards = [
+        load(name.replace("-100m", ""), data_dir=tmp_path / str(n)) for n in range(2) if copy_shard(folder, tmp_path, n)
     ]
     for key in ("observations", "next_observations", "rewards", "masks", "terminals", "actions"):
-        np.testing.assert_array_equal(getattr(dataset, key), np.concatenate([getattr(part, key) for part in parts]))
+        np.testing.assert_array_equal(getattr(dataset, key), np.concatenate([getattr(shard, key) for shard in shards]))
     assert dataset.actions.max() < 1
     assert len(np.unique(dataset.rewards)) > 1
     assert load(name, data_dir=folder, cache_dir=cache, split="val").provenance["file"].endswith("-000-val.npz")
@@ -238,7 +240,7 @@ def test_shards_are_relabelled_one_by_one_and_laid_out_once(tmp_path: Path, monk
         load(name, data_dir=folder, cache_dir=cache)
 
 
-def place(folder: Path, target: Path, number: int) -> Path:
+def copy_shard(folder: Path, target: Path, number: int) -> Path:
     (target / str(number)).mkdir()
     shard = folder / f"puzzle-3x3-play-v0-{number:03d}.npz"
     return Path(shutil.copy(shard, target / str(number) / "puzzle-3x3-play-v0.npz"))
@@ -257,7 +259,7 @@ def test_laying_out_shards_needs_the_memory_of_less_than_two(tmp_path: Path) -> 
     for number in range(3):
         write_npz(folder / f"puzzle-4x4-play-v0-{number:03d}.npz", arrays)
     name = "puzzle-4x4-play-100m-singletask-task4-v0"
-    # The environment, which the reader makes, does not count.
+    # The reader makes an environment, whose memory is not part of the measurement.
     reader = reading.Reader(name, parse_name(name), sparse=False, compact=False, provenance={})
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""Generated data agrees with the simulator, by `flowpolicies data check` as well; corrupted data does not."""
+"""Generated data agree with the simulator, also in `flowpolicies data check`, and corrupted data do not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_every_step_of_a_scene_is_simulated_again(scene: str, tmp_path: Path) ->
     result = resimulate(rows, dataset.actions)
     step = np.std(dataset.next_observations - dataset.observations, axis=0)
     error = np.abs(result.next_observations - dataset.next_observations)
-    # The states were stored as float32, and the solver of contacts starts anew.
+    # The results are not equal, because the states are stored as float32 and the contact solver has no warm start.
     assert np.quantile(error / (step + 1e-3), 0.99) < 0.01
     np.testing.assert_array_equal(result.rewards, dataset.rewards)
     np.testing.assert_array_equal(result.masks, dataset.masks)
@@ -109,13 +109,13 @@ def test_a_corrupted_file_is_found_out(
 
 def test_what_cannot_be_simulated_again_says_why(pointmaze_data: Path, tmp_path: Path) -> None:
     dataset = load(POINTMAZE, data_dir=pointmaze_data)
-    with pytest.raises(ValueError, match=r"is 0 files in .*, and only one can be re-simulated"):
+    with pytest.raises(ValueError, match=r"has 0 files in .*, but re-simulation needs exactly one"):
         open_resimulator(POINTMAZE, dataset, data_dir=tmp_path)
     goals = "pointmaze-medium-navigate-v0"
-    with pytest.raises(ValueError, match=f"'{goals}' has goals; check '{POINTMAZE}', which reads the same files"):
+    with pytest.raises(ValueError, match=f"'{goals}' is goal-conditioned; use '{POINTMAZE}', which has the same data"):
         open_resimulator(goals, dataset, data_dir=pointmaze_data)
     path = tmp_path / "pointmaze-medium-navigate-v0.npz"
     with np.load(pointmaze_data / path.name) as file:
         np.savez(path, **{key: file[key] for key in ("observations", "actions", "terminals")})
-    with pytest.raises(ValueError, match="stores no qpos and qvel"):
+    with pytest.raises(ValueError, match="does not contain qpos and qvel"):
         open_resimulator(POINTMAZE, dataset, data_dir=tmp_path)

@@ -1,4 +1,4 @@
-"""Stable-Baselines3's tools with the OGBench wrapper: offline, evaluation, online, save and load."""
+"""Stable-Baselines3's tools work with OGBench: offline and online training, evaluation, saving and loading."""
 
 from pathlib import Path
 

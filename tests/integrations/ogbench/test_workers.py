@@ -7,7 +7,8 @@ import pytest
 
 from flowpolicies_ogbench.workers import map_in_workers
 
-# Worker processes import by name, and know no test module; so `setup` is made of the standard library.
+# A worker process imports `setup` by its name, and test modules cannot be imported there. So `setup` is built from
+# functions of the standard library.
 double = functools.partial(functools.partial, math.ldexp, 1.0)  # double()(n) == 2 ** n
 die = functools.partial(functools.partial, os._exit)
 
@@ -41,6 +42,6 @@ def test_an_abandoned_iteration_leaves_no_process() -> None:
 
 
 def test_the_death_of_a_worker_is_reported() -> None:
-    with pytest.raises(ChildProcessError, match="a worker process died with exit code 3; its own error stands above"):
+    with pytest.raises(ChildProcessError, match="a worker process died with exit code 3; its own error is printed"):
         list(map_in_workers(die, [3, 3, 3], workers=2))
     assert not multiprocessing.active_children()

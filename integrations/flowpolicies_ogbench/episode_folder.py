@@ -1,4 +1,4 @@
-"""Episodes that are kept one by one while a dataset is made, so that an interrupted run loses none."""
+"""Files of single episodes, which are kept while a dataset is generated, so that an interrupted run loses none."""
 
 import json
 import os
@@ -11,32 +11,33 @@ import numpy as np
 import numpy.typing as npt
 
 from flowpolicies.data import read_npz, write_npz
-from flowpolicies.data.downloads.files import write_json
+from flowpolicies.files import write_json
 
 Array = npt.NDArray[Any]
 
 _PARAMETERS = "parameters.json"
+"""Name of the file with the parameters of the run that the episodes belong to."""
 
 
 @final
-class Parts:
-    """A folder of episodes, which become files of several when all of a file's episodes are there.
+class EpisodeFolder:
+    """A folder of single episodes, which are joined into a data file when all episodes of that file exist.
 
     Args:
-        folder: where they are kept; it goes when `move` has put the files in their places.
-        counts: episodes of each split.
-        per_file: most episodes in a file.
+        folder: Path of the folder; `move` deletes it.
+        counts: Number of episodes of each split.
+        per_file: Largest number of episodes in a data file.
     """
 
     def __init__(self, folder: Path, counts: Mapping[str, int], per_file: int) -> None:
         self.folder, self.counts, self.per_file = folder, counts, per_file
-        self._there: dict[str, set[int]] = {}
+        self._existing: dict[str, set[int]] = {}
 
     def open(self, parameters: Mapping[str, Any], *, overwrite: bool) -> None:
-        """Goes on with what an interrupted run with these parameters left, or begins.
+        """Continue an interrupted run with these parameters, or start a new one.
 
         Raises:
-            FileExistsError: if a run with other parameters was interrupted, and `overwrite` is off.
+            FileExistsError: if the folder has episodes of a run with other parameters, and `overwrite` is off.
         """
         record = self.folder / _PARAMETERS
         found = json.loads(record.read_text()) if record.is_file() else parameters
@@ -44,29 +45,35 @@ class Parts:
             other = [f"{key}={found.get(key)!r}" for key, value in parameters.items() if found.get(key) != value]
             if not overwrite:
                 raise FileExistsError(
-                    f"'{self.folder}' keeps the episodes of an interrupted run with {', '.join(other)}. Run it again "
-                    "to finish it, or pass overwrite=True (--overwrite) to drop them."
+                    f"'{self.folder}' contains the episodes of an interrupted run with {', '.join(other)}. Repeat "
+                    "that run to finish it, or pass overwrite=True (--overwrite) to delete its episodes."
                 )
             shutil.rmtree(self.folder)
         self.folder.mkdir(exist_ok=True)
         write_json(record, parameters)
-        self._there = {split: self._kept(split) for split in self.counts}
+        self._existing = {split: self._find_episodes(split) for split in self.counts}
 
     def missing(self) -> list[tuple[str, int]]:
-        """Splits and numbers of the episodes that are not there yet, in order."""
-        return [(split, i) for split, n in self.counts.items() for i in range(n) if i not in self._there[split]]
+        """Split and number of each episode that does not exist yet, in order."""
+        return [
+            (split, number)
+            for split, count in self.counts.items()
+            for number in range(count)
+            if number not in self._existing[split]
+        ]
 
     def add(self, split: str, number: int, episode: Mapping[str, Array]) -> None:
-        """Keeps an episode; when it is the last one of a file, writes the file."""
+        """Save an episode, and write the data file that it belongs to if it was the last one missing."""
         write_npz(self._episode(split, number), episode)
-        self._there[split].add(number)
+        self._existing[split].add(number)
         self._join(split, number // self.per_file)
 
     def move(self, place: Callable[[str, int, int], Path]) -> None:
-        """Puts the files where they belong.
+        """Move all data files to their final paths, and delete the folder.
 
         Args:
-            place: path of a file by split, number, and how many the split has.
+            place: Returns the final path of a data file from its split, its number and the number of files of the
+                split.
         """
         for split in self.counts:
             for number in range(self._files(split)):
@@ -79,15 +86,16 @@ class Parts:
     def _files(self, split: str) -> int:
         return -(-self.counts[split] // self.per_file)
 
-    def _members(self, split: str, number: int) -> range:
-        """Episodes of a file."""
+    def _episodes_of_file(self, split: str, number: int) -> range:
+        """Numbers of the episodes in a data file."""
         return range(number * self.per_file, min((number + 1) * self.per_file, self.counts[split]))
 
     def _join(self, split: str, number: int) -> None:
-        members = self._members(split, number)
-        if self._file(split, number).is_file() or not self._there[split].issuperset(members):
+        """Write a data file from its episodes and delete those, if they all exist."""
+        numbers = self._episodes_of_file(split, number)
+        if self._file(split, number).is_file() or not self._existing[split].issuperset(numbers):
             return
-        paths = [self._episode(split, episode) for episode in members]
+        paths = [self._episode(split, episode) for episode in numbers]
         episodes = [read_npz(path) for path in paths]
         write_npz(
             self._file(split, number),
@@ -96,10 +104,11 @@ class Parts:
         for path in paths:
             path.unlink()
 
-    def _kept(self, split: str) -> set[int]:
+    def _find_episodes(self, split: str) -> set[int]:
+        """Numbers of the episodes that exist, alone or in a data file."""
         episodes = {int(path.stem.rpartition("-")[2]) for path in self.folder.glob(f"{split}-episode-*.npz")}
         done = [number for number in range(self._files(split)) if self._file(split, number).is_file()]
-        return episodes.union(*(self._members(split, number) for number in done))
+        return episodes.union(*(self._episodes_of_file(split, number) for number in done))
 
     def _episode(self, split: str, number: int) -> Path:
         return self.folder / f"{split}-episode-{number}.npz"
