@@ -6,7 +6,7 @@ Baselines of Li, Levine, "Q-learning with Adjoint Matching", https://arxiv.org/a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -41,7 +41,7 @@ class GuidedConfig(CriticConfig):
         return {"critic": critic(self, tau, time_embedding="scalar"), "actor_flow": velocity(self, tau)}
 
     def sampler(self) -> Sampler:
-        strength = {"inv_temp": self.inv_temp, "guidance_coef": self.guidance_coef}
+        strength: dict[str, Any] = {"inv_temp": self.inv_temp, "guidance_coef": self.guidance_coef}
         guided = ClassifierGuided(steps=self.flow_steps, **strength, critic_time=self.critic_time)
         return best_of(guided, self.best_of_n, at=1.0)
 
