@@ -7,7 +7,6 @@ import difflib
 import hashlib
 import json
 import os
-import secrets
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ import minari
 from filelock import FileLock
 from minari.dataset.minari_dataset import parse_dataset_id
 from minari.storage import get_dataset_path
+
+from flowpolicies.files import write_json
 
 RECORD = "flowpolicies.json"
 """The file beside a dataset's data that holds their hashes, once all of it could be read."""
@@ -126,15 +127,8 @@ class Folder:
 
     def write_record(self, hashes: Mapping[str, str]) -> None:
         """Remember the hashes; where nobody may write, nothing is remembered."""
-        temporary = self.record.with_name(f".{RECORD}.{secrets.token_hex(4)}.tmp")
-        try:
-            temporary.write_text(json.dumps({"format": 1, "sha256": dict(hashes)}, indent=2) + "\n")
-            os.replace(temporary, self.record)
-        except PermissionError:
-            return
-        finally:
-            with contextlib.suppress(PermissionError):
-                temporary.unlink(missing_ok=True)
+        with contextlib.suppress(PermissionError):
+            write_json(self.record, {"format": 1, "sha256": dict(hashes)})
 
 
 def named(name: str, data_dir: str | os.PathLike[str] | None = None) -> Folder:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowpolicies.data import read_npz, write_npz
-from flowpolicies.data.downloads.files import write_json
+from flowpolicies.files import write_json
 
 Array = npt.NDArray[Any]
 

@@ -7,11 +7,11 @@ import difflib
 import hashlib
 import json
 import os
-import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import final
+
+from flowpolicies.files import write_json
 
 
 @final
@@ -113,13 +113,3 @@ def quarantine(path: Path, content: Path | None = None) -> Path:
         os.replace(record_path(path), record_path(target))
     os.replace(content or path, target)
     return target
-
-
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Writes a JSON file; readers see the old one or the whole new one."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_text(json.dumps(data, indent=2) + "\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -15,7 +15,8 @@ import requests
 from tqdm import tqdm
 from urllib3.exceptions import ReadTimeoutError
 
-from flowpolicies.data.downloads.files import quarantine, write_json
+from flowpolicies.data.downloads.files import quarantine
+from flowpolicies.files import write_json
 
 _BLOCK = 1 << 14  # What a broken connection loses at most.
 _WORTH_ANOTHER_TRY = {408, 425, 429, 500, 502, 503, 504}

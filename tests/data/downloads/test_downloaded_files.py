@@ -178,7 +178,7 @@ def test_a_disk_that_gets_full_on_the_way_is_named(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     server.script = [answer(length=False)]
-    monkeypatch.setattr(transfer.os, "fsync", fail)
+    monkeypatch.setattr(transfer, "os", SimpleNamespace(fsync=fail))
     path = tmp_path / "data.npz"
     message = rf"cannot write '{tmp_path}/\.data\.npz\.part' .*: No space left on device\. .* put the file at '{path}'"
     with pytest.raises(OSError, match=message):
