@@ -152,7 +152,7 @@ def test_episodes_of_one_step_are_left_out() -> None:
     buffer = make()
     buffer.attach(dataset(episodes(1, 3, 1)))
     assert set(buffer.sample(100).observations[:, 0].tolist()) == {1, 2}
-    with pytest.raises(ValueError, match="the dataset's 3 transitions hold no episode of at least two steps"):
+    with pytest.raises(ValueError, match="the dataset's 3 transitions contain no episode of at least two steps"):
         make().attach(dataset(episodes(1, 1, 1)))
     with pytest.raises(ValueError, match="fewer than one window of 5 steps"):
         make(horizon=5).attach(dataset(episodes(3)))
@@ -201,7 +201,7 @@ def test_an_environment_that_has_just_begun_gives_no_window() -> None:
     assert buffer.num_windows() == 0
     add(buffer, [1.0], [False])
     assert buffer.num_windows() == 0
-    with pytest.raises(ValueError, match="holds 1 transitions and no episode of two steps"):
+    with pytest.raises(ValueError, match="has 1 transitions and no episode of two steps"):
         buffer.sample(4)
     add(buffer, [2.0], [True])
     assert buffer.num_windows() == 1

@@ -191,19 +191,19 @@ def test_online_transitions_keep_their_goals() -> None:
 
 
 def test_mistakes_are_explained() -> None:
-    with pytest.raises(ValueError, match=r"must be shares that sum to 1, got \(0.2, 0.5, 0.5\)"):
+    with pytest.raises(ValueError, match=r"must be probabilities that sum to 1, got \(0.2, 0.5, 0.5\)"):
         HindsightGoals(p_random=0.5)
-    with pytest.raises(ValueError, match=r"must lie in \[0, 1\), got 1.0"):
+    with pytest.raises(ValueError, match=r"must be at least 0 and less than 1, or None, got 1.0"):
         HindsightGoals(discount=1.0)
     data = dataset()
-    with pytest.raises(ValueError, match=r"gamma=1 gives no geometric distribution of goals; set HindsightGoals\(disc"):
+    with pytest.raises(ValueError, match=r"cannot be geometrically distributed with gamma=1; set HindsightGoals\(disc"):
         TransitionBuffer(1, data.observation_space, data.action_space, "cpu", gamma=1).attach(data)
     flat = Box(-1, 1, (2,))
     plain = TransitionDataset.from_arrays(
         np.zeros((2, 2)), np.zeros((2, 1)), [0, 0], np.zeros((2, 2)), terminations=[0, 1]
     )
-    with pytest.raises(ValueError, match=r"need observations with 'desired_goal' and 'observation' .* Pass goals=None"):
+    with pytest.raises(ValueError, match=r"with the keys 'desired_goal' and 'observation' .* Pass goals=None"):
         TransitionBuffer(1, flat, plain.action_space, "cpu", goals=CURRENT).attach(plain)
     narrow = Dict({"observation": flat, "desired_goal": Box(-1, 1, (1,))})
-    with pytest.raises(ValueError, match=r"of shape \(2,\), but 'desired_goal' has \(1,\)\. Give 'achieved_goal'"):
+    with pytest.raises(ValueError, match=r"of shape \(2,\), but 'desired_goal' has the shape \(1,\)\. Add 'achi"):
         TransitionBuffer(1, narrow, data.action_space, "cpu").attach(data)

@@ -170,10 +170,10 @@ def test_an_algorithm_learns_from_stacked_frames(tmp_path: Path) -> None:
 
 
 def test_mistakes_are_explained() -> None:
-    with pytest.raises(ValueError, match="frame_stack=3 is for observations that are one image"):
+    with pytest.raises(ValueError, match="frame_stack=3 needs observations that are one image"):
         stacked_space(Box(-1, 1, (3,)), 3)
-    with pytest.raises(ValueError, match="frame_stack=0: an observation has at least one frame"):
+    with pytest.raises(ValueError, match="frame_stack must be at least 1, got 0"):
         stacked_space(SPACE, 0)
     for space, share in ((Box(-1, 1, (3,)), 0.5), (SPACE, 1.5)):
-        with pytest.raises(ValueError, match=rf"p_aug={share} must be a share, and 0 for observations without images"):
+        with pytest.raises(ValueError, match=rf"p_aug must be between 0 and 1, .* without images, got {share}"):
             TransitionBuffer(1, space, Box(-1, 1, (1,)), "cpu", p_aug=share)
