@@ -87,7 +87,10 @@ def test_offline_nothing_is_asked_for(server: Server, tmp_path: Path, monkeypatc
         monkeypatch.setenv("FLOWPOLICIES_OFFLINE", "1")
     offline = True if by == "argument" else None
     path = tmp_path / "data.npz"
-    message = rf"no file '{path}', and downloads are off \(.* FLOWPOLICIES_OFFLINE .*\)\. Put the file of '{server.url}' there"
+    message = (
+        rf"no file '{path}', and downloads are off \(.* FLOWPOLICIES_OFFLINE .*\)\. "
+        rf"Put the file of '{server.url}' there"
+    )
     with pytest.raises(FileNotFoundError, match=message):
         download(server.url, path, offline=offline, transfer=EAGER)
     path.write_bytes(CONTENT)
