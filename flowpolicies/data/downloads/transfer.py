@@ -97,10 +97,8 @@ class PartialFile:
                 self._accept(response)
                 self._write(response, transfer)
         except requests.RequestException as error:
-            failure = (
-                Refused if isinstance(error, ValueError) else Interrupted
-            )  # A ValueError means an invalid address.
-            raise failure(_reason(error, transfer)) from error
+            is_invalid_url = isinstance(error, ValueError)
+            raise (Refused if is_invalid_url else Interrupted)(_reason(error, transfer)) from error
         if self.total is not None and self.size != self.total:
             size = self.size
             if size > self.total:
