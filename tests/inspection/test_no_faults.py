@@ -160,7 +160,4 @@ def test_too_few_rows_are_not_judged(columns: Columns) -> None:
 def test_values_outside_the_observation_space(columns: Columns) -> None:
     dataset = as_dataset(columns, observation_space=Box(-1.0, 1.0, (3,)))
     (finding,) = (f for f in inspect_dataset(dataset).findings if f.severity == "warning")
-    assert (
-        "1 of 3 components of observations lie outside the observation space: 2 (component 2 ranges from"
-        in finding.message
-    )
+    assert "1 of 3 components of observations lie outside the observation space: 2 (component 2" in finding.message
