@@ -92,6 +92,7 @@ def _crossed(dataset: TransitionDataset, ends: Rows) -> Array:
 
 
 def _crossing(count: int, of: int) -> str:
+    """Beginning of a message about `count` of the examined ends."""
     return (
         "the next observation of a trajectory's last row is the first observation of the next trajectory, in "
         f"{count:,} of {of:,} cases"

@@ -22,7 +22,7 @@ def check_flags(dataset: TransitionDataset) -> list[Finding]:
 
 
 def _values(dataset: TransitionDataset, masked: Array, ends: Array) -> Finding | None:
-    """Values other than 0 and 1."""
+    """A finding about values other than 0 and 1, or None."""
     for key in ("masks", "terminals"):
         array = np.asarray(getattr(dataset, key))
         wrong = np.flatnonzero((array != 0) & (array != 1))
@@ -33,12 +33,12 @@ def _values(dataset: TransitionDataset, masked: Array, ends: Array) -> Finding |
 
 
 def _exchanged(dataset: TransitionDataset, masked: Array, ends: Array) -> Finding | None:
-    """Mostly 0 as masks and mostly 1 as terminals."""
+    """A finding if most masks are 0 and most terminals are 1, or None."""
     if masked.mean() <= 0.5 or ends.mean() <= 0.5:
         return None
     if masked.all() and ends.all():
         text = "every transition is a trajectory of its own that terminates, so that no target bootstraps"
-        return found(dataset, "flags", "warning", text, "Right for bandits; otherwise check masks and terminals.")
+        return found(dataset, "flags", "warning", text, "This is right for bandits; otherwise check them.")
     return found(
         dataset,
         "flags",
@@ -52,7 +52,7 @@ def _exchanged(dataset: TransitionDataset, masked: Array, ends: Array) -> Findin
 
 
 def _inverted_terminals(dataset: TransitionDataset, masked: Array, ends: Array) -> Finding | None:
-    """Mostly 1 as terminals: an error if trajectories continue after them."""
+    """A finding if most terminals are 1, or None; it is a fault if the next rows continue the trajectory."""
     if ends.mean() <= 0.5 or len(dataset) < 10:
         return None
     vectors, rows = Vectors(dataset), np.flatnonzero(ends[:-1])[:2000]
@@ -68,12 +68,12 @@ def _inverted_terminals(dataset: TransitionDataset, masked: Array, ends: Array) 
             count=int(ends.sum()),
         )
     text = f"{ends.mean():.1%} of the transitions are trajectories of one step"
-    advice = "Right for transitions without an order, which allow neither action chunks nor n-step returns."
+    advice = "This is right for transitions without an order, which allow neither action chunks nor n-step returns."
     return found(dataset, "flags", "warning", text, advice, count=int(ends.sum()))
 
 
 def _inverted_masks(dataset: TransitionDataset, masked: Array, ends: Array) -> Finding | None:
-    """Mostly 0 as masks: an error if only ends of trajectories have the mask 1."""
+    """A finding if most masks are 0, or None; it is a fault if the mask is 1 only at ends of trajectories."""
     if masked.mean() <= 0.5:
         return None
     only_at_ends = bool(ends[~masked].all())
@@ -103,7 +103,7 @@ def _inside(dataset: TransitionDataset, masked: Array, ends: Array) -> list[Find
     rows = np.flatnonzero(masked & ~ends)
     if not masked.any():
         text = "no transition terminates (masks are 1 everywhere)"
-        advice = "Right for tasks without an end, and if no trajectory reaches its goal."
+        advice = "This is right for tasks without an end, and if no trajectory reaches its goal."
         return [found(dataset, "flags", "info", text, advice)]
     if not len(rows):
         return []

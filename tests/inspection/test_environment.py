@@ -1,4 +1,4 @@
-"""Checks against an environment, and against a simulator that knows the true dynamics."""
+"""Comparison with an environment, and with a simulator that has the true dynamics."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_spaces_bounds_and_starts_are_those_of_the_environment(columns: Columns)
 def simulator(
     columns: Columns, *, off: float = 0.0, actions: Array | None = None
 ) -> Callable[[Array, Array], Resimulated]:
-    """Steps by the true dynamics of Pendulum from the true states, with an error that an older version may have."""
+    """Simulates the true dynamics of Pendulum from the true states; `off` is an error as of another version."""
     states = columns["observations"].astype(np.float64)
     true_rewards, true_masks = columns["rewards"].copy(), columns["masks"].copy()
 
@@ -77,7 +77,7 @@ def test_resimulation_finds_shifted_actions_of_some_trajectories(which: slice, c
 
 
 def test_a_simulator_that_parts_in_a_first_row_shows_no_lost_end(columns: Columns) -> None:
-    """Objects that were put into each other fly apart, in any direction."""
+    """Objects that a reset puts into each other fly apart in any direction."""
     rows = np.array([0, 99, 100, 437])
     result = simulator(columns)(rows, columns["actions"][rows])
     away = Resimulated(result.next_observations + 5, result.rewards, result.masks)

@@ -1,4 +1,4 @@
-"""Every fault that is put into real episodes is found, alone."""
+"""Faults that are put into real episodes: each is found, and no other fault is reported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def shift(key: str, by: int) -> Corruption:
 
 
 def drift(*keys: str) -> Corruption:
-    """All T+1 observations in a row beside T actions, as d3rlpy's Minari loader puts them."""
+    """Concatenates T+1 observations of each episode beside T actions, as d3rlpy's Minari loader does."""
 
     def corrupt(columns: Columns) -> None:
         states, following = (columns[key].reshape(EPISODES, STEPS, -1) for key in ("observations", "next_observations"))
@@ -70,7 +70,7 @@ def interleave(columns: Columns) -> None:
 
 
 def of_one(key: str, by: int) -> Corruption:
-    """Shifted in trajectory 3 alone."""
+    """Shifts a column in trajectory 3 only."""
 
     def corrupt(columns: Columns) -> None:
         columns[key][3 * STEPS : 4 * STEPS] = np.roll(columns[key][3 * STEPS : 4 * STEPS], by, axis=0)

@@ -1,4 +1,4 @@
-"""What is right, or may be meant so, is reported as no fault."""
+"""Correct data, and data that may be intended, are not reported as faults."""
 
 from __future__ import annotations
 
@@ -118,12 +118,12 @@ def test_an_outlier_and_rare_rewards_are_no_shift(columns: Columns) -> None:
     assert problems(columns) == []
     columns["rewards"] = -np.ones(EPISODES * STEPS, np.float32)
     columns["rewards"][440:446] = 0
-    columns["actions"] = -columns["actions"]  # A model of rewards that fits badly is no evidence.
+    columns["actions"] = -columns["actions"]  # A regression of rewards that fits badly proves nothing.
     assert problems(columns) == []
 
 
 def test_hidden_state_is_no_wrong_action(columns: Columns) -> None:
-    """Of a pendulum that is seen from one side, actions tell where it is, in some trajectories the wrong way."""
+    """If one coordinate of a pendulum is hidden, actions predict it, in some trajectories wrongly."""
     columns["observations"][:, 1] = columns["next_observations"][:, 1] = 3.0
     assert [f.check for f in problems(columns, "warning")] == ["observations"]
 
@@ -137,7 +137,7 @@ def test_masks_inside_trajectories_are_right_where_the_source_judges_the_state_b
 
 
 def test_deterministic_feedback_is_no_shift() -> None:
-    """The next action tells where the state went, and still nothing is reported."""
+    """The next action depends on where the state went, and still no fault is reported."""
 
     def act(observation: Array) -> Array:
         cosine, sine, speed = np.split(observation, 3)

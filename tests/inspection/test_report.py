@@ -1,4 +1,4 @@
-"""Inspections as text and as a web page."""
+"""Reports of inspections as text and as a web page."""
 
 from __future__ import annotations
 

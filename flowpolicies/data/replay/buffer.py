@@ -35,8 +35,8 @@ class TransitionBuffer(ReplayBuffer):
     The dataset is referred to, not copied, and never overwritten. Online transitions are stored in a ring of
     `buffer_size` transitions. Random numbers come from the buffer's own generator, not from NumPy's global state.
 
-    Windows start uniformly and may cross the end of an episode, as in `Dataset.sample_sequence` of `utils/datasets.py`
-    in https://github.com/ColinQiyangLi/qc; such a window has `valid` 0 in the batch, and losses give it no weight.
+    Windows start uniformly and may cross the end of an episode, as in `Dataset.sample_sequence` in `utils/datasets.py`
+    of https://github.com/ColinQiyangLi/qam. Such a window has `valid` 0 in the batch, and losses give it no weight.
 
     Args:
         horizon: number of actions in an action chunk. The actions of a batch are `[B, horizon * A]`, time-major.
@@ -235,8 +235,8 @@ class TransitionBuffer(ReplayBuffer):
             return self._finish(read(stores[0], drawn + first, env))
         online = drawn >= counts[0]
         parts = [read(stores[0], drawn[~online] + first, env), read(stores[1], drawn[online] - counts[0], env)]
-        # The batch keeps the order of the draws, which is random: RQL treats the two halves of a batch differently, so
-        # one half must not be the offline part.
+        # Rows keep the order of the draws. RQL treats the two halves of a batch differently, so it matters that uniform
+        # draws are not sorted by part.
         order = torch.cat([(~online).nonzero(), online.nonzero()]).squeeze(-1).argsort()
         return self._finish(Batch(*(torch.cat(column)[order] for column in zip(*parts, strict=True))))
 
@@ -259,8 +259,8 @@ class TransitionBuffer(ReplayBuffer):
         goals = self._draw_goals(store, rows[:, 0])
         rewards, masks = self._rewards_and_masks(store, rows, goals, env)
         windows = store.windows(rows, powers, rewards, masks)
-        # Next actions come from the rows after the window, even if another episode begins there. The reference does the
-        # same (`Dataset` in QC's `utils/datasets.py` warns of it).
+        # Next actions come from the rows after the window, even if another episode begins there. The references do the
+        # same: `Dataset.get_subset` in `utils/datasets.py` of https://github.com/ColinQiyangLi/qc warns of it.
         following = (starts // store.n_envs + self.length).clamp(max=store.size - self.horizon)
         ahead = store.rows(following * store.n_envs + starts % store.n_envs, offsets[: self.horizon])
         actions = store.take("actions", rows[:, : self.horizon]).flatten(1)

@@ -13,7 +13,11 @@ from flowpolicies.data.replay.pixels import Column
 
 
 class Windows(NamedTuple):
-    """Summaries of windows of H steps, as the last entries of `Dataset.sample_sequence` in QC's `utils/datasets.py`."""
+    """Summaries of windows of H steps.
+
+    They are the last entries of the sequences that `Dataset.sample_sequence` returns in `utils/datasets.py` of
+    https://github.com/ColinQiyangLi/qam.
+    """
 
     rewards: Tensor
     """Discounted sum of the rewards up to the end of the episode, `[B]`."""

@@ -1,4 +1,4 @@
-"""Files that were downloaded, or put there by hand: recorded, checked ever after, replaced, or only read."""
+"""Downloaded files and files that were copied by hand are recorded, checked, replaced, or only read."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_copied_file_is_read_once_and_then_known(
     path = download(server.url, tmp_path / "data.npz", transfer=EAGER)
     os.utime(path, ns=(0, 10**9))
     download(server.url, path, transfer=EAGER)
-    monkeypatch.setattr(module, "is_intact", None)  # The record has the new time: nothing to read.
+    monkeypatch.setattr(module, "is_intact", None)  # The record has the new time, so the file is not read.
     download(server.url, path, transfer=EAGER)
     assert len(server.requests) == 1
 

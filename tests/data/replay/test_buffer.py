@@ -1,4 +1,4 @@
-"""TransitionBuffer: windows, chunks, n steps, rings, several environments (flow_family 2.4)."""
+"""TransitionBuffer: windows, action chunks, n-step returns, the ring of online transitions, several environments."""
 
 import io
 import pickle
@@ -42,7 +42,7 @@ def make(**options) -> TransitionBuffer:
 
 
 def reference(rewards, masks, terminals, nobs, start: int, length: int, gamma: float):
-    """The recursion of flow_family 2.4, written out."""
+    """The recursion of `Dataset.sample_sequence` in https://github.com/ColinQiyangLi/qam, utils/datasets.py."""
     ended, valid, total, mask, following = terminals[start], 1.0, rewards[start], masks[start], nobs[start]
     for j in range(1, length):
         valid = 1.0 - ended
