@@ -93,7 +93,7 @@ def _temporary_name(path: Path) -> Iterator[Path]:
 
 
 def _hidden(path: Path, ending: str) -> Path:
-    """A random name beside `path`; the same folder, because a file cannot be renamed into another file system."""
+    """A random name in the folder of `path`, because files cannot be renamed into another file system."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.{ending}")
 
 

@@ -18,7 +18,7 @@ STRETCH = 8192
 """Number of consecutive rows that are predicted at once, which limits the memory."""
 
 EXPLAINED = 0.5
-"""Share of a component's variance that must be explained for the component to be used; contacts are not predictable."""
+"""Share of a component's variance that must be explained for the component to count; contacts are unpredictable."""
 
 LEAST_GAIN = 0.01
 """Smallest share of the variance of one component that an action must explain to count as having an effect."""

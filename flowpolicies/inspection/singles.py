@@ -54,13 +54,13 @@ def check_single_actions(dataset: TransitionDataset, rows: Rows, budget: int) ->
     if len(rows) < LEAST_ROWS or not Vectors(dataset).width or dataset.num_episodes < 3:
         return []
     errors = _Errors(dataset, rows)
-    if not errors.witnesses.any():
+    if not errors.components.any():
         return []
     where = _inner_rows(dataset, budget)
     episodes, at = np.unique(np.searchsorted(dataset.episode_ends, where), return_inverse=True)
     steps, own, none = np.bincount(at), errors(where, 0), errors(where, None)
-    # In standard deviations: the largest error that chance is expected to cause in so many comparisons, and a margin.
-    errors_apart = 0.5 + np.sqrt(2 * np.log(3 * len(episodes)))
+    # In standard errors: the largest gain that chance is expected to cause in so many comparisons, and a margin of 0.5.
+    least_gain = 0.5 + np.sqrt(2 * np.log(3 * len(episodes)))
 
     def mean(values: Array) -> Array:
         return np.bincount(at, values) / steps
@@ -68,7 +68,7 @@ def check_single_actions(dataset: TransitionDataset, rows: Rows, budget: int) ->
     def is_better(other: Array) -> Array:
         gain = mean(own - other)
         deviation = np.sqrt(np.maximum(mean((own - other) ** 2) - gain**2, 1e-18) / steps)
-        clear: Array = (gain > errors_apart * deviation) & (gain > LEAST_SHARE * mean(own))
+        clear: Array = (gain > least_gain * deviation) & (gain > LEAST_SHARE * mean(own))
         return clear & (steps >= LEAST_STEPS)
 
     found_by: dict[int | None, Array] = {}
@@ -81,7 +81,13 @@ def check_single_actions(dataset: TransitionDataset, rows: Rows, budget: int) ->
 
 
 def _finding(dataset: TransitionDataset, lag: int | None, which: Array) -> Finding:
-    """A finding about the trajectories `which`; None: no action explains their steps better than their own actions."""
+    """A finding about the trajectories `which`.
+
+    Args:
+        dataset: the dataset.
+        lag: how many rows later the actions are that explain the steps better; None: no action explains them better.
+        which: numbers of trajectories, ascending.
+    """
     firsts = dataset.episode_starts[which]
     shown = f"{len(which):,} ({listed(which, 5)})"
     if lag is None:
@@ -107,12 +113,13 @@ class _Errors:
         self.mean = vectors.actions(seen).mean(axis=0)
         self.model = Ridge(vectors.inputs(seen), clip(steps / self.scale))
         own, none = (self._squares(unseen, lag).mean(axis=0) for lag in (0, None))
-        self.witnesses = (own < 1 - EXPLAINED) & (none - own > LEAST_GAIN)
+        # The components that can be predicted, and better with the action than without; only their errors are summed.
+        self.components = (own < 1 - EXPLAINED) & (none - own > LEAST_GAIN)
 
     def __call__(self, rows: Rows, lag: int | None) -> Array:
         """Errors `[n]` in `rows` with the actions of the rows `lag` rows later; None: with the mean action instead."""
         stretches = [rows[start : start + STRETCH] for start in range(0, len(rows), STRETCH)]
-        return np.concatenate([self._squares(part, lag)[:, self.witnesses].sum(axis=1) for part in stretches])
+        return np.concatenate([self._squares(part, lag)[:, self.components].sum(axis=1) for part in stretches])
 
     def _squares(self, rows: Rows, lag: int | None) -> Array:
         actions = np.tile(self.mean, (len(rows), 1)) if lag is None else self.vectors.actions(rows + lag)

@@ -130,12 +130,12 @@ def _own_shares(states: Array, steps: Array, actions: dict[int, Array]) -> dict[
     Only components count that observation and actions together explain well.
     """
     everything = explained(states, steps, linear=np.concatenate(list(actions.values()), axis=1))
-    witnesses = everything > EXPLAINED
+    predictable = everything > EXPLAINED
     shares = {}
     for lag in actions:
         others = np.concatenate([actions[other] for other in actions if other != lag], axis=1)
         gain = np.maximum(everything - explained(states, steps, linear=others), 0)
-        shares[lag] = float(gain[witnesses].sum())
+        shares[lag] = float(gain[predictable].sum())
     return shares
 
 

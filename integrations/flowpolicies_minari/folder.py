@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import json
 import os
+import secrets
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,8 +18,6 @@ import minari
 from filelock import FileLock
 from minari.dataset.minari_dataset import parse_dataset_id
 from minari.storage import get_dataset_path
-
-from flowpolicies.files import write_json
 
 RECORD = "flowpolicies.json"
 """The file beside a dataset's data that holds their hashes, once all of it could be read."""
@@ -127,8 +126,15 @@ class Folder:
 
     def write_record(self, hashes: Mapping[str, str]) -> None:
         """Remember the hashes; where nobody may write, nothing is remembered."""
-        with contextlib.suppress(PermissionError):
-            write_json(self.record, {"format": 1, "sha256": dict(hashes)})
+        temporary = self.record.with_name(f".{RECORD}.{secrets.token_hex(4)}.tmp")
+        try:
+            temporary.write_text(json.dumps({"format": 1, "sha256": dict(hashes)}, indent=2) + "\n")
+            os.replace(temporary, self.record)
+        except PermissionError:
+            return
+        finally:
+            with contextlib.suppress(PermissionError):
+                temporary.unlink(missing_ok=True)
 
 
 def named(name: str, data_dir: str | os.PathLike[str] | None = None) -> Folder:

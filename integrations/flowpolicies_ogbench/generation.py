@@ -14,7 +14,6 @@ import numpy.typing as npt
 from filelock import FileLock
 from tqdm import tqdm
 
-from flowpolicies.files import write_json
 from flowpolicies_ogbench.finding import GENERATED_DATA_DIR, data_file, files_in, record_file, shard_file
 from flowpolicies_ogbench.manipulation import ManipulationCollector
 from flowpolicies_ogbench.names import TaskName, parse_name
@@ -261,7 +260,10 @@ def _collect(
 
 
 def _write_record(task: TaskName, folder: Path, record: Mapping[str, Any]) -> None:
-    write_json(record_file(task, folder), record)
+    path = record_file(task, folder)
+    temporary = path.with_suffix(".json.tmp")
+    temporary.write_text(json.dumps(record, indent=2) + "\n")
+    os.replace(temporary, path)
 
 
 def _versions() -> dict[str, str]:

@@ -223,6 +223,17 @@ def test_pickle_keeps_online_data_and_generator_but_not_the_dataset() -> None:
     assert torch.equal(copy.sample(30).observations, buffer.sample(30).observations)
 
 
+def test_a_buffer_that_an_older_version_saved_can_be_sampled() -> None:
+    buffer = make(rotate_every=2)
+    for t in range(20):
+        add(buffer, [float(t)], [False], [False])
+    state = buffer.__getstate__()
+    state["turns"] = state.pop("rotation")  # Name of the attribute at that time.
+    old = TransitionBuffer.__new__(TransitionBuffer)
+    old.__setstate__(state)
+    assert torch.equal(old.sample(30).observations, buffer.sample(30).observations)
+
+
 def test_images_stay_bytes_and_dicts_become_vectors() -> None:
     image = spaces.Box(0, 255, (3, 4, 4), np.uint8)
     buffer = make(observation_space=image)

@@ -121,7 +121,7 @@ def test_a_folder_that_nobody_may_write_to(record: Any, root: Path, monkeypatch:
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError("read-only")
 
-    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr(Path, "write_text", refuse)
     assert load("w-v0").num_episodes == 3
     assert not (root / "w-v0" / "flowpolicies.json").exists()
 
