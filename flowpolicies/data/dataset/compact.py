@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 
 from flowpolicies.data.dataset.checks import DataFault, place
-from flowpolicies.data.dataset.rows import blocks, read
+from flowpolicies.data.dataset.rows import LazyColumn, blocks, read
 
 if TYPE_CHECKING:
     from flowpolicies.data.dataset.dataset import Observations, TransitionDataset
-    from flowpolicies.data.replay.pixels import Column
 
 Array = npt.NDArray[Any]
 
@@ -92,7 +91,7 @@ class Following:
         ends: `[E]`, the last row of each trajectory, ascending.
     """
 
-    def __init__(self, states: Column, finals: Tensor, ends: npt.NDArray[np.intp]) -> None:
+    def __init__(self, states: LazyColumn, finals: Tensor, ends: npt.NDArray[np.intp]) -> None:
         self.states, self.finals, self.ends = states, finals, ends
 
     def take(self, rows: Array, count: int = 1) -> Tensor:

@@ -1,25 +1,38 @@
-"""Rows of columns that lie in files.
+"""Reading of rows from arrays in files, and the fingerprint of all rows.
 
-They are read by position instead of through the memory map: recent kernels map megabytes around every page that is
-touched, so a run that samples all of a large dataset would soon hold all of it. A read leaves nothing behind but its
-rows; files that are warm stay in the system's page cache, which all processes share.
+Rows are read from the file by their position instead of through the memory map. Recent kernels map megabytes around
+each page that is touched, so that a run that samples from all of a large dataset would soon have all of it mapped.
+Reading by position uses memory only for the rows themselves; the system's page cache, which all processes share, still
+holds what was read recently.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import mmap
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from flowpolicies.spaces.layout import Observations
+from flowpolicies.tree import leaf_at
+
 Array = np.ndarray[Any, Any]
 
 BLOCK_BYTES = 1 << 24
+"""Size of the blocks in which whole arrays are read: 16 MB."""
+
+
+class LazyColumn(Protocol):
+    """A column of flat rows that are read or composed when they are needed."""
+
+    def take(self, rows: Array, count: int = 1) -> Tensor:
+        """`count` successive rows, starting at each of `rows` `[B]`, as a tensor `[B, count * width]`."""
 
 
 @final
@@ -27,7 +40,7 @@ class RowReader:
     """Reads rows of the file behind a memory map.
 
     Args:
-        array: as `numpy.load(file, mmap_mode="r")` gives it, `[N, *shape]`.
+        array: `[N, *shape]`, opened by `numpy.load(file, mmap_mode="r")`.
     """
 
     def __init__(self, array: np.memmap[Any, Any]) -> None:
@@ -39,24 +52,28 @@ class RowReader:
         os.close(self.file)
 
     def read(self, rows: Array, count: int = 1) -> Array:
-        """`count` rows from each of `rows` `[B]` on, `[B, count, *shape]`."""
+        """`count` successive rows, starting at each of `rows` `[B]`, as an array `[B, count, *shape]`.
+
+        Raises:
+            OSError: if the file ends before a row.
+        """
         found = np.empty((len(rows), count, *self.shape), self.dtype)
         size, view = count * self.row_bytes, found.reshape(-1).view(np.uint8).data
         starts = (self.offset + rows.astype(np.int64) * self.row_bytes).tolist()
         for i, start in enumerate(starts):
             if os.preadv(self.file, [view[i * size : (i + 1) * size]], start) != size:
-                raise OSError(f"a data file ends before row {rows[i]}: it was changed while it was in use")
+                raise OSError(f"a data file ends before row {rows[i]}: it was changed while it was in use.")
         return found
 
 
 @final
 class FileColumn:
-    """A column of flat rows in one file, or side by side in several.
+    """A column whose flat rows are read from a file, or from several files whose rows are concatenated.
 
     Args:
         parts: the memory-mapped arrays, `[N, *shape]` each.
-        dtype: of what is read.
-        finish: from the arrays that were read to the column's units, such as the scaling of actions.
+        dtype: the type of the tensors that `take` returns.
+        finish: converts the rows that were read, such as by scaling actions; None: they are used as they are.
     """
 
     def __init__(
@@ -66,7 +83,7 @@ class FileColumn:
         self.width = sum(math.prod(reader.shape) for reader in self.readers)
 
     def take(self, rows: Array, count: int = 1) -> Tensor:
-        """`count` rows from each of `rows` `[B]` on, `[B, count * width]`."""
+        """See `LazyColumn`."""
         flat = []
         for reader in self.readers:
             read = reader.read(rows, count)
@@ -76,15 +93,20 @@ class FileColumn:
         return (flat[0] if len(flat) == 1 else torch.cat(flat, -1)).flatten(1)
 
 
-def mapped_parts(arrays: Array | Mapping[str, Array], keys: Sequence[str | None]) -> list[np.memmap[Any, Any]] | None:
-    """The arrays in the order of `keys`, if all of them are memory maps of whole files; else None."""
-    parts = [arrays[key] if isinstance(arrays, Mapping) and key is not None else arrays for key in keys]
+def mapped_parts(arrays: Observations, keys: Sequence[str | None]) -> list[np.memmap[Any, Any]] | None:
+    """The arrays in the order of `keys` if all of them are memory maps, which can be read by position; None otherwise.
+
+    Args:
+        arrays: observations, or another array.
+        keys: keys of dict observations, or [None] for one array.
+    """
+    parts = [leaf_at(arrays, key) for key in keys]
     maps = [part for part in parts if isinstance(part, np.memmap) and part.flags.c_contiguous and part.filename]
     return maps if len(maps) == len(parts) else None
 
 
 def release_pages(arrays: Sequence[Array]) -> None:
-    """Hands back what this process has touched of memory-mapped arrays; it stays in the page cache."""
+    """Unmaps the pages of memory-mapped arrays that this process has read; they stay in the system's page cache."""
     for array in arrays:
         mapped = getattr(array, "_mmap", None)
         if isinstance(mapped, mmap.mmap) and hasattr(mapped, "madvise"):
@@ -92,7 +114,7 @@ def release_pages(arrays: Sequence[Array]) -> None:
 
 
 def blocks(arrays: Iterable[Array]) -> list[slice]:
-    """Slices that cover all rows of arrays of one length, of about 16 MB each."""
+    """Slices of successive rows that together cover arrays of equal length, about `BLOCK_BYTES` each."""
     arrays = list(arrays)
     row_bytes = sum(array.dtype.itemsize * math.prod(array.shape[1:]) for array in arrays)
     size = max(1, BLOCK_BYTES // max(row_bytes, 1))
@@ -100,11 +122,29 @@ def blocks(arrays: Iterable[Array]) -> list[slice]:
 
 
 def read(array: Array, where: slice | Array) -> Array:
-    """Rows of an array, by a slice or by their numbers; of one in a file a copy, so that it does not stay in memory."""
+    """Rows of an array; rows of a file are copied, and its pages are not kept in memory.
+
+    Args:
+        array: `[N, *shape]`.
+        where: a slice, or row numbers.
+    """
     if not isinstance(array, np.memmap):
         return array[where]
     if not isinstance(where, slice) and isinstance(array.base, mmap.mmap):
-        return RowReader(array).read(np.asarray(where))[:, 0]  # Through the map each row would bring in megabytes.
+        return RowReader(array).read(np.asarray(where))[:, 0]
     rows = np.array(array[where])
     release_pages([array])
     return rows
+
+
+def fingerprint_of(arrays: Mapping[str, Array]) -> str:
+    """SHA-256 of names, shapes, types and bytes of arrays, as 64 hexadecimal digits.
+
+    Arrays may be in files: one block is in memory at a time.
+    """
+    digest = hashlib.sha256()
+    for key, array in arrays.items():
+        digest.update(f"{key} {array.shape} {array.dtype.str}\n".encode())
+        for rows in blocks([array]):
+            digest.update(np.ascontiguousarray(read(array, rows)).data)
+    return digest.hexdigest()

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from flowpolicies.data.dataset.compact import Following
 from flowpolicies.data.dataset.dataset import TransitionDataset
-from flowpolicies.data.dataset.rows import FileColumn, mapped_parts
+from flowpolicies.data.dataset.rows import FileColumn, LazyColumn, mapped_parts
 from flowpolicies.data.replay.goals import Hindsight
-from flowpolicies.data.replay.pixels import Column, StackedFrames, TensorColumn
+from flowpolicies.data.replay.pixels import StackedFrames, TensorColumn
 from flowpolicies.spaces.layout import as_tensor, flat_dtype, flatten_arrays, observation_layout, scale_actions
 from flowpolicies.tree import leaf_at
 
@@ -26,7 +26,7 @@ def make_columns(
     action_space: spaces.Box,
     hindsight: Hindsight | None,
     frame_stack: int,
-) -> tuple[dict[str, Tensor], dict[str, Column]]:
+) -> tuple[dict[str, Tensor], dict[str, LazyColumn]]:
     """The columns of a dataset: those in memory, and those whose rows are read or composed for each batch.
 
     Args:
@@ -70,9 +70,9 @@ def _wide_parts(
 
 def _in_files(
     dataset: TransitionDataset, wide: dict[str, tuple[Any, spaces.Space[Any]]], action_space: spaces.Box
-) -> dict[str, Column]:
+) -> dict[str, LazyColumn]:
     """The columns that stay in the files of a memory-mapped dataset; empty for a dataset in memory."""
-    columns: dict[str, Column] = {}
+    columns: dict[str, LazyColumn] = {}
     for key, (arrays, space) in wide.items():
         parts = mapped_parts(arrays, [entry.key for entry in observation_layout(space)])
         if parts is None:

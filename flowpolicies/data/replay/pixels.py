@@ -6,7 +6,7 @@ Both follow `Dataset.sample` in `utils/datasets.py` of https://github.com/ColinQ
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Protocol, final
+from typing import Any, final
 
 import gymnasium
 import numpy as np
@@ -14,17 +14,11 @@ import torch
 from gymnasium.spaces import Box, Space
 from torch import Tensor
 
+from flowpolicies.data.dataset.rows import LazyColumn
 from flowpolicies.spaces.layout import observation_layout
 
 CROP_PADDING = 3
 """Largest shift of an image by a random crop, in pixels, in each direction."""
-
-
-class Column(Protocol):
-    """Flat rows that are read when they are needed."""
-
-    def take(self, rows: np.ndarray, count: int = 1) -> Tensor:
-        """`count` rows from each of `rows` `[B]` on, `[B, count * width]`."""
 
 
 @final
@@ -39,7 +33,7 @@ class TensorColumn:
         self.rows = rows
 
     def take(self, rows: np.ndarray, count: int = 1) -> Tensor:
-        """Copies rows, see `Column`."""
+        """Copies rows, see `LazyColumn`."""
         index = torch.from_numpy(np.asarray(rows, np.int64)).unsqueeze(-1) + torch.arange(count)
         return self.rows.index_select(0, index.flatten()).view(len(rows), -1)
 
@@ -59,12 +53,12 @@ class StackedFrames:
         count: number of frames in an observation.
     """
 
-    def __init__(self, frames: Column, following: Column | None, ends: np.ndarray, count: int) -> None:
+    def __init__(self, frames: LazyColumn, following: LazyColumn | None, ends: np.ndarray, count: int) -> None:
         self.frames, self.following, self.count = frames, following, count
         self.firsts = np.append(0, ends[:-1] + 1)
 
     def take(self, rows: np.ndarray, count: int = 1) -> Tensor:
-        """Composes rows, see `Column`; `count` must be 1."""
+        """Composes rows, see `LazyColumn`; `count` must be 1."""
         first = self.firsts[np.searchsorted(self.firsts, rows, side="right") - 1]
         ages = np.arange(self.count - 1, -1, -1) - (self.following is not None)
         ages[-1] = 0

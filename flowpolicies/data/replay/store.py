@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowpolicies.data.dataset.rows import LazyColumn
 from flowpolicies.data.replay.episodes import Episodes
-from flowpolicies.data.replay.pixels import Column
 
 
 class Windows(NamedTuple):
@@ -62,7 +62,7 @@ class Store:
     """
 
     def __init__(
-        self, capacity: int, n_envs: int, columns: dict[str, Tensor], in_files: dict[str, Column] | None = None
+        self, capacity: int, n_envs: int, columns: dict[str, Tensor], in_files: dict[str, LazyColumn] | None = None
     ) -> None:
         self.capacity, self.n_envs, self.columns, self.in_files = capacity, n_envs, columns, in_files or {}
         self.head, self.size = 0, 0
