@@ -60,7 +60,7 @@ MODULES = {
     "flowpolicies.data.rows": "flowpolicies.data.dataset.rows",
     "flowpolicies.data.sb3": "flowpolicies.data.formats.sb3",
     "flowpolicies.data.scores": "flowpolicies.data.dataset.transforms",
-    "flowpolicies.data.shards": "flowpolicies.data.replay.shards",
+    "flowpolicies.data.shards": "flowpolicies.data.replay.rotation",
     "flowpolicies.data.spaces": "flowpolicies.spaces.json",
     "flowpolicies.data.store": "flowpolicies.data.replay.store",
     "flowpolicies.data.trajectories": "flowpolicies.data.dataset.episodes",

@@ -1,4 +1,4 @@
-"""Checks of a dataset that find what makes training go wrong without an error."""
+"""Checks of a dataset for faults that spoil training without an error message."""
 
 from flowpolicies.inspection.environment import Resimulate as Resimulate
 from flowpolicies.inspection.environment import Resimulated as Resimulated

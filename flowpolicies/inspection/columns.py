@@ -1,37 +1,51 @@
-"""Checks of single columns: NaN, ranges, constant components, bounds and saturation of actions."""
+"""Checks of one column at a time: NaN, ranges, constant components, bounds and saturation of actions."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, cast
 
 import numpy as np
-from gymnasium.spaces import Box, Dict, Space
+from gymnasium.spaces import Box
 
 from flowpolicies.data.dataset.checks import BOUND_TOLERANCE
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.rows import blocks, read
-from flowpolicies.inspection.findings import Array, Finding, Rows, Track, found, is_image, parts
+from flowpolicies.inspection.findings import Array, Finding, Rows, Track, found, is_image, listed, named_arrays
+from flowpolicies.tree import named_leaves
 
 AT_BOUND = 0.999
-"""Of the way from the middle to a bound; OGBench's loader clips to 1 - 1e-5, which is at the bound."""
+"""Share of the way from the middle to a bound beyond which an action counts as being at the bound.
+
+Datasets of OGBench are clipped to 1 - 1e-5, as in `envs/env_utils.py` of https://github.com/ColinQiyangLi/qc.
+"""
+
 SATURATED = 0.5
-"""Share of a component's values at its bounds above which it is reported: most policies stay well below it, those of
-bang-bang control and of grippers do not, so that it is a warning."""
+"""Share of a component's actions at its bounds above which it is reported.
+
+Most policies stay well below it. Bang-bang control and grippers do not, so that the finding is only a warning.
+"""
+
 NARROW = 0.2
-"""Share of its bounds that a component must reach; one that never does was probably scaled to another range."""
+"""Share of the way from the middle to a bound that an action component must reach at least once.
+
+A component that never does was probably scaled to another range.
+"""
 
 
-class Column(NamedTuple):
-    """What one pass over a column gives, for each of its components (flattened); NaN and infinities left out."""
+class Ranges(NamedTuple):
+    """Ranges of the components of a column (flattened), without NaN and infinities."""
 
     low: Array
+    """Smallest value of each component, `[D]`; NaN if no value is finite."""
     high: Array
+    """Largest value of each component, `[D]`; NaN if no value is finite."""
     broken: Rows
-    """Rows with a NaN or an infinity."""
+    """Rows with a NaN or an infinity, ascending."""
 
 
-def scan(name: str, array: Array, track: Track) -> Column:
-    """The range of every component, and where values are broken."""
+def scan(name: str, array: Array, track: Track) -> Ranges:
+    """Reads a column once and returns its ranges and its broken rows."""
     low, high, broken = None, None, []
     for block in track(blocks([array]), name):
         values = read(array, block).reshape(block.stop - block.start, -1)
@@ -47,30 +61,31 @@ def scan(name: str, array: Array, track: Track) -> Column:
     width = int(np.prod(array.shape[1:]))
     nothing = np.full(width, np.nan)
     rows = np.concatenate(broken) if broken else np.zeros(0, np.intp)
-    return Column(nothing if low is None else low, nothing if high is None else high, rows)
+    return Ranges(nothing if low is None else low, nothing if high is None else high, rows)
 
 
-def check_values(dataset: TransitionDataset, columns: dict[str, Column]) -> list[Finding]:
-    """No NaN, no infinity."""
+def check_values(dataset: TransitionDataset, ranges: dict[str, Ranges]) -> list[Finding]:
+    """Reports NaN and infinities."""
     return [
         found(
             dataset,
             "values",
             "fault",
             f"{name} are NaN or infinite in {len(column.broken):,} transitions",
-            "Repair or drop the trajectories that contain them; one such row makes all weights NaN.",
+            "Repair or drop the trajectories that contain them: one such row turns all weights of a network into NaN.",
             rows=column.broken,
         )
-        for name, column in columns.items()
+        for name, column in ranges.items()
         if len(column.broken)
     ]
 
 
-def check_observations(dataset: TransitionDataset, columns: dict[str, Column]) -> list[Finding]:
-    """Components that never change, and values outside the observation space."""
+def check_observations(dataset: TransitionDataset, ranges: dict[str, Ranges]) -> list[Finding]:
+    """Reports components of the observations that never change, and values outside the observation space."""
     findings = []
-    for name, array in parts(dataset.observations, "observations"):
-        column, space = columns[name], _part_of(dataset.observation_space, name)
+    spaces: dict[str, Box] = named_leaves("observations", cast("Box | Mapping[str, Box]", dataset.observation_space))
+    for name, array in named_arrays("observations", dataset.observations):
+        column, space = ranges[name], spaces[name]
         constant = np.flatnonzero(column.low == column.high)
         if len(constant) and not is_image(array) and len(dataset) > 1:
             findings.append(
@@ -78,9 +93,9 @@ def check_observations(dataset: TransitionDataset, columns: dict[str, Column]) -
                     dataset,
                     "observations",
                     "warning",
-                    f"{len(constant)} of {len(column.low)} components of {name} never change: {_numbers(constant)}",
-                    "Check that the sensor was recorded. Networks see a constant; dividing by its standard deviation "
-                    "fails.",
+                    f"{len(constant)} of {len(column.low)} components of {name} never change: {listed(constant, 8)}",
+                    "Check that they were recorded. Nothing can be learned from a constant, and normalisation divides "
+                    "by its standard deviation, which is 0.",
                     count=len(constant),
                 )
             )
@@ -94,18 +109,24 @@ def check_observations(dataset: TransitionDataset, columns: dict[str, Column]) -
                     dataset,
                     "observations",
                     "warning",
-                    f"{len(outside)} components of {name} leave the observation space: {_numbers(outside)} (number "
-                    f"{worst} ranges from {column.low[worst]:.6g} to {column.high[worst]:.6g}, its bounds are "
-                    f"{low[worst]:.6g} and {high[worst]:.6g})",
-                    "Pass the observation_space= that they were recorded in, or check their units.",
+                    f"{len(outside)} of {len(low)} components of {name} lie outside the observation space: "
+                    f"{listed(outside, 8)} (component {worst} ranges from {column.low[worst]:.6g} to "
+                    f"{column.high[worst]:.6g}, its bounds are {low[worst]:.6g} and {high[worst]:.6g})",
+                    "Pass the observation_space= of the environment that recorded them, or check their units.",
                     count=len(outside),
                 )
             )
     return findings
 
 
-def check_actions(dataset: TransitionDataset, column: Column, track: Track) -> list[Finding]:
-    """Actions lie inside their bounds, use them, do not stick to them, and move in every component."""
+def check_actions(dataset: TransitionDataset, column: Ranges, track: Track) -> list[Finding]:
+    """Reports actions outside of their bounds, and components that are mostly at a bound, far from both, or constant.
+
+    Args:
+        dataset: the dataset to check.
+        column: ranges of the actions.
+        track: may show the progress.
+    """
     low, high = (
         bound.reshape(-1).astype(np.float64) for bound in (dataset.action_space.low, dataset.action_space.high)
     )
@@ -123,27 +144,29 @@ def check_actions(dataset: TransitionDataset, column: Column, track: Track) -> l
             f"{len(rows):,} actions lie outside the bounds of action_space (actions range from "
             f"{column.low.min():.6g} to {column.high.max():.6g}, bounds from {low.min():.6g} to {high.max():.6g})"
         )
-        advice = "Pass the action_space= that these actions were made for, or clip them as the environment did."
+        advice = "Pass the action_space= of the environment that recorded them, or clip them as that environment did."
         return [found(dataset, "actions", "fault", message, advice, rows=rows)]
     return _use_of_bounds(dataset, share, column, middle, half)
 
 
 def _use_of_bounds(
-    dataset: TransitionDataset, share: Array, column: Column, middle: Array, half: Array
+    dataset: TransitionDataset, share: Array, column: Ranges, middle: Array, half: Array
 ) -> list[Finding]:
+    """Warnings about action components; `share` `[A]` of the actions are at a bound, which is `half` from `middle`."""
     reach = np.maximum(np.abs(column.low - middle), np.abs(column.high - middle)) / half
     constant, saturated = np.flatnonzero(column.low == column.high), np.flatnonzero(share > SATURATED)
     narrow = np.setdiff1d(np.flatnonzero(reach < NARROW), constant)
     texts = {
-        f"components {_numbers(saturated)} of the actions are at a bound in {share.max():.1%} of transitions": (
+        f"action components at a bound in up to {share.max():.1%} of the transitions: {listed(saturated, 8)}": (
             saturated,
-            "If the policy was not bang-bang, actions were scaled twice and clipped: compare with what was executed.",
+            "Unless the policy was bang-bang, the actions were probably scaled twice and clipped: compare them with "
+            "the actions that were executed.",
         ),
-        f"components {_numbers(narrow)} of the actions use less than {NARROW:.0%} of their bounds": (
+        f"action components that use less than {NARROW:.0%} of their bounds: {listed(narrow, 8)}": (
             narrow,
-            "Check the units: actions in [-1, 1] with the bounds of the actuators, for example.",
+            "Check the units: the actions may be scaled to [-1, 1] while action_space has the bounds of the actuators.",
         ),
-        f"components {_numbers(constant)} of the actions never change": (
+        f"action components that never change: {listed(constant, 8)}": (
             constant,
             "Check that they were recorded; a policy will learn the constant.",
         ),
@@ -153,14 +176,3 @@ def _use_of_bounds(
         for message, (which, advice) in texts.items()
         if len(which) and len(dataset) > 1
     ]
-
-
-def _part_of(space: Space[object], name: str) -> Box:
-    part = space[name.partition("/")[2]] if isinstance(space, Dict) else space
-    assert isinstance(part, Box)
-    return part
-
-
-def _numbers(which: Array) -> str:
-    shown = ", ".join(str(number) for number in which[:8])
-    return f"{shown}, ..." if len(which) > 8 else shown

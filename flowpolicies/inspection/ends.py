@@ -1,7 +1,8 @@
-"""Checks of what lies between trajectories: where s' of a last row is the first s of the next, do both belong together?
+"""Checks of the ends of trajectories, for datasets whose next observations were made from the next rows.
 
-s' that was made of the next row's s crosses the ends of trajectories, where the true s' was lost: there a reset looks
-like a step. Where those jumps stand tells whether terminals stand at the ends, beside them, or drift away from them.
+In such data the next observation of a trajectory's last row is the first observation of the next trajectory. The true
+one was lost, and the reset looks like a step, which is usually a large one. The rows of these jumps show whether the
+terminals are in the right rows, one row off, or ever further away from the ends of the trajectories.
 """
 
 from __future__ import annotations
@@ -10,69 +11,102 @@ import numpy as np
 
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.rows import read
-from flowpolicies.inspection.findings import Array, Finding, Rows, Vectors, draw, found, parts
+from flowpolicies.inspection.findings import (
+    SPLIT_EPISODES,
+    Array,
+    Finding,
+    Rows,
+    Vectors,
+    found,
+    observation_pairs,
+    sample_rows,
+)
 from flowpolicies.inspection.order import differ
 from flowpolicies.inspection.regression import root_mean_square
 
 LEAST_ENDS = 4
+"""Number of ends below which nothing is concluded."""
+
 MOST_ENDS = 20_000
+"""Largest number of ends that are examined."""
 
 CROSSED = 0.9
-"""Share of the ends that s' must cross to say that it was made of the next row's s."""
+"""Share of the ends at which the next observation must be that of the next row, to conclude that all were made so."""
 
 LARGE = 0.95
-"""Quantile of the sizes of steps from which on one is large; of resets nearly all are."""
+"""Quantile of the sizes of steps above which a step counts as large; nearly all resets are."""
+
+ONE_PLACE = 0.5
+"""Share of the examined rows that must have a large step, to conclude that the resets are there."""
 
 
 def check_ends(dataset: TransitionDataset) -> list[Finding]:
-    """s' of a last row is not the first s of the next trajectory, unless one trajectory was cut into pieces."""
-    which = np.sort(draw(0, dataset.num_episodes - 1, MOST_ENDS))
+    """Reports last rows whose next observation is the first observation of the next trajectory."""
+    which = np.sort(sample_rows(0, dataset.num_episodes - 1, MOST_ENDS))
     ends, vectors = dataset.episode_ends[which], Vectors(dataset)
     if len(ends) < LEAST_ENDS or not vectors.width:
         return []
     crossed = _crossed(dataset, ends)
     if crossed.mean() < CROSSED:
         return []
-    usual = draw(0, len(dataset), MOST_ENDS)
+    places = {"at": ends, "after": ends + 1, "before": ends - 1, "drift": ends + which + 1}
+    jumps = _share_of_jumps(vectors, places)
+    place = max(jumps, key=lambda name: jumps[name])
+    if jumps[place] <= ONE_PLACE:
+        advice = "This is right if the trajectories are pieces of longer ones."
+        text = _crossing(int(crossed.sum()), len(ends))
+        return [found(dataset, "trajectories", "info", text, advice, count=int(crossed.sum()))]
+    evidence = f"for {jumps[place]:.0%} of the terminals, the jump to the next trajectory is"
+    if place == "drift":
+        return [drift_finding(dataset, f"{evidence} as many rows later as trajectories have ended")]
+    if place == "at":
+        return [_lost(dataset, ends[crossed], len(ends))]
+    text = f"terminals are one row off: {evidence} in the row {place} the terminal"
+    advice = "Set terminals to 1 on the last row of each trajectory, and give that row its true next observation."
+    return [found(dataset, "trajectories", "fault", text, advice, rows=ends)]
+
+
+def _share_of_jumps(vectors: Vectors, places: dict[str, Rows]) -> dict[str, float]:
+    """For each group of rows, the share of its rows whose step is a large one; 0 for groups of few rows."""
+    length = len(vectors.dataset)
+    usual = sample_rows(0, length, MOST_ENDS)
     scale = np.maximum(vectors.steps(usual).std(axis=0), 1e-8)
 
     def sizes(rows: Rows) -> Array:
         return root_mean_square(vectors.steps(rows) / scale)
 
     large = np.quantile(sizes(usual), LARGE)
-    jumps = {}
-    for name, rows in {"at": ends, "after": ends + 1, "before": ends - 1, "drift": ends + which + 1}.items():
-        inside = rows[(rows >= 0) & (rows < len(dataset))]
-        jumps[name] = float(np.mean(sizes(inside) > large)) if len(inside) >= LEAST_ENDS else 0.0
-    place = max(jumps, key=lambda name: jumps[name])
-    if jumps[place] <= 0.5:
-        text = f"s' of the last row is the first s of the next trajectory in {crossed.sum():,} of {len(ends):,}"
-        advice = "Right if trajectories are pieces of longer ones."
-        return [found(dataset, "trajectories", "info", text, advice, count=int(crossed.sum()))]
-    evidence = f"s' is the next row's s everywhere, and {jumps[place]:.0%} of the jumps between trajectories stand"
-    if place == "drift":
-        return [drift_finding(dataset, f"{evidence} as many rows after a terminal as there are trajectories before it")]
-    if place == "at":
-        return [_lost(dataset, ends[crossed], len(ends))]
-    text = f"terminals are one row off: {evidence} in the row {place} a terminal"
-    advice = "Set terminals to 1 on the last row of each trajectory, and give that row its true next observation."
-    return [found(dataset, "trajectories", "fault", text, advice, rows=ends)]
+    shares = {}
+    for name, rows in places.items():
+        inside = rows[(rows >= 0) & (rows < length)]
+        shares[name] = float(np.mean(sizes(inside) > large)) if len(inside) >= LEAST_ENDS else 0.0
+    return shares
 
 
 def _crossed(dataset: TransitionDataset, ends: Rows) -> Array:
-    equal, after = np.ones(len(ends), bool), dict(parts(dataset.next_observations, ""))
-    for name, now in parts(dataset.observations, ""):
-        equal &= ~differ(read(after[name], ends), read(now, ends + 1))
+    """Whether the next observation in the rows `ends` `[n]` is the observation of the next row, `[n]`."""
+    equal = np.ones(len(ends), bool)
+    for now, then in observation_pairs(dataset).values():
+        equal &= ~differ(read(then, ends), read(now, ends + 1))
     return equal
 
 
+def _crossing(count: int, of: int) -> str:
+    """Beginning of a message about `count` of the examined ends."""
+    return (
+        "the next observation of a trajectory's last row is the first observation of the next trajectory, in "
+        f"{count:,} of {of:,} cases"
+    )
+
+
 def _lost(dataset: TransitionDataset, rows: Rows, of: int) -> Finding:
-    """Harmless only where the mask is 0: then nothing looks at s'."""
+    """A finding about lost last observations; a warning if all masks are 0 there, so that no target uses them."""
     used = rows[np.asarray(dataset.masks)[rows] != 0]
-    text = f"s' of the last row is the first s of the next trajectory in {len(rows):,} of {of:,}: the true one was lost"
+    text = f"{_crossing(len(rows), of)}: the true one was lost"
     advice = (
         "Store the observation that the last step returned: vector environments keep it in the info, as final_obs or "
-        "terminal_observation. Or drop last rows whose mask is 1, as values bootstrap from s' there."
+        "terminal_observation. Or drop the last rows whose mask is 1, because their targets bootstrap from the next "
+        "observation."
     )
     if len(used):
         return found(dataset, "trajectories", "fault", text, advice, rows=used)
@@ -80,15 +114,15 @@ def _lost(dataset: TransitionDataset, rows: Rows, of: int) -> Finding:
 
 
 def drift_finding(dataset: TransitionDataset, evidence: str) -> Finding:
-    """All T+1 observations beside T actions."""
+    """A finding about T+1 observations of each trajectory beside T actions; `evidence` ends the message."""
     ends = dataset.episode_ends
     return found(
         dataset,
         "alignment",
         "fault",
         f"actions and observations drift apart, by one more row in each trajectory: {evidence}",
-        "T+1 observations of an episode were concatenated beside T actions, as d3rlpy's Minari loader does. Cut every "
-        "episode first: observations[:-1] and next_observations[1:], or TransitionDataset.from_episodes.",
+        "T+1 observations of each episode were concatenated beside T actions, as d3rlpy 2.8's Minari loader does. "
+        + SPLIT_EPISODES,
         rows=[int(ends[0]) + 1],
         count=len(dataset) - int(ends[0]) - 1,
     )

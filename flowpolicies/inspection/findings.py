@@ -1,8 +1,8 @@
-"""What a check says, and the shared ways of reading a dataset: a block of rows at a time, or a sample of them."""
+"""Findings, the results of checks, and functions that several checks use to read samples of a dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
@@ -12,40 +12,55 @@ import numpy.typing as npt
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.rows import read
 from flowpolicies.spaces.layout import Observations
-from flowpolicies.tree import named_leaves
+from flowpolicies.tree import named_leaves, tree_map
 
 Array = npt.NDArray[Any]
 Rows = npt.NDArray[np.intp]
 Severity = Literal["fault", "warning", "info"]
 SIDES = {1: "after", -1: "before"}
-"""Where the row `lag` rows on stands."""
+"""Word for the place of the row that is `lag` rows later, for messages."""
+
+SPLIT_EPISODES = (
+    "Split every episode before concatenating, as TransitionDataset.from_episodes does: all but the last of its T+1 "
+    "states are its observations, and all but the first are its next_observations."
+)
+"""Advice for arrays that were not made from episodes of T+1 states and T actions."""
+
+OGBENCH_REWARDS = (
+    "OGBench before version 1.2.0 computes rewards from the next state in its environments, but from the current state "
+    "in its data."
+)
+"""Advice for rewards that are one step off."""
 
 Track = Callable[[Sequence[slice], str], Iterable[slice]]
-"""Hands the blocks on, and may show how far the check of this title is."""
+"""Function that returns the blocks of rows to be checked and may show the progress of the check with this title."""
 
 
 @final
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a check found."""
+    """One result of a check of a dataset."""
 
     check: str
-    """Which check: `alignment`, `trajectories`, `flags`, `rewards`, `actions`, `values`, `observations`, `duplicates`,
-    `environment`, `resimulation` or `loading`."""
+    """Name of the check.
+
+    One of `alignment`, `trajectories`, `flags`, `rewards`, `actions`, `values`, `observations`, `duplicates`,
+    `environment`, `resimulation` and `loading`.
+    """
     severity: Severity
-    """A fault makes training wrong; a warning may be meant so; an info is a fact worth knowing."""
+    """A fault makes training wrong. A warning may be intended. An info states a fact that is worth knowing."""
     message: str
-    """What was found."""
+    """Description of the finding, without a full stop."""
     advice: str = ""
-    """What to do."""
+    """Advice on what to do about the finding."""
     count: int = 0
-    """How often, in the unit that the message names."""
+    """Number of occurrences, in the unit that the message names."""
     row: int | None = None
-    """The first transition concerned, counted from 0 over the whole dataset."""
+    """First transition concerned, counted from 0 over the whole dataset."""
     episode: int | None = None
-    """Its trajectory, from 0."""
+    """Trajectory of that transition, counted from 0."""
     step: int | None = None
-    """Its step in that trajectory, from 0."""
+    """Step of that transition in its trajectory, counted from 0."""
 
 
 def found(
@@ -58,7 +73,17 @@ def found(
     rows: Array | Sequence[int] = (),
     count: int | None = None,
 ) -> Finding:
-    """A finding about `rows`, in ascending order; `count` is their number unless it is given."""
+    """Makes a finding.
+
+    Args:
+        dataset: the dataset, for the place of the first row.
+        check: name of the check.
+        severity: "fault", "warning" or "info".
+        message: description of the finding.
+        advice: what to do about it.
+        rows: the transitions concerned, in ascending order.
+        count: number of occurrences; None: the number of rows.
+    """
     number = len(rows) if count is None else count
     if not len(rows):
         return Finding(check, severity, message, advice, number)
@@ -69,22 +94,36 @@ def found(
 
 
 def fault_of_all_rows(dataset: TransitionDataset, check: str, message: str, advice: str) -> Finding:
-    """A fault that begins in the first row and concerns them all."""
+    """Makes a finding about a fault that concerns all rows."""
     return found(dataset, check, "fault", message, advice, rows=[0], count=len(dataset))
 
 
-def parts(observations: Observations, name: str) -> Iterator[tuple[str, Array]]:
-    """The arrays of observations with their names: "observations", or "observations/KEY" for each key."""
-    yield from sorted(named_leaves(name, observations).items())
+def listed(items: Sequence[object] | Array, most: int) -> str:
+    """The first `most` items, separated by commas, for messages."""
+    return ", ".join([*(str(item) for item in items[:most]), *(["..."] if len(items) > most else [])])
+
+
+def named_arrays(name: str, observations: Observations) -> list[tuple[str, Array]]:
+    """The arrays of observations with their names, sorted: NAME, or NAME/KEY for each key of Dict observations."""
+    return sorted(named_leaves(name, observations).items())
+
+
+def observation_pairs(dataset: TransitionDataset) -> dict[str, tuple[Array, Array]]:
+    """The arrays of observations and of next observations, by the name of the observations."""
+    pairs = tree_map(lambda now, then: (now, then), dataset.observations, dataset.next_observations)
+    return named_leaves("observations", pairs)
 
 
 def is_image(array: Array) -> bool:
-    """Bytes of at least two axes per row; statistics of single pixels say nothing."""
+    """Whether rows are images, that is bytes with at least two axes; statistics of single pixels say nothing."""
     return array.dtype == np.uint8 and array.ndim > 2
 
 
-def draw(start: int, stop: int, count: int) -> Rows:
-    """About `count` different rows from `start` to `stop - 1`, in random order; all of them if there are few."""
+def sample_rows(start: int, stop: int, count: int) -> Rows:
+    """Draws about `count` different rows from `start` to `stop - 1`, in random order, or all of them if they are few.
+
+    The draw is the same every time, so that a check gives the same findings every time.
+    """
     generator = np.random.default_rng(0)
     if stop - start <= 4 * count:
         return start + generator.permutation(max(stop - start, 0))[:count]
@@ -94,41 +133,42 @@ def draw(start: int, stop: int, count: int) -> Rows:
 @final
 @dataclass(frozen=True)
 class Vectors:
-    """Observations as vectors of float64, `[n, D]`; images are left out."""
+    """Rows of a dataset as vectors of float64; images are left out. D is the width of an observation without images."""
 
     dataset: TransitionDataset
+    """Dataset whose rows are read."""
 
     @property
     def width(self) -> int:
-        """D."""
-        kept = (part for _, part in parts(self.dataset.observations, "") if not is_image(part))
-        return sum(int(np.prod(part.shape[1:])) for part in kept)
+        """Width D of an observation; 0 if there are only images."""
+        return sum(int(np.prod(array.shape[1:])) for array in _without_images(self.dataset.observations))
 
     def now(self, rows: Array) -> Array:
-        """Observations of these rows."""
+        """Observations of `rows` `[n]`, `[n, D]`."""
         return _vectors(self.dataset.observations, rows)
 
     def next(self, rows: Array) -> Array:
-        """Next observations of these rows."""
+        """Next observations of `rows` `[n]`, `[n, D]`."""
         return _vectors(self.dataset.next_observations, rows)
 
     def actions(self, rows: Array) -> Array:
-        """Actions of these rows, `[n, A]`."""
+        """Actions of `rows` `[n]`, `[n, A]`."""
         return np.asarray(read(self.dataset.actions, rows), np.float64).reshape(len(rows), -1)
 
     def steps(self, rows: Array) -> Array:
-        """s' - s of these rows."""
+        """Changes from the observation to the next observation of `rows` `[n]`, `[n, D]`."""
         return self.next(rows) - self.now(rows)
 
     def inputs(self, rows: Array) -> Array:
-        """s and a of these rows, what their steps depend on: `[n, D + A]`."""
+        """Observations and actions of `rows` `[n]`, on which their steps depend, `[n, D + A]`."""
         return np.concatenate([self.now(rows), self.actions(rows)], axis=1)
 
 
+def _without_images(observations: Observations) -> list[Array]:
+    return [array for _, array in named_arrays("observations", observations) if not is_image(array)]
+
+
 def _vectors(observations: Observations, rows: Array) -> Array:
-    flat = [
-        np.asarray(read(part, rows), np.float64).reshape(len(rows), -1)
-        for _, part in parts(observations, "")
-        if not is_image(part)
-    ]
+    arrays = _without_images(observations)
+    flat = [np.asarray(read(array, rows), np.float64).reshape(len(rows), -1) for array in arrays]
     return np.concatenate(flat, axis=1) if flat else np.zeros((len(rows), 0))

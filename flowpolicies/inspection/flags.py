@@ -1,18 +1,18 @@
-"""Checks of masks, terminals and rewards: what ends, what terminates, and whether rewards belong to the same steps."""
+"""Checks of masks and terminals, and of rewards that mark terminations."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from flowpolicies.data.dataset.dataset import TransitionDataset
-from flowpolicies.inspection.findings import SIDES, Array, Finding, Vectors, found
+from flowpolicies.inspection.findings import OGBENCH_REWARDS, SIDES, Array, Finding, Vectors, found
 
 LEAST_EPISODES = 3
-"""Trajectories below which equal lengths say nothing."""
+"""Number of trajectories below which nothing is concluded from equal lengths."""
 
 
 def check_flags(dataset: TransitionDataset) -> list[Finding]:
-    """Masks are 1 - termination and terminals the ends of trajectories, neither inverted nor swapped."""
+    """Reports masks that are not 1 - termination, and terminals that are not the ends of trajectories."""
     masked, ends = np.asarray(dataset.masks) == 0, np.asarray(dataset.terminals) == 1
     for check in (_values, _exchanged, _inverted_terminals, _inverted_masks):
         finding = check(dataset, masked, ends)
@@ -22,53 +22,58 @@ def check_flags(dataset: TransitionDataset) -> list[Finding]:
 
 
 def _values(dataset: TransitionDataset, masked: Array, ends: Array) -> Finding | None:
+    """A finding about values other than 0 and 1, or None."""
     for key in ("masks", "terminals"):
         array = np.asarray(getattr(dataset, key))
         wrong = np.flatnonzero((array != 0) & (array != 1))
         if len(wrong):
             text = f"{key} are neither 0 nor 1 in {len(wrong):,} transitions"
-            return found(dataset, "flags", "fault", text, "A flag is 0 or 1.", rows=wrong)
+            return found(dataset, "flags", "fault", text, f"Set {key} to 0 or 1 in every row.", rows=wrong)
     return None
 
 
 def _exchanged(dataset: TransitionDataset, masked: Array, ends: Array) -> Finding | None:
+    """A finding if most masks are 0 and most terminals are 1, or None."""
     if masked.mean() <= 0.5 or ends.mean() <= 0.5:
         return None
     if masked.all() and ends.all():
-        text = "every transition is a trajectory of its own that terminates: there is nothing to bootstrap"
-        return found(dataset, "flags", "warning", text, "Right for bandits; else check masks and terminals.")
+        text = "every transition is a trajectory of its own that terminates, so that no target bootstraps"
+        return found(dataset, "flags", "warning", text, "This is right for bandits; otherwise check them.")
     return found(
         dataset,
         "flags",
         "fault",
         f"masks and terminals are exchanged: {masked.mean():.1%} of the masks are 0, {ends.mean():.1%} of the "
         "terminals are 1",
-        "masks are 1 - termination (mostly 1), terminals mark last transitions (mostly 0).",
+        "Exchange them: a mask is 1 - termination and mostly 1, a terminal marks the last transition of a trajectory "
+        "and is mostly 0.",
         rows=np.flatnonzero(masked & ends),
     )
 
 
 def _inverted_terminals(dataset: TransitionDataset, masked: Array, ends: Array) -> Finding | None:
+    """A finding if most terminals are 1, or None; it is a fault if the next rows continue the trajectory."""
     if ends.mean() <= 0.5 or len(dataset) < 10:
         return None
     vectors, rows = Vectors(dataset), np.flatnonzero(ends[:-1])[:2000]
-    goes_on = (vectors.next(rows) == vectors.now(rows + 1)).all(axis=1) if vectors.width else np.zeros(1)
-    if goes_on.mean() > 0.5:
+    continues = (vectors.next(rows) == vectors.now(rows + 1)).all(axis=1) if vectors.width else np.zeros(1)
+    if continues.mean() > 0.5:
         return found(
             dataset,
             "flags",
             "fault",
-            f"terminals are 1 in {ends.mean():.1%} of the transitions, though the next row goes on from there",
-            "A terminal is 1 on the last transition of a trajectory and 0 on all others: they look inverted.",
+            f"terminals are 1 in {ends.mean():.1%} of the transitions, although the next row continues the trajectory",
+            "A terminal is 1 on the last transition of a trajectory and 0 on all others; these look inverted.",
             rows=rows,
             count=int(ends.sum()),
         )
     text = f"{ends.mean():.1%} of the transitions are trajectories of one step"
-    advice = "Right for unordered transitions; chunks and n-step returns then have nothing to work with."
+    advice = "This is right for transitions without an order, which allow neither action chunks nor n-step returns."
     return found(dataset, "flags", "warning", text, advice, count=int(ends.sum()))
 
 
 def _inverted_masks(dataset: TransitionDataset, masked: Array, ends: Array) -> Finding | None:
+    """A finding if most masks are 0, or None; it is a fault if the mask is 1 only at ends of trajectories."""
     if masked.mean() <= 0.5:
         return None
     only_at_ends = bool(ends[~masked].all())
@@ -77,43 +82,44 @@ def _inverted_masks(dataset: TransitionDataset, masked: Array, ends: Array) -> F
         "flags",
         "fault" if only_at_ends else "warning",
         f"masks are 0 in {masked.mean():.1%} of the transitions, so that hardly any target bootstraps",
-        "A mask is 1 - termination. "
-        + ("They look inverted." if only_at_ends else "Check that they are not inverted."),
+        "A mask is 1 - termination"
+        + ("; these look inverted." if only_at_ends else ". Check that these are not inverted."),
         rows=np.flatnonzero(masked),
     )
 
 
 def judges_before_step(dataset: TransitionDataset) -> bool:
-    """Whether the source says that masks judge the state before the step, as OGBench's do."""
+    """Whether the dataset's source says that masks depend on the state before the step, as OGBench's do."""
     return "before the step" in str(dataset.provenance.get("reward_timing", ""))
 
 
 def _has_goals(dataset: TransitionDataset) -> bool:
-    """Whether the source says that the last state of each trajectory is its goal, so that all terminate."""
+    """Whether the dataset's source says that each trajectory's last state is its goal, so that all terminate."""
     return "goals" in dataset.provenance
 
 
 def _inside(dataset: TransitionDataset, masked: Array, ends: Array) -> list[Finding]:
+    """Reports masks of 0 inside trajectories, or that there is none at all."""
     rows = np.flatnonzero(masked & ~ends)
     if not masked.any():
         text = "no transition terminates (masks are 1 everywhere)"
-        return [
-            found(dataset, "flags", "info", text, "Right for endless tasks, and if no trajectory reaches its goal.")
-        ]
+        advice = "This is right for tasks without an end, and if no trajectory reaches its goal."
+        return [found(dataset, "flags", "info", text, advice)]
     if not len(rows):
         return []
-    text = f"masks are 0 in {len(rows):,} transitions after which the trajectory goes on"
+    text = f"masks are 0 in {len(rows):,} transitions after which the trajectory continues"
     if judges_before_step(dataset):
-        text += ": the goal was reached on the way, as in all OGBench data"
+        text += ": the goal was reached before the end of the trajectory, as in all OGBench data"
         return [found(dataset, "flags", "info", text, rows=rows)]
     advice = (
-        "If the episode ended there, set terminals to 1 as well; n-step returns and chunks would run across. If states "
-        "are terminal on the way, as in relabelled data, all is well."
+        "If the episode ended there, set terminals to 1 as well, otherwise n-step returns and action chunks cross that "
+        "end. If trajectories were recorded beyond terminal states, as in relabelled data, this is right."
     )
     return [found(dataset, "flags", "warning", text, advice, rows=rows)]
 
 
 def _time_limits(dataset: TransitionDataset, masked: Array) -> list[Finding]:
+    """Reports trajectories of the greatest length that all terminate, probably at a time limit."""
     lengths = dataset.episode_lengths
     terminated = masked[dataset.episode_ends]
     if len(lengths) < LEAST_EPISODES or lengths.max() < 2 or judges_before_step(dataset) or _has_goals(dataset):
@@ -122,21 +128,21 @@ def _time_limits(dataset: TransitionDataset, masked: Array) -> list[Finding]:
     if last.sum() < LEAST_EPISODES or not terminated[last].all() or last.mean() < 0.5:
         return []
     text = (
-        f"all {last.sum():,} trajectories of the greatest length, {lengths.max():,} steps, terminate in their last one"
+        f"all {last.sum():,} trajectories of the greatest length, {lengths.max():,} steps, terminate in their last step"
     )
     advice = (
-        "That looks like a time limit that was recorded as a termination. Keep terminals at 1 there and set masks to "
-        "1, or values will take the clock for death."
+        "This looks like a time limit that was recorded as a termination. Keep terminals at 1 there and set masks to "
+        "1, otherwise the value function learns that time limits are terminal states."
     )
     return [found(dataset, "flags", "warning", text, advice, rows=dataset.episode_ends[last])]
 
 
 def check_rewards(dataset: TransitionDataset) -> list[Finding]:
-    """Rewards differ, and where the best one marks the terminal state, it does so in the same row."""
+    """Reports rewards that are all equal, and best rewards that are one row away from the masks of 0."""
     rewards, masked = np.asarray(dataset.rewards), np.asarray(dataset.masks) == 0
     if len(rewards) > 1 and rewards.min() == rewards.max():
         text = f"all rewards are {rewards[0]:.6g}"
-        advice = "There is nothing to learn from: more data, another task, or a recording that lost them."
+        advice = "Nothing can be learned from equal rewards. Check that they were recorded, or use more or other data."
         return [found(dataset, "rewards", "warning", text, advice)]
     best = rewards == rewards.max()
     if not 3 <= masked.sum() <= 0.5 * len(masked):
@@ -151,10 +157,9 @@ def check_rewards(dataset: TransitionDataset) -> list[Finding]:
             dataset,
             "rewards",
             "fault",
-            f"rewards are one step off: the best one, {rewards.max():.6g}, stands in the row {SIDES[lag]} each mask of "
-            f"0 ({apart[0]:,} rows disagree, {apart[lag]:,} after a shift)",
-            "Rebuild rewards and masks from the same steps. OGBench before 1.2.0 rewards s' in its environments and s "
-            "in its data.",
+            f"rewards are one step off: the best one, {rewards.max():.6g}, is in the row {SIDES[lag]} each mask of 0 "
+            f"({apart[0]:,} rows disagree, {apart[lag]:,} after a shift)",
+            f"Build rewards and masks from the same steps. {OGBENCH_REWARDS}",
             rows=rows,
             count=apart[0],
         )
@@ -162,6 +167,6 @@ def check_rewards(dataset: TransitionDataset) -> list[Finding]:
 
 
 def _disagreements(best: Array, masked: Array, lag: int) -> int:
-    """In how many rows one of "best reward, `lag` rows on" and "mask is 0" holds without the other."""
+    """Number of rows where either the mask is 0 or the reward `lag` rows later is the best one, but not both."""
     inner = slice(1, len(best) - 1)
     return int(np.sum(np.roll(best, -lag)[inner] != masked[inner]))

@@ -1,4 +1,4 @@
-"""All checks of a dataset, in an order in which a fault silences those that it would confuse."""
+"""The inspection of a dataset by all checks; a check is left out if an earlier fault would mislead it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flowpolicies.inspection.environment import (
     rows_to_resimulate,
     unexplained,
 )
-from flowpolicies.inspection.findings import Array, Finding, Track, draw, is_image, parts
+from flowpolicies.inspection.findings import Array, Finding, Track, is_image, named_arrays, sample_rows
 from flowpolicies.inspection.flags import check_flags, check_rewards, judges_before_step
 from flowpolicies.inspection.jumps import check_jumps, find_jumps
 from flowpolicies.inspection.order import check_duplicates, check_order
@@ -27,34 +27,41 @@ from flowpolicies.inspection.singles import check_frozen, check_single_actions
 from flowpolicies.inspection.timing import check_action_timing, check_reward_timing, choose_rows
 
 SAMPLE = 50_000
-"""Rows that the expensive checks look at."""
+"""Default number of rows for the expensive checks."""
 
 RESIMULATED = 300
+"""Largest number of rows that are re-simulated."""
 
 BINS = 40
+"""Number of bins of a histogram."""
 
 
 class Histogram(NamedTuple):
-    """How often values occur."""
+    """Number of values in each of several intervals."""
 
     title: str
+    """Name of the values, with their unit if they have one."""
     counts: Array
+    """Number of values in each interval, `[N]`."""
     edges: Array
+    """Bounds of the intervals, ascending, `[N + 1]`."""
 
 
 class Inspection(NamedTuple):
-    """What came of the checks of a dataset."""
+    """Results of the inspection of a dataset."""
 
     name: str
+    """Name of the dataset."""
     facts: dict[str, str]
-    """What to look at, by title."""
+    """Figures of the dataset by title, for people to look at."""
     findings: tuple[Finding, ...]
-    """Faults first."""
+    """Findings of the checks: faults, then warnings, then infos."""
     histograms: tuple[Histogram, ...]
+    """Histograms of lengths, returns, rewards, actions and observations."""
 
     @property
     def num_faults(self) -> int:
-        """Findings that make training wrong."""
+        """Number of findings that make training wrong."""
         return sum(finding.severity == "fault" for finding in self.findings)
 
 
@@ -66,27 +73,28 @@ def inspect_dataset(
     sample: int = SAMPLE,
     track: Track = lambda blocks, title: blocks,
 ) -> Inspection:
-    """Looks for what makes training go wrong without an error.
+    """Checks a dataset for faults that spoil training without an error message.
 
-    Every row is read for values, order, flags and duplicates, a block at a time; `sample` rows for the regressions
-    and the re-simulation.
+    The checks of values, order, flags and duplicates read all rows, one block at a time. The regressions read at most
+    `sample` rows, and so does the re-simulation.
 
     Args:
-        dataset: may lie in files.
-        env: compare spaces and starts with this environment.
-        resimulate: see `open_resimulator`.
-        sample: rows that the expensive checks look at.
-        track: hands on blocks of rows, and may show progress.
+        dataset: the dataset to check, in memory or in files.
+        env: an environment whose spaces and first observations are compared with the dataset; None: no comparison.
+        resimulate: re-simulation of stored transitions, see `open_resimulator`; None: no re-simulation.
+        sample: number of rows for the expensive checks, at least 1.
+        track: function that takes the blocks of rows of a check and its title, and returns the blocks; it may show
+            the progress.
 
     Raises:
         ValueError: if `sample` is below 1.
     """
     if sample < 1:
         raise ValueError(f"sample is {sample}; the checks need at least one row.")
-    columns = {key: scan(key, array, track) for key, array in dataset.arrays().items()}
-    findings = check_values(dataset, columns)
-    findings += check_observations(dataset, columns)
-    findings += check_actions(dataset, columns["actions"], track)
+    ranges = {key: scan(key, array, track) for key, array in dataset.arrays().items()}
+    findings = check_values(dataset, ranges)
+    findings += check_observations(dataset, ranges)
+    findings += check_actions(dataset, ranges["actions"], track)
     findings += check_flags(dataset)
     if not _has(findings, "values", "flags"):
         findings += check_order(dataset, track)
@@ -94,21 +102,28 @@ def inspect_dataset(
         findings += check_frozen(dataset)
     findings += check_duplicates(dataset, track)
     if env is not None:
-        findings += check_environment(dataset, env, columns)
+        findings += check_environment(dataset, env, ranges)
     rank = {"fault": 0, "warning": 1, "info": 2}
     findings.sort(key=lambda finding: rank[finding.severity])
     return Inspection(dataset.name, facts(dataset), tuple(findings), histograms(dataset, sample))
 
 
 def _has(findings: Sequence[Finding], *checks: str) -> bool:
+    """Whether one of these checks found a fault."""
     return any(finding.check in checks and finding.severity == "fault" for finding in findings)
 
 
 def _check_sample(
     dataset: TransitionDataset, findings: Sequence[Finding], resimulate: Resimulate | None, sample: int
 ) -> list[Finding]:
-    """Checks of a sample of rows: the regressions, as far as the order of rows lets them say something, and the
-    re-simulation."""
+    """Checks that need a usable order of rows, most of them on a sample, and the re-simulation.
+
+    Args:
+        dataset: the dataset to check.
+        findings: findings so far; faults among them rule out some checks.
+        resimulate: re-simulation, or None.
+        sample: number of rows.
+    """
     more = check_rewards(dataset)
     if not _has(findings, "alignment"):
         more += check_ends(dataset)
@@ -124,12 +139,12 @@ def _check_sample(
 def _check_by_regression(
     dataset: TransitionDataset, findings: Sequence[Finding], resimulate: Resimulate | None, sample: int
 ) -> list[Finding]:
-    """Actions, rewards and jumps; `findings` are those so far."""
+    """Checks of actions, rewards and jumps by regression; faults among the `findings` so far rule out some of them."""
     rows = choose_rows(dataset, sample)
     jumps = find_jumps(dataset, rows, sample, anywhere=resimulate is not None)
     if resimulate is not None and len(jumps):
         jumps = unexplained(dataset, resimulate, jumps[:RESIMULATED])
-    rows = rows[~np.isin(rows, jumps[:, None] + np.arange(-1, 2))]  # A single one would tilt the regressions.
+    rows = rows[~np.isin(rows, jumps[:, None] + np.arange(-1, 2))]  # One jump is enough to spoil a regression.
     more = check_action_timing(dataset, rows)
     if _has(more, "alignment"):
         return more
@@ -142,7 +157,7 @@ def _check_by_regression(
 
 
 def facts(dataset: TransitionDataset) -> dict[str, str]:
-    """What to look at before training."""
+    """Figures of a dataset by title, to be looked at before training."""
     arrays, masked = dataset.arrays(), np.asarray(dataset.masks) == 0
     terminated = masked[dataset.episode_ends]
     done = np.add.reduceat(masked, dataset.episode_starts) > 0
@@ -155,7 +170,7 @@ def facts(dataset: TransitionDataset) -> dict[str, str]:
         "rewards": _spread(np.asarray(dataset.rewards)),
         "returns": _spread(episode_returns(dataset)),
         "masks of 0": f"{masked.sum():,} of {len(dataset):,} transitions ({masked.mean():.3%})",
-        "terminated": f"{terminated.sum():,} of {dataset.num_episodes:,} trajectories; the others were cut",
+        "terminated": f"{terminated.sum():,} of {dataset.num_episodes:,} trajectories; the others were truncated",
     }
     if judges_before_step(dataset):
         table["success"] = f"{done.sum():,} of {dataset.num_episodes:,} trajectories ({done.mean():.1%})"
@@ -163,14 +178,14 @@ def facts(dataset: TransitionDataset) -> dict[str, str]:
 
 
 def episode_returns(dataset: TransitionDataset) -> Array:
-    """Sum of the rewards of each trajectory."""
+    """Sum of the rewards of each trajectory, `[E]`."""
     returns: Array = np.add.reduceat(np.asarray(dataset.rewards, np.float64), dataset.episode_starts)
     return returns
 
 
 def histograms(dataset: TransitionDataset, sample: int) -> tuple[Histogram, ...]:
-    """Of trajectories and rewards all, of actions and observations `sample` rows."""
-    rows = np.sort(draw(0, len(dataset), sample))
+    """Histograms of all trajectories and rewards, and of the actions and observations of `sample` rows."""
+    rows = np.sort(sample_rows(0, len(dataset), sample))
     masked = np.asarray(dataset.masks) == 0
     values = {
         "Length of a trajectory (steps)": dataset.episode_lengths,
@@ -184,7 +199,7 @@ def histograms(dataset: TransitionDataset, sample: int) -> tuple[Histogram, ...]
         values[title] = rows_of_0[first] - dataset.episode_starts[episodes]
     actions = read(dataset.actions, rows).reshape(len(rows), -1)
     values |= {f"Action {i}": actions[:, i] for i in range(min(actions.shape[1], 8))}
-    for name, array in parts(dataset.observations, "Observation"):
+    for name, array in named_arrays("Observation", dataset.observations):
         if not is_image(array):
             flat = read(array, rows).reshape(len(rows), -1)
             values |= {f"{name} {i}": flat[:, i] for i in range(min(flat.shape[1], 8))}
@@ -192,7 +207,7 @@ def histograms(dataset: TransitionDataset, sample: int) -> tuple[Histogram, ...]
 
 
 def _count(values: Array) -> tuple[Array, Array]:
-    """Counts and edges; a few whole numbers get a bar each."""
+    """Counts and edges of a histogram; if the values are whole numbers from a small range, each has its own bin."""
     values = values[np.isfinite(values)]
     if not len(values):
         return np.histogram(values, BINS)
@@ -200,7 +215,7 @@ def _count(values: Array) -> tuple[Array, Array]:
     largest = max(abs(low), abs(high))
     if largest < 1e9 and high - low < BINS and np.all(values[:1000] % 1 == 0) and np.all(values % 1 == 0):
         return np.histogram(values, np.arange(low - 0.5, high + 1))
-    if high - low <= 1e-9 * largest:  # Sums of the same rewards in another order; bins would be too narrow for floats.
+    if high - low <= 1e-9 * largest:  # Only rounding differs, and float64 could not tell the edges of bins apart.
         return np.histogram(values, BINS, (low - max(0.5, 1e-3 * largest), high + max(0.5, 1e-3 * largest)))
     return np.histogram(values, BINS)
 

@@ -1,4 +1,4 @@
-"""Steps inside trajectories that go against the dynamics of all others, where an end may have been lost."""
+"""Checks for steps inside trajectories that contradict the dynamics of all others, where an end may be missing."""
 
 from __future__ import annotations
 
@@ -17,24 +17,27 @@ from flowpolicies.inspection.regression import (
 )
 
 JUMP = 2.0
-"""How many times the largest usual error a jump exceeds. Ends that were left out were above 1.9 times in pendulum,
-pointmaze, cube, scene, hopper and cheetah; rows inside trajectories stayed below 1.7 times."""
+"""Factor by which the prediction error of a jump exceeds the largest usual error.
+
+In data of pendulum, pointmaze, cube, scene, hopper and cheetah, the errors at ends without a terminal were above 1.9
+times the largest usual error, and those of rows inside trajectories below 1.7 times.
+"""
 
 LEAST_JUMP = 0.7
-"""And its least size, as a root mean square over components in standard deviations of a step."""
+"""Smallest error of a jump: root mean square over the components, in standard deviations of a step."""
 
 LARGEST_ERROR = 20.0
-"""Standard deviations of a step beyond which the error of a component counts no more."""
+"""Standard deviations of a step to which the error of a component is clipped."""
 
 
 def find_jumps(dataset: TransitionDataset, rows: Rows, budget: int, *, anywhere: bool = False) -> Rows:
-    """Steps inside trajectories that go against the dynamics of all others, and lead where trajectories start.
+    """Rows inside trajectories whose step contradicts the dynamics of all others and leads to where trajectories start.
 
     Args:
-        dataset: what to search.
-        rows: to learn the dynamics from.
+        dataset: the dataset to search.
+        rows: rows for the regression that learns the dynamics.
         budget: number of rows to search.
-        anywhere: give those that lead elsewhere as well; collisions are among them.
+        anywhere: also return rows whose step leads somewhere else; collisions are among them.
     """
     vectors = Vectors(dataset)
     if len(rows) < LEAST_ROWS or not vectors.width:
@@ -58,35 +61,42 @@ def find_jumps(dataset: TransitionDataset, rows: Rows, budget: int, *, anywhere:
         block = np.arange(start, min(start + STRETCH, len(dataset)))
         arrived, (size, error) = vectors.next(block), sizes_and_errors(block)
         is_near = anywhere | ((arrived >= low) & (arrived <= high)).all(axis=1)
-        out = (error > usual) & (size > np.median(sizes)) & is_near  # What a wall blocks moves little.
+        # A step that a wall blocks contradicts the dynamics too, but it is a small one.
+        out = (error > usual) & (size > np.median(sizes)) & is_near
         jumps.append(block[out & (np.asarray(dataset.terminals[block]) != 1)])
     return np.concatenate(jumps)
 
 
 def _stretches(length: int, budget: int) -> list[int]:
-    """First rows of stretches that are spread over all rows and together about `budget` of them."""
+    """First rows of stretches of `STRETCH` rows, spread over the dataset, that have about `budget` rows together."""
     everywhere = np.arange(0, length, STRETCH)
     count = max(1, min(len(everywhere), budget // STRETCH))
     return [int(start) for start in everywhere[np.linspace(0, len(everywhere) - 1, count).round().astype(int)]]
 
 
 def check_jumps(dataset: TransitionDataset, jumps: Rows, *, simulated: bool = False) -> list[Finding]:
-    """No step inside a trajectory jumps, see `find_jumps`; `simulated`: the simulator made none of these."""
+    """Reports jumps.
+
+    Args:
+        dataset: the dataset.
+        jumps: rows of `find_jumps`, ascending.
+        simulated: whether the simulator was tried on these rows and makes none of the jumps.
+    """
     if not len(jumps):
         return []
     lengths = dataset.episode_lengths
     episodes = np.searchsorted(dataset.episode_ends, jumps)
     others = np.setdiff1d(lengths, lengths[np.unique(episodes)])
     severity: Severity = "warning"
-    message = f"jumps inside trajectories, to where trajectories start: {len(jumps):,}"
+    message = f"jumps inside trajectories to states where trajectories start: {len(jumps):,}"
     if simulated:
         message, severity = f"jumps inside trajectories that the simulator does not make: {len(jumps):,}", "fault"
     elif len(others) == 1 and np.all((jumps - dataset.episode_starts[episodes] + 1) % others[0] == 0):
-        # Where all other trajectories have one length, a jump after exactly that many steps is an end.
-        message += f", each after {others[0]:,} steps, as long as all others are: trajectories are joined"
+        # If all other trajectories have the same length, a jump after exactly that many steps is an end.
+        message += f", each after {others[0]:,} steps, the length of all other trajectories: trajectories are joined"
         severity = "fault"
     advice = (
-        "If a trajectory ends there, set terminals to 1 and drop that row or give it its true next observation; "
-        "teleports look the same."
+        "If a trajectory ends there, set terminals to 1, and drop that row or give it its true next observation. A "
+        "teleport of the environment looks the same and is right."
     )
     return [found(dataset, "trajectories", severity, message, advice, rows=jumps)]

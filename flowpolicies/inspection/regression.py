@@ -1,4 +1,4 @@
-"""The regression behind the checks of actions, rewards and jumps, and what it is worth."""
+"""The regression that the checks of actions, rewards and jumps use, and the variance that it explains."""
 
 from __future__ import annotations
 
@@ -9,52 +9,62 @@ import numpy as np
 from flowpolicies.inspection.findings import Array
 
 MOST_ROWS = 20_000
-"""Rows that a regression learns from."""
+"""Largest number of rows that a regression learns from."""
 
 LEAST_ROWS = 300
-"""Rows below which it says nothing."""
+"""Number of rows below which no regression is made."""
 
 STRETCH = 8192
-"""Consecutive rows that are predicted at once."""
+"""Number of consecutive rows that are predicted at once, which limits the memory."""
 
 EXPLAINED = 0.5
-"""Share of its variance that must be explained of a component for it to be a witness: contacts are not."""
+"""Share of a component's variance that must be explained for the component to count; contacts are unpredictable."""
 
 LEAST_GAIN = 0.01
-"""Share of the variance of one component from which on an action explains something."""
+"""Smallest share of the variance of one component that an action must explain to count as having an effect."""
 
 FEATURES = 256
+"""Number of random features."""
+
 RIDGE = 1e-3
+"""Ridge penalty per row."""
+
 OUTLIER = 5.0
-"""Standard deviations at which values are clipped."""
+"""Number of standard deviations at which values are clipped."""
 
 
 def clip(standard: Array) -> Array:
-    """Standardised values without outliers."""
+    """Standardised values, clipped at `OUTLIER`."""
     clipped: Array = np.clip(standard, -OUTLIER, OUTLIER)
     return clipped
 
 
 def deviations(values: Array, *, constant: float = 1.0) -> Array:
-    """Standard deviation of each component; `constant` for one that does not change (np.inf: it will not count)."""
+    """Standard deviation of each component `[D]`; of components that do not change `constant` (np.inf ignores them)."""
     deviation = values.std(axis=0)
     return np.where(deviation > 1e-8, deviation, constant)
 
 
 def standardise(values: Array) -> Array:
-    """Mean 0, deviation 1, and no outliers."""
+    """Values with mean 0 and standard deviation 1 in each component, clipped at `OUTLIER`."""
     return clip((values - values.mean(axis=0)) / deviations(values))
 
 
 def root_mean_square(values: Array) -> Array:
-    """`[n]`, over the components of each row."""
+    """Root mean square over the components of each row, `[n]`."""
     root: Array = np.sqrt(np.mean(values**2, axis=1))
     return root
 
 
 @final
 class Ridge:
-    """Linear regression on standardised inputs and random rectified features of them; outputs `[n, Y]`."""
+    """Ridge regression on standardised inputs and random rectified features of them.
+
+    Args:
+        inputs: the inputs, `[n, X]`.
+        outputs: the outputs to predict, `[n, Y]`.
+        linear: further inputs `[n, L]` that enter linearly, without random features.
+    """
 
     def __init__(self, inputs: Array, outputs: Array, *, linear: Array | None = None) -> None:
         generator = np.random.default_rng(0)
@@ -70,7 +80,7 @@ class Ridge:
         self._solution = np.linalg.solve(gram, features.T @ (outputs - self._output_mean))
 
     def predict(self, inputs: Array, linear: Array | None = None) -> Array:
-        """Outputs inside the range that was seen."""
+        """Predicted outputs `[n, Y]`, clipped to the range of the outputs that were learned from."""
         features = (self._features(inputs, linear) - self._centre) / self._spread
         outputs: Array = np.clip(features @ self._solution + self._output_mean, self._low, self._high)
         return outputs
@@ -82,7 +92,10 @@ class Ridge:
 
 
 def explained(inputs: Array, outputs: Array, *, linear: Array | None = None) -> Array:
-    """`[Y]`, share of the variance of each output that a regression on every other row explains in the rows between."""
+    """Share of each output's variance that a regression explains, `[Y]`, between 0 and 1.
+
+    The regression learns from every second row and is judged on the others.
+    """
     seen, unseen = slice(0, None, 2), slice(1, None, 2)
     part = (None, None) if linear is None else (linear[seen], linear[unseen])
     predicted = Ridge(inputs[seen], outputs[seen], linear=part[0]).predict(inputs[unseen], part[1])

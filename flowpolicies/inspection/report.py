@@ -1,4 +1,4 @@
-"""The report of an inspection, as text and as one HTML file that needs nothing beside it."""
+"""Reports of an inspection: text for a terminal, and one HTML page that contains its drawings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from flowpolicies.inspection import Finding, Histogram, Inspection
 
 COLUMNS = 4
+"""Number of histograms side by side."""
+
 WIDTH = 100
+"""Characters in a line of the text report."""
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -32,13 +35,13 @@ svg { width: 100%; height: auto; }
 
 
 def verdict(inspection: Inspection) -> str:
-    """One line: how many faults and warnings."""
+    """The number of faults and warnings, as one line."""
     counts = {kind: sum(f.severity == kind for f in inspection.findings) for kind in ("fault", "warning")}
     return f"{_number(counts['fault'], 'fault')}, {_number(counts['warning'], 'warning')}"
 
 
 def to_text(inspection: Inspection) -> str:
-    """For a terminal."""
+    """The report as text for a terminal."""
     width = max(map(len, inspection.facts), default=0)
     lines = [inspection.name, *(f"  {title:<{width}}  {fact}" for title, fact in inspection.facts.items())]
     for finding in inspection.findings:
@@ -50,14 +53,14 @@ def to_text(inspection: Inspection) -> str:
 
 
 def to_html(inspection: Inspection) -> str:
-    """A page with the histograms as an inline drawing."""
+    """The report as an HTML page, with the histograms as an inline SVG drawing."""
     title = html.escape(inspection.name)
     facts = "\n".join(
         f"<tr><th>{html.escape(key)}</th><td>{html.escape(fact)}</td></tr>" for key, fact in inspection.facts.items()
     )
     findings = "\n".join(_to_html(finding) for finding in inspection.findings)
     drawing = (
-        f"<h2>Histograms</h2>\n<p>Counts are on a logarithmic scale.</p>\n{draw(inspection.histograms)}"
+        f"<h2>Histograms</h2>\n<p>Counts are on a logarithmic scale.</p>\n{draw_histograms(inspection.histograms)}"
         if inspection.histograms
         else ""
     )
@@ -71,7 +74,7 @@ def to_html(inspection: Inspection) -> str:
 
 
 def _wrap(text: str, indent: str) -> list[str]:
-    """Lines that leave names and paths whole."""
+    """The lines of a text; names and paths are not broken."""
     wrapper = textwrap.TextWrapper(
         WIDTH, initial_indent=indent, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     )
@@ -79,12 +82,12 @@ def _wrap(text: str, indent: str) -> list[str]:
 
 
 def sentence(text: str) -> str:
-    """With a full stop."""
+    """The text with a full stop at its end, unless it has one."""
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
-def draw(histograms: Sequence[Histogram]) -> str:
-    """SVG of all histograms, whose counts are on a logarithmic scale: one bad row in a million shows."""
+def draw_histograms(histograms: Sequence[Histogram]) -> str:
+    """An SVG drawing of histograms. Counts are on a logarithmic scale, so that one bad row in a million is visible."""
     rows = -(-len(histograms) // COLUMNS)
     figure = Figure(figsize=(2.6 * COLUMNS, 1.9 * rows), layout="constrained")
     FigureCanvasSVG(figure)
@@ -119,7 +122,7 @@ def _to_html(finding: Finding) -> str:
 def _place(finding: Finding) -> str:
     if finding.row is None:
         return ""
-    return f"First in row {finding.row:,} (episode {finding.episode:,}, step {finding.step:,})."
+    return f"First in row {finding.row:,} (trajectory {finding.episode:,}, step {finding.step:,})."
 
 
 def _number(count: int, thing: str) -> str:

@@ -1,9 +1,10 @@
-"""Whether actions and rewards belong to the steps that they stand beside, by regression.
+"""Checks by regression of whether actions and rewards belong to the steps in whose rows they are stored.
 
-A row of aligned data obeys s' = f(s, a), and a Markov state needs no other action. So of the actions a[i-1], a[i] and
-a[i+1] the one that belongs to the step i alone explains s'[i] - s[i] beyond what the other two do; and of all steps it
-is best read off its own, from (s, s'). Feedback blurs each of the two signs, in different ways: a policy's next action
-tells where the state went, and its own action is known from s. A shift is reported if both show it.
+In correct data the next observation s' of a row depends on its observation s and its action a alone. There are two
+signs. Forward: of the actions a[i-1], a[i] and a[i+1], only the action of step i explains a part of s'[i] - s[i] that
+the other two do not explain. Backward: an action is better predicted from (s, s') of its own step than of other steps.
+A policy that reacts to the state weakens each sign in another way, because its next action depends on where the state
+went, and its own action can be predicted from s alone. So a shift is reported only if both signs show it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,16 @@ import numpy as np
 
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.inspection.ends import drift_finding
-from flowpolicies.inspection.findings import SIDES, Array, Finding, Rows, Vectors, draw, fault_of_all_rows, found
+from flowpolicies.inspection.findings import (
+    SIDES,
+    Array,
+    Finding,
+    Rows,
+    Vectors,
+    fault_of_all_rows,
+    found,
+    sample_rows,
+)
 from flowpolicies.inspection.regression import (
     EXPLAINED,
     LEAST_GAIN,
@@ -26,33 +36,34 @@ from flowpolicies.inspection.regression import (
 )
 
 CLEARER = 3.0
-"""How many times more a shifted action must explain than the row's own."""
+"""Factor by which a shifted action must explain more than the row's own action."""
 
 REWARD_CLEARER = 0.25
-"""Ratio of unexplained variances below which a shifted reward fits better."""
+"""Ratio of unexplained variances, shifted to own, below which a shifted reward fits better."""
 
 REWARD_OFF = 0.05
-"""Least error of a shifted reward at the ends of trajectories, as a share of the range of rewards."""
+"""Smallest error of a shifted reward at the ends of trajectories, as a share of the range of all rewards."""
 
 REWARD_EXPLAINED = 0.999
-"""Share of the variance of rewards that their own rows explain if they are beyond suspicion."""
+"""Share of the rewards' variance that their own rows explain above which they are taken to be right."""
 
-_REBUILD = "Rebuild the rows from the episodes so that actions[i] is the one taken in observations[i]."
+_REBUILD = "Build the rows again from the episodes, so that actions[i] is the action taken in observations[i]."
 
 
 def choose_rows(dataset: TransitionDataset, count: int) -> Rows:
-    """Rows that have a row before and one after them in their trajectory, in random order."""
-    rows = draw(1, len(dataset) - 1, 2 * min(count, MOST_ROWS))
+    """At most `count` rows that have a row before and a row after them in their trajectory, in random order."""
+    rows = sample_rows(1, len(dataset) - 1, 2 * min(count, MOST_ROWS))
     is_inner = (np.asarray(dataset.terminals[rows]) != 1) & (np.asarray(dataset.terminals[rows - 1]) != 1)
     chosen: Rows = rows[is_inner][: min(count, MOST_ROWS)]
     return chosen
 
 
 def check_action_timing(dataset: TransitionDataset, rows: Rows) -> list[Finding]:
-    """The action of a row is the one that led from its s to its s'."""
+    """Reports actions that are shifted, or that drift away, from the steps to which they belong."""
     vectors = Vectors(dataset)
     if len(rows) < LEAST_ROWS or not vectors.width:
-        why = "only images" if not vectors.width else f"fewer than {LEAST_ROWS} rows with neighbours"
+        few = f"fewer than {LEAST_ROWS} rows have neighbours in their trajectory"
+        why = "observations are images only" if not vectors.width else few
         return [found(dataset, "alignment", "info", f"whether actions belong to their rows cannot be judged: {why}")]
     actions = {lag: standardise(vectors.actions(rows + lag)) for lag in (-1, 0, 1)}
     forward = _own_shares(standardise(vectors.now(rows)), standardise(vectors.steps(rows)), actions)
@@ -63,36 +74,36 @@ def check_action_timing(dataset: TransitionDataset, rows: Rows) -> list[Finding]
     is_shift = forward[lag] > max(LEAST_GAIN, CLEARER * forward[0]) and backward[lag] > backward[0]
     drift = _drift(dataset, vectors)
     if drift is not None and not (is_shift and backward[lag] > drift.backward):
-        text = "the step of an action stands as many rows later as there are trajectories before it"
-        return [drift_finding(dataset, f"{text} ({drift.backward:.0%} of the actions can be read from it)")]
+        text = "the step to which an action belongs is as many rows later as trajectories have ended before"
+        return [drift_finding(dataset, f"{text} (it predicts {drift.backward:.0%} of the actions' variance)")]
     if is_shift:
         return [_shift_finding(dataset, lag, forward, backward)]
     if max(forward.values()) < LEAST_GAIN:
         far = _far_shift(dataset, vectors, rows)
         if far is not None:
             return [far]
-        text = "whether actions belong to their rows cannot be judged: they tell no more of a step than the state does"
-        return [found(dataset, "alignment", "info", text, "So it is with a deterministic policy, for example.")]
+        text = "whether actions belong to their rows cannot be judged: they explain no more of a step than observations"
+        return [found(dataset, "alignment", "info", text, "This is so for a deterministic policy, for example.")]
     return []
 
 
 def _shift_finding(
     dataset: TransitionDataset, lag: int, forward: dict[int, float], backward: dict[int, float]
 ) -> Finding:
-    """The action that explains row i stands in row i + `lag`."""
+    """A finding about the action of row i being in row i + `lag`, with the values of the two signs as evidence."""
     return fault_of_all_rows(
         dataset,
         "alignment",
-        f"actions are shifted by one row: {'the next one' if lag == 1 else 'the one before'} explains s' - s, the "
-        f"row's own does not (they alone explain {forward[lag]:.2f} and {forward[0]:.2f} component variances; from s "
-        f"and s' {backward[lag]:.0%} and {backward[0]:.0%} of the actions can be read)",
-        f"{_REBUILD} A robot that executes commands one step late looks the same: then put the last action into the "
-        "observation.",
+        f"actions are shifted by one row: the action of the row {SIDES[lag]} explains the change of the observation, "
+        f"the row's own action does not (each alone explains {forward[lag]:.2f} and {forward[0]:.2f} component "
+        f"variances; the step predicts {backward[lag]:.0%} and {backward[0]:.0%} of the actions' variance)",
+        f"{_REBUILD} A robot that executes its commands one step late gives the same data; then add the previous "
+        "action to the observation.",
     )
 
 
 def _far_shift(dataset: TransitionDataset, vectors: Vectors, rows: Rows) -> Finding | None:
-    """Actions that stand two or three rows from their own."""
+    """A finding about actions that are two or three rows away from their steps, or None."""
     ends, gains = dataset.episode_ends, {}
     for lag in (0, -2, 2, -3, 3):
         there = np.clip(rows + lag, 0, len(dataset) - 1)
@@ -103,41 +114,44 @@ def _far_shift(dataset: TransitionDataset, vectors: Vectors, rows: Rows) -> Find
     lag = max(gains, key=lambda lag: gains[lag].forward, default=0)
     if not lag or gains[lag].forward < max(LEAST_GAIN, CLEARER * gains[0].forward):
         return None
-    if gains[lag].backward <= gains[0].backward:  # An action that can be read off its own state is the policy's.
+    if gains[lag].backward <= gains[0].backward:  # Then it is the policy's reaction to its row.
         return None
-    place = f"{abs(lag)} rows {'on' if lag > 0 else 'back'}"
+    place = f"{abs(lag)} rows {'later' if lag > 0 else 'earlier'}"
     text = (
-        f"actions are shifted: the one {place} explains s' - s, the row's own does not ({gains[lag].backward:.0%} and "
-        f"{gains[0].backward:.0%} of the actions can be read from s and s')"
+        f"actions are shifted: the action {place} explains the change of the observation, the row's own does not (the "
+        f"step predicts {gains[lag].backward:.0%} and {gains[0].backward:.0%} of the actions' variance)"
     )
     return fault_of_all_rows(dataset, "alignment", text, _REBUILD)
 
 
 def _own_shares(states: Array, steps: Array, actions: dict[int, Array]) -> dict[int, float]:
-    """Variance of the steps that each action explains and the other two do not, summed over the witnesses."""
+    """By lag, the variance of the steps that this action explains and the others do not, summed over components.
+
+    Only components count that observation and actions together explain well.
+    """
     everything = explained(states, steps, linear=np.concatenate(list(actions.values()), axis=1))
-    witnesses = everything > EXPLAINED
+    predictable = everything > EXPLAINED
     shares = {}
     for lag in actions:
         others = np.concatenate([actions[other] for other in actions if other != lag], axis=1)
         gain = np.maximum(everything - explained(states, steps, linear=others), 0)
-        shares[lag] = float(gain[witnesses].sum())
+        shares[lag] = float(gain[predictable].sum())
     return shares
 
 
 def _readable(now: Array, then: Array, actions: Array) -> float:
-    """Share of the actions that can be read off the steps from `now` to `then`."""
+    """Share of the actions' variance that the steps from `now` to `then` predict."""
     inputs = np.concatenate([standardise(now), standardise(then - now)], axis=1)
     return float(explained(inputs, actions).mean())
 
 
 def _drift(dataset: TransitionDataset, vectors: Vectors) -> _Gains | None:
-    """What actions gain where the step of row i stands as many rows later as there are trajectories before it.
+    """What actions explain of the steps that are as many rows later as trajectories have ended before their row.
 
-    None unless that is clearly more than in their own rows.
+    None unless that is clearly more than they explain of the steps of their own rows.
     """
     ends, last = dataset.episode_ends, len(dataset) - 1
-    rows = draw(int(ends[0]) + 1, last, 2 * MOST_ROWS)
+    rows = sample_rows(int(ends[0]) + 1, last, 2 * MOST_ROWS)
     rows = rows[rows + np.searchsorted(ends, rows) + 1 <= last][:MOST_ROWS]
     if len(rows) < LEAST_ROWS:
         return None
@@ -150,13 +164,16 @@ def _drift(dataset: TransitionDataset, vectors: Vectors) -> _Gains | None:
 
 
 class _Gains(NamedTuple):
+    """The two signs that actions belong to steps."""
+
     forward: float
-    """Component variances of the step that the action explains beyond the state."""
+    """Variance of the step that the action explains beyond the observation, summed over standardised components."""
     backward: float
-    """Share of the actions that can be read off the step."""
+    """Share of the actions' variance that the step predicts."""
 
 
 def _gains(now: Array, then: Array, actions: Array) -> _Gains:
+    """The two signs for the steps from `now` to `then` `[n, D]` and the actions `[n, A]`."""
     states, steps = standardise(now), standardise(then - now)
     everything = explained(states, steps, linear=actions)
     gain = np.maximum(everything - explained(states, steps), 0)[everything > EXPLAINED]
@@ -164,21 +181,21 @@ def _gains(now: Array, then: Array, actions: Array) -> _Gains:
 
 
 def check_reward_timing(dataset: TransitionDataset, rows: Rows) -> list[Finding]:
-    """The reward of a row is that of its own step."""
+    """Reports rewards that belong to the step before or after their row."""
     vectors, rewards = Vectors(dataset), np.asarray(dataset.rewards, np.float64)
-    rewards = np.clip(rewards, *np.quantile(rewards[rows], (0.001, 0.999))) if len(rows) else rewards  # No outliers.
+    rewards = np.clip(rewards, *np.quantile(rewards[rows], (0.001, 0.999))) if len(rows) else rewards
     if len(rows) < LEAST_ROWS or not vectors.width or rewards.min() == rewards.max():
         return []
     share = {lag: float(explained(_whole_rows(vectors, rows + lag), rewards[rows, None])[0]) for lag in (-1, 0, 1)}
     lag = max((-1, 1), key=lambda lag: share[lag])
     if share[0] < REWARD_EXPLAINED and share[lag] > 0.9 and 1 - share[lag] < REWARD_CLEARER * (1 - share[0]):
-        evidence = f"they are explained to {share[lag]:.2%} by that row, to {share[0]:.2%} by their own"
+        evidence = f"that row explains {share[lag]:.2%} of their variance, their own row {share[0]:.2%}"
         return [_reward_shift(dataset, lag, evidence)]
     return _reward_shift_at_ends(dataset, vectors, rows, rewards)
 
 
 def _reward_shift_at_ends(dataset: TransitionDataset, vectors: Vectors, rows: Rows, rewards: Array) -> list[Finding]:
-    """Rewards change little within a step, but a lot from one trajectory to the next: so only ends may tell."""
+    """Reports a shift that shows only at the ends of trajectories, because elsewhere rewards change slowly."""
     at_end = {-1: dataset.episode_starts[1:], 1: dataset.episode_ends[:-1]}
     for lag, edge in at_end.items():
         edge = edge[:MOST_ROWS]
@@ -191,17 +208,18 @@ def _reward_shift_at_ends(dataset: TransitionDataset, vectors: Vectors, rows: Ro
             for k, where in ((lag, unseen), (0, edge), (lag, edge))
         )
         if own > max(10 * max(other, usual), REWARD_OFF * float(np.ptp(rewards))):
-            evidence = f"at the ends of trajectories their own row is off by {own:.3g}, that one by {other:.3g}"
+            evidence = f"at the ends of trajectories, predictions from that row are off by {other:.3g}, from their own "
+            evidence += f"row by {own:.3g}"
             return [_reward_shift(dataset, lag, evidence)]
     return []
 
 
 def _whole_rows(vectors: Vectors, rows: Rows) -> Array:
-    """States, actions and steps, `[n, 2 D + A]`."""
+    """Observations, actions and steps of `rows` `[n]`, `[n, 2 D + A]`."""
     return np.concatenate([vectors.inputs(rows), vectors.steps(rows)], axis=1)
 
 
 def _reward_shift(dataset: TransitionDataset, lag: int, evidence: str) -> Finding:
     text = f"rewards are one step off: each belongs to the row {SIDES[lag]} it ({evidence})"
-    advice = "Rebuild the rows from the episodes so that rewards[i] is what actions[i] earned."
+    advice = "Build the rows again from the episodes, so that rewards[i] is the reward of actions[i]."
     return fault_of_all_rows(dataset, "rewards", text, advice)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -20,6 +19,7 @@ from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
 from flowpolicies.core import GeneratorNoise, Network, Noise, ReplayedNoise, View, ZeroNoise
+from flowpolicies.files import atomic_path
 from flowpolicies.networks import Encoded, ImpalaVariant, ObservationEncoder, Part
 from flowpolicies.policies.devices import check_device
 from flowpolicies.policies.serialization import (
@@ -246,15 +246,9 @@ class FlowPolicy(BasePolicy):
             "execute": self.execute,
             "encoder": self.encoder,
         }
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         weights = {key: tensor.detach().cpu().contiguous() for key, tensor in self.state_dict().items()}
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
+        with atomic_path(Path(path)) as temporary:
             save_file(weights, temporary, metadata={"config": json.dumps(config)})
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "auto") -> FlowPolicy:

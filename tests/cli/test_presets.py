@@ -102,7 +102,7 @@ def test_pixel_presets_need_images(call: Any, own: tuple[str, ...]) -> None:
     answer = call("train", "fql", "--preset", "ogbench-pixels/visual-scene-play", *own)
     assert answer.code == 2
     assert "warning:" not in answer.out
-    assert "frame_stack=3 is for observations that are one image" in answer.err
+    assert "frame_stack=3 needs observations that are one image" in answer.err
 
 
 @pytest.mark.parametrize(

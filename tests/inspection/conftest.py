@@ -9,7 +9,7 @@ from pendulum_data import Array, Columns, roll_out
 
 @pytest.fixture(scope="session")
 def pendulum() -> Columns:
-    """Under a controller with noise."""
+    """Episodes under a controller with noise."""
     rng = np.random.default_rng(0)
 
     def act(observation: Array) -> Array:
@@ -20,5 +20,5 @@ def pendulum() -> Columns:
 
 @pytest.fixture
 def columns(pendulum: Columns) -> Columns:
-    """A copy that a test may change."""
+    """A copy of the episodes that a test may change."""
     return {key: column.copy() for key, column in pendulum.items()}

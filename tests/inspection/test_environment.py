@@ -1,4 +1,4 @@
-"""Checks against an environment, and against a simulator that knows the true dynamics."""
+"""Comparison with an environment, and with a simulator that has the true dynamics."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def test_spaces_bounds_and_starts_are_those_of_the_environment(columns: Columns)
     columns["next_observations"][:, 2] += 100
     (warning,) = problems(columns, "warning", env=env)
     assert warning.check == "environment"
-    assert "1 components of observations start outside of what the data covers (number 2 at" in warning.message
+    assert "1 of 3 components of observations start outside of the data's range" in warning.message
 
 
 def simulator(
     columns: Columns, *, off: float = 0.0, actions: Array | None = None
 ) -> Callable[[Array, Array], Resimulated]:
-    """Steps by the true dynamics of Pendulum from the true states, with an error that an older version may have."""
+    """Simulates the true dynamics of Pendulum from the true states; `off` is an error as of another version."""
     states = columns["observations"].astype(np.float64)
     true_rewards, true_masks = columns["rewards"].copy(), columns["masks"].copy()
 
@@ -77,7 +77,7 @@ def test_resimulation_finds_shifted_actions_of_some_trajectories(which: slice, c
 
 
 def test_a_simulator_that_parts_in_a_first_row_shows_no_lost_end(columns: Columns) -> None:
-    """Objects that were put into each other fly apart, in any direction."""
+    """Objects that a reset puts into each other fly apart in any direction."""
     rows = np.array([0, 99, 100, 437])
     result = simulator(columns)(rows, columns["actions"][rows])
     away = Resimulated(result.next_observations + 5, result.rewards, result.masks)
@@ -88,7 +88,7 @@ def test_a_slightly_different_simulator_is_a_warning(columns: Columns) -> None:
     resimulate = simulator(columns, off=0.1)
     assert problems(columns, resimulate=resimulate) == []
     (finding,) = problems(columns, "warning", resimulate=resimulate)
-    assert finding.message.endswith("by little")
+    assert finding.message.endswith("but only slightly")
 
 
 @pytest.mark.parametrize(("by", "side"), [(1, "before"), (-1, "after")])
@@ -97,7 +97,7 @@ def test_resimulation_finds_rewards_of_another_step(by: int, side: str, columns:
     resimulate = simulator(columns)
     columns["rewards"] = np.roll(columns["rewards"], by)
     (finding,) = problems(columns, resimulate=resimulate)
-    assert finding.message.endswith(f"but those of the row {side} them: rewards are one step off")
+    assert finding.message.endswith(f"but equal those of the row {side} them: rewards are one step off")
 
 
 def test_a_jump_that_the_simulator_makes_too_is_none(columns: Columns) -> None:

@@ -1,4 +1,4 @@
-"""Every fault that is put into real episodes is found, alone."""
+"""Faults that are put into real episodes: each is found, and no other fault is reported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def shift(key: str, by: int) -> Corruption:
 
 
 def drift(*keys: str) -> Corruption:
-    """All T+1 observations in a row beside T actions, as d3rlpy's Minari loader puts them."""
+    """Concatenates T+1 observations of each episode beside T actions, as d3rlpy's Minari loader does."""
 
     def corrupt(columns: Columns) -> None:
         states, following = (columns[key].reshape(EPISODES, STEPS, -1) for key in ("observations", "next_observations"))
@@ -70,7 +70,7 @@ def interleave(columns: Columns) -> None:
 
 
 def of_one(key: str, by: int) -> Corruption:
-    """Shifted in trajectory 3 alone."""
+    """Shifts a column in trajectory 3 only."""
 
     def corrupt(columns: Columns) -> None:
         columns[key][3 * STEPS : 4 * STEPS] = np.roll(columns[key][3 * STEPS : 4 * STEPS], by, axis=0)
@@ -98,14 +98,19 @@ def double(columns: Columns) -> None:
 
 
 FAULTS = {
-    "actions of the step before": (shift("actions", 1), "alignment", "actions are shifted by one row: the next one", 0),
+    "actions of the step before": (
+        shift("actions", 1),
+        "alignment",
+        "by one row: the action of the row after",
+        0,
+    ),
     "actions of the next step": (
         shift("actions", -1),
         "alignment",
-        "actions are shifted by one row: the one before",
+        "shifted by one row: the action of the row before",
         0,
     ),
-    "next observations one on": (shift("next_observations", -1), "alignment", "observation of 2 rows on", 0),
+    "next observations one on": (shift("next_observations", -1), "alignment", "observation 2 rows later", 0),
     "next observations one back": (shift("next_observations", 1), "alignment", "the observation of the same row", 0),
     "drift of both": (drift("observations", "next_observations"), "alignment", "actions and observations drift", 100),
     "drift of observations": (drift("observations"), "alignment", "next_observations drift apart", 100),
@@ -124,27 +129,37 @@ FAULTS = {
     "actions scaled": (scale_actions, "actions", "actions lie outside the bounds of action_space", None),
     "NaN": (put("observations", np.nan), "values", "observations are NaN or infinite in 1 transitions", 437),
     "infinity": (put("rewards", np.inf), "values", "rewards are NaN or infinite in 1 transitions", 437),
-    "actions two rows late": (shift("actions", 2), "alignment", "actions are shifted: the one 2 rows on explains", 0),
-    "actions two rows early": (shift("actions", -2), "alignment", "the one 2 rows back explains", 0),
-    "next of one, one on": (of_one("next_observations", -1), "alignment", "observation of 2 rows on", 300),
+    "actions two rows late": (
+        shift("actions", 2),
+        "alignment",
+        "shifted: the action 2 rows later explains",
+        0,
+    ),
+    "actions two rows early": (shift("actions", -2), "alignment", "the action 2 rows earlier explains", 0),
+    "next of one, one on": (of_one("next_observations", -1), "alignment", "observation 2 rows later", 300),
     "actions of one, late": (
         of_one("actions", 1),
         "alignment",
-        "shifted by one row: 1 (3); those of the row after",
+        "shifted by one row: 1 (3); the actions of the row after",
         300,
     ),
-    "actions of one, early": (of_one("actions", -1), "alignment", "by one row: 1 (3); those of the row before", 300),
+    "actions of one, early": (
+        of_one("actions", -1),
+        "alignment",
+        "1 (3); the actions of the row before",
+        300,
+    ),
     "actions of every other": (
         of_every_other,
         "alignment",
         "trajectories whose actions are shifted by one row: ",
         None,
     ),
-    "resets as last states": (reset_for_last, "trajectories", "in 11 of 11: the true one was lost", 99),
-    "ends one early": (ends_beside(-1), "trajectories", "stand in the row after a terminal", 98),
-    "ends one late": (ends_beside(1), "trajectories", "stand in the row before a terminal", 100),
-    "rows twice": (double, "duplicates", "rows are there twice, one after the other: about 3", 150),
-    "copied episode": (copy_episode, "duplicates", "copies of other trajectories, bit for bit: 1 (7 of 2)", 700),
+    "resets as last states": (reset_for_last, "trajectories", "in 11 of 11 cases: the true one was lost", 99),
+    "ends one early": (ends_beside(-1), "trajectories", "is in the row after the terminal", 98),
+    "ends one late": (ends_beside(1), "trajectories", "is in the row before the terminal", 100),
+    "rows twice": (double, "duplicates", "rows that are stored twice in succession: about 3", 150),
+    "copied episode": (copy_episode, "duplicates", "exact copies of another one: 1 (7 of 2)", 700),
 }
 
 
@@ -175,4 +190,4 @@ def test_best_rewards_beside_the_masks_of_0_are_a_fault(by: int, side: str, colu
     columns["rewards"] = np.roll(columns["rewards"], by)
     (finding,) = problems(columns)
     assert finding.check == "rewards"
-    assert f"stands in the row {side} each mask of 0 (48 rows disagree, 0 after a shift)" in finding.message
+    assert f"is in the row {side} each mask of 0 (48 rows disagree, 0 after a shift)" in finding.message

@@ -1,4 +1,4 @@
-"""Any kind of dataset can be inspected, wherever it lies, and drawn as histograms."""
+"""Inspection of all kinds of datasets, in memory and in files, and their histograms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flowpolicies.inspection.inspect import _count
 def test_images_and_dict_observations(columns: Columns) -> None:
     rng, length = np.random.default_rng(0), len(columns["actions"])
     images = rng.integers(0, 255, (length + 1, 3, 4, 4), np.uint8)
-    images[:, 0] = 7  # Pixels that never change are no finding.
+    images[:, 0] = 7  # Constant pixels are not reported.
     vectors = {key: columns[key] for key in ("observations", "next_observations")}
     arrays = {key: column for key, column in columns.items() if key not in vectors}
     for key, pixels in (("observations", images[:-1]), ("next_observations", images[1:].copy())):
@@ -48,7 +48,7 @@ def test_a_memory_mapped_dataset_gives_the_same_findings(columns: Columns, tmp_p
 def test_blocks_do_not_hide_what_lies_across_them(columns: Columns, monkeypatch: pytest.MonkeyPatch) -> None:
     join(columns)
     expected = inspect_dataset(as_dataset(columns)).findings
-    monkeypatch.setattr("flowpolicies.data.dataset.rows.BLOCK_BYTES", 240)  # 10 rows; 400 begins a block.
+    monkeypatch.setattr("flowpolicies.data.dataset.rows.BLOCK_BYTES", 240)  # Blocks of 10 rows: row 400 begins one.
     assert inspect_dataset(as_dataset(columns)).findings == expected
 
 

@@ -1,4 +1,4 @@
-"""What is right, or may be meant so, is reported as no fault."""
+"""Correct data, and data that may be intended, are not reported as faults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_real_episodes_are_clean(columns: Columns) -> None:
     ]
     assert inspection.num_faults == 0
     assert inspection.facts["trajectories"] == "12, of 100 steps"
-    assert inspection.facts["terminated"] == "0 of 12 trajectories; the others were cut"
+    assert inspection.facts["terminated"] == "0 of 12 trajectories; the others were truncated"
 
 
 def constant_observation(columns: Columns) -> None:
@@ -59,9 +59,9 @@ def rounded(columns: Columns) -> None:
 
 WARNINGS = {
     "constant observation": (constant_observation, "observations", "1 of 3 components of observations never change: 1"),
-    "saturated actions": (clipped_twice, "actions", "components 0 of the actions are at a bound in"),
-    "constant action": (constant_action, "actions", "components 0 of the actions never change"),
-    "narrow actions": (narrow_actions, "actions", "components 0 of the actions use less than 20% of their bounds"),
+    "saturated actions": (clipped_twice, "actions", "action components at a bound in up to"),
+    "constant action": (constant_action, "actions", "action components that never change: 0"),
+    "narrow actions": (narrow_actions, "actions", "action components that use less than 20% of their bounds: 0"),
     "constant rewards": (constant_rewards, "rewards", "all rewards are -1"),
     "time limits as terminations": (clock_as_death, "flags", "all 12 trajectories of the greatest length, 100 steps"),
     "terminal on the way": (terminal_on_the_way, "flags", "masks are 0 in 3 transitions after which the trajectory"),
@@ -70,7 +70,7 @@ WARNINGS = {
         "alignment",
         "explain their steps worse than no action does: 1 (3)",
     ),
-    "half precision": (rounded, "alignment", "by little"),
+    "half precision": (rounded, "alignment", "but only slightly"),
 }
 
 
@@ -100,14 +100,17 @@ def test_resets_as_last_states_are_harmless_where_nothing_looks_at_them(columns:
     columns["masks"] = 1 - columns["terminals"]
     assert problems(columns) == []
     (finding,) = (f for f in problems(columns, "warning") if f.check == "trajectories")
-    assert finding.message.endswith("in 11 of 11: the true one was lost; all masks are 0 there")
+    assert finding.message.endswith("in 11 of 11 cases: the true one was lost; all masks are 0 there")
 
 
 def test_pieces_of_longer_trajectories_are_right(columns: Columns) -> None:
     columns["terminals"] = (np.arange(EPISODES * STEPS) % 10 == 9).astype(np.float32)
     assert problems(columns) == problems(columns, "warning") == []
     (finding,) = (f for f in problems(columns, "info") if f.check == "trajectories")
-    assert finding.message == "s' of the last row is the first s of the next trajectory in 108 of 119"
+    assert finding.message == (
+        "the next observation of a trajectory's last row is the first observation of the next trajectory, in 108 of "
+        "119 cases"
+    )
 
 
 def test_an_outlier_and_rare_rewards_are_no_shift(columns: Columns) -> None:
@@ -115,12 +118,12 @@ def test_an_outlier_and_rare_rewards_are_no_shift(columns: Columns) -> None:
     assert problems(columns) == []
     columns["rewards"] = -np.ones(EPISODES * STEPS, np.float32)
     columns["rewards"][440:446] = 0
-    columns["actions"] = -columns["actions"]  # A model of rewards that fits badly is no evidence.
+    columns["actions"] = -columns["actions"]  # A regression of rewards that fits badly proves nothing.
     assert problems(columns) == []
 
 
 def test_hidden_state_is_no_wrong_action(columns: Columns) -> None:
-    """Of a pendulum that is seen from one side, actions tell where it is, in some trajectories the wrong way."""
+    """If one coordinate of a pendulum is hidden, actions predict it, in some trajectories wrongly."""
     columns["observations"][:, 1] = columns["next_observations"][:, 1] = 3.0
     assert [f.check for f in problems(columns, "warning")] == ["observations"]
 
@@ -134,7 +137,7 @@ def test_masks_inside_trajectories_are_right_where_the_source_judges_the_state_b
 
 
 def test_deterministic_feedback_is_no_shift() -> None:
-    """The next action tells where the state went, and still nothing is reported."""
+    """The next action depends on where the state went, and still no fault is reported."""
 
     def act(observation: Array) -> Array:
         cosine, sine, speed = np.split(observation, 3)
@@ -157,4 +160,4 @@ def test_too_few_rows_are_not_judged(columns: Columns) -> None:
 def test_values_outside_the_observation_space(columns: Columns) -> None:
     dataset = as_dataset(columns, observation_space=Box(-1.0, 1.0, (3,)))
     (finding,) = (f for f in inspect_dataset(dataset).findings if f.severity == "warning")
-    assert "1 components of observations leave the observation space: 2 (number 2 ranges from" in finding.message
+    assert "1 of 3 components of observations lie outside the observation space: 2 (component 2" in finding.message

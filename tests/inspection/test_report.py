@@ -1,4 +1,4 @@
-"""Inspections as text and as a web page."""
+"""Reports of inspections as text and as a web page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from pendulum_data import Columns, as_dataset, put
 
 from flowpolicies.inspection import Histogram, inspect_dataset
-from flowpolicies.inspection.report import draw, to_html, to_text
+from flowpolicies.inspection.report import draw_histograms, to_html, to_text
 
 
 def test_the_report_tells_what_where_and_what_to_do(columns: Columns) -> None:
@@ -16,7 +16,7 @@ def test_the_report_tells_what_where_and_what_to_do(columns: Columns) -> None:
     text, page = to_text(inspection), to_html(inspection)
     assert text.startswith("<pendulum>\n  transitions ")
     assert "FAULT [values] observations are NaN or infinite in 1 transitions." in text
-    assert "  First in row 437 (episode 4, step 37)." in text
+    assert "  First in row 437 (trajectory 4, step 37)." in text
     assert text.endswith("1 fault, no warnings")
     assert max(map(len, text.splitlines())) <= 100
     assert "<h1>&lt;pendulum&gt;</h1>" in page
@@ -28,5 +28,5 @@ def test_the_report_tells_what_where_and_what_to_do(columns: Columns) -> None:
 
 
 def test_titles_are_no_formulas() -> None:
-    drawing = draw([Histogram("Observation/a$\\frac$<b> 0", np.array([1]), np.array([0.0, 1.0]))])
+    drawing = draw_histograms([Histogram("Observation/a$\\frac$<b> 0", np.array([1]), np.array([0.0, 1.0]))])
     assert "Observation/a$\\frac$&lt;b&gt; 0" in drawing

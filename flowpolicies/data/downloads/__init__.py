@@ -1,1 +1,1 @@
-"""Downloads: transfer, cache, locks and hashes."""
+"""Downloading of files: transfer over the network, checks of the content, and locks between processes."""

@@ -1,8 +1,9 @@
-"""One way to fetch files: resumed, checked against a SHA-256, once per machine, whole or not at all.
+"""Download of one file: interrupted downloads are resumed, the content is checked, and only one process downloads.
 
-Beside `data.npz` there may be `data.npz.download.json` (what the file was when it came, see `FileRecord`),
-`.data.npz.lock`, `.data.npz.part` (a download that goes on next time), and `data.npz.broken-1` (a file that failed a
-check). Proxies are those of the environment (`HTTPS_PROXY`, `NO_PROXY`).
+Beside `data.npz` there may be `data.npz.download.json` (size and SHA-256 of the downloaded file, see `FileRecord`),
+`.data.npz.lock` (held by the process that downloads), `.data.npz.part` and `.data.npz.part.json` (an incomplete
+download, which the next call continues), and `data.npz.broken-1` (a file that failed a check). The environment
+variables `HTTPS_PROXY` and `NO_PROXY` choose the proxy.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from flowpolicies.data.downloads.files import (
     sha256_of,
     write_record,
 )
-from flowpolicies.data.downloads.transfer import Interrupted, Part, Refused, Transfer
+from flowpolicies.data.downloads.transfer import Interrupted, PartialFile, Refused, Transfer
 
 OFFLINE_VARIABLE = "FLOWPOLICIES_OFFLINE"
-"""Environment variable; with any value but an empty one and 0, nothing is downloaded."""
+"""Environment variable that turns downloads off; an empty value and 0 leave them on."""
 
 _MOST_SECONDS_BETWEEN_ATTEMPTS = 30.0
 
@@ -45,53 +46,53 @@ def download(
     offline: bool | None = None,
     transfer: Transfer | None = None,
 ) -> Path:
-    """The file of `url` at `path`, downloaded if it is not there, and checked in any case.
+    """Downloads the file of `url` to `path` unless it exists, checks it in any case, and returns `path`.
 
-    A file that is there is taken to be the one of `url`, whoever put it there; from the first time on its SHA-256 is
-    known, and a file that differs from it is renamed to `NAME.broken-N` and downloaded again, with a warning. Many
-    processes may ask at once: one downloads, the others wait.
+    An existing file is assumed to be the one of `url`, even if somebody copied it there. Its SHA-256 is recorded the
+    first time; a file that differs from its record is renamed to `NAME.broken-N` and downloaded again, with a warning.
+    Several processes may call this for the same file: one downloads it, and the others wait.
 
     Args:
         url: an http or https address.
-        path: where the file goes; its folder is made if it is missing.
-        sha256: what the content must be; None: what it was the first time.
-        check: raises a ValueError if a file cannot be what was asked for (a log-in page, say); called when a file is
-            seen for the first time, and for a new download before it takes the place of `path`.
-        full: read the whole file to check it; otherwise only if its size or time of modification changed.
-        offline: never connect; None: as the environment variable `FLOWPOLICIES_OFFLINE` says.
-        transfer: patience with the network.
+        path: the file to write; its folder is made if it is missing.
+        sha256: the SHA-256 that the content must have, in hexadecimal digits. None: the recorded one, if there is one.
+        check: a function that raises a ValueError if a file has the wrong content, such as a log-in page; called when
+            an existing file is seen for the first time, and for a new download before it replaces `path`.
+        full: True: read the whole file to compare its SHA-256. False: only if its size or modification time changed.
+        offline: True: never connect. None: as the environment variable `FLOWPOLICIES_OFFLINE` says.
+        transfer: timeouts and number of attempts; None: the defaults of `Transfer`.
 
     Raises:
-        ConnectionError: if it cannot be downloaded; it names the URL, what happened, and where to put the file.
-        FileNotFoundError: if it is not there, offline.
-        ValueError: if it is broken, and offline or in a folder that cannot be written to.
+        ConnectionError: if the download fails; the message has the URL, the reason, and where to put the file by hand.
+        FileNotFoundError: if there is no file and downloads are off.
+        ValueError: if the existing file is broken, and downloads are off or its folder cannot be written to.
         OSError: if the folder cannot be written to, or the disk is full.
     """
     path = Path(path).expanduser()
     offline = os.environ.get(OFFLINE_VARIABLE, "0") not in ("", "0") if offline is None else offline
     if not full and _is_known(path, sha256):
         return path
-    fixed = path.is_file() and not os.access(path.parent, os.W_OK)
-    aside = ""
-    with contextlib.nullcontext() if fixed else _lock(path):
+    read_only = path.is_file() and not os.access(path.parent, os.W_OK)
+    quarantined = ""
+    with contextlib.nullcontext() if read_only else _lock(path):
         if path.is_file():
             fault = _fault(path, sha256, check, full=full)
             if fault is None:
-                if not fixed:
+                if not read_only:
                     _remember(path, url, sha256)
                 return path
-            aside = _set_aside(path, fault, sha256, fixed=fixed, offline=offline)
+            quarantined = _set_aside(path, fault, sha256, read_only=read_only, offline=offline)
         if offline:
             raise FileNotFoundError(
-                f"no file '{path}', and downloads are off ({OFFLINE_VARIABLE}, or by argument). "
-                f"Put the file of '{url}' there by hand, or allow downloads."
+                f"no file '{path}', and downloads are off (by the environment variable {OFFLINE_VARIABLE} or by "
+                f"argument). Put the file of '{url}' there by hand, or allow downloads."
             )
-        _fetch(url, path, sha256, check, transfer or Transfer(), aside)
+        _fetch(url, path, sha256, check, transfer or Transfer(), quarantined)
     return path
 
 
 def _lock(path: Path) -> BaseFileLock:
-    """The lock of a file, held, in a folder that is made if it is missing."""
+    """Acquires the lock of a file and returns it; the folder is made if it is missing."""
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,12 +100,12 @@ def _lock(path: Path) -> BaseFileLock:
     except OSError as error:
         raise type(error)(
             f"'{path}' is to be downloaded, but its folder cannot be written to ({error}). "
-            "Choose another folder, or let somebody who may put the file there."
+            "Choose another folder, or ask somebody with write access to put the file there."
         ) from error
 
 
 def _is_known(path: Path, sha256: str | None) -> bool:
-    """Whether file and record agree at a glance."""
+    """Whether size and modification time are those of the record; the content is not read."""
     record = read_record(path) if path.is_file() else None
     if record is None or sha256 not in (None, record.sha256):
         return False
@@ -113,7 +114,7 @@ def _is_known(path: Path, sha256: str | None) -> bool:
 
 
 def _fault(path: Path, sha256: str | None, check: Callable[[Path], None] | None, *, full: bool) -> str | None:
-    """What is wrong with a file that is there, or None."""
+    """What is wrong with an existing file, as the end of a sentence about it; None: nothing."""
     record = read_record(path)
     if record is not None and sha256 in (None, record.sha256):
         intact = is_intact(path, record, full=full)
@@ -122,7 +123,7 @@ def _fault(path: Path, sha256: str | None, check: Callable[[Path], None] | None,
 
 
 def _remember(path: Path, url: str, sha256: str | None) -> None:
-    """Records a file that was found to be right."""
+    """Records a file that passed its checks."""
     record = read_record(path)
     if record is None or sha256 not in (None, record.sha256):
         write_record(path, _describe(path, url, sha256))
@@ -131,6 +132,7 @@ def _remember(path: Path, url: str, sha256: str | None) -> None:
 
 
 def _describe(path: Path, url: str, sha256: str | None) -> FileRecord:
+    """The record of a file; its SHA-256 is computed if it is not given."""
     status = path.stat()
     return FileRecord(
         url=url,
@@ -141,25 +143,37 @@ def _describe(path: Path, url: str, sha256: str | None) -> FileRecord:
     )
 
 
-def _set_aside(path: Path, fault: str, sha256: str | None, *, fixed: bool, offline: bool) -> str:
-    """Renames a broken file, or refuses to; what was done, for an error that may follow."""
-    if fixed or offline:
-        why = "its folder cannot be written to" if fixed else "downloads are off"
-        forget = f", or delete '{path.name}.download.json' to accept it as it is now"
+def _set_aside(path: Path, fault: str, sha256: str | None, *, read_only: bool, offline: bool) -> str:
+    """Renames a broken file and warns of it.
+
+    Returns:
+        A sentence that says so, for the error message in case that the new download fails.
+
+    Raises:
+        ValueError: if no other file can be downloaded in its place.
+    """
+    if read_only or offline:
+        why = "its folder cannot be written to" if read_only else "downloads are off"
+        accept = f", or delete '{path.name}.download.json' to accept it as it is now"
         may_differ = sha256 is None and record_path(path).is_file()
         raise ValueError(
-            f"'{path}' {fault}, and {why}, so it is left alone. Put the right file there{forget if may_differ else ''}."
+            f"'{path}' {fault}, and {why}, so it was not replaced. "
+            f"Put the right file there{accept if may_differ else ''}."
         )
-    done = f"'{path}' {fault}; it is now '{quarantine(path).name}'"
-    warnings.warn(f"{done}, and downloaded again.", stacklevel=3)
+    done = f"'{path}' {fault}; it was renamed to '{quarantine(path).name}'"
+    warnings.warn(f"{done}, and is downloaded again.", stacklevel=3)
     return f" {done}."
 
 
 def _fetch(
-    url: str, path: Path, sha256: str | None, check: Callable[[Path], None] | None, transfer: Transfer, aside: str
+    url: str, path: Path, sha256: str | None, check: Callable[[Path], None] | None, transfer: Transfer, quarantined: str
 ) -> None:
-    """Attempts until the file is there; those that bring new bytes are not counted. `aside` ends up in the error."""
-    part = Part(path, url, pinned=sha256 is not None)
+    """Downloads a file in as many attempts as needed; `transfer.attempts` limits only those that bring no new bytes.
+
+    Args:
+        quarantined: a sentence about a broken file that was renamed before, which the error message repeats.
+    """
+    part = PartialFile(path, url, pinned=sha256 is not None)
     most, failures, wrong = 0, 0, ""
     while True:
         try:
@@ -174,27 +188,28 @@ def _fetch(
                 return
             broken = part.set_aside()
             if digest == wrong:
-                raise Refused(f"what came {fault}, twice; see '{broken}'")
+                raise Refused(f"the received file {fault}, for the second time; it was kept as '{broken}'")
             wrong = digest
-            raise Interrupted(f"what came {fault}; see '{broken}'")
+            raise Interrupted(f"the received file {fault}; it was kept as '{broken}'")
         except (Interrupted, Refused) as error:
             failures = 1 if part.size > most else failures + 1
             most = max(most, part.size)
             if isinstance(error, Refused) or failures >= transfer.attempts:
-                kept = f" {part.size / 1e6:.1f} MB are kept: the next attempt goes on from there." if part.size else ""
+                kept = f" {part.size / 1e6:.1f} MB are kept: the next attempt continues there." if part.size else ""
                 raise ConnectionError(
-                    f"cannot download '{url}': {error}.{kept}{aside} Try again later, or put the file at '{path}' by "
-                    "hand."
+                    f"cannot download '{url}': {error}.{kept}{quarantined} Try again later, or put the file at "
+                    f"'{path}' by hand."
                 ) from error
         time.sleep(min(transfer.backoff * 2 ** (failures - 1), _MOST_SECONDS_BETWEEN_ATTEMPTS))
 
 
 def _content_fault(path: Path, digest: str, sha256: str | None, check: Callable[[Path], None] | None) -> str | None:
+    """What is wrong with the content of a file, as the end of a sentence about it; None: nothing."""
     if sha256 is not None and digest != sha256:
         return f"has sha256 {digest}, expected {sha256}"
     try:
         if check is not None:
             check(path)
     except ValueError as error:
-        return f"is not the file ({error})"
+        return f"is not the requested file ({error})"
     return None

@@ -1,45 +1,45 @@
-"""Files on disk: is it there, is it still the one that was downloaded, and where a broken one goes."""
+"""Downloaded files on disk: their records, whether they are unchanged, and the renaming of broken ones."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import os
-import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import final
+
+from flowpolicies.files import write_json
+from flowpolicies.messages import did_you_mean
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class FileRecord:
-    """What a file was when it was downloaded, kept beside it as JSON (`data.npz.download.json`)."""
+    """Origin and content of a downloaded file, kept beside it as JSON (`data.npz.download.json`)."""
 
     url: str
-    """Where it came from."""
+    """Address that the file was downloaded from, or would have been if somebody had not copied it there."""
     size: int
-    """Bytes."""
+    """Size of the file in bytes."""
     sha256: str
-    """Of its content, 64 hexadecimal digits."""
+    """SHA-256 of the content, 64 hexadecimal digits."""
     mtime_ns: int
-    """Time of modification; while it and the size stay the same, the content is not read again."""
+    """Modification time of the file in nanoseconds. While it and the size are the same, the content is not read."""
     date: str
-    """When it was recorded, UTC, ISO 8601."""
+    """Time when the record was written: UTC, ISO 8601."""
 
 
 def existing_file(path: str | os.PathLike[str], what: str) -> Path:
-    """The path with `~` expanded.
+    """Returns the path with `~` expanded, if there is a file.
 
     Args:
         path: any path.
-        what: the kind of file that is wanted, such as "an .npz file".
+        what: the kind of file that is needed, for messages, such as "an .npz file".
 
     Raises:
-        FileNotFoundError: if there is no such file; it names the one that was probably meant.
+        FileNotFoundError: if there is no such file; the message suggests a file of a similar name in the same folder.
     """
     path = Path(path).expanduser()
     if path.is_file():
@@ -47,24 +47,23 @@ def existing_file(path: str | os.PathLike[str], what: str) -> Path:
     if path.is_dir():
         raise FileNotFoundError(f"'{path}' is a folder. Give the path of {what}.")
     siblings = [entry.name for entry in path.parent.iterdir() if entry.is_file()] if path.parent.is_dir() else []
-    close = difflib.get_close_matches(path.name, siblings, n=1)
-    hint = f"Did you mean '{path.with_name(close[0])}'?" if close else f"Give the path of {what} with its ending."
-    raise FileNotFoundError(f"no such file: '{path}'. {hint}")
+    hint = did_you_mean(path.name, siblings) or f" Give the path of {what} with its ending."
+    raise FileNotFoundError(f"no such file: '{path}'.{hint}")
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content as 64 hexadecimal digits."""
+    """The SHA-256 of a file's content, 64 hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def record_path(path: Path) -> Path:
-    """Where the record of a file is."""
+    """The path of a file's record."""
     return path.with_name(f"{path.name}.download.json")
 
 
 def read_record(path: Path) -> FileRecord | None:
-    """The record of a file; None if it has none.
+    """Reads the record of a file; None if there is no record.
 
     Raises:
         ValueError: if the record cannot be read.
@@ -76,22 +75,22 @@ def read_record(path: Path) -> FileRecord | None:
         return FileRecord(**json.loads(record.read_text()))
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"'{record}' is no record of a download ({error}). Delete it to accept '{path.name}' as it is now."
+            f"'{record}' is not a record of a download ({error}). Delete it to accept '{path.name}' as it is now."
         ) from error
 
 
 def write_record(path: Path, record: FileRecord) -> None:
-    """Puts `record` beside the file, whole or not at all."""
+    """Writes the record of a file, atomically."""
     write_json(record_path(path), dataclasses.asdict(record))
 
 
 def is_intact(path: Path, record: FileRecord, *, full: bool) -> bool:
-    """Whether the file is still the one of its record.
+    """Whether a file has the size and the SHA-256 of its record.
 
     Args:
         path: the file.
-        record: what it was.
-        full: read all of it; otherwise only if its time of modification is another one.
+        record: the record of the file.
+        full: True: always read the content. False: only if the modification time is not that of the record.
     """
     status = path.stat()
     if status.st_size != record.size:
@@ -100,11 +99,11 @@ def is_intact(path: Path, record: FileRecord, *, full: bool) -> bool:
 
 
 def quarantine(path: Path, content: Path | None = None) -> Path:
-    """Renames a broken file, and its record, to the first free `NAME.broken-N`; nothing is deleted.
+    """Renames a broken file and its record to the first free `NAME.broken-N`, and returns the new path.
 
     Args:
-        path: the file.
-        content: what is broken, if it has not taken the place of `path` yet.
+        path: the file that the content was meant for, which gives the name.
+        content: the broken file; None: `path` itself.
     """
     number = 1
     while (target := path.with_name(f"{path.name}.broken-{number}")).exists():
@@ -113,13 +112,3 @@ def quarantine(path: Path, content: Path | None = None) -> Path:
         os.replace(record_path(path), record_path(target))
     os.replace(content or path, target)
     return target
-
-
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Writes a JSON file; readers see the old one or the whole new one."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_text(json.dumps(data, indent=2) + "\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Attempts to receive a file over the network: each goes on where the last one stopped, and versions never mix."""
+"""Attempts to receive a file over HTTP: each continues where the last one stopped, and versions are never mixed."""
 
 from __future__ import annotations
 
@@ -15,58 +15,74 @@ import requests
 from tqdm import tqdm
 from urllib3.exceptions import ReadTimeoutError
 
-from flowpolicies.data.downloads.files import quarantine, write_json
+from flowpolicies.data.downloads.files import quarantine
+from flowpolicies.files import write_json
 
-_BLOCK = 1 << 14  # What a broken connection loses at most.
-_WORTH_ANOTHER_TRY = {408, 425, 429, 500, 502, 503, 504}
+_BLOCK = 1 << 14
+"""Bytes per write, the most that is lost when a connection breaks."""
+
+_TEMPORARY_FAILURES = {408, 425, 429, 500, 502, 503, 504}
+"""HTTP status codes after which another attempt may succeed."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """Patience with the network."""
+    """Timeouts and number of attempts of a download."""
 
     connect_timeout: float = 10.0
     """Seconds to wait for a connection."""
     stall_timeout: float = 60.0
-    """Seconds without a byte after which a connection is given up."""
+    """Seconds without a byte after which a connection is closed and another attempt is made."""
     attempts: int = 4
-    """Attempts in a row that bring nothing new, after which the download fails."""
+    """Number of attempts in a row without a new byte after which the download fails."""
     backoff: float = 1.0
-    """Seconds before the second attempt; doubled before each further one, up to 30."""
+    """Seconds to wait before the second attempt; doubled before each further one, up to 30."""
     progress: bool | None = None
-    """Show a progress bar; None: if standard error is a terminal."""
+    """Whether to show a progress bar; None: if standard error is a terminal."""
 
 
 class Interrupted(Exception):
-    """Another attempt may bring the rest."""
+    """An attempt failed, and another one may succeed."""
 
 
 class Refused(Exception):
-    """No attempt will."""
+    """An attempt failed, and no further one can succeed."""
 
 
 @final
-class Part:
-    """The bytes that came so far, and which version of the file they belong to."""
+class PartialFile:
+    """The bytes of a file that were received so far, and the version of the file that they belong to.
+
+    Args:
+        path: the file to be downloaded; the bytes are kept beside it until they are complete.
+        url: an http or https address.
+        pinned: whether the SHA-256 of the whole file is known, so that mixed versions would be noticed afterwards.
+    """
 
     def __init__(self, path: Path, url: str, *, pinned: bool) -> None:
         self.url, self.target = url, path
         self.path, self.notes = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.part.json")
         notes = self._read_notes()
         self.validator, self.total = notes.get("validator"), notes.get("total")
-        # Without a validator, and with no hash to find out afterwards, the rest could be that of another version.
         self.pinned = pinned
+        # Without a validator (an ETag or a date) and without a hash, the rest could belong to another version of the
+        # file, and nobody would notice.
         if notes.get("url") != url or not (self.validator or pinned):
             self.discard()
 
     @property
     def size(self) -> int:
-        """Bytes that came so far."""
+        """Number of bytes that were received so far."""
         return self.path.stat().st_size if self.path.is_file() else 0
 
     def receive(self, transfer: Transfer) -> None:
-        """One attempt; returns if everything is there."""
+        """Makes one attempt, and returns if the file is complete.
+
+        Raises:
+            Interrupted, Refused: if the attempt failed.
+            OSError: if the bytes cannot be written.
+        """
         if self.total is not None and 0 < self.size == self.total:
             return
         if self.size and not (self.validator or self.pinned):
@@ -81,24 +97,24 @@ class Part:
                 self._accept(response)
                 self._write(response, transfer)
         except requests.RequestException as error:
-            failure = Refused if isinstance(error, ValueError) else Interrupted  # ValueError: the address is none.
-            raise failure(_reason(error, transfer)) from error
+            is_invalid_url = isinstance(error, ValueError)
+            raise (Refused if is_invalid_url else Interrupted)(_reason(error, transfer)) from error
         if self.total is not None and self.size != self.total:
             size = self.size
             if size > self.total:
                 self.discard()
-            raise Interrupted(f"{size} bytes came instead of {self.total}")
+            raise Interrupted(f"{size} bytes were received instead of {self.total}")
 
     def _accept(self, response: requests.Response) -> None:
-        """Makes ready for the bytes of an answer: to go on, or to start again."""
+        """Prepares for the bytes of an answer, which continue the file or start again."""
         code, answer = response.status_code, f"the server answered {response.status_code} {response.reason}"
-        if code == 206 and self._goes_on(response):
+        if code == 206 and self._continues(response):
             return
         if code in (206, 416):
             self.discard()
             raise Interrupted("the file on the server changed during the download")
         if code != 200:
-            raise (Interrupted if code in _WORTH_ANOTHER_TRY else Refused)(answer)
+            raise (Interrupted if code in _TEMPORARY_FAILURES else Refused)(answer)
         self.discard()
         is_plain = response.headers.get("Content-Encoding", "identity") == "identity"
         length = response.headers.get("Content-Length", "")
@@ -106,21 +122,22 @@ class Part:
         self.total = int(length) if is_plain and length.isdigit() else None
         write_json(self.notes, {"url": self.url, "validator": self.validator, "total": self.total})
 
-    def _goes_on(self, response: requests.Response) -> bool:
-        """Whether a partial answer is the rest of the version that we have the beginning of."""
+    def _continues(self, response: requests.Response) -> bool:
+        """Whether a partial answer is the rest of the version whose beginning was received."""
         span = re.match(r"bytes (\d+)-(?:\d+/(\d+))?", response.headers.get("Content-Range", ""))
         if span is None or int(span[1]) != self.size:
             return False
-        if self.total is None and span[2]:  # The rest may come in several answers.
+        if self.total is None and span[2]:  # A server may send the rest in several answers.
             self.total = int(span[2])
         validator = _validator(response)
         return None in (validator, self.validator) or validator == self.validator
 
     def _write(self, response: requests.Response, transfer: Transfer) -> None:
+        """Appends the bytes of an answer to the file."""
         before = self.size
         rest = 0 if self.total is None else self.total - before
         if (free := shutil.disk_usage(self.path.parent).free) < rest:
-            message = f"'{self.url}' needs {rest / 1e9:.2f} GB, but '{self.path.parent}' has {free / 1e9:.2f} GB left"
+            message = f"'{self.url}' needs {rest / 1e9:.2f} GB, but '{self.path.parent}' has {free / 1e9:.2f} GB free"
             raise OSError(errno.ENOSPC, message)
         hidden = None if transfer.progress is None else not transfer.progress
         scale: dict[str, Any] = {"unit": "B", "unit_scale": True}
@@ -138,7 +155,8 @@ class Part:
             raise
         except OSError as error:
             message = f"cannot write '{self.path}' while '{self.url}' is downloaded: {error.strerror}"
-            raise OSError(error.errno, f"{message}. Make room, or put the file at '{self.target}' by hand") from error
+            advice = f"Free some disk space, or put the file at '{self.target}' by hand"
+            raise OSError(error.errno, f"{message}. {advice}") from error
 
     def _read_notes(self) -> dict[str, Any]:
         try:
@@ -148,31 +166,31 @@ class Part:
         return notes if isinstance(notes, dict) else {}
 
     def set_aside(self) -> str:
-        """Keeps what came as a broken version of the file; returns its name."""
+        """Renames the received file to a free `NAME.broken-N`, and returns that name."""
         broken = quarantine(self.target, self.path)
         self.discard()
         return broken.name
 
     def discard(self) -> None:
-        """Forgets what came."""
+        """Deletes the received bytes and the notes about them."""
         self.path.unlink(missing_ok=True)
         self.notes.unlink(missing_ok=True)
         self.validator = self.total = None
 
 
 def _validator(response: requests.Response) -> str | None:
-    """What tells versions of the file apart; a weak ETag may stand for different bytes."""
+    """An ETag or a date that differs between versions of the file; a weak ETag may be the same for different bytes."""
     tag: str | None = response.headers.get("ETag")
     return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
 
 
 def _reason(error: requests.RequestException, transfer: Transfer) -> str:
-    """What happened, without the address, which the message has already."""
+    """The reason of a failure, without the address, which the message names already."""
     inner = error.args[0] if error.args else error
     if isinstance(error, requests.ConnectTimeout):
         return f"no connection within {transfer.connect_timeout:g} s"
     if isinstance(error, requests.ReadTimeout) or isinstance(inner, ReadTimeoutError):
-        return f"nothing came for {transfer.stall_timeout:g} s"
+        return f"no data arrived for {transfer.stall_timeout:g} s"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the connection broke off"
+        return "the connection was interrupted"
     return str(getattr(inner, "reason", None) or inner).split("): ", 1)[-1]

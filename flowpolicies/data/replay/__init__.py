@@ -1,1 +1,1 @@
-"""The replay buffer: storage, windows of transitions, goals, and frames of images."""
+"""The replay buffer: storage of transitions, drawing of windows and goals, stacked images, rotation of shards."""

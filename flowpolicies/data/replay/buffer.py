@@ -1,4 +1,4 @@
-"""One buffer for offline data and for what is collected online, serving single steps, n steps or action chunks."""
+"""The replay buffer for offline and online transitions; it serves single steps, n-step returns and action chunks."""
 
 from __future__ import annotations
 
@@ -20,44 +20,41 @@ from flowpolicies.data.replay.columns import OBSERVATIONS, make_columns
 from flowpolicies.data.replay.episodes import choose_episodes
 from flowpolicies.data.replay.goals import Hindsight, HindsightGoals
 from flowpolicies.data.replay.pixels import CROP_PADDING, crop_observations
-from flowpolicies.data.replay.shards import Turns
+from flowpolicies.data.replay.rotation import ShardRotation
 from flowpolicies.data.replay.store import CachedWindows, Store
-from flowpolicies.spaces.layout import (
-    flat_dtype,
-    flatten_arrays,
-    observation_dim,
-    observation_layout,
-    unflatten,
-)
+from flowpolicies.spaces.layout import flat_dtype, flatten_arrays, observation_dim, observation_layout, unflatten
 
 WindowScheme = Literal["uniform", "episodes"]
-"""uniform: windows start at any step. episodes: an episode is drawn, then a step of it (`data/replay/episodes.py`)."""
+"""How a window is drawn. uniform: it starts at any step. episodes: an episode is drawn first, then a step in it."""
 
 
 @final
 class TransitionBuffer(ReplayBuffer):
-    """Replay buffer whose samples are `Batch`es: uniform over an offline dataset and the online transitions together.
+    """Replay buffer that draws `Batch`es from an offline dataset and from online transitions together.
 
-    The dataset is held by reference and never overwritten; `buffer_size` is the room for online transitions, a ring.
-    Windows start uniformly and may cross the end of an episode (`valid`), as in the authors' code; `windows` chooses
-    RQL's scheme instead. Indices come from a generator of its own, never from numpy's global state.
+    The dataset is referred to, not copied, and never overwritten. Online transitions are stored in a ring of
+    `buffer_size` transitions. Random numbers come from the buffer's own generator, not from NumPy's global state.
+
+    Windows start uniformly and may cross the end of an episode, as in `Dataset.sample_sequence` in `utils/datasets.py`
+    of https://github.com/ColinQiyangLi/qam. Such a window has `valid` 0 in the batch, and losses give it no weight.
 
     Args:
-        horizon: length of an action chunk; the batch's actions are `horizon` actions, flattened time-major.
-        n_steps: length of n-step returns without chunks; only one of the two may exceed 1.
-        gamma: discount per environment step.
-        windows: how windows are drawn.
-        next_actions: whether batches hold the dataset's next actions; without, their width is 0.
-        offline_share: share of each batch that comes from the dataset, once there are online windows; None: uniform
-            over both parts together.
-        rotate_every: batches from one shard of a dataset of several (`provenance["shard_ends"]`) before the next one's
-            turn comes, as in the references, which hold one in memory; None: uniform over all shards at once.
-        goals: how goals of the dataset's transitions are drawn; None: its own ones; "dataset": drawn with the defaults
-            of `HindsightGoals` if the dataset says so (`provenance["goals"] == "hindsight"`), else its own ones.
-            Transitions collected online keep the goals that they were collected for.
-        frame_stack: number of frames that make an observation; the dataset holds one per row, see `StackedFrames`.
-        p_aug: share of batches whose images are moved by up to 3 pixels, observation and next observation alike.
-        seed: seed of the index generator; None: from the operating system.
+        horizon: number of actions in an action chunk. The actions of a batch are `[B, horizon * A]`, time-major.
+        n_steps: number of steps of n-step returns, without chunks. `horizon` or `n_steps` must be 1.
+        gamma: discount per environment step, between 0 and 1.
+        windows: "uniform", or "episodes" for RQL's scheme, which draws an episode first.
+        next_actions: whether batches hold the dataset's next actions; if not, their width is 0.
+        offline_share: share of each batch that is drawn from the dataset, between 0 and 1, as soon as there are online
+            windows. None: all windows, offline and online, have the same probability.
+        rotate_every: number of batches from one shard before the next shard is used, for datasets of several shards
+            (`provenance["shard_ends"]`). None: draw from all shards at once.
+        goals: how goals of the dataset's transitions are drawn. None: keep the stored goals. "dataset": as the defaults
+            of `HindsightGoals` if `provenance["goals"]` is "hindsight", otherwise keep the stored goals. Online
+            transitions always keep the goals that they were collected with.
+        frame_stack: number of images in an observation. The dataset holds one image per row, see `StackedFrames`.
+        p_aug: probability that the images of a batch are shifted by up to 3 pixels, each observation and its next
+            observation alike.
+        seed: seed of the buffer's generator; None: a random one.
     """
 
     def __init__(
@@ -83,20 +80,20 @@ class TransitionBuffer(ReplayBuffer):
     ) -> None:
         BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs=n_envs)
         if optimize_memory_usage:
-            raise ValueError("optimize_memory_usage=True is not supported: next observations are stored on their own.")
+            raise ValueError("optimize_memory_usage=True is not supported: next observations are stored separately.")
         if horizon > 1 and n_steps > 1:
             raise ValueError(
                 f"horizon={horizon} (action chunks) and n_steps={n_steps} exclude each other; set one to 1."
             )
         if offline_share is not None and not 0 <= offline_share <= 1:
-            raise ValueError(f"offline_share must lie in 0..1 or be None (uniform over all), got {offline_share}")
+            raise ValueError(f"offline_share must be between 0 and 1, or None (uniform over all), got {offline_share}")
         if not 0 <= p_aug <= 1 or (p_aug and not any(part.image for part in observation_layout(observation_space))):
-            raise ValueError(f"p_aug={p_aug} must be a share, and 0 for observations without images")
+            raise ValueError(f"p_aug must be between 0 and 1, and 0 for observations without images, got {p_aug}")
         if rotate_every is not None and rotate_every < 1:
-            raise ValueError(f"rotate_every counts batches and must be at least 1, or None, got {rotate_every}")
+            raise ValueError(f"rotate_every is a number of batches and must be at least 1, or None, got {rotate_every}")
         self.horizon, self.gamma, self.windows, self.offline_share = horizon, gamma, windows, offline_share
         self.rotate_every, self.updates = rotate_every, 0
-        self.turns: Turns | None = None
+        self.rotation: ShardRotation | None = None
         self.goals, self.frame_stack, self.p_aug = goals, frame_stack, p_aug
         self.hindsight: Hindsight | None = None
         self.next_actions, self.handle_timeout_termination = next_actions, True
@@ -110,10 +107,10 @@ class TransitionBuffer(ReplayBuffer):
         self.online: Store | None = None
 
     def attach(self, dataset: TransitionDataset) -> None:
-        """Makes `dataset` the offline part.
+        """Makes `dataset` the offline part of the buffer.
 
         Raises:
-            ValueError: if it holds fewer transitions than a window is long, or no window.
+            ValueError: if the dataset has fewer transitions than a window has steps, or no window can be drawn from it.
         """
         if len(dataset) < self.length:
             raise ValueError(
@@ -132,14 +129,16 @@ class TransitionBuffer(ReplayBuffer):
             store.cache_windows(self._powers(), self.horizon, self.gamma**self.length)
         elif self.windows == "episodes" and store.episodes.starts() == 0:
             raise ValueError(
-                f"the dataset's {len(dataset)} transitions hold no episode of at least two steps, and windows start "
+                f"the dataset's {len(dataset)} transitions contain no episode of at least two steps, and windows start "
                 "before the last step of an episode. Check its terminals, or use an algorithm with uniform windows."
             )
-        self.turns = None if self.rotate_every is None else Turns(self.rotate_every, dataset, self.length)
+        if self.rotate_every is not None:
+            self.rotation = ShardRotation(self.rotate_every, dataset, self.length)
         self.offline = store
         release_pages(list(dataset.stored().values()))
 
     def _find_hindsight(self, dataset: TransitionDataset) -> Hindsight | None:
+        """The goals to draw for a dataset; None if its transitions keep their own goals."""
         goals = self.goals
         if goals == "dataset":
             goals = HindsightGoals() if dataset.provenance.get("goals") == "hindsight" else None
@@ -156,7 +155,10 @@ class TransitionBuffer(ReplayBuffer):
         done: np.ndarray,
         infos: list[dict[str, Any]],
     ) -> None:
-        """One step of every environment; `action` in [-1, 1]. A time limit ends the episode but not the return."""
+        """Stores one step of every environment; `action` is between -1 and 1.
+
+        A time limit ends the episode (`terminals` 1) but not the return (`masks` 1).
+        """
         if self.online is None:
             self.online = Store.empty(max(self.buffer_size // self.n_envs, self.length), self.n_envs, self._widths())
         timeout = np.array([info.get("TimeLimit.truncated", False) for info in infos])
@@ -172,34 +174,31 @@ class TransitionBuffer(ReplayBuffer):
         self.pos, self.full = self.online.head, self.online.size == self.online.capacity
 
     def end_episodes(self) -> None:
-        """To be called when the environments are reset in the middle of an episode: no window may cross that."""
+        """Marks the newest steps as ends of episodes, so that no window crosses them.
+
+        Call this if the environments are reset in the middle of an episode.
+        """
         if self.online is not None:
             self.online.end_episodes()
 
     def _widths(self) -> dict[str, tuple[int, torch.dtype]]:
+        """Width and type of the online columns; a width of 0 means one number per row."""
         observation = (observation_dim(self.observation_space), flat_dtype(self.observation_space))
         action = (math.prod(self.action_space.shape or ()), torch.float32)
-        scalar = (0, torch.float32)
-        return {
-            "observations": observation,
-            "next_observations": observation,
-            "actions": action,
-            "rewards": scalar,
-            "masks": scalar,
-            "terminals": scalar,
-        }
+        scalars = dict.fromkeys(("rewards", "masks", "terminals"), (0, torch.float32))
+        return {"observations": observation, "next_observations": observation, "actions": action, **scalars}
 
     def set_n_envs(self, n_envs: int) -> None:
-        """Prepares for another number of environments; online transitions of the old number are dropped."""
+        """Sets the number of environments. If it changes, the online transitions are deleted."""
         if n_envs != self.n_envs:
             self.n_envs, self.online, self.pos, self.full = n_envs, None, 0, False
 
     def size(self) -> int:
-        """Number of transitions, offline and online."""
+        """Number of stored transitions, offline and online."""
         return sum(store.size * store.n_envs for store in self._stores())
 
     def num_windows(self) -> int:
-        """Number of windows that can be drawn; 0: `sample` would raise."""
+        """Number of windows that can be drawn. If it is 0, `sample` raises an error."""
         if self.windows == "episodes":
             return sum(store.episodes.starts() for store in self._stores())
         return sum(store.starts(self.length) for store in self._stores())
@@ -208,9 +207,10 @@ class TransitionBuffer(ReplayBuffer):
         return [store for store in (self.offline, self.online) if store is not None]
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> Batch:  # type: ignore[override]
-        """`batch_size` windows, uniform over both parts, with replacement; or RQL's, uniform over episodes.
+        """Draws `batch_size` windows from the offline and the online part.
 
         Args:
+            batch_size: number of windows.
             env: normalises observations and rewards, if given.
 
         Raises:
@@ -222,28 +222,27 @@ class TransitionBuffer(ReplayBuffer):
         if total == 0:
             what = "episode of two steps" if episodes else f"window of {self.length} steps"
             raise ValueError(
-                f"the buffer holds {self.size()} transitions and no {what}. "
+                f"the buffer has {self.size()} transitions and no {what}. "
                 "Attach a dataset, or collect more before training (learning_starts)."
             )
-        read: Callable[[Store, Tensor, VecNormalize | None], Batch] = self._batch
-        if episodes:
-            read = self._episode_batch
+        read: Callable[[Store, Tensor, VecNormalize | None], Batch] = self._episode_batch if episodes else self._batch
         first = 0
-        if self.turns is not None and stores[0] is self.offline:
-            first, counts[0] = self.turns.current(self.updates, stores[0], episodes=episodes)
-        drawn = self._draw(counts, batch_size)
+        if self.rotation is not None and stores[0] is self.offline:
+            first, counts[0] = self.rotation.current(self.updates, stores[0], episodes=episodes)
+        drawn = self._choose(counts, batch_size)
         self.updates += 1
         if len(stores) == 1:
             return self._finish(read(stores[0], drawn + first, env))
         online = drawn >= counts[0]
         parts = [read(stores[0], drawn[~online] + first, env), read(stores[1], drawn[online] - counts[0], env)]
-        # Rows keep the order in which they were drawn: RQL treats the two halves of a batch differently.
+        # Rows keep the order of the draws. RQL treats the two halves of a batch differently, so it matters that uniform
+        # draws are not sorted by part.
         order = torch.cat([(~online).nonzero(), online.nonzero()]).squeeze(-1).argsort()
         return self._finish(Batch(*(torch.cat(column)[order] for column in zip(*parts, strict=True))))
 
-    def _draw(self, counts: list[int], batch_size: int) -> Tensor:
-        """Which windows (or episodes) of the parts, numbered through."""
-        choose = choose_episodes if self.windows == "episodes" else _choose
+    def _choose(self, counts: list[int], batch_size: int) -> Tensor:
+        """Numbers `[B]` of windows, or of episodes; those of the online part follow those of the offline part."""
+        choose = choose_episodes if self.windows == "episodes" else choose_uniformly
         if self.offline_share is None or len(counts) == 1 or 0 in counts:
             return choose(sum(counts), batch_size, self.generator)
         offline = round(self.offline_share * batch_size)
@@ -252,13 +251,16 @@ class TransitionBuffer(ReplayBuffer):
         return torch.cat([parts[0], parts[1] + counts[0]])
 
     def _batch(self, store: Store, starts: Tensor, env: VecNormalize | None) -> Batch:
+        """The windows that begin at `starts` `[B]`, as a batch."""
         if store.cached is not None and env is None:
             return self._cached_batch(store, store.cached, starts)
         offsets, powers = torch.arange(self.length), self._powers()
         rows = store.rows(starts, offsets)
         goals = self._draw_goals(store, rows[:, 0])
-        rewards, masks = self._judge(store, rows, goals, env)
+        rewards, masks = self._rewards_and_masks(store, rows, goals, env)
         windows = store.windows(rows, powers, rewards, masks)
+        # Next actions come from the rows after the window, even if another episode begins there. The references do the
+        # same: `Dataset.get_subset` in `utils/datasets.py` of https://github.com/ColinQiyangLi/qc warns of it.
         following = (starts // store.n_envs + self.length).clamp(max=store.size - self.horizon)
         ahead = store.rows(following * store.n_envs + starts % store.n_envs, offsets[: self.horizon])
         actions = store.take("actions", rows[:, : self.horizon]).flatten(1)
@@ -274,7 +276,7 @@ class TransitionBuffer(ReplayBuffer):
         )
 
     def _cached_batch(self, store: Store, cached: CachedWindows, starts: Tensor) -> Batch:
-        """One gather per column; at this rate (benchmarks/buffer.py) the data cost nothing beside an update."""
+        """As `_batch`, from windows that were computed before: one gather per column (see `benchmarks/buffer.py`)."""
         rows = starts.numpy()
 
         def take(array: np.ndarray) -> Tensor:
@@ -298,17 +300,19 @@ class TransitionBuffer(ReplayBuffer):
         )
 
     def _episode_batch(self, store: Store, chosen: Tensor, env: VecNormalize | None) -> Batch:
-        """Windows of the chosen episodes (rql_diffusion_family 1.4); beyond an episode's end its last step is repeated.
+        """A window of each of the chosen episodes; after the episode's end its last step is repeated.
 
-        As in RQL's code the next observation is the observation `length` steps on, so a window that ends with its
-        episode bootstraps from the last state that the episode observed, and only the window's last mask counts.
+        This follows the authors' code of RQL (https://arxiv.org/abs/2606.17551, see docs/algorithms/rql.md), also where
+        the paper says nothing: only the mask of the window's last step counts, and the next observation is the
+        observation `length` steps later. A window that ends with its episode therefore bootstraps from the episode's
+        last observation instead of the state after it.
         """
         n = self.length
         stream, steps, inside = store.episodes.windows(chosen, n + self.horizon, self.generator)
         rows = store.at(stream.unsqueeze(-1), steps)
         goals = self._draw_goals(store, rows[:, 0])
-        rewards, masks = self._judge(store, rows[:, :n], goals, env)
-        # A drawn goal is one row: a chunk that passes it has reached it.
+        rewards, masks = self._rewards_and_masks(store, rows[:, :n], goals, env)
+        # A goal is reached in one row only, so all masks of the window count.
         last_mask = store.take("masks", rows[:, n - 1]) if masks is None else masks.amin(-1)
         actions = store.take("actions", rows)
         mask = inside[:, : self.horizon].unsqueeze(-1).expand(-1, -1, actions.shape[-1])
@@ -324,7 +328,7 @@ class TransitionBuffer(ReplayBuffer):
         )
 
     def _finish(self, batch: Batch) -> Batch:
-        """The batch on the device, its images moved."""
+        """The batch on the buffer's device, with shifted images if `p_aug` asks for it."""
         if self.device.type != "cpu":
             batch = Batch(*(column.to(self.device) for column in batch))
         if self.p_aug and torch.rand((), generator=self.generator) < self.p_aug:
@@ -337,18 +341,19 @@ class TransitionBuffer(ReplayBuffer):
         return batch
 
     def _powers(self) -> Tensor:
+        """Discounts of the steps of a window: gamma^j, `[length]`."""
         return torch.tensor([self.gamma**j for j in range(self.length)])
 
     def _draw_goals(self, store: Store, rows: Tensor) -> Tensor | None:
-        """Rows `[B]` whose states are the goals of the windows that begin at `rows`; None if they keep their own."""
+        """Rows `[B]` whose states are the goals of the windows that begin at `rows`; None: the windows keep theirs."""
         if self.hindsight is None or store is not self.offline:
             return None
         return self.hindsight.draw(rows, self.generator)
 
-    def _judge(
+    def _rewards_and_masks(
         self, store: Store, rows: Tensor, goals: Tensor | None, env: VecNormalize | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Rewards of the steps `rows` `[B, H]`, and masks if they are not the stored ones."""
+        """Rewards of the steps `rows` `[B, H]`, and their masks, or None if the stored masks count."""
         rewards, masks = store.columns["rewards"][rows], None
         if goals is not None:
             reached = (rows == goals.unsqueeze(-1)).float()
@@ -360,7 +365,7 @@ class TransitionBuffer(ReplayBuffer):
     def _observations(
         self, store: Store, name: str, rows: Tensor, goals: Tensor | None, env: VecNormalize | None
     ) -> Tensor:
-        """A column of observations at `rows` `[B]`, with the states at `goals` as their goals."""
+        """Rows `[B]` of a column of observations, with the states in the rows `goals` as their goals."""
         flat = store.take(name, rows)
         if goals is not None:
             assert self.hindsight is not None
@@ -370,20 +375,17 @@ class TransitionBuffer(ReplayBuffer):
         return flatten_arrays(self.observation_space, env.normalize_obs(unflatten(self.observation_space, flat)))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Online transitions and the generator; the dataset is not copied into a pickle."""
-        return {
-            **self.__dict__,
-            "offline": None,
-            "turns": None,
-            "hindsight": None,
-            "generator": self.generator.get_state(),
-        }
+        """What is pickled: options, online transitions and the generator's state, but not the dataset."""
+        replaced = {"offline": None, "rotation": None, "hindsight": None, "generator": self.generator.get_state()}
+        return {**self.__dict__, **replaced}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self.rotation = None  # Missing in the files of older versions, where it was called `turns`.
         self.generator = torch.Generator()
         self.generator.set_state(state["generator"])
 
 
-def _choose(total: int, size: int, generator: torch.Generator) -> Tensor:
-    return torch.randint(total, (size,), generator=generator)
+def choose_uniformly(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """Draws `size` of the numbers 0 to `count - 1`, with replacement."""
+    return torch.randint(count, (size,), generator=generator)

@@ -1,4 +1,4 @@
-"""A dataset as the columns of a buffer's store: in memory or in files, with goals and stacked frames as asked for."""
+"""Columns of the replay buffer for a dataset, in memory or in files, with stacked images and goals to be drawn."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from torch import Tensor
 
 from flowpolicies.data.dataset.compact import SuccessorColumn
 from flowpolicies.data.dataset.dataset import TransitionDataset
-from flowpolicies.data.dataset.rows import FileColumn, mapped_parts
+from flowpolicies.data.dataset.rows import FileColumn, LazyColumn, mapped_parts
 from flowpolicies.data.replay.goals import Hindsight
-from flowpolicies.data.replay.pixels import Column, StackedFrames, TensorColumn
+from flowpolicies.data.replay.pixels import StackedFrames, TensorColumn
 from flowpolicies.spaces.layout import as_tensor, flat_dtype, flatten_arrays, observation_layout, scale_actions
+from flowpolicies.tree import leaf_at
 
 OBSERVATIONS = ("observations", "next_observations")
 
@@ -25,12 +26,16 @@ def make_columns(
     action_space: spaces.Box,
     hindsight: Hindsight | None,
     frame_stack: int,
-) -> tuple[dict[str, Tensor], dict[str, Column]]:
-    """Columns in memory, and those that are read when they are needed.
+) -> tuple[dict[str, Tensor], dict[str, LazyColumn]]:
+    """The columns of a dataset: those in memory, and those whose rows are read or composed for each batch.
 
     Args:
-        observation_space: what an observation of the batches is, of stacked frames if `frame_stack` is not 1.
-        hindsight: keeps goals out of the observations, and adds the column `goals` to draw them from.
+        dataset: the transitions.
+        observation_space: space of the observations in a batch, which are stacked images if `frame_stack` is not 1.
+        action_space: bounds of the dataset's actions, which are scaled to [-1, 1].
+        hindsight: if given, observations are stored without their goals, and the column `goals` holds the states that
+            goals are drawn from.
+        frame_stack: number of images in an observation.
     """
     columns = {key: as_tensor(getattr(dataset, key)) for key in ("rewards", "masks", "terminals")}
     wide = _wide_parts(dataset, observation_space, hindsight)
@@ -55,20 +60,19 @@ def make_columns(
 def _wide_parts(
     dataset: TransitionDataset, space: spaces.Space[Any], hindsight: Hindsight | None
 ) -> dict[str, tuple[Any, spaces.Space[Any]]]:
-    """What is made of observations, each with the space that says how it lies in a row."""
+    """Observations, next observations and goals by column, each with the space that gives the layout of its rows."""
     stored = space if hindsight is None else hindsight.rest
     parts: dict[str, tuple[Any, spaces.Space[Any]]] = {key: (getattr(dataset, key), stored) for key in OBSERVATIONS}
     if hindsight is not None:
-        assert isinstance(dataset.observations, dict)
-        parts["goals"] = (dataset.observations[hindsight.pool], hindsight.rest[hindsight.pool])
+        parts["goals"] = (leaf_at(dataset.observations, hindsight.pool), hindsight.rest[hindsight.pool])
     return parts
 
 
 def _in_files(
     dataset: TransitionDataset, wide: dict[str, tuple[Any, spaces.Space[Any]]], action_space: spaces.Box
-) -> dict[str, Column]:
-    """The wide columns of a memory-mapped dataset; none for one in memory."""
-    columns: dict[str, Column] = {}
+) -> dict[str, LazyColumn]:
+    """The columns that stay in the files of a memory-mapped dataset; empty for a dataset in memory."""
+    columns: dict[str, LazyColumn] = {}
     for key, (arrays, space) in wide.items():
         parts = mapped_parts(arrays, [entry.key for entry in observation_layout(space)])
         if parts is None:

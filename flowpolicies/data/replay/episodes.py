@@ -1,4 +1,7 @@
-"""Windows whose episode is drawn uniformly, whatever its length (rql_diffusion_family 1.3)."""
+"""RQL's scheme of windows: an episode is drawn uniformly, whatever its length, then a step in it.
+
+It follows the authors' code of RQL (https://arxiv.org/abs/2606.17551); docs/algorithms/rql.md describes it.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +15,22 @@ class EpisodeWindows(NamedTuple):
     """Windows of consecutive steps that stay inside one episode."""
 
     stream: Tensor
-    """[B], the stream that the episode belongs to."""
+    """Number of the stream (environment) that the episode belongs to, `[B]`."""
     steps: Tensor
-    """[B, n], counted from the oldest step kept; the episode's last step is repeated beyond its end."""
+    """Steps of the window, counted from the oldest stored step, `[B, n]`. After its end an episode repeats its last."""
     inside: Tensor
-    """[B, n], 1, or 0 where the last step is repeated."""
+    """Whether the step belongs to the episode (1) or repeats its last step (0), `[B, n]`."""
 
 
 @final
 class Episodes:
-    """Where the episodes of some streams lie, kept up to date while rings fill and overwrite themselves.
+    """First and last steps of the episodes in a ring buffer, updated while steps are added and overwritten.
 
-    An episode that still runs ends, for now, at the newest step; one whose beginning was overwritten begins at the
-    oldest step kept.
+    Each environment is a stream of steps. An episode that has not ended yet counts up to the newest step, and one whose
+    beginning was overwritten counts from the oldest stored step on.
 
     Args:
-        capacity: steps that each stream keeps.
+        capacity: number of steps that each stream stores.
         n_envs: number of streams.
     """
 
@@ -39,11 +42,11 @@ class Episodes:
 
     @property
     def oldest(self) -> int:
-        """The oldest step kept, counted from the first ever recorded."""
+        """Number of the oldest stored step, counted from the first step that was ever recorded."""
         return max(self.recorded - self.capacity, 0)
 
     def extend(self, terminals: Tensor) -> None:
-        """Further steps of every stream `[T, n_envs]`: 1 on the last step of an episode."""
+        """Records T further steps of every stream; `terminals` `[T, n_envs]` is 1 on the last step of an episode."""
         stream, time = terminals.T.nonzero(as_tuple=True)
         last = time + self.recorded
         self.recorded += len(terminals)
@@ -57,7 +60,7 @@ class Episodes:
         self.ended = ended[:, ended[2] > self.oldest]
 
     def end(self) -> None:
-        """Ends what runs in every stream at the newest step."""
+        """Ends the running episode of every stream at the newest step."""
         stream = (self.running < self.recorded).nonzero().squeeze(-1)
         ended = torch.stack([stream, self.running[stream], torch.full_like(stream, self.recorded - 1)])
         self.ended = torch.cat([self.ended, ended], 1)
@@ -65,9 +68,9 @@ class Episodes:
         self._table = None
 
     def table(self) -> Tensor:
-        """Stream, first and last step of each episode in which a window can start, `[3, N]`.
+        """Stream, first step and last step of each episode in which a window can start, `[3, N]`.
 
-        Those are the episodes of at least two kept steps. Steps are counted from the oldest one kept.
+        Those are the episodes with at least two stored steps. Steps are counted from the oldest stored one.
         """
         if self._table is None:
             newest = torch.full_like(self.running, self.recorded - 1)
@@ -79,12 +82,18 @@ class Episodes:
         return self._table
 
     def starts(self) -> int:
-        """How many windows there are: one from every step of an episode but its last."""
+        """Number of windows: one from each step of an episode except its last step."""
         _, first, last = self.table()
         return int((last - first).sum())
 
     def windows(self, chosen: Tensor, length: int, generator: torch.Generator) -> EpisodeWindows:
-        """A window of `length` steps of each chosen episode (columns of `table`, `[B]`), never from its last step."""
+        """Draws one window of `length` steps from each chosen episode; no window starts at the last step of an episode.
+
+        Args:
+            chosen: numbers of episodes, which are columns of `table`, `[B]`.
+            length: number of steps of a window.
+            generator: source of the random first steps.
+        """
         stream, first, last = self.table()[:, chosen]
         uniform = torch.rand(len(chosen), generator=generator, dtype=torch.float64)
         start = first + (uniform * (last - first)).long()
@@ -93,7 +102,7 @@ class Episodes:
 
 
 def choose_episodes(count: int, batch_size: int, generator: torch.Generator) -> Tensor:
-    """`[B]` of 0..count - 1, without replacement if there are more than B of them."""
+    """Draws `batch_size` of the numbers 0 to `count - 1`, without replacement if `count` exceeds `batch_size`."""
     if count > batch_size:
         return torch.randperm(count, generator=generator)[:batch_size]
     return torch.randint(count, (batch_size,), generator=generator)

@@ -1,4 +1,4 @@
-"""Hindsight: goals for transitions, drawn when they are sampled, among the states that the data reached."""
+"""Hindsight goals: states of the dataset that become the goals of transitions when these are sampled."""
 
 from __future__ import annotations
 
@@ -20,38 +20,40 @@ DESIRED, ACHIEVED, STATE = "desired_goal", "achieved_goal", "observation"
 @final
 @dataclass(frozen=True, kw_only=True)
 class HindsightGoals:
-    """Where the goal of a sampled transition comes from: its own state, a later one of its trajectory, or any state.
+    """Distribution of the goal of a sampled transition: its own state, a later state of its trajectory, or any state.
 
-    The reward of a step from the goal itself is 0, of any other -1, and bootstrapping stops at the goal. What counts
-    is that it is that very row of the data, as in OGBench's goal-conditioned benchmark, whose shares for values are
-    the defaults here. (It draws goals for policies on their own, uniformly over the rest of the trajectory, for data of
-    the kind "stitch" half of them from all states; here losses share one batch, and so one goal.)
+    This follows `GCDataset.sample_goals` in `impls/utils/datasets.py` of https://github.com/seohongpark/ogbench, and
+    the defaults are OGBench's probabilities for value functions. Only the row that was drawn counts as the goal, not
+    another row with the same state: in that row the reward is 0 and bootstrapping stops, in every other row the reward
+    is -1. OGBench draws other goals for the policy's loss; here all losses share one batch, and so one goal.
     """
 
     p_current: float = 0.2
-    """Share of goals that are the transition's own state."""
+    """Probability that the goal is the transition's own state."""
     p_future: float = 0.5
-    """Share of goals that are later states of its trajectory."""
+    """Probability that the goal is a later state of the same trajectory."""
     p_random: float = 0.3
-    """Share of goals that are states drawn uniformly from all data."""
+    """Probability that the goal is drawn uniformly from all states of the dataset."""
     geometric: bool = True
-    """How many steps later a future goal is: geometrically distributed, cut at the trajectory's end; else uniform."""
+    """Whether a future goal lies geometrically many steps ahead, at most at the trajectory's end; False: uniformly."""
     discount: float | None = None
-    """Of the geometric distribution, whose mean is 1 / (1 - discount) steps; None: the buffer's gamma."""
+    """Discount of the geometric distribution, whose mean is 1 / (1 - discount) steps; None: the buffer's gamma."""
 
     def __post_init__(self) -> None:
         shares = (self.p_current, self.p_future, self.p_random)
         if min(shares) < 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
-            raise ValueError(f"p_current, p_future and p_random must be shares that sum to 1, got {shares}")
+            raise ValueError(f"p_current, p_future and p_random must be probabilities that sum to 1, got {shares}")
         if self.discount is not None and not 0 <= self.discount < 1:
-            raise ValueError(f"discount of the geometric distribution must lie in [0, 1), got {self.discount}")
+            raise ValueError(f"discount must be at least 0 and less than 1, or None, got {self.discount}")
 
     def draw(self, rows: Tensor, ends: Tensor, discount: float, generator: torch.Generator) -> Tensor:
-        """Rows `[B]` of the goals of transitions `rows` `[B]`.
+        """Draws goals, and returns their rows `[B]`.
 
         Args:
+            rows: the sampled transitions, `[B]`.
             ends: last row of each trajectory, ascending.
-            discount: where this object says None.
+            discount: discount of the geometric distribution if the field `discount` is None.
+            generator: source of the random numbers.
         """
         kind, far = torch.rand(2, len(rows), generator=generator, dtype=torch.float64)
         anywhere = torch.randint(int(ends[-1]) + 1, (len(rows),), generator=generator)
@@ -61,6 +63,7 @@ class HindsightGoals:
             steps = torch.ones_like(rows) if rate == 0 else (torch.log1p(-far) / math.log(rate)).long() + 1
             future = torch.minimum(rows + steps, last)
         else:
+            # OGBench rounds a uniform number, so the first and the last candidate have half the probability of others.
             future = (torch.minimum(rows + 1, last) * far + last * (1 - far)).round().long()
         inside = torch.where(kind < self.p_current, rows, future)
         return torch.where(kind < self.p_current + self.p_future, inside, anywhere)
@@ -68,13 +71,13 @@ class HindsightGoals:
 
 @final
 class Hindsight:
-    """The goals of one dataset in a buffer.
+    """Draws goals for the transitions of one dataset and puts them into flat observations.
 
     Args:
-        mix: where goals come from.
-        space: of the observations, with `desired_goal`.
+        mix: distribution of the goals.
+        space: Dict space of the observations, with the key `desired_goal`.
         ends: last row of each trajectory of the dataset.
-        discount: where `mix` has none.
+        discount: discount of the geometric distribution if `mix.discount` is None.
 
     Raises:
         ValueError: if the space has no such goals, or the discount is 1.
@@ -84,30 +87,31 @@ class Hindsight:
         self.mix, self.ends, self.discount = mix, torch.tensor(np.asarray(ends, np.int64)), discount
         if not isinstance(space, Dict) or not {DESIRED, STATE} <= set(space.spaces):
             raise ValueError(
-                f"hindsight goals need observations with '{DESIRED}' and '{STATE}' (and perhaps '{ACHIEVED}'); "
-                f"these are {space}. Pass goals=None."
+                f"hindsight goals need observations with the keys '{DESIRED}' and '{STATE}' (and optionally "
+                f"'{ACHIEVED}'), but the space is {space}. Pass goals=None to keep the stored goals."
             )
         self.pool = ACHIEVED if ACHIEVED in space.spaces else STATE
         if space[self.pool].shape != space[DESIRED].shape:
             raise ValueError(
-                f"hindsight goals are states' '{self.pool}', of shape {space[self.pool].shape}, but '{DESIRED}' has "
-                f"{space[DESIRED].shape}. Give '{ACHIEVED}' of that shape, or pass goals=None."
+                f"hindsight goals are taken from '{self.pool}', of shape {space[self.pool].shape}, but '{DESIRED}' has "
+                f"the shape {space[DESIRED].shape}. Add '{ACHIEVED}' of that shape to the data, or pass goals=None."
             )
         if mix.geometric and mix.discount is None and not 0 <= discount < 1:
             raise ValueError(
-                f"gamma={discount} gives no geometric distribution of goals; set HindsightGoals(discount=...)."
+                f"goals cannot be geometrically distributed with gamma={discount}; set HindsightGoals(discount=...) "
+                "to a number less than 1."
             )
         keys = [entry.key for entry in observation_layout(space)]
         sizes = [math.prod(entry.shape) for entry in observation_layout(space)]
         self.start = sum(sizes[: keys.index(DESIRED)])
-        self.rest = Dict(OrderedDict((str(key), space[str(key)]) for key in keys if key != DESIRED))  # In this order.
+        self.rest = Dict(OrderedDict((str(key), space[str(key)]) for key in keys if key != DESIRED))
         self.dtype = flat_dtype(space)
 
     def draw(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Rows `[B]` of the goals of transitions `rows` `[B]`."""
+        """Draws goals for the transitions `rows` `[B]`, and returns the rows `[B]` of the goals."""
         return self.mix.draw(rows, self.ends, self.discount, generator)
 
     def insert(self, rest: Tensor, goals: Tensor) -> Tensor:
-        """Flat observations `[B, O]` from those without their goal, and goals `[B, G]`."""
+        """Flat observations `[B, O]`, composed of observations without goals `[B, O - G]` and goals `[B, G]`."""
         parts = (rest[:, : self.start], goals, rest[:, self.start :])
         return torch.cat([part.to(self.dtype) for part in parts], -1)

@@ -1,4 +1,4 @@
-"""Downloads from a server on this machine that does everything wrong that servers and networks do."""
+"""Downloads from a local server that makes the mistakes of servers and networks."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_failed_download_goes_on_in_the_next_call(server: Server, tmp_path: Pa
     server.script = [answer(cut=98_304), refuse(503)]
     message = (
         rf"cannot download '{server.url}': the server answered 503 Service Unavailable\. 0\.1 MB are kept: the next "
-        rf"attempt goes on from there\. Try again later, or put the file at '{tmp_path}/data\.npz' by hand\."
+        rf"attempt continues there\. Try again later, or put the file at '{tmp_path}/data\.npz' by hand\."
     )
     with pytest.raises(ConnectionError, match=message):
         download(server.url, tmp_path / "data.npz", transfer=EAGER)
@@ -107,7 +107,7 @@ def test_a_stalled_connection_is_given_up_and_resumed(server: Server, tmp_path: 
 
 def test_a_server_that_never_says_more_is_named(server: Server, tmp_path: Path) -> None:
     server.script = [answer(cut=0, stall=True)]
-    with pytest.raises(ConnectionError, match=r"nothing came for 0\.3 s\. Try again later"):
+    with pytest.raises(ConnectionError, match=r"no data arrived for 0\.3 s\. Try again later"):
         download(server.url, tmp_path / "data.npz", transfer=HASTY)
     assert len(server.requests) == HASTY.attempts
 
@@ -130,7 +130,7 @@ def test_without_a_validator_the_beginning_is_used_only_under_a_pinned_hash(serv
 
 @pytest.mark.parametrize("if_range", [True, False])
 def test_a_file_that_changes_between_attempts_is_not_mixed(server: Server, tmp_path: Path, if_range: bool) -> None:
-    """Also by a server that knows ranges but not If-Range: its ETag tells."""
+    """Even if the server knows ranges but not If-Range, because the ETag differs."""
     changed = CONTENT[::-1]
     server.script = [answer(cut=98_304), answer(changed, tag='"v2"', if_range=if_range)]
     assert download(server.url, tmp_path / "data.npz", transfer=EAGER).read_bytes() == changed
@@ -150,7 +150,7 @@ def test_another_range_than_the_one_asked_for_is_not_used(server: Server, tmp_pa
 
 
 def test_another_length_than_before_is_not_used(server: Server, tmp_path: Path) -> None:
-    """As a server would send that gives no ETag with ranges."""
+    """As a server answers that sends no ETag with ranges."""
     longer = CONTENT + b"?"
     server.script = [answer(cut=98_304), answer(longer, tag=None, if_range=False), answer(longer)]
     assert download(server.url, tmp_path / "data.npz", transfer=EAGER).read_bytes() == longer
@@ -164,7 +164,7 @@ def test_a_rest_that_is_cut_without_a_word_is_completed(server: Server, tmp_path
 
 
 def test_a_rest_that_comes_in_pieces_is_completed(server: Server, tmp_path: Path) -> None:
-    """Also if the first answer, of chunks, did not say how long the file is."""
+    """Even if the first answer was sent in chunks and did not state the size of the file."""
 
     def chunk_and_break_off(handler: Handler) -> None:
         handler.send_response(200)
@@ -206,7 +206,9 @@ def test_corrupted_content_is_set_aside_and_fetched_again(server: Server, tmp_pa
 def test_a_file_that_is_wrong_on_the_server_is_refused_after_a_second_look(server: Server, tmp_path: Path) -> None:
     server.script = [answer(CONTENT[:-1])]
     found = hashlib.sha256(CONTENT[:-1]).hexdigest()
-    message = rf"what came has sha256 {found}, expected {HASH}, twice; see 'data\.npz\.broken-2'\. Try again later"
+    message = (
+        rf"received file has sha256 {found}, expected {HASH}, for the second time; .* 'data\.npz\.broken-2'\. Try again"
+    )
     with pytest.raises(ConnectionError, match=message):
         download(server.url, tmp_path / "data.npz", sha256=HASH, transfer=EAGER)
     assert len(server.requests) == 2
@@ -221,12 +223,13 @@ def test_a_log_in_page_is_not_taken_for_the_file(server: Server, tmp_path: Path)
     server.script = [answer(b"<html>Welcome to the hotel's network</html>"), answer()]
     assert download(server.url, tmp_path / "data.npz", check=check, transfer=EAGER).read_bytes() == CONTENT
     server.script, other = [answer(b"<html>")], tmp_path / "other.npz"
-    with pytest.raises(ConnectionError, match=r"what came is not the file \(it is a web page\), twice; see 'other"):
+    with pytest.raises(ConnectionError, match=r"is not the requested file \(it is a web page\), .* kept as 'other"):
         download(server.url, other, check=check, transfer=EAGER)
     other.write_bytes(b"<html>")
     server.script = [answer()]
     with pytest.warns(
-        UserWarning, match=r"other\.npz' is not the file \(it is a web page\); it is now 'other\.npz\.brok"
+        UserWarning,
+        match=r"other\.npz' is not the requested file \(it is a web page\); it was renamed to 'other\.npz\.brok",
     ):
         assert download(server.url, other, check=check, transfer=EAGER).read_bytes() == CONTENT
 
@@ -247,7 +250,7 @@ def test_no_server_and_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     message = rf"cannot download '{url}': .*Connection refused\. Try again later, or put the file at '{tmp_path}/data"
     with pytest.raises(ConnectionError, match=message):
         download(url, tmp_path / "data.npz", transfer=EAGER)
-    monkeypatch.setattr(module.time, "sleep", None)  # What is no address is not tried twice.
+    monkeypatch.setattr(module.time, "sleep", None)  # An invalid address is not tried twice.
     with pytest.raises(ConnectionError, match=r"cannot download 'data\.npz': Invalid URL 'data\.npz'"):
         download("data.npz", tmp_path / "data.npz", transfer=EAGER)
 
@@ -268,7 +271,7 @@ def test_progress_goes_on_where_the_download_does(
     assert "data.npz:  48%" in shown
     assert "data.npz: 100%" in shown
     download(server.url, tmp_path / "other.npz", transfer=Transfer(backoff=0))
-    assert capsys.readouterr().err == ""  # Standard error is no terminal here.
+    assert capsys.readouterr().err == ""  # Standard error is not a terminal here.
 
 
 def _ask(arguments: tuple[str, Path]) -> int:
@@ -282,7 +285,7 @@ def test_ten_at_once_download_once(server: Server, tmp_path: Path, monkeypatch: 
         answer()(handler)
 
     server.script = [slowly]
-    monkeypatch.setattr(files, "sha256_of", None)  # Those who waited do not read the file to check it.
+    monkeypatch.setattr(files, "sha256_of", None)  # The processes that waited do not read the file again.
     jobs = [(server.url, tmp_path / "data.npz")] * 10
     if kind == "threads":
         with ThreadPoolExecutor(10) as threads:

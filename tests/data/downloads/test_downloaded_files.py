@@ -1,4 +1,4 @@
-"""Files that were downloaded, or put there by hand: recorded, checked ever after, replaced, or only read."""
+"""Downloaded files and files that were copied by hand are recorded, checked, replaced, or only read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def test_a_changed_file_is_noticed_set_aside_and_fetched_again(server: Server, t
     path = download(server.url, tmp_path / "data.npz", transfer=EAGER)
     path.write_bytes(CONTENT[:-1] + b"?")
     message = (
-        rf"'{path}' is not what it was on .* \(sha256 {HASH}\); it is now 'data\.npz\.broken-1', and downloaded again"
+        rf"'{path}' is not what it was on .* \(sha256 {HASH}\); it was renamed to 'data\.npz\.broken-1', and is "
+        "downloaded again"
     )
     with pytest.warns(UserWarning, match=message):
         download(server.url, path, transfer=EAGER)
@@ -54,7 +55,7 @@ def test_a_copied_file_is_read_once_and_then_known(
     path = download(server.url, tmp_path / "data.npz", transfer=EAGER)
     os.utime(path, ns=(0, 10**9))
     download(server.url, path, transfer=EAGER)
-    monkeypatch.setattr(module, "is_intact", None)  # The record has the new time: nothing to read.
+    monkeypatch.setattr(module, "is_intact", None)  # The record has the new time, so the file is not read.
     download(server.url, path, transfer=EAGER)
     assert len(server.requests) == 1
 
@@ -75,7 +76,7 @@ def test_a_file_put_there_by_hand_is_recorded_and_a_wrong_one_replaced(server: S
     assert record is not None
     assert record.sha256 == hashlib.sha256(b"by hand").hexdigest()
     assert server.requests == []
-    with pytest.warns(UserWarning, match=rf"has sha256 {record.sha256}, expected {HASH}; it is now"):
+    with pytest.warns(UserWarning, match=rf"has sha256 {record.sha256}, expected {HASH}; it was renamed to"):
         download(server.url, path, sha256=HASH, transfer=EAGER)
     assert path.read_bytes() == CONTENT
 
@@ -86,14 +87,17 @@ def test_offline_nothing_is_asked_for(server: Server, tmp_path: Path, monkeypatc
         monkeypatch.setenv("FLOWPOLICIES_OFFLINE", "1")
     offline = True if by == "argument" else None
     path = tmp_path / "data.npz"
-    message = rf"no file '{path}', and downloads are off \(FLOWPOLICIES_OFFLINE, .*Put the file of '{server.url}' there"
+    message = (
+        rf"no file '{path}', and downloads are off \(.* FLOWPOLICIES_OFFLINE .*\)\. "
+        rf"Put the file of '{server.url}' there"
+    )
     with pytest.raises(FileNotFoundError, match=message):
         download(server.url, path, offline=offline, transfer=EAGER)
     path.write_bytes(CONTENT)
     assert download(server.url, path, offline=offline, transfer=EAGER) == path
     path.write_bytes(b"changed")
     with pytest.raises(
-        ValueError, match=r"is not what it was .* downloads are off, so it is left alone.*delete 'data\.n"
+        ValueError, match=r"is not what it was .* downloads are off, so it was not replaced.*delete 'data\.n"
     ):
         download(server.url, path, offline=offline, transfer=EAGER)
     assert path.read_bytes() == b"changed"
@@ -133,14 +137,14 @@ def test_a_folder_that_cannot_be_written_to_is_named(server: Server, tmp_path: P
 
 def test_forgetting_the_record_is_no_advice_under_a_pinned_hash(server: Server, tmp_path: Path) -> None:
     (tmp_path / "data.npz").write_bytes(b"another")
-    with pytest.raises(ValueError, match=r"so it is left alone\. Put the right file there\.$"):
+    with pytest.raises(ValueError, match=r"so it was not replaced\. Put the right file there\.$"):
         download(server.url, tmp_path / "data.npz", sha256=HASH, offline=True, transfer=EAGER)
 
 
 def test_a_damaged_record_is_explained(server: Server, tmp_path: Path) -> None:
     path = download(server.url, tmp_path / "data.npz", transfer=EAGER)
     record_path(path).write_text("{}")
-    with pytest.raises(ValueError, match=r"'.*data\.npz\.download\.json' is no record of a download .* Delete it"):
+    with pytest.raises(ValueError, match=r"'.*data\.npz\.download\.json' is not a record of a download .* Delete it"):
         download(server.url, path, transfer=EAGER)
 
 
@@ -148,9 +152,7 @@ def test_the_error_of_a_failed_download_says_where_the_broken_file_is(server: Se
     path = tmp_path / "data.npz"
     path.write_bytes(CONTENT[:-1])
     server.script = [refuse(404)]
-    message = (
-        rf"404 Not Found\. '{path}' has sha256 .*, expected {HASH}; it is now 'data\.npz\.broken-1'\. Try again later, "
-    )
+    message = rf"404 Not Found\. '{path}' has sha256 .*, expected {HASH}; it was renamed to 'data\.npz\.broken-1'\. Try"
     with pytest.warns(UserWarning, match="downloaded again"), pytest.raises(ConnectionError, match=message):
         download(server.url, path, sha256=HASH, transfer=EAGER)
 
@@ -166,7 +168,7 @@ def test_a_full_disk_is_named_before_it_is_full(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transfer.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(OSError, match=rf"'{server.url}' needs 0\.00 GB, but '{tmp_path}' has 0\.00 GB left"):
+    with pytest.raises(OSError, match=rf"'{server.url}' needs 0\.00 GB, but '{tmp_path}' has 0\.00 GB free"):
         download(server.url, tmp_path / "data.npz", transfer=EAGER)
     assert len(server.requests) == 1
 
@@ -178,7 +180,7 @@ def test_a_disk_that_gets_full_on_the_way_is_named(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     server.script = [answer(length=False)]
-    monkeypatch.setattr(transfer.os, "fsync", fail)
+    monkeypatch.setattr(transfer, "os", SimpleNamespace(fsync=fail))
     path = tmp_path / "data.npz"
     message = rf"cannot write '{tmp_path}/\.data\.npz\.part' .*: No space left on device\. .* put the file at '{path}'"
     with pytest.raises(OSError, match=message):

@@ -164,7 +164,7 @@ def test_shards_take_turns_as_in_the_references(tmp_path: Path, windows: str) ->
     every = make(None)
     every.attach(opened)
     assert {0.0, 2.0, 4.0} <= set(every.sample(256).rewards.tolist())
-    with pytest.raises(ValueError, match="rotate_every counts batches"):
+    with pytest.raises(ValueError, match="rotate_every is a number of batches"):
         make(0)
 
 

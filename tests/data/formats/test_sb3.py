@@ -170,7 +170,7 @@ def test_wrong_files_and_buffers_are_explained(tmp_path: Path) -> None:
     for name in ("half", "text"):
         with pytest.raises(ValueError, match=rf"cannot read '.*{name}\.pkl' as a pickled replay buffer: "):
             load_dataset(f"sb3:{tmp_path}/{name}.pkl", trust=True)
-    with pytest.raises(FileNotFoundError, match=r"no such file: '.*buffer1\.pkl'\. Did you mean '.*/buffer\.pkl'\?"):
+    with pytest.raises(FileNotFoundError, match=r"no such file: '.*buffer1\.pkl'\. Did you mean 'buffer\.pkl'\?"):
         load_dataset(f"sb3:{tmp_path}/buffer1.pkl", trust=True)
     box = Box(-1, 1, (2,), np.float32)
     with pytest.raises(ValueError, match=r"got TransitionBuffer\. Read a buffer of flowpolicies by model\.load_replay"):

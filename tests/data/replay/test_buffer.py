@@ -1,4 +1,4 @@
-"""TransitionBuffer: windows, chunks, n steps, rings, several environments (flow_family 2.4)."""
+"""TransitionBuffer: windows, action chunks, n-step returns, the ring of online transitions, several environments."""
 
 import io
 import pickle
@@ -42,7 +42,7 @@ def make(**options) -> TransitionBuffer:
 
 
 def reference(rewards, masks, terminals, nobs, start: int, length: int, gamma: float):
-    """The recursion of flow_family 2.4, written out."""
+    """The recursion of `Dataset.sample_sequence` in https://github.com/ColinQiyangLi/qam, utils/datasets.py."""
     ended, valid, total, mask, following = terminals[start], 1.0, rewards[start], masks[start], nobs[start]
     for j in range(1, length):
         valid = 1.0 - ended
@@ -223,6 +223,17 @@ def test_pickle_keeps_online_data_and_generator_but_not_the_dataset() -> None:
     assert torch.equal(copy.sample(30).observations, buffer.sample(30).observations)
 
 
+def test_a_buffer_that_an_older_version_saved_can_be_sampled() -> None:
+    buffer = make(rotate_every=2)
+    for t in range(20):
+        add(buffer, [float(t)], [False], [False])
+    state = buffer.__getstate__()
+    state["turns"] = state.pop("rotation")  # Name of the attribute at that time.
+    old = TransitionBuffer.__new__(TransitionBuffer)
+    old.__setstate__(state)
+    assert torch.equal(old.sample(30).observations, buffer.sample(30).observations)
+
+
 def test_images_stay_bytes_and_dicts_become_vectors() -> None:
     image = spaces.Box(0, 255, (3, 4, 4), np.uint8)
     buffer = make(observation_space=image)
@@ -286,5 +297,5 @@ def test_a_share_of_each_batch_comes_from_the_dataset() -> None:
         buffer.add(np.zeros((1, 1)), np.zeros((1, 1)), np.zeros((1, 2)), np.array([-1.0]), np.zeros(1, bool), [{}])
     for size, online in ((8, 6), (6, 4), (1, 1)):
         assert int((buffer.sample(size).rewards < 0).sum()) == online
-    with pytest.raises(ValueError, match=r"offline_share must lie in 0\.\.1"):
+    with pytest.raises(ValueError, match="offline_share must be between 0 and 1"):
         make(offline_share=1.5)

@@ -1,4 +1,4 @@
-"""RQL's windows: uniform over episodes, padded at the end (rql_diffusion_family 1.3 and 1.4)."""
+"""RQL's windows: the episode is drawn uniformly, and its last step is repeated after its end."""
 
 import pickle
 
@@ -67,7 +67,7 @@ def test_windows_of_five_near_the_end_of_an_episode(before_end: int, valid: int,
     torch.testing.assert_close(got.actions, torch.tensor([x / 1000 for i in taken for x in (i, -i)]))
     assert got.action_mask.tolist() == [1.0] * 2 * steps + [0.0] * 2 * (5 - steps)
     assert float(got.discounts) == pytest.approx(GAMMA**5)
-    # At T - u = 4 the successor 7.5 is known, yet RQL's code bootstraps from the stale last state.
+    # At T - u = 4 the successor 7.5 is known, but RQL's code bootstraps from the last observed state.
     assert float(got.next_observations) == min(start + 5, 7)
 
 
@@ -90,7 +90,7 @@ def test_a_terminal_transition_is_never_a_start() -> None:
 
 
 def specified(data: TransitionDataset, start: int, last: int, h: int) -> tuple[float, float, float, float, list[float]]:
-    """Section 1.4 written out: reward, discount, valid, next observation, action mask."""
+    """The rules of docs/algorithms/rql.md, written out: reward, discount, valid, next observation, action mask."""
     c = [min(start + k, last) for k in range(h + 1)]
     z = [0.0] + [float(data.terminals[c[k - 1]]) for k in range(1, h + 1)]
     reward = sum(GAMMA**k * (1 - z[k]) * float(data.rewards[c[k]]) for k in range(h))
@@ -152,7 +152,7 @@ def test_episodes_of_one_step_are_left_out() -> None:
     buffer = make()
     buffer.attach(dataset(episodes(1, 3, 1)))
     assert set(buffer.sample(100).observations[:, 0].tolist()) == {1, 2}
-    with pytest.raises(ValueError, match="the dataset's 3 transitions hold no episode of at least two steps"):
+    with pytest.raises(ValueError, match="the dataset's 3 transitions contain no episode of at least two steps"):
         make().attach(dataset(episodes(1, 1, 1)))
     with pytest.raises(ValueError, match="fewer than one window of 5 steps"):
         make(horizon=5).attach(dataset(episodes(3)))
@@ -169,7 +169,7 @@ def test_online_episodes_of_several_environments_stay_apart() -> None:
     for t in range(8):
         add(buffer, [t, 100 + t], [t == 2, t == 5])
     batch = buffer.sample(400)
-    # In each stream one episode has ended and one runs; it ends, for now, at the newest step.
+    # In each stream one episode has ended, and the running one counts up to the newest step.
     assert set(batch.observations[:, 0].int().tolist()) == {0, 1, 3, 4, 5, 6, 100, 101, 102, 103, 104, 106}
     ended, running = row(batch, 1), row(batch, 6)
     assert float(ended.rewards) == pytest.approx(1 + GAMMA * 2)
@@ -183,7 +183,7 @@ def test_online_episodes_of_several_environments_stay_apart() -> None:
 def test_no_window_crosses_a_reset_in_the_middle_of_an_episode() -> None:
     for scheme, starts in (("episodes", {0, 1, 3, 4}), ("uniform", {0, 1, 2, 3, 4})):
         buffer = make(windows=scheme, horizon=2)
-        buffer.end_episodes()  # Before the first step there is nothing to end.
+        buffer.end_episodes()  # There is no episode to end before the first step.
         for t in range(6):
             add(buffer, [t], [False])
             if t == 2:
@@ -201,7 +201,7 @@ def test_an_environment_that_has_just_begun_gives_no_window() -> None:
     assert buffer.num_windows() == 0
     add(buffer, [1.0], [False])
     assert buffer.num_windows() == 0
-    with pytest.raises(ValueError, match="holds 1 transitions and no episode of two steps"):
+    with pytest.raises(ValueError, match="has 1 transitions and no episode of two steps"):
         buffer.sample(4)
     add(buffer, [2.0], [True])
     assert buffer.num_windows() == 1
@@ -213,7 +213,7 @@ def test_an_episode_whose_beginning_was_overwritten_begins_at_the_oldest_step() 
     for t in range(9):
         add(buffer, [t], [t in (1, 5)])
     batch = buffer.sample(200)
-    # Kept: 3..8; the first episode is gone, the second lost step 2.
+    # Steps 3 to 8 are stored; the first episode was overwritten, and so was step 2 of the second one.
     assert set(batch.observations[:, 0].int().tolist()) == {3, 4, 6, 7}
     torch.testing.assert_close(batch.next_observations, batch.observations + 1)
     torch.testing.assert_close(batch.actions[:, :1], batch.observations / 1000)
@@ -250,7 +250,7 @@ def test_offline_and_online_episodes_are_drawn_as_one_and_shuffled() -> None:
         add(buffer, [1000.0 + t], [t == 3])
     online = torch.stack([buffer.sample(100).observations[:, 0] >= 1000 for _ in range(60)]).float()
     assert float(online.mean()) == pytest.approx(2 / 5, abs=0.03)
-    # RQL reverses the two halves of a batch differently, so both must hold either kind of data.
+    # RQL treats the two halves of a batch differently, so both must contain offline and online data.
     assert float(online[:, :50].mean()) == pytest.approx(float(online[:, 50:].mean()), abs=0.05)
     batch = buffer.sample(100)
     torch.testing.assert_close(batch.next_observations, batch.observations + 1)

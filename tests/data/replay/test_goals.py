@@ -1,4 +1,4 @@
-"""Goals that are drawn when transitions are sampled, on two trajectories whose observations are row numbers."""
+"""Hindsight goals, on two trajectories whose observations are row numbers."""
 
 import pickle
 from pathlib import Path
@@ -24,7 +24,7 @@ RANDOM = HindsightGoals(p_current=0, p_future=0, p_random=1)
 
 
 def dataset(*, achieved: bool = False) -> TransitionDataset:
-    """Rows 0 to 2 and 3 to 7; the state of row i is (i, 10 i), as a goal it is 100 i if `achieved`."""
+    """Trajectories of the rows 0 to 2 and 3 to 7. Row i has the state (i, 10 i), with `achieved` the goal 100 i."""
     rows = np.arange(8, dtype=np.float32)
     states = np.stack([rows, 10 * rows], -1)
     observations = {"observation": states, "desired_goal": np.zeros_like(states)}
@@ -52,7 +52,7 @@ def buffer(data: TransitionDataset, goals: Any = "dataset", **options: Any) -> T
 
 
 def rows_of(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of the states and of their goals; the parts of an observation are in the order of their names."""
+    """Rows of the states and rows of their goals; the parts of an observation are sorted by name."""
     goals, states = batch.observations[:, :2], batch.observations[:, 2:]
     for part in (goals, states):
         torch.testing.assert_close(part[:, 1], 10 * part[:, 0])
@@ -63,7 +63,7 @@ def test_the_shares_of_goals() -> None:
     mix = HindsightGoals(p_current=0.2, p_future=0.5, p_random=0.3, discount=0.5)
     goals = mix.draw(torch.full((40_000,), 3), ENDS, GAMMA, torch.Generator().manual_seed(0))
     shares = torch.bincount(goals, minlength=8) / len(goals)
-    # From row 3: itself, one step later with 1/2, two with 1/4, ..., four or more (row 7 is the last) with 1/8.
+    # From row 3: one step later with probability 1/2, two with 1/4, three with 1/8, four or more (row 7) with 1/8.
     expected = [0.3 / 8] * 3 + [0.2 + 0.3 / 8] + [0.5 * share + 0.3 / 8 for share in (1 / 2, 1 / 4, 1 / 8, 1 / 8)]
     torch.testing.assert_close(shares, torch.tensor(expected), atol=0.01, rtol=0)
 
@@ -72,7 +72,7 @@ def test_future_goals_that_are_uniform() -> None:
     mix = HindsightGoals(p_current=0, p_future=1, p_random=0, geometric=False)
     goals = mix.draw(torch.full((40_000,), 3), ENDS, GAMMA, torch.Generator().manual_seed(0))
     shares = torch.bincount(goals, minlength=8) / len(goals)
-    # A point between rows 4 and 7, rounded.
+    # A uniform point between rows 4 and 7, rounded.
     torch.testing.assert_close(shares, torch.tensor([0, 0, 0, 0, 1 / 6, 1 / 3, 1 / 3, 1 / 6]), atol=0.01, rtol=0)
 
 
@@ -116,7 +116,7 @@ def test_random_goals_come_from_everywhere() -> None:
 @pytest.mark.parametrize("options", [{"horizon": 3}, {"n_steps": 3}], ids=["chunks", "steps"])
 @pytest.mark.parametrize("goals", ["dataset", RANDOM], ids=["default", "random"])
 def test_windows_of_three_steps(options: dict[str, int], goals: Any) -> None:
-    """Against a transcription of flow_family 2.4 with r_j = -1 + [row is the goal] and m_j = 1 - [row is the goal]."""
+    """Compared with QAM's recursion, with the rewards -1 + [row is the goal] and the masks 1 - [row is the goal]."""
     batch = buffer(dataset(), goals, **options).sample(500)
     states, goal_rows = rows_of(batch)
     for i, (start, goal) in enumerate(zip(states.tolist(), goal_rows.tolist(), strict=True)):
@@ -191,19 +191,19 @@ def test_online_transitions_keep_their_goals() -> None:
 
 
 def test_mistakes_are_explained() -> None:
-    with pytest.raises(ValueError, match=r"must be shares that sum to 1, got \(0.2, 0.5, 0.5\)"):
+    with pytest.raises(ValueError, match=r"must be probabilities that sum to 1, got \(0.2, 0.5, 0.5\)"):
         HindsightGoals(p_random=0.5)
-    with pytest.raises(ValueError, match=r"must lie in \[0, 1\), got 1.0"):
+    with pytest.raises(ValueError, match=r"must be at least 0 and less than 1, or None, got 1.0"):
         HindsightGoals(discount=1.0)
     data = dataset()
-    with pytest.raises(ValueError, match=r"gamma=1 gives no geometric distribution of goals; set HindsightGoals\(disc"):
+    with pytest.raises(ValueError, match=r"cannot be geometrically distributed with gamma=1; set HindsightGoals\(disc"):
         TransitionBuffer(1, data.observation_space, data.action_space, "cpu", gamma=1).attach(data)
     flat = Box(-1, 1, (2,))
     plain = TransitionDataset.from_arrays(
         np.zeros((2, 2)), np.zeros((2, 1)), [0, 0], np.zeros((2, 2)), terminations=[0, 1]
     )
-    with pytest.raises(ValueError, match=r"need observations with 'desired_goal' and 'observation' .* Pass goals=None"):
+    with pytest.raises(ValueError, match=r"with the keys 'desired_goal' and 'observation' .* Pass goals=None"):
         TransitionBuffer(1, flat, plain.action_space, "cpu", goals=CURRENT).attach(plain)
     narrow = Dict({"observation": flat, "desired_goal": Box(-1, 1, (1,))})
-    with pytest.raises(ValueError, match=r"of shape \(2,\), but 'desired_goal' has \(1,\)\. Give 'achieved_goal'"):
+    with pytest.raises(ValueError, match=r"of shape \(2,\), but 'desired_goal' has the shape \(1,\)\. Add 'achi"):
         TransitionBuffer(1, narrow, data.action_space, "cpu").attach(data)

@@ -1,4 +1,4 @@
-"""Stacked frames and random crops, on images whose pixels say which row they are from."""
+"""Stacked frames and random crops, on images whose pixels are the number of their row."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ SPACE = Box(0, 255, SHAPE, np.uint8)
 
 
 def dataset() -> TransitionDataset:
-    """Trajectories of rows 0 to 1 and 2 to 5; the image of row i is full of i, the one that follows it of 100 + i."""
+    """Trajectories of the rows 0 to 1 and 2 to 5. All pixels of row i are i, and those of its next image 100 + i."""
     rows = np.arange(6, dtype=np.uint8)
     images = np.broadcast_to(rows[:, None, None, None], (6, *SHAPE)).copy()
     terminals = np.isin(rows, [1, 5])
@@ -38,7 +38,7 @@ def buffer(data: TransitionDataset, frames: int = 3, **options: Any) -> Transiti
 
 
 def frames_of(observations: torch.Tensor, frames: int = 3) -> list[list[int]]:
-    """The number that each frame of each observation is full of."""
+    """The pixel value of each frame of each observation."""
     images = observations.view(-1, frames, SHAPE[0] * SHAPE[1] * SHAPE[2])
     assert observations.dtype == torch.uint8
     assert torch.equal(images.amin(-1), images.amax(-1))
@@ -86,7 +86,7 @@ def test_one_frame_is_what_there_was_before() -> None:
 
 
 class Counting(gymnasium.Env[Any, Any]):
-    """Its images are full of the number of steps since the reset."""
+    """An environment whose pixels are the number of steps since the reset."""
 
     observation_space, action_space = SPACE, Box(-1, 1, (1,), np.float32)
 
@@ -124,11 +124,11 @@ def test_only_images_are_cropped() -> None:
     flat = torch.arange(130.0).unsqueeze(0)
     moved = crop_observations(space, flat, torch.tensor([[0, 3]]))
     assert moved[0, 128:].tolist() == [128, 129]
-    assert moved[0, :40].tolist() == [*range(8)] * 4 + [*range(8, 16)]  # Three rows down.
+    assert moved[0, :40].tolist() == [*range(8)] * 4 + [*range(8, 16)]  # Shifted by three rows.
 
 
 def moving_pictures() -> TransitionDataset:
-    """Every image is the same; so is the one that follows."""
+    """A dataset whose images and next images are all the same."""
     images = np.broadcast_to(np.arange(64, dtype=np.uint8).reshape(1, 1, 8, 8), (6, *SHAPE)).copy()
     return TransitionDataset.from_arrays(images, np.zeros((6, 1)), np.zeros(6), images, terminations=np.arange(6) == 5)
 
@@ -140,7 +140,7 @@ def test_a_share_of_the_batches_is_cropped_and_both_observations_alike() -> None
         batch = made.sample(16)
         assert torch.equal(batch.observations, batch.next_observations)
         kinds = len(batch.observations.unique(dim=0))
-        assert kinds == 1 or kinds > 5  # All or nothing, and each image by an offset of its own.
+        assert kinds == 1 or kinds > 5  # Either no image is shifted, or each one by its own offset.
         cropped += kinds > 1
     assert 60 < cropped < 120
     images = buffer(moving_pictures(), p_aug=1.0).sample(400).observations.view(-1, 6, 8, 8)
@@ -170,10 +170,10 @@ def test_an_algorithm_learns_from_stacked_frames(tmp_path: Path) -> None:
 
 
 def test_mistakes_are_explained() -> None:
-    with pytest.raises(ValueError, match="frame_stack=3 is for observations that are one image"):
+    with pytest.raises(ValueError, match="frame_stack=3 needs observations that are one image"):
         stacked_space(Box(-1, 1, (3,)), 3)
-    with pytest.raises(ValueError, match="frame_stack=0: an observation has at least one frame"):
+    with pytest.raises(ValueError, match="frame_stack must be at least 1, got 0"):
         stacked_space(SPACE, 0)
     for space, share in ((Box(-1, 1, (3,)), 0.5), (SPACE, 1.5)):
-        with pytest.raises(ValueError, match=rf"p_aug={share} must be a share, and 0 for observations without images"):
+        with pytest.raises(ValueError, match=rf"p_aug must be between 0 and 1, .* without images, got {share}"):
             TransitionBuffer(1, space, Box(-1, 1, (1,)), "cpu", p_aug=share)

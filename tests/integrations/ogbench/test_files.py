@@ -136,11 +136,11 @@ def test_pinned_hashes_are_checked(
 def test_damaged_files_are_explained(server: Server, pointmaze_data: Path, tmp_path: Path) -> None:
     path = tmp_path / FILE
     path.write_bytes((pointmaze_data / FILE).read_bytes()[:-100])
-    message = r"is not the file \(it is not an \.npz file, or only a part of one\), and downloads are off"
+    message = r"is not the requested file \(it is not an \.npz file, or only a part of one\), and downloads are off"
     with pytest.raises(ValueError, match=message):
         load(POINTMAZE, data_dir=tmp_path, download=False)
     server.script = [answer((pointmaze_data / FILE).read_bytes())]
-    with pytest.warns(UserWarning, match=rf"it is now '{FILE}\.broken-1', and downloaded again"):
+    with pytest.warns(UserWarning, match=rf"it was renamed to '{FILE}\.broken-1', and is downloaded again"):
         load(POINTMAZE, data_dir=tmp_path)
     (tmp_path / "other").mkdir()
     arrays = read_npz(pointmaze_data / FILE)

@@ -1,4 +1,8 @@
-"""Shards of a dataset that take turns, as in the references, which hold one file in memory at a time."""
+"""Rotation of the shards of a dataset: a batch comes from one shard, and the shards take turns.
+
+The references do this because they hold one file of a large dataset in memory at a time: `main.py` of
+https://github.com/ColinQiyangLi/qc (`dataset_replace_interval`) loads the next file every 1,000 updates.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,14 @@ from flowpolicies.data.replay.store import Store
 
 
 @final
-class Turns:
-    """Which shard's turn it is.
+class ShardRotation:
+    """Chooses the shard that a batch is drawn from.
 
     Args:
-        every: batches from one shard before the next one's turn comes.
-        dataset: `provenance["shard_ends"]` are the rows after the last ones of its shards; without, it is one shard.
-        length: steps of a window.
+        every: number of batches from one shard before the next shard is used.
+        dataset: `provenance["shard_ends"]` holds, for each shard, the row after its last one; without that entry the
+            whole dataset is one shard.
+        length: number of steps of a window.
 
     Raises:
         ValueError: if a shard is shorter than a window.
@@ -34,7 +39,11 @@ class Turns:
             )
 
     def current(self, batches: int, store: Store, *, episodes: bool) -> tuple[int, int]:
-        """The first of the windows (or episodes) that are drawn from after so many batches, and how many there are."""
+        """The windows, or with `episodes` the episodes, of the shard that is used after `batches` batches.
+
+        Returns:
+            The number of the first window (or episode) of the shard, and how many it has.
+        """
         number = batches // self.every % (len(self.bounds) - 1)
         begin, end = self.bounds[number : number + 2]
         if not episodes:
