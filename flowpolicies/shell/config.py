@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from flowpolicies.core import Network
 from flowpolicies.flows import BetaSchedule, Diffusion, ReverseRule
 from flowpolicies.losses import QAggregation
-from flowpolicies.networks import Critic, Gaussian, ImpalaVariant, NoisePrediction, TanhNormal, Value, VelocityField
+from flowpolicies.networks import ENCODERS, Critic, Gaussian, NoisePrediction, TanhNormal, Value, VelocityField
 from flowpolicies.samplers import Denoise, Integrate, IntegrateResidual, Sampler
-from flowpolicies.shell.fields import check_fields
+from flowpolicies.shell.fields import Bounds, check_fields
+
+
+def _is_encoder(name: Any) -> bool:
+    ENCODERS.check_known(name)  # Its error lists the known names.
+    return True
+
+
+EncoderName = Annotated[str, Bounds("be the name of an encoder", _is_encoder)]
+"""Name of an image encoder, built in or registered; see `flowpolicies.networks.register_encoder`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +35,9 @@ class PolicyConfig:
     """Hidden widths of actors and velocity fields."""
     actor_layer_norm: bool = False
     """LayerNorm after each activation of actors and velocity fields."""
-    encoder: ImpalaVariant = "impala_small"
-    """Encoder of images; an observation without images needs none."""
+    encoder: EncoderName = "impala_small"
+    """Encoder of the images in an observation, such as impala_small, impala or impala_large. Observations without
+    images do not use it."""
     clip_grad_norm: float | None = None
     """Clip the joint gradient of all networks to this norm; None: no clipping, as the authors."""
 
