@@ -19,6 +19,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from flowpolicies.core import Learner, LossTerm, Network, Step
 from flowpolicies.data import TransitionDataset
 from flowpolicies.data.replay.buffer import TransitionBuffer, WindowScheme
+from flowpolicies.plugins import package_of
 from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
 from flowpolicies.policies.devices import check_device
 from flowpolicies.samplers import Sampler
@@ -166,6 +167,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             support_multi_env=True,
         )
         self.compile_backend = compile_backend
+        self.package = package_of(type(self))  # Saved, so that a process without the package can say what is missing.
         self.offline_steps = 0
         self._set_aside: int | None = None
         self._chunk_state: tuple[np.ndarray, ...] | None = None

@@ -106,7 +106,8 @@ def test_unknown_sources_get_a_suggestion() -> None:
 
 @pytest.mark.parametrize("address", ["cube-single-play", ":name", "npz:", ""])
 def test_other_forms_are_explained(address: str) -> None:
-    message = rf"'{address}' does not have the form 'source:name'\. Write 'ogbench:cube-single-play-singletask-v0' or 'npz:path"
+    example = "ogbench:cube-single-play-singletask-v0"
+    message = rf"'{address}' does not have the form 'source:name'\. Write '{example}' or 'npz:path"
     with pytest.raises(ValueError, match=message):
         load_dataset(address)
 
