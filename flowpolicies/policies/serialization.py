@@ -207,9 +207,10 @@ def _what_is_missing(registry: Registry[Any], entry: Mapping[str, Any]) -> str:
     if package is not None and not _is_installed(package):
         return f"{text} of the package {package}, which is not installed. Install it: pip install {package}"
     origin = f" of the package {package}" if package else ""
+    registration = f'@register_{registry.kind}("{entry["type"]}")'
     return (
         f"{text}, the class {cls} of the module {module}{origin}, which is not registered in this process. Before "
-        f'loading, import the module that declares it with @register_{registry.kind}("...").'
+        f"loading, run or import the code that declares it with {registration}."
     )
 
 

@@ -344,7 +344,7 @@ class _Run:
         if missing := self._write_policy_and_plot():
             raise IncompleteRunError(
                 f"the training has ended and the model is saved in '{self.folder.model}', but these files could not "
-                f"be written: {'; '.join(missing)} Load the model with "
+                f"be written: {'; '.join(missing)}. Load the model with "
                 f"{type(self.model).__name__}.load('{self.folder.model}')."
             )
 
@@ -360,7 +360,7 @@ class _Run:
                 write()
             except Exception as error:  # Whatever it is, the other files must still be written.
                 path.unlink(missing_ok=True)  # It would be that of an earlier part of the run.
-                missing.append(f"{path.name} ({type(error).__name__}: {error})")
+                missing.append(f"{path.name} ({type(error).__name__}: {str(error).rstrip('.')})")
         return missing
 
     def _plot(self) -> None:
