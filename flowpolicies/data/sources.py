@@ -88,8 +88,8 @@ def register_source(
         open_writer: `open_writer(name, overwrite=False, env=None, **options)` checks that it may write to "source:name"
             and returns a function that writes a dataset there and returns its path. `env` is the environment that the
             data come from, or None.
-        open_resimulator: `open_resimulator(name, dataset, **options)` returns what
-            `flowpolicies.inspection.environment.Resimulate` describes; `flowpolicies data check` uses it.
+        open_resimulator: `open_resimulator(name, dataset, **options)` returns a function from rows and actions to what
+            the simulator makes of them, a `flowpolicies.inspection.environment.Resimulated`; `data check` calls it.
 
     Raises:
         TypeError: if no function is given, or one cannot be called.
