@@ -14,6 +14,7 @@ from flowpolicies.data import generate_dataset as generate_dataset
 from flowpolicies.data import list_sources as list_sources
 from flowpolicies.data import load_dataset as load_dataset
 from flowpolicies.data import make_env as make_env
+from flowpolicies.data import register_source as register_source
 from flowpolicies.moved import install
 from flowpolicies.policies import Evaluation as Evaluation
 from flowpolicies.policies import FlowPolicy as FlowPolicy

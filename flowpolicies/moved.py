@@ -66,6 +66,7 @@ MODULES = {
     "flowpolicies.data.trajectories": "flowpolicies.data.dataset.episodes",
     "flowpolicies.data.transfer": "flowpolicies.data.downloads.transfer",
     "flowpolicies.data.transforms": "flowpolicies.data.dataset.transforms",
+    "flowpolicies.data.writers": "flowpolicies.data.sources",
     "flowpolicies.training.demo": "flowpolicies.reproduction.demo",
     "flowpolicies.training.files": "flowpolicies.files",
     "flowpolicies.training.jobs": "flowpolicies.reproduction.jobs",

@@ -7,26 +7,35 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, is_dataclass
-from types import ModuleType
 from typing import Any, ClassVar, Literal, NamedTuple, final
 
 import tyro
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
-from torch import nn
 
-from flowpolicies import networks, samplers
 from flowpolicies.algorithms import ALGORITHMS, OfflineAlgorithm, get_algorithm
 from flowpolicies.cli.command import Command
 from flowpolicies.data import list_sources
+from flowpolicies.networks import ENCODERS, NETWORKS
+from flowpolicies.plugins import Registry
 from flowpolicies.reproduction.presets import list_presets
 from flowpolicies.reproduction.published import list_tables
-from flowpolicies.samplers import Sampler
-from flowpolicies.shell.registry import distribution, is_built_in, third_party
+from flowpolicies.samplers import SAMPLERS, Sampler
+from flowpolicies.shell.registry import REGISTRY
 
 Topic = Literal[
-    "all", "algorithms", "datasets", "environments", "generators", "samplers", "networks", "presets", "tables"
+    "all",
+    "algorithms",
+    "datasets",
+    "environments",
+    "generators",
+    "writers",
+    "samplers",
+    "networks",
+    "encoders",
+    "presets",
+    "tables",
 ]
 
 SUPPORT = ("offline", "online", "pixels")
@@ -110,7 +119,7 @@ def _show_algorithms() -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for column in ("name", "paper", "class", "sampler", *SUPPORT, "parity"):
         table.add_column(column, no_wrap=column not in LEAST_WIDTH, min_width=LEAST_WIDTH.get(column))
-    for name in sorted(ALGORITHMS, key=lambda name: (not is_built_in(name), name)):
+    for name in sorted(ALGORITHMS, key=lambda name: (not REGISTRY.is_built_in(name), name)):
         facts = Facts.of(ALGORITHMS[name])
         cells = (facts.name, facts.paper, facts.class_name, facts.sampler, *("yes" for _ in SUPPORT))
         table.add_row(*cells, ", ".join(facts.parity) or "-")
@@ -124,10 +133,11 @@ def _show_algorithms() -> None:
 def _import_others() -> list[str]:
     """Imports the algorithms of other packages; a line on each."""
     notes = []
-    for name, points in third_party().items():
+    for name in REGISTRY.third_party():
+        package = REGISTRY.names()[name]
         try:
             get_algorithm(name)
-            notes.append(f"{name} is from the package {distribution(points[0])}.")
+            notes.append(f"{name} is from the package {package}.")
         except (ImportError, ValueError) as error:
             notes.append(str(error))
     return notes
@@ -152,7 +162,7 @@ PAGE = """\
 
 def markdown_page() -> str:
     """docs/algorithms/index.md."""
-    rows = [_markdown_row(Facts.of(ALGORITHMS[name])) for name in sorted(filter(is_built_in, ALGORITHMS))]
+    rows = [_markdown_row(Facts.of(ALGORITHMS[name])) for name in sorted(filter(REGISTRY.is_built_in, ALGORITHMS))]
     return PAGE.format(rows="\n".join(rows))
 
 
@@ -163,9 +173,11 @@ def _markdown_row(facts: Facts) -> str:
     return f"| {' | '.join([*cells, *('yes' for _ in SUPPORT), parity])} |"
 
 
-def _classes(module: ModuleType, keep: Callable[[type], bool]) -> dict[str, str]:
-    found = [member for member in vars(module).values() if isinstance(member, type) and keep(member)]
-    return {cls.__name__: _first_line(cls) for cls in found}
+def _described(registry: Registry[Any], keep: Callable[[type], bool] = lambda _: True) -> dict[str, str]:
+    """Names with the first line of the class, or with the package of a class that is not imported for this."""
+    found = {name: _first_line(cls) for name, cls in registry.declared.items() if keep(cls)}
+    others = {name: f"from the package {package}" for name, package in registry.names().items()}
+    return found | {name: text for name, text in others.items() if name not in registry.declared}
 
 
 def _first_line(cls: type) -> str:
@@ -183,8 +195,10 @@ TOPICS: dict[str, Callable[[], None]] = {
     "datasets": lambda: _show(list_sources("datasets")),
     "environments": lambda: _show(list_sources("environments")),
     "generators": lambda: _show(list_sources("generators")),
-    "samplers": lambda: _show(_classes(samplers, lambda cls: is_dataclass(cls) and "__call__" in vars(cls))),
-    "networks": lambda: _show(_classes(networks, lambda cls: issubclass(cls, nn.Module))),
+    "writers": lambda: _show(list_sources("writers")),
+    "samplers": lambda: _show(_described(SAMPLERS, lambda cls: "__call__" in vars(cls))),
+    "networks": lambda: _show(_described(NETWORKS)),
+    "encoders": lambda: _show(ENCODERS.names()),
     "presets": lambda: _show({name: ", ".join(algorithms) for name, algorithms in list_presets().items()}),
     "tables": lambda: _show(list_tables()),
 }

@@ -16,7 +16,8 @@ from flowpolicies.data.sources import generate_dataset as generate_dataset
 from flowpolicies.data.sources import list_sources as list_sources
 from flowpolicies.data.sources import load_dataset as load_dataset
 from flowpolicies.data.sources import make_env as make_env
-from flowpolicies.data.writers import open_writer as open_writer
-from flowpolicies.data.writers import save_dataset as save_dataset
+from flowpolicies.data.sources import open_writer as open_writer
+from flowpolicies.data.sources import register_source as register_source
+from flowpolicies.data.sources import save_dataset as save_dataset
 from flowpolicies.spaces.json import space_from_json as space_from_json
 from flowpolicies.spaces.json import space_to_json as space_to_json

@@ -1,12 +1,18 @@
-"""Datasets and environments by address, such as "ogbench:cube-single-play-singletask-v0".
+"""Datasets and environments by address, such as "ogbench:cube-single-play-singletask-v0" or "npz:data.npz".
 
-What stands before the colon is a source: built in, or an entry point of an installed package in one of the groups
-`flowpolicies.datasets` (`load(name, **options) -> TransitionDataset`), `flowpolicies.environments`
-(`make_env(name, **options) -> gymnasium.Env`) and `flowpolicies.generators` (`generate(name, **options) -> Path`).
-A package is imported when one of its addresses is used, not before.
+The text before the colon names a source. A source offers one or more of five functions, each of which has a registry
+here. They are built in, declared with `register_source`, or entry points of an installed package:
 
-Options may stand behind the name, where no other place is for them: "sb3:buffer.pkl,trust=true". Values are JSON, or
-else text.
+| function | group of entry points | what it does |
+|---|---|---|
+| `load(name, **options)` | `flowpolicies.datasets` | returns a `TransitionDataset` |
+| `make_env(name, **options)` | `flowpolicies.environments` | returns a Gymnasium environment |
+| `generate(name, **options)` | `flowpolicies.generators` | makes a dataset and returns its path |
+| `open_writer(name, overwrite=..., env=..., **options)` | `flowpolicies.writers` | returns a `Writer` |
+| `open_resimulator(name, dataset, **options)` | `flowpolicies.resimulators` | returns a function for `data check` |
+
+A package is imported when one of its addresses is used. Options may follow the name, separated by commas:
+"sb3:buffer.pkl,trust=true". Their values are JSON, or text where they are not valid JSON.
 """
 
 import inspect
@@ -14,7 +20,6 @@ import json
 import os
 import re
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,23 +31,91 @@ from flowpolicies.data.formats.hdf5 import load_hdf5
 from flowpolicies.data.formats.memmap import Storage, check_storage, from_shards, open_memmap
 from flowpolicies.data.formats.sb3 import load_sb3
 from flowpolicies.messages import did_you_mean
+from flowpolicies.plugins import Registry
 
-Kind = Literal["datasets", "environments", "generators"]
+Kind = Literal["datasets", "environments", "generators", "writers", "resimulators"]
+
+Writer = Callable[[TransitionDataset], Path]
+"""Writes a dataset, completely or not at all, and returns the path of what it wrote."""
 
 _OPTIONS = re.compile(r"(?:,[a-z]\w*=[^,]*)+$")
 _UNKNOWN_KEYWORD = re.compile(r"unexpected keyword argument '(\w+)'")
 _FOR_ANY_SOURCE = ("storage", "compact", "cache_dir")
-
-_BUILT_IN: dict[str, dict[str, Callable[..., Any]]] = {
-    "datasets": {"hdf5": load_hdf5, "memmap": open_memmap, "npz": TransitionDataset.load, "sb3": load_sb3},
-    "environments": {},
-    "generators": {},
-}
 _EXAMPLES = {
     "datasets": "'ogbench:cube-single-play-singletask-v0' or 'npz:path/to/file.npz'",
     "environments": "'ogbench:cube-single-play-singletask-v0', or a Gymnasium id such as 'Pendulum-v1'",
     "generators": "'ogbench:pointmaze-medium-navigate-singletask-v0'",
+    "writers": "'npz:path/to/file.npz' or 'minari:NAME-v0'",
 }
+
+
+def _registry(kind: str, group: Kind, signature: str) -> Registry[Callable[..., Any]]:
+    return Registry(kind, f"flowpolicies.{group}", f"a function {signature}", lambda _, function: callable(function))
+
+
+SOURCES: dict[Kind, Registry[Callable[..., Any]]] = {
+    "datasets": _registry("dataset source", "datasets", "load(name, **options)"),
+    "environments": _registry("environment source", "environments", "make_env(name, **options)"),
+    "generators": _registry("generator source", "generators", "generate(name, **options)"),
+    "writers": _registry("dataset writer", "writers", "open_writer(name, overwrite=..., env=..., **options)"),
+    "resimulators": _registry("re-simulator", "resimulators", "open_resimulator(name, dataset, **options)"),
+}
+"""The functions of all sources, by what they do and by the name of the source."""
+
+
+def register_source(
+    name: str,
+    *,
+    load: Callable[..., TransitionDataset] | None = None,
+    make_env: Callable[..., gymnasium.Env[Any, Any]] | None = None,
+    generate: Callable[..., str | Path] | None = None,
+    open_writer: Callable[..., Writer] | None = None,
+    open_resimulator: Callable[..., Any] | None = None,
+) -> None:
+    """Makes a source of datasets, environments or both known in this process: addresses "name:..." work from here on.
+
+        register_source("mine", load=load_mine, make_env=make_mine)
+        model = FQL(dataset="mine:anything")
+
+    A package offers the same functions as entry points, see `flowpolicies.data.sources`.
+
+    Args:
+        name: the text before the colon. It must be free.
+        load: `load(name, **options)` returns the dataset "source:name".
+        make_env: `make_env(name, **options)` returns the environment "source:name".
+        generate: `generate(name, **options)` makes a dataset on this machine and returns its path.
+        open_writer: `open_writer(name, overwrite=False, env=None, **options)` checks that it may write to "source:name"
+            and returns a function that writes a dataset there and returns its path. `env` is the environment that the
+            data come from, or None.
+        open_resimulator: `open_resimulator(name, dataset, **options)` returns a function from rows and actions to what
+            the simulator makes of them, a `flowpolicies.inspection.environment.Resimulated`; `data check` calls it.
+
+    Raises:
+        TypeError: if no function is given, or one cannot be called.
+        ValueError: if the name is taken. Nothing is registered then.
+    """
+    given: dict[Kind, Callable[..., Any] | None] = {
+        "datasets": load,
+        "environments": make_env,
+        "generators": generate,
+        "writers": open_writer,
+        "resimulators": open_resimulator,
+    }
+    functions = {kind: function for kind, function in given.items() if function is not None}
+    if not functions:
+        raise TypeError(
+            f"the source {name!r} needs at least one function: pass load=, make_env=, generate=, open_writer= or "
+            "open_resimulator=."
+        )
+    for kind, function in functions.items():
+        SOURCES[kind].check_free(name, function)
+    for kind, function in functions.items():
+        SOURCES[kind].register(name, function)
+
+
+def list_sources(kind: Kind = "datasets") -> dict[str, str]:
+    """Every known source of this kind, with the package that provides it. Imports no other package."""
+    return SOURCES[kind].names()
 
 
 def load_dataset(
@@ -53,19 +126,18 @@ def load_dataset(
     cache_dir: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> TransitionDataset:
-    """The dataset at "source:name"; "npz:PATH", "hdf5:PATH", "memmap:PATH" and "sb3:PATH" are always there.
+    """The dataset at "source:name". The sources npz, hdf5, memmap and sb3, followed by a path, are built in.
 
-    See `TransitionDataset.load`, `flowpolicies.data.formats.hdf5.load_hdf5` and
-    `flowpolicies.data.formats.sb3.load_sb3` for options.
-    Those below may stand in the address too, where a keyword goes before.
+    Options of a source are those of its function: `TransitionDataset.load`, `flowpolicies.data.formats.hdf5.load_hdf5`,
+    `flowpolicies.data.formats.sb3.load_sb3`. All options may also be given in the address; a keyword argument wins.
 
     Args:
         address: source and name.
-        storage: "ram", or "memmap" for data that is laid out as files the first time, and opened in milliseconds
-            afterwards, shared by all processes (see `flowpolicies.data.formats.memmap`); None: the source decides.
-        compact: store each state once, instead of as an observation and as a next one; see
+        storage: "ram", or "memmap" for data that is laid out as files the first time, opened in milliseconds
+            afterwards, and shared by all processes (see `flowpolicies.data.formats.memmap`); None: the source decides.
+        compact: store each state once, instead of both as an observation and as a next observation; see
             `flowpolicies.data.dataset.compact`.
-        cache_dir: where these files go; None: `flowpolicies.data.formats.memmap.CACHE_DIR`.
+        cache_dir: folder of these files; None: `flowpolicies.data.formats.memmap.CACHE_DIR`.
         **options: passed to the source.
 
     Raises:
@@ -77,7 +149,7 @@ def load_dataset(
     storage, cache_dir = storage or own["storage"], cache_dir or own["cache_dir"]
     compact = compact or own["compact"] or False
     _check_own_options(storage, compact)
-    load, options = _find(source, "datasets"), {**written, **options}
+    load, options = SOURCES["datasets"].find(source), {**written, **options}
     _check_options(source, load, options)
     parameters = inspect.signature(load).parameters
     if "storage" in parameters:
@@ -100,7 +172,7 @@ def _check_own_options(storage: Any, compact: Any) -> None:
 
 
 def _check_options(source: str, load: Callable[..., Any], options: dict[str, Any]) -> None:
-    """Raises a ValueError for an option that the source does not have, where a TypeError would name our functions."""
+    """Raises a ValueError for an option that the source does not have; a TypeError would name internal functions."""
     parameters = inspect.signature(load).parameters
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
@@ -119,11 +191,11 @@ def _mapped(
     *,
     compact: bool,
 ) -> TransitionDataset:
-    """Of a source that knows nothing of storage: its name is the path of the one file that it reads."""
+    """The dataset as memory-mapped files, from a source without that option whose name is the path of one file."""
     path = Path(name).expanduser()
     if source == "memmap":
         return open_memmap(path)
-    if source in _BUILT_IN["datasets"]:
+    if SOURCES["datasets"].is_built_in(source):
         path = existing_file(path, f"the file of '{source}:{name}'")
     if not path.is_file():
         raise ValueError(
@@ -151,10 +223,10 @@ def make_env(address: str, **options: Any) -> gymnasium.Env[Any, Any]:
     make: Callable[..., gymnasium.Env[Any, Any]] = gymnasium.make
     if ":" in base:
         source, base, _ = _split(base, "environments")
-        make = _find(source, "environments")
+        make = SOURCES["environments"].find(source)
     try:
         return make(base, **options)
-    except gymnasium.error.UnregisteredEnv as error:  # No ValueError, and "Did you mean" only sometimes.
+    except gymnasium.error.UnregisteredEnv as error:  # It is not a ValueError, and seldom suggests a name.
         raise ValueError(f"no environment '{address}': {error}") from error
     except TypeError as error:
         unknown = _UNKNOWN_KEYWORD.search(str(error))
@@ -165,25 +237,83 @@ def make_env(address: str, **options: Any) -> gymnasium.Env[Any, Any]:
 
 
 def _keywords(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The parameters that need not be given."""
+    """The parameters that have a default."""
     parameters = inspect.signature(function).parameters
     return {key: parameter for key, parameter in parameters.items() if parameter.default is not parameter.empty}
 
 
 def environment_of(address: str, **options: Any) -> str | None:
-    """The address of the environment that a dataset's address names; None if it names none.
+    """The address of the environment that belongs to a dataset's address; None if its source has no environments.
 
     Args:
-        address: of the dataset; the environment has those of its options that it knows.
-        **options: more of them.
+        address: address of the dataset. Those of its options that the environment has are kept.
+        **options: more options, which are kept in the same way.
     """
     base, written = split_options(address)
     source = base.partition(":")[0]
-    if source not in list_sources("environments"):
+    if source not in SOURCES["environments"]:
         return None
     wanted = {**written, **options}
-    known = inspect.signature(_find(source, "environments")).parameters if wanted else {}
+    known = inspect.signature(SOURCES["environments"].find(source)).parameters if wanted else {}
     return base + "".join(f",{key}={_to_text(value)}" for key, value in wanted.items() if key in known)
+
+
+def generate_dataset(address: str, **options: Any) -> Path:
+    """Lets the source make the dataset "source:name" on this machine, and returns the path of what it wrote.
+
+    A name without a source belongs to OGBench.
+
+    Raises:
+        ValueError: if there is no such source, or the source cannot generate this dataset.
+        ImportError: if the source needs a package that is not installed.
+    """
+    source, name, written = _split(address if ":" in address else f"ogbench:{address}", "generators")
+    return Path(SOURCES["generators"].find(source)(name, **{**written, **options}))
+
+
+def save_dataset(dataset: TransitionDataset, address: str, *, overwrite: bool = False, **options: Any) -> Path:
+    """Writes a dataset to "writer:name", completely or not at all, and returns the path of what was written.
+
+    Args:
+        dataset: the dataset to write.
+        address: writer and name, such as "npz:data.npz" or "minari:pendulum/mine-v0".
+        overwrite: whether to replace what is there.
+        **options: options of the writer, such as `env`, `author` and `data_dir` for Minari.
+
+    Raises:
+        ValueError: if there is no such writer, or it cannot hold this dataset.
+        FileExistsError: if something is there and `overwrite` is off.
+        ImportError: if the writer needs a package that is not installed.
+    """
+    return open_writer(address, overwrite=overwrite, **options)(dataset)
+
+
+def open_writer(address: str, *, overwrite: bool = False, **options: Any) -> Writer:
+    """A function that writes a dataset to "writer:name". All checks that need no data are made before it is returned.
+
+    Raises:
+        ValueError: if there is no such writer, or the name does not have the form that the writer needs.
+        FileExistsError: if something is there and `overwrite` is off.
+        ImportError: if the writer needs a package that is not installed.
+    """
+    kind, colon, name = address.partition(":")  # Not split_options: paths and names may hold commas and "=".
+    if not (kind and colon and name):
+        raise ValueError(f"'{address}' does not have the form 'writer:name'. Write {_EXAMPLES['writers']}.")
+    writer: Writer = SOURCES["writers"].find(kind)(name, overwrite=overwrite, **options)
+    return writer
+
+
+def _open_npz(name: str, *, overwrite: bool = False, env: Any = None) -> Writer:
+    path = Path(name).expanduser()
+    if path.suffix != ".npz":
+        raise ValueError(f"'npz:{name}' must end in .npz.")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"'{path}' exists. Pass overwrite=True (--overwrite) to replace it, or another path.")
+
+    def write(dataset: TransitionDataset) -> Path:
+        return dataset.save(path)
+
+    return write
 
 
 def split_options(address: str) -> tuple[str, dict[str, Any]]:
@@ -206,63 +336,15 @@ def _to_text(value: Any) -> str:
     return str(value) if isinstance(value, str | Path) else json.dumps(value)
 
 
-def generate_dataset(address: str, **options: Any) -> Path:
-    """Let the source make the dataset "source:name" on this machine; the path of what it wrote.
-
-    A name alone is OGBench's.
-
-    Raises:
-        ValueError: if there is no such source, or the source cannot generate this dataset.
-        ImportError: if the source needs a package that is not installed.
-    """
-    source, name, written = _split(address if ":" in address else f"ogbench:{address}", "generators")
-    return Path(_find(source, "generators")(name, **{**written, **options}))
-
-
-def list_sources(kind: Kind = "datasets") -> dict[str, str]:
-    """Every known source of this kind, with the distribution that provides it. Imports none of them."""
-    found = {point.name: _distribution(point) for point in entry_points(group=f"flowpolicies.{kind}")}
-    return dict(sorted((found | dict.fromkeys(_BUILT_IN[kind], "flowpolicies")).items()))
-
-
 def _split(address: str, kind: Kind) -> tuple[str, str, dict[str, Any]]:
+    """Source, name and options of an address."""
     base, options = split_options(address)
     source, colon, name = base.partition(":")
     if not (source and colon and name):
-        raise ValueError(f"'{address}' has not the form 'source:name'. Write {_EXAMPLES[kind]}.")
+        raise ValueError(f"'{address}' does not have the form 'source:name'. Write {_EXAMPLES[kind]}.")
     return source, name, options
 
 
-def _find(source: str, kind: Kind) -> Callable[..., Any]:
-    """The callable of a source; built-in names cannot be taken over."""
-    if source in _BUILT_IN[kind]:
-        return _BUILT_IN[kind][source]
-    points = {point.value: point for point in entry_points(group=f"flowpolicies.{kind}", name=source)}
-    if not points:
-        known = list_sources(kind)
-        raise ValueError(
-            f"unknown {kind[:-1]} source '{source}' (known: {', '.join(known) or 'none'}).{did_you_mean(source, known)}"
-        )
-    if len(points) > 1:
-        givers = ", ".join(sorted(_distribution(point) for point in points.values()))
-        raise ValueError(
-            f"{kind[:-1]} source '{source}' is provided more than once, by {givers}. Uninstall all but one."
-        )
-    return _load(points.popitem()[1], kind)
-
-
-def _load(point: EntryPoint, kind: Kind) -> Callable[..., Any]:
-    distribution = _distribution(point)
-    extra = f"{distribution}[{point.name}]" if distribution == "flowpolicies" else distribution
-    try:
-        loaded: Callable[..., Any] = point.load()
-    except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
-        raise ImportError(
-            f"{kind[:-1]} source '{point.name}' cannot be imported ({error}). "
-            f'Install what it needs: pip install "{extra}"'
-        ) from error
-    return loaded
-
-
-def _distribution(point: EntryPoint) -> str:
-    return point.dist.name if point.dist else "unknown"
+for _name, _load in (("hdf5", load_hdf5), ("memmap", open_memmap), ("npz", TransitionDataset.load), ("sb3", load_sb3)):
+    SOURCES["datasets"].register(_name, _load)
+SOURCES["writers"].register("npz", _open_npz)

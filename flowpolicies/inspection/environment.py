@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -11,7 +10,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from flowpolicies.data.dataset.dataset import TransitionDataset
-from flowpolicies.data.sources import split_options
+from flowpolicies.data.sources import SOURCES, split_options
 from flowpolicies.inspection.columns import Ranges
 from flowpolicies.inspection.findings import (
     OGBENCH_REWARDS,
@@ -28,8 +27,6 @@ from flowpolicies.inspection.findings import (
 from flowpolicies.inspection.regression import deviations
 from flowpolicies.spaces.layout import space_fits
 from flowpolicies.tree import leaf_at, leaves
-
-GROUP = "flowpolicies.resimulators"
 
 RESETS = 20
 """Number of resets of the environment, whose first observations are compared with the data."""
@@ -84,18 +81,19 @@ Resimulate = Callable[[Rows, Array], Resimulated]
 def open_resimulator(address: str, dataset: TransitionDataset, **options: Any) -> Resimulate | None:
     """The re-simulation that the source of an address offers for its dataset, or None if it offers none.
 
-    A source offers it by an entry point in the group `flowpolicies.resimulators`, of the name of the source:
-    `open_resimulator(name, dataset, **options) -> Resimulate`, with the options that the dataset was loaded with.
+    A source offers it as an entry point in the group `flowpolicies.resimulators` or through
+    `flowpolicies.register_source`: a function `open_resimulator(name, dataset, **options) -> Resimulate`, which is
+    called with the options that the dataset was loaded with.
 
     Raises:
-        ValueError: if the source cannot re-simulate this dataset; it says why.
+        ValueError: if the source cannot re-simulate this dataset; the message says why.
+        ImportError: if the package of the source cannot be imported.
     """
     base, written = split_options(address)
     source, _, name = base.partition(":")
-    points = entry_points(group=GROUP, name=source)
-    if not points:
+    if source not in SOURCES["resimulators"]:
         return None
-    resimulate: Resimulate = next(iter(points)).load()(name, dataset, **{**written, **options})
+    resimulate: Resimulate = SOURCES["resimulators"].find(source)(name, dataset, **{**written, **options})
     return resimulate
 
 

@@ -16,6 +16,11 @@ from flowpolicies.networks.gaussian import tanh_log_slope as tanh_log_slope
 from flowpolicies.networks.mlp import MLP as MLP
 from flowpolicies.networks.mlp import Activation as Activation
 from flowpolicies.networks.mlp import Initialization as Initialization
+from flowpolicies.networks.registry import ENCODERS as ENCODERS
+from flowpolicies.networks.registry import NETWORKS as NETWORKS
+from flowpolicies.networks.registry import EncoderFactory as EncoderFactory
+from flowpolicies.networks.registry import register_encoder as register_encoder
+from flowpolicies.networks.registry import register_network as register_network
 from flowpolicies.networks.residual import InputNormValue as InputNormValue
 from flowpolicies.networks.residual import ResidualBlock as ResidualBlock
 from flowpolicies.networks.residual import ResidualNoisePrediction as ResidualNoisePrediction
@@ -26,3 +31,5 @@ from flowpolicies.networks.time import embed_time as embed_time
 from flowpolicies.networks.unet import UNet as UNet
 from flowpolicies.networks.value import Value as Value
 from flowpolicies.networks.velocity import VelocityField as VelocityField
+
+NETWORKS.register_classes(globals())

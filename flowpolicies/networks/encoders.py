@@ -1,13 +1,16 @@
-"""Encoders of images and of dictionaries that contain images (flow_family 1.6).
+"""Encoders of images and of dictionaries that contain images.
 
 Inside the library an observation is one flat vector `[*, O]`, whatever the space: losses and samplers see no images.
-An encoder knows the layout of that vector, cuts it into its parts, and returns features `[*, F]`.
+`ObservationEncoder` knows the layout of that vector, cuts it into its parts, and returns features `[*, F]`. The IMPALA
+encoders are those of OGBench (github.com/seohongpark/ogbench, impls/utils/encoders.py). Other packages add theirs with
+`flowpolicies.networks.register_encoder`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Literal, NamedTuple, cast, final
 
@@ -16,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flowpolicies.networks.mlp import Dense, gelu
+from flowpolicies.networks.registry import ENCODERS
 
 ImpalaVariant = Literal["impala_small", "impala", "impala_large", "impala_debug"]
 
@@ -25,24 +29,27 @@ _VARIANTS: dict[ImpalaVariant, tuple[tuple[int, ...], int, int]] = {
     "impala_large": ((64, 128, 128), 2, 1024),
     "impala_debug": ((4, 4), 1, 512),
 }
-"""Variant -> channels of the stacks, residual blocks per stack, features."""
+"""Variant -> channels of each stack, number of residual blocks per stack, number of features."""
 
 
 class Part(NamedTuple):
-    """A stretch of the flat observation vector."""
+    """A contiguous piece of the flat observation vector."""
 
     shape: tuple[int, ...]
-    """(C, H, W) of an image, anything for a vector."""
+    """Shape of the piece: (C, H, W) for an image, any shape for other numbers."""
     image: bool
-    """Whether it is an image with values in 0..255."""
+    """Whether the piece is an image with values from 0 to 255."""
 
     @property
     def size(self) -> int:
+        """How many components of the observation vector the piece has."""
         return math.prod(self.shape)
 
 
 @final
 class _Stack(nn.Module):
+    """A convolution, max pooling that halves the image, and residual blocks."""
+
     def __init__(self, in_channels: int, channels: int, blocks: int) -> None:
         super().__init__()
         self.entry = nn.Conv2d(in_channels, channels, 3, padding=1)
@@ -87,20 +94,31 @@ class _Impala(nn.Module):
         return gelu(self.output(F.relu(x).movedim(-3, -1).flatten(-3)))
 
 
+for _variant in _VARIANTS:
+    ENCODERS.register(_variant, partial(_Impala, variant=_variant))
+
+
 @final
 class ObservationEncoder(nn.Module):
-    """Flat observations `[*, O]` -> features `[*, F]`: images through IMPALA, vectors as they are, concatenated.
+    """Flat observations `[*, O]` -> features `[*, F]`: encoded images and unchanged vectors, concatenated.
 
     An observation that was expanded, for many actions each (`samplers.compose.repeat`), is encoded once.
+
+    Args:
+        parts: the pieces of the observation vector, in order.
+        variant: name of the encoder that each image gets an instance of; see `flowpolicies list encoders`.
+
+    Raises:
+        ValueError: for an unknown encoder.
+        TypeError: if the encoder's factory does not return a module with an `out_dim`.
     """
 
-    def __init__(self, parts: Sequence[Part], variant: ImpalaVariant = "impala_small") -> None:
+    def __init__(self, parts: Sequence[Part], variant: str = "impala_small") -> None:
         super().__init__()
-        if variant not in _VARIANTS:
-            raise ValueError(f"unknown encoder {variant!r} (known: {', '.join(_VARIANTS)})")
         self.parts = tuple(Part(*part) for part in parts)
-        self.images = nn.ModuleList(_Impala(part.shape, variant) for part in self.parts if part.image)
-        self.out_dim = sum(_VARIANTS[variant][2] if part.image else part.size for part in self.parts)
+        self.images = nn.ModuleList(_build(variant, part.shape) for part in self.parts if part.image)
+        widths = iter(image.out_dim for image in self.images)
+        self.out_dim = sum(cast(int, next(widths)) if part.image else part.size for part in self.parts)
 
     def forward(self, observations: Tensor) -> Tensor:
         distinct = _unexpanded(observations)
@@ -116,8 +134,19 @@ class ObservationEncoder(nn.Module):
         return encoded.expand(*observations.shape[:-1], self.out_dim)
 
 
+def _build(variant: str, shape: tuple[int, ...]) -> nn.Module:
+    """The encoder of an image of a given shape."""
+    encoder = ENCODERS.find(variant)(shape)
+    if not isinstance(encoder, nn.Module) or not isinstance(getattr(encoder, "out_dim", None), int):
+        raise TypeError(
+            f"the encoder {variant!r} must return a torch.nn.Module with an attribute out_dim, the number of its "
+            f"features, got {encoder!r}."
+        )
+    return encoder
+
+
 def _unexpanded(x: Tensor) -> Tensor:
-    """`x` without the repetitions along dimensions that were expanded, which have stride 0."""
+    """`x` without the repetitions along expanded dimensions, whose stride is 0."""
     for dim, stride in enumerate(x.stride()[:-1]):
         if stride == 0 and x.shape[dim] > 1:
             x = x.narrow(dim, 0, 1)
@@ -126,7 +155,7 @@ def _unexpanded(x: Tensor) -> Tensor:
 
 @final
 class Encoded(nn.Module):
-    """A network behind an encoder of its own: head(encoder(observations), ...)."""
+    """A network with its own encoder in front: head(encoder(observations), ...)."""
 
     def __init__(self, encoder: ObservationEncoder, head: nn.Module) -> None:
         super().__init__()

@@ -20,9 +20,11 @@ from torch import Tensor, nn
 
 from flowpolicies.core import GeneratorNoise, Network, Noise, ReplayedNoise, View, ZeroNoise
 from flowpolicies.files import atomic_path
-from flowpolicies.networks import Encoded, ImpalaVariant, ObservationEncoder, Part
+from flowpolicies.networks import Encoded, ObservationEncoder, Part
 from flowpolicies.policies.devices import check_device
 from flowpolicies.policies.serialization import (
+    encoder_from_json,
+    encoder_to_json,
     network_from_json,
     network_to_json,
     sampler_from_json,
@@ -57,7 +59,7 @@ class FlowPolicy(BasePolicy):
         explore_with: networks whose slow copy acts while exploring; the trained ones act elsewhere.
         horizon: length of an action chunk; the networks' actions are `horizon` primitive actions, time-major.
         execute: actions of a chunk that are executed before planning again; None: all.
-        encoder: variant of the image encoder; each network has one of its own.
+        encoder: name of the image encoder; each network has its own instance.
         seed: seed of the generator that acting draws from; None: from the operating system.
     """
 
@@ -76,7 +78,7 @@ class FlowPolicy(BasePolicy):
         explore_with: Sequence[str] = (),
         horizon: int = 1,
         execute: int | None = None,
-        encoder: ImpalaVariant = "impala_small",
+        encoder: str = "impala_small",
         seed: int | None = None,
     ) -> None:
         super().__init__(observation_space, check_action_space(action_space, "FlowPolicy"), squash_output=True)
@@ -226,13 +228,18 @@ class FlowPolicy(BasePolicy):
             "encoder": self.encoder,
         }
 
-    def save(self, path: str | Path) -> None:
-        """Writes weights and declaration to one safetensors file, atomically; no pickle.
+    def check_savable(self) -> None:
+        """Raises what `save` would raise for the networks and samplers, without writing anything.
 
         Raises:
-            TypeError: if a network or the sampler is of a class that the file format does not know.
+            TypeError: if the factory of a network is not a class with options of plain data, or a sampler is not a
+                dataclass of plain data.
         """
-        config = {
+        self._to_json()
+
+    def _to_json(self) -> dict[str, Any]:
+        """Everything that a policy file holds besides the weights."""
+        return {
             "format": FORMAT,
             "version": VERSION,
             "observation_space": space_to_json(self.observation_space),
@@ -244,18 +251,31 @@ class FlowPolicy(BasePolicy):
             "explore_with": list(self.explore_with),
             "horizon": self.horizon,
             "execute": self.execute,
-            "encoder": self.encoder,
+            "encoder": encoder_to_json(self.encoder),
         }
+
+    def save(self, path: str | Path) -> None:
+        """Writes weights and declaration to one safetensors file, atomically and without pickle.
+
+        Networks and samplers of other packages are written with the name of their package.
+
+        Raises:
+            TypeError: as `check_savable`.
+        """
+        config = self._to_json()
         weights = {key: tensor.detach().cpu().contiguous() for key, tensor in self.state_dict().items()}
         with atomic_path(Path(path)) as temporary:
             save_file(weights, temporary, metadata={"config": json.dumps(config)})
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "auto") -> FlowPolicy:
-        """Reads a file of `save`. Nothing in the file is executed.
+        """Reads a file that `save` wrote. Nothing in the file is executed.
 
         Raises:
-            FileNotFoundError, ValueError: if there is no such file, or it is not a policy file.
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is not a policy file, or needs a network, sampler or encoder that is not registered
+                here; the message names its package.
+            ImportError: if the package of one of them cannot be imported.
         """
         if isinstance(path, io.IOBase) or not Path(path).is_file():
             raise FileNotFoundError(f"no policy file {str(path)!r}; FlowPolicy.load reads what FlowPolicy.save wrote")
@@ -285,7 +305,7 @@ class FlowPolicy(BasePolicy):
             explore_with=config.get("explore_with", ()),
             horizon=config["horizon"],
             execute=config["execute"],
-            encoder=config["encoder"],
+            encoder=encoder_from_json(config["encoder"]),
         )
         policy.load_state_dict(weights)
         return policy.to(target)

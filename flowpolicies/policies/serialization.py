@@ -1,84 +1,222 @@
-"""Networks and samplers as JSON, by name, from a list of known classes: loading a file never executes code."""
+"""Networks, samplers and encoders as JSON in policy files. Loading a file executes nothing that the file names.
+
+What belongs to flowpolicies is written by its name. What belongs to somebody else is also written with its class and
+its package, so that a process in which it is missing can say what to install. Only registered names are loaded: built
+in, declared in this process, or an entry point of an installed package (see `flowpolicies.plugins`).
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, TypeVar
 
 from torch import nn
 
-from flowpolicies import networks, samplers
 from flowpolicies.core import Network
 from flowpolicies.messages import did_you_mean
-from flowpolicies.samplers import Sampler
+from flowpolicies.networks import ENCODERS, NETWORKS
+from flowpolicies.plugins import Registry, home_of, package_of
+from flowpolicies.samplers import SAMPLERS, Sampler
 
 Json = dict[str, Any]
-
-NETWORK_CLASSES: dict[str, type[nn.Module]] = {
-    cls.__name__: cls for cls in vars(networks).values() if isinstance(cls, type) and issubclass(cls, nn.Module)
-}
-SAMPLER_CLASSES: dict[str, type[Any]] = {
-    cls.__name__: cls for cls in vars(samplers).values() if isinstance(cls, type) and dataclasses.is_dataclass(cls)
-}
+T = TypeVar("T")
 
 
 def network_to_json(name: str, network: Network) -> Json:
     """The declaration of a network.
 
+    Args:
+        name: how the policy calls the network, for the error.
+        network: its declaration.
+
     Raises:
-        TypeError: if its factory is not a class of `flowpolicies.networks`, or a partial of one.
+        TypeError: if its factory is not a class, or a `functools.partial` of a class with options of plain data.
     """
     factory = network.factory if isinstance(network.factory, partial) else partial(network.factory)
-    cls = factory.func
-    if factory.args or NETWORK_CLASSES.get(getattr(cls, "__name__", "")) is not cls:
+    cls: Any = factory.func
+    if factory.args or not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise TypeError(
-            f"the factory of network {name!r} cannot be saved without pickle: {network.factory!r} is not "
-            f"functools.partial(<one of {', '.join(NETWORK_CLASSES)}>, **options). Save the algorithm instead (a zip)."
+            f"the factory of network {name!r} cannot be saved without pickle: {network.factory!r} is not a subclass of "
+            "torch.nn.Module, or functools.partial(Class, **options) of one. Use one of these, or save the whole model "
+            "instead: model.save(path)."
         )
     return {
-        "type": cls.__name__,
-        "options": factory.keywords,
+        **_reference(NETWORKS, cls),
+        "options": {
+            key: _plain(value, f"the option {key!r} of network {name!r}") for key, value in factory.keywords.items()
+        },
         "target_rate": network.target_rate,
         "learning_rate": network.learning_rate,
     }
 
 
 def network_from_json(entry: Mapping[str, Any]) -> Network:
-    """Undoes `network_to_json`."""
-    cls = _known(entry["type"], NETWORK_CLASSES, "network")
-    options = {key: tuple(v) if isinstance(v, list) else v for key, v in entry["options"].items()}
-    return Network(partial(cls, **options), entry["target_rate"], entry["learning_rate"])
+    """The network that `network_to_json` described.
+
+    Raises:
+        ValueError: if its class is not known here; the message names the package.
+        ImportError: if the package of its class cannot be imported.
+    """
+    options = {key: _from_plain(value) for key, value in entry["options"].items()}
+    return Network(partial(_resolve(NETWORKS, entry), **options), entry["target_rate"], entry["learning_rate"])
 
 
 def sampler_to_json(sampler: Any) -> Json:
-    """A sampler and the samplers in it.
+    """A sampler, with the samplers inside.
 
     Raises:
-        TypeError: if it is not a class of `flowpolicies.samplers`.
+        TypeError: if it is not a dataclass whose fields are plain data and samplers.
     """
     cls = type(sampler)
-    if SAMPLER_CLASSES.get(cls.__name__) is not cls:
+    if not dataclasses.is_dataclass(cls):
         raise TypeError(
-            f"the sampler {sampler!r} cannot be saved without pickle: {cls.__name__} is not one of "
-            f"{', '.join(SAMPLER_CLASSES)}. Set policy.sampler to one of them before saving."
+            f"the sampler {sampler!r} cannot be saved without pickle: {cls.__name__} is not a dataclass. Make it a "
+            "frozen dataclass with fields of plain data, or set policy.sampler to another sampler before saving."
         )
-    fields = {field.name: getattr(sampler, field.name) for field in dataclasses.fields(sampler)}
-    return {"type": cls.__name__} | {
-        key: sampler_to_json(v) if dataclasses.is_dataclass(v) else v for key, v in fields.items()
+    reference = _reference(SAMPLERS, cls)
+    fields = {
+        field.name: _plain(getattr(sampler, field.name), f"the field {field.name!r} of the sampler {cls.__name__}")
+        for field in dataclasses.fields(sampler)
+        if field.init
     }
+    return {**reference, **fields} if _is_built_in(reference) else {**reference, "fields": fields}
 
 
 def sampler_from_json(entry: Mapping[str, Any]) -> Sampler:
-    """Undoes `sampler_to_json`."""
-    cls = _known(entry["type"], SAMPLER_CLASSES, "sampler")
-    fields = {key: sampler_from_json(v) if isinstance(v, dict) else v for key, v in entry.items() if key != "type"}
-    return cls(**fields)  # type: ignore[no-any-return]
+    """The sampler that `sampler_to_json` described.
+
+    Raises:
+        ValueError: if its class is not known here (the message names the package), or has other fields.
+        ImportError: if the package of its class cannot be imported.
+    """
+    cls = _resolve(SAMPLERS, entry)
+    ours = _is_built_in(entry)
+    written = {key: value for key, value in entry.items() if key != "type"} if ours else entry["fields"]
+    fields = {key: _from_plain(value) for key, value in written.items()}
+    try:
+        sampler: Sampler = cls(**fields)
+    except TypeError as error:
+        raise ValueError(
+            f"the sampler {entry['type']!r} does not take the fields {', '.join(fields)} of the policy file ({error}). "
+            f"Install the version of {entry.get('package') or 'flowpolicies'} that wrote the file."
+        ) from error
+    return sampler
 
 
-def _known(name: str, classes: Mapping[str, Any], kind: str) -> Any:
-    if name not in classes:
-        hint = did_you_mean(name, classes) or " Was the file written by a newer version of flowpolicies?"
-        raise ValueError(f"unknown {kind} {name!r} (known: {', '.join(classes)}).{hint}")
-    return classes[name]
+def encoder_to_json(name: str) -> str | Json:
+    """The name of an image encoder; with its factory and package if it is not built in."""
+    if ENCODERS.is_built_in(name) or name not in ENCODERS:
+        return name
+    return _described(name, ENCODERS.find(name))
+
+
+def encoder_from_json(entry: str | Mapping[str, Any]) -> str:
+    """The name of the encoder that `encoder_to_json` described.
+
+    Raises:
+        ValueError: if it is not known here; the message names the package.
+        ImportError: if its package cannot be imported.
+    """
+    if isinstance(entry, str):
+        return entry
+    _resolve(ENCODERS, entry)
+    return str(entry["type"])
+
+
+def _plain(value: Any, what: str) -> Any:
+    """A value as JSON. Dicts are wrapped, as a bare dict in a file is a sampler.
+
+    Raises:
+        TypeError: if it is not plain data or a sampler.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(item, what) for item in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {"dict": {key: _plain(item, what) for key, item in value.items()}}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return sampler_to_json(value)
+    raise TypeError(
+        f"{what} cannot be saved without pickle: {value!r} is not plain data (a number, text, True, False, None, or a "
+        "tuple, list or dict of these). Replace it by plain data, or save the whole model instead: model.save(path)."
+    )
+
+
+def _from_plain(value: Any) -> Any:
+    """The value that `_plain` wrote; sequences come back as tuples, so that frozen dataclasses stay hashable."""
+    if isinstance(value, list):
+        return tuple(map(_from_plain, value))
+    if isinstance(value, dict) and "type" in value:
+        return sampler_from_json(value)
+    if isinstance(value, dict):
+        return {key: _from_plain(item) for key, item in value["dict"].items()}
+    return value
+
+
+def _reference(registry: Registry[Any], cls: type[Any]) -> Json:
+    """How a file names a class: by its registered name, else by its module and qualified name."""
+    name = registry.name_of(cls)
+    if name is not None and registry.is_built_in(name):
+        return {"type": name}
+    return _described(name or ".".join(home_of(cls)), cls)
+
+
+def _described(name: str, thing: Any) -> Json:
+    return {"type": name, "class": ":".join(home_of(thing)), "package": package_of(thing)}
+
+
+def _is_built_in(entry: Mapping[str, Any]) -> bool:
+    return "class" not in entry
+
+
+def _resolve(registry: Registry[T], entry: Mapping[str, Any]) -> T:
+    """The registered object that an entry names.
+
+    Raises:
+        ValueError: if there is none, or the one of another package.
+        ImportError: if its package cannot be imported.
+    """
+    name = str(entry["type"])
+    if _is_built_in(entry):
+        if not registry.is_built_in(name):
+            known = [known for known in registry.declared if registry.is_built_in(known)]
+            hint = did_you_mean(name, known) or " Was the file written by a newer version of flowpolicies?"
+            raise ValueError(f"unknown {registry.kind} {name!r} (known: {', '.join(known)}).{hint}")
+        return registry.declared[name]
+    module, _, qualified_name = entry["class"].partition(":")
+    found = registry.find(name) if name in registry else registry.find_at((module, qualified_name))
+    if found is None:
+        raise ValueError(_what_is_missing(registry, entry))
+    package, given = entry["package"], package_of(found)
+    if None not in (package, given) and package != given:
+        raise ValueError(
+            f"the policy file needs the {registry.kind} {name!r} of the package {package}, but here the package "
+            f"{given} provides a {registry.kind} of that name. Install {package} and uninstall {given}."
+        )
+    return found
+
+
+def _what_is_missing(registry: Registry[Any], entry: Mapping[str, Any]) -> str:
+    """What to do about a name that nobody registered."""
+    package, (module, _, cls) = entry["package"], entry["class"].partition(":")
+    text = f"the policy file needs the {registry.kind} {entry['type']!r}"
+    if package is not None and not _is_installed(package):
+        return f"{text} of the package {package}, which is not installed. Install it: pip install {package}"
+    origin = f" of the package {package}" if package else ""
+    registration = f'@register_{registry.kind}("{entry["type"]}")'
+    return (
+        f"{text}, the class {cls} of the module {module}{origin}, which is not registered in this process. Before "
+        f"loading, run or import the code that declares it with {registration}."
+    )
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True

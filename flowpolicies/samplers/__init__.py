@@ -21,6 +21,10 @@ from flowpolicies.samplers.flow import Integrate as Integrate
 from flowpolicies.samplers.flow import IntegrateResidual as IntegrateResidual
 from flowpolicies.samplers.flow import Schedule as Schedule
 from flowpolicies.samplers.latent import Latent as Latent
+from flowpolicies.samplers.registry import SAMPLERS as SAMPLERS
+from flowpolicies.samplers.registry import register_sampler as register_sampler
 from flowpolicies.samplers.robust import GuidanceMonitor as GuidanceMonitor
 from flowpolicies.samplers.robust import RobustGuided as RobustGuided
 from flowpolicies.samplers.stochastic import MemorylessSDE as MemorylessSDE
+
+SAMPLERS.register_classes(globals())

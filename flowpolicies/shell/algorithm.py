@@ -23,6 +23,7 @@ from stable_baselines3.common.utils import configure_logger
 from flowpolicies.core import Learner, LossTerm
 from flowpolicies.data import TransitionDataset
 from flowpolicies.data.replay.buffer import TransitionBuffer, WindowScheme
+from flowpolicies.plugins import package_of
 from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
 from flowpolicies.policies.devices import check_device
 from flowpolicies.shell.config import PolicyConfig, configure
@@ -169,6 +170,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             support_multi_env=True,
         )
         self.compile_backend = compile_backend
+        self.package = package_of(type(self))  # Saved, so that a process without the package can say what is missing.
         self.offline_steps = 0
         self._environment_steps: int | None = None
         self._chunk_state: tuple[np.ndarray, ...] | None = None

@@ -10,15 +10,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from flowpolicies.core import Network, UpdateSpec
 from flowpolicies.flows import BetaSchedule, Diffusion, ReverseRule
 from flowpolicies.losses import QAggregation
 from flowpolicies.messages import did_you_mean
-from flowpolicies.networks import Critic, Gaussian, ImpalaVariant, NoisePrediction, TanhNormal, Value, VelocityField
+from flowpolicies.networks import ENCODERS, Critic, Gaussian, NoisePrediction, TanhNormal, Value, VelocityField
 from flowpolicies.samplers import Denoise, Integrate, IntegrateResidual, Sampler, SoftmaxOfN
-from flowpolicies.shell.fields import NonNegativeInt, UnitInterval, check_fields
+from flowpolicies.shell.fields import Bounds, NonNegativeInt, UnitInterval, check_fields
+
+
+def _is_encoder(name: Any) -> bool:
+    ENCODERS.check_known(name)  # Its error lists the known names.
+    return True
+
+
+EncoderName = Annotated[str, Bounds("be the name of an encoder", _is_encoder)]
+"""Name of an image encoder, built in or registered; see `flowpolicies.networks.register_encoder`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +45,9 @@ class PolicyConfig(ABC):
     """Hidden widths of actors and velocity fields."""
     actor_layer_norm: bool = False
     """LayerNorm after each activation of actors and velocity fields."""
-    encoder: ImpalaVariant = "impala_small"
-    """Encoder of images; an observation without images needs none."""
+    encoder: EncoderName = "impala_small"
+    """Encoder of the images in an observation, such as impala_small, impala or impala_large. Observations without
+    images do not use it."""
     clip_grad_norm: float | None = None
     """Clip the joint gradient of all networks to this norm; None: no clipping, as the authors."""
 

@@ -15,28 +15,31 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from flowpolicies.data import RewardTransform, make_env
 from flowpolicies.data.replay.pixels import FrameStack
+from flowpolicies.data.sources import SOURCES
 from flowpolicies.policies.evaluation import SeededEpisodes
 
 
 def make_vec_env(address: str, n_envs: int = 1, seed: int | None = None, *, frame_stack: int = 1) -> VecEnv:
-    """`n_envs` environments, monitored; one runs in this process, more run in a process each.
+    """`n_envs` monitored environments. A single one runs in this process; several run in one process each.
 
     Args:
-        address: as for `flowpolicies.data.make_env`.
-        seed: of the list of episodes, which is the same for any number of environments: number i plays the episodes
-            i, i + n_envs, ...
-        frame_stack: number of images that make an observation.
+        address: address as for `flowpolicies.data.make_env`.
+        n_envs: number of environments.
+        seed: seed of the list of episodes, which is the same for any number of environments: environment i plays the
+            episodes i, i + n_envs, ...
+        frame_stack: number of successive images that form an observation.
 
     Raises:
         ValueError: for fewer than one environment, or an unknown address.
     """
     if n_envs < 1:
         raise ValueError(f"the number of environments must be at least 1, got {n_envs}")
+    source = SOURCES["environments"].declared.get(address.partition(":")[0])
     makers: list[Callable[[], gym.Env[Any, Any]]] = [
-        partial(_make, address, frame_stack, rank, n_envs) for rank in range(n_envs)
+        partial(_make, address, source, frame_stack, rank, n_envs) for rank in range(n_envs)
     ]
     if n_envs > 1:
-        make_env(address).close()  # An address that is wrong is better refused here than in a process.
+        make_env(address).close()  # A wrong address is refused here, where the error is readable.
         _share_imports()
     env: VecEnv = DummyVecEnv(makers) if n_envs == 1 else SubprocVecEnv(makers)
     env.seed(seed)
@@ -44,21 +47,25 @@ def make_vec_env(address: str, n_envs: int = 1, seed: int | None = None, *, fram
 
 
 def _share_imports() -> None:
-    """Lets processes be copies of one that has imported all they need, which takes seconds, and is done once."""
+    """Starts processes as copies of one that has imported this module, as the import takes seconds."""
     if "forkserver" in multiprocessing.get_all_start_methods():
         multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
 
 
-def _make(address: str, frame_stack: int, rank: int, n_envs: int) -> gym.Env[Any, Any]:
+def _make(
+    address: str, source: Callable[..., gym.Env[Any, Any]] | None, frame_stack: int, rank: int, n_envs: int
+) -> gym.Env[Any, Any]:
+    if source is not None:  # A notebook declared it, which a process of its own does not know.
+        SOURCES["environments"].register(address.partition(":")[0], source)
     if n_envs > 1:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its processes.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends this one.
     env = SeededEpisodes(make_env(address), rank, n_envs)
     return Monitor(env if frame_stack == 1 else FrameStack(env, frame_stack))
 
 
 @final
 class TransformedRewards(VecEnvWrapper):
-    """Hands out transformed rewards; the monitors inside go on reporting returns of the raw ones."""
+    """Transforms the rewards that it returns; the monitors inside still report returns of the raw rewards."""
 
     def __init__(self, env: VecEnv, transform: RewardTransform) -> None:
         super().__init__(env)

@@ -1,7 +1,9 @@
-"""Policies from whatever training leaves behind."""
+"""Policies from the files that training writes."""
 
 from __future__ import annotations
 
+import json
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -21,7 +23,8 @@ def load_policy(path: Path, device: str = "auto") -> FlowPolicy:
 
     Raises:
         FileNotFoundError: if there is nothing at `path`, or no policy in the folder yet.
-        ValueError: if it is another kind of file.
+        ValueError: if it is another kind of file, or the policy file needs a package that is not installed.
+        ImportError: if the zip needs a package that cannot be imported.
     """
     if path.is_dir():
         path = _policy_of_run(RunFolder(path))
@@ -37,23 +40,38 @@ def load_policy(path: Path, device: str = "auto") -> FlowPolicy:
 
 
 def _policy_of_run(folder: RunFolder) -> Path:
-    """The policy at the end, or the latest checkpoint of a run that has not ended."""
+    """The policy file or the model at the end of a run, or the latest checkpoint of a run that has not ended."""
     folder.read_config()
-    if folder.policy.is_file():
-        return folder.policy
+    for file in (folder.policy, folder.model):  # A run whose policy file cannot be written has only the model.
+        if file.is_file():
+            return file
     if (latest := folder.latest()) is None:
         raise FileNotFoundError(f"the run in '{folder.path}' has no policy and no checkpoint yet.")
     return latest
 
 
 def _algorithm_of(path: Path) -> type[OfflineAlgorithm]:
-    """The algorithm whose `Config` the zip holds: Stable-Baselines3 does not write down the class."""
-    data, _, _ = load_from_zip_file(path, device="cpu")
+    """The algorithm whose `Config` the zip holds, as Stable-Baselines3 does not store the class.
+
+    Raises:
+        ImportError: if the zip needs a package that cannot be imported; the message names it.
+        ValueError: if it is not an algorithm that is known here.
+    """
+    with zipfile.ZipFile(path) as archive:
+        package = json.loads(archive.read("data")).get("package")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Could not deserialize object")  # The error below says it better.
+            data, _, _ = load_from_zip_file(path, device="cpu")
+    except ImportError as error:
+        advice = f"needs the package {package}, which" if package else "needs a module that"
+        install = f"Install it: pip install {package}" if package else "Install the package of that module."
+        raise ImportError(f"the model in '{path}' {advice} cannot be imported ({error}). {install}") from error
     config = type((data or {}).get("cfg"))
     for algorithm in ALGORITHMS.values():
         if algorithm.Config is config:
             return algorithm
     raise ValueError(
-        f"'{path}' is not a model that an algorithm of flowpolicies saved. Load it in Python with its own class, and "
-        "pass it to flowpolicies.evaluate(model, env) or flowpolicies.training.collect(model, env, episodes)."
+        f"'{path}' is not a model that an algorithm of flowpolicies saved. Load it in Python with its own class, "
+        "and pass it to flowpolicies.evaluate(model, env) or flowpolicies.training.collect(model, env, episodes)."
     )

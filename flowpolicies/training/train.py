@@ -1,13 +1,15 @@
-"""A whole training run: data, environments, model, the offline phase, the online phase, and what they leave behind."""
+"""A whole training run: data, environments, model, the offline phase, the online phase, and the files of the run."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any, final
 
 from stable_baselines3.common.callbacks import BaseCallback
@@ -34,6 +36,11 @@ from flowpolicies.training.runs import RunFolder
 from flowpolicies.training.settings import Knobs, TrainSettings
 
 
+@final
+class IncompleteRunError(OSError):
+    """The training has ended and its model is saved, but another file of the run could not be written."""
+
+
 def train(
     algorithm: type[OfflineAlgorithm],
     hyperparameters: Any,
@@ -43,17 +50,20 @@ def train(
     preset: Mapping[str, Any] | None = None,
     command: Sequence[str] = (),
 ) -> RunFolder:
-    """Trains, and returns the folder with everything.
+    """Trains an algorithm, and returns the run folder with the model, the policy, the logs and the evaluations.
 
     Args:
-        algorithm: the class.
+        algorithm: the class of the algorithm.
         hyperparameters: an instance of its `Config`.
-        preset: the description of the preset that values come from (`Preset.describe()`), for the record.
+        settings: everything about the run besides the algorithm: data, environment, steps, evaluation, files.
+        knobs: hyperparameters of Stable-Baselines3; None: their defaults.
+        preset: description of the preset that values come from (`Preset.describe()`), for the record.
         command: words of the command line, for the record and for the advice on how to continue.
 
     Raises:
-        FileExistsError: if the run folder holds something, and neither `resume` nor `overwrite` is set.
-        ValueError: if a run cannot be continued with other settings than it began with, or something else is wrong.
+        FileExistsError: if the run folder is not empty, and neither `resume` nor `overwrite` is set.
+        ValueError: if a run cannot be continued with other settings than it began with, or an input is wrong.
+        IncompleteRunError: if the run has ended and its model is saved, but another file could not be written.
         KeyboardInterrupt: after Ctrl-C, when a last checkpoint has been written.
     """
     knobs = knobs or Knobs()
@@ -64,7 +74,7 @@ def train(
     record["preset"] = None if preset is None else dict(preset)
     with ExitStack() as stack:
         train_env, eval_env = _make_envs(settings, transform, stack)
-        env = train_env or eval_env  # In both cases the spaces are the environment's, and the data must fit them.
+        env = train_env or eval_env  # Both have the spaces that the data must fit.
         if settings.resume and folder.latest() is not None:
             model = _continue(algorithm, folder, settings, record, env)
             if dataset is not None:
@@ -83,11 +93,11 @@ def train(
 
 
 def _load_data(settings: TrainSettings) -> tuple[TransitionDataset | None, RewardTransform]:
-    """The dataset with transformed rewards, and the transform, which the environment gets as well."""
+    """The dataset with transformed rewards, and the transform, which the environment's rewards go through as well."""
     if settings.dataset is None:
         if settings.steps > 0 or settings.online_steps == 0:
             raise ValueError(
-                f"there are no data for --steps {settings.steps}. Pass --dataset, or train online from nothing with "
+                f"there are no data for --steps {settings.steps}. Pass --dataset, or train online without data with "
                 "--env, --steps 0 and --online-steps N."
             )
         return None, RewardTransform.fit(settings.reward_transform, None)
@@ -157,7 +167,10 @@ def load_checkpoint(
 def _make_envs(
     settings: TrainSettings, transform: RewardTransform, stack: ExitStack
 ) -> tuple[VecEnv | None, VecEnv | None]:
-    """To collect from, and to evaluate in, with raw rewards; None if not needed or not known."""
+    """The environments for training and for evaluation; each is None if it is not needed or not known.
+
+    Only the rewards of the training environment are transformed.
+    """
     address = environment_of(settings)
     if address is None:
         if settings.online_steps > 0:
@@ -184,7 +197,11 @@ def _continue(
     record: dict[str, Any],
     env: VecEnv | None,
 ) -> OfflineAlgorithm:
-    """The model as it was, if the run is still the same; `record` goes on with the commands of before."""
+    """The model of the latest checkpoint, if the settings agree; the earlier commands are put into `record`.
+
+    Raises:
+        ValueError: if a setting differs that decides what is trained.
+    """
     before = folder.read_config()
     _check_agreement(folder, before, record)
     record["commands"] = [*before["commands"], *record["commands"]]
@@ -208,7 +225,7 @@ def _check_agreement(folder: RunFolder, before: dict[str, Any], record: dict[str
 
 
 def _identity(record: dict[str, Any]) -> dict[str, Any]:
-    """What a run that is continued must have in common with its beginning, as JSON gives it back."""
+    """Settings that a continued run must share with its beginning, in the form in which JSON returns them."""
     whole = {key: record.get(key) for key in ("algorithm", "env", "seed")}
     parts = {
         **record["hyperparameters"],
@@ -221,14 +238,14 @@ def _identity(record: dict[str, Any]) -> dict[str, Any]:
         ("p_aug", 0.0),
         ("rotate_every", None),
     ):
-        parts[name] = record["settings"].get(name, before)  # Older runs have none.
+        parts[name] = record["settings"].get(name, before)  # The records of older runs lack them.
     identity: dict[str, Any] = json.loads(json.dumps(whole | parts))
     return identity
 
 
 @final
 class _Run:
-    """One call of `train`, once there is a model."""
+    """The part of `train` that begins when the model exists."""
 
     def __init__(
         self, model: OfflineAlgorithm, folder: RunFolder, settings: TrainSettings, eval_env: VecEnv | None
@@ -244,9 +261,15 @@ class _Run:
         folder.rewind(model.offline_steps, model.num_timesteps)
 
     def run(self, command: Sequence[str]) -> None:
-        """All that is left to do; whatever happens, the log is flushed."""
+        """Trains what is left of the run, and writes its files. The log is flushed whatever happens.
+
+        Raises:
+            IncompleteRunError: if the model is saved, but another file could not be written.
+        """
+        self._warn_of_policy_file()
         try:
             self._phases()
+            self._save_results()
         except KeyboardInterrupt:
             self._stop(command)
             raise
@@ -267,17 +290,14 @@ class _Run:
         if (steps := settings.online_steps - model.num_timesteps) > 0:
             self._open_log("online")
             assert model.env is not None
-            # Else a continued run would see its first episodes again.
+            # Without this, a continued run would see its first episodes again.
             model.env.seed(settings.seed + model.num_timesteps)
             with self.interrupt:
                 model.learn(steps, callback=self._callbacks(), reset_num_timesteps=False)
             self._end_phase("online", model.num_timesteps)
-        self._write_results()
-        with atomic_write(self.folder.model) as file:
-            model.save(file)  # type: ignore[arg-type]
 
     def _callbacks(self) -> list[BaseCallback]:
-        """The checkpoint comes before the evaluation, during which a user may lose patience."""
+        """In the order in which they are called: the checkpoint comes first, as a user may interrupt an evaluation."""
         settings = self.settings
         checkpoint = AtomicCheckpoint(
             self.folder, settings.checkpoint_every, settings.keep_checkpoints, replay_buffer=settings.save_replay_buffer
@@ -292,7 +312,7 @@ class _Run:
 
     def _end_phase(self, phase: Phase, step: int) -> None:
         if phase == "online":
-            self.model.dump_logs()  # What came after the last episodes; `learn_offline` does so itself.
+            self.model.dump_logs()  # `learn_offline` logs the last steps itself.
         self._checkpoint()
         rows = self.folder.read_evaluations()
         if self.evaluation is not None and (not rows or rows[-1][:2] != (phase, step)):
@@ -302,20 +322,61 @@ class _Run:
         keep_buffer = self.settings.save_replay_buffer and self.model.num_timesteps > 0
         self.folder.save_checkpoint(self.model, self.settings.keep_checkpoints, replay_buffer=keep_buffer)
 
-    def _write_results(self) -> None:
-        self.model.policy.save(self.folder.policy)
+    def _warn_of_policy_file(self) -> None:
+        """Says before the first step that the policy file cannot be written, and what to do."""
+        try:
+            self.model.policy.check_savable()
+        except TypeError as error:
+            warnings.warn(
+                f"this run will have no {self.folder.policy.name}: {error} The training goes ahead, and everything "
+                f"else is saved; {type(self.model).__name__}.load reads {self.folder.model.name}.",
+                stacklevel=4,
+            )
+
+    def _save_results(self) -> None:
+        """Saves the model first, so that no other file can prevent it.
+
+        Raises:
+            IncompleteRunError: if another file could not be written.
+        """
+        with atomic_write(self.folder.model) as file:
+            self.model.save(file)  # type: ignore[arg-type]
+        if missing := self._write_policy_and_plot():
+            raise IncompleteRunError(
+                f"the training has ended and the model is saved in '{self.folder.model}', but these files could not "
+                f"be written: {'; '.join(missing)}. Load the model with "
+                f"{type(self.model).__name__}.load('{self.folder.model}')."
+            )
+
+    def _write_policy_and_plot(self) -> list[str]:
+        """Writes both; returns the name of each file that could not be written, with the reason."""
+        missing = []
+        writers: dict[Path, Callable[[], None]] = {
+            self.folder.policy: partial(self.model.policy.save, self.folder.policy),
+            self.folder.plot: self._plot,
+        }
+        for path, write in writers.items():
+            try:
+                write()
+            except Exception as error:  # Whatever it is, the other files must still be written.
+                path.unlink(missing_ok=True)  # It would be that of an earlier part of the run.
+                missing.append(f"{path.name} ({type(error).__name__}: {str(error).rstrip('.')})")
+        return missing
+
+    def _plot(self) -> None:
         if rows := self.folder.read_evaluations():
             title = f"{self.model.name} on {environment_of(self.settings)}"
             plot_learning_curves({self.model.name: rows}, self.folder.plot, title=title)
 
     def _stop(self, command: Sequence[str]) -> None:
-        """After Ctrl-C: the last checkpoint, the log, and how to go on."""
+        """After Ctrl-C: writes the last checkpoint, the log, the policy and the plot, and says how to continue."""
         self.progress.close()
-        if not self.interrupt.is_forced:  # Else the model may be half updated.
+        if not self.interrupt.is_forced:  # After a forced stop the model may be half updated.
             if self.model.num_timesteps > 0:
                 self.model.dump_logs()
             self._checkpoint()
-            self._write_results()
+            for file in self._write_policy_and_plot():
+                say(f"Could not be written: {file}")
         say(f"Interrupted. The run is in '{self.folder.path}', its latest checkpoint is {self.folder.latest()}.")
         if command:
             words = [word for word in command if word not in ("--overwrite", "--resume")]

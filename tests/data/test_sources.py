@@ -106,9 +106,8 @@ def test_unknown_sources_get_a_suggestion() -> None:
 
 @pytest.mark.parametrize("address", ["cube-single-play", ":name", "npz:", ""])
 def test_other_forms_are_explained(address: str) -> None:
-    message = (
-        rf"'{address}' has not the form 'source:name'\. Write 'ogbench:cube-single-play-singletask-v0' or 'npz:path"
-    )
+    example = "ogbench:cube-single-play-singletask-v0"
+    message = rf"'{address}' does not have the form 'source:name'\. Write '{example}' or 'npz:path"
     with pytest.raises(ValueError, match=message):
         load_dataset(address)
 
@@ -117,7 +116,8 @@ def test_broken_plugins_say_what_to_install_and_disturb_nobody(tmp_path: Path) -
     save_dataset(tmp_path / "data.npz")
     load_dataset(f"npz:{tmp_path}/data.npz")
     message = (
-        r"dataset source 'broken' cannot be imported \(No module named 'toy_plugin_that_is_not_there'\)\. "
+        r"dataset source 'broken' cannot be imported from the package toy-dist "
+        r"\(No module named 'toy_plugin_that_is_not_there'\)\. "
         r'Install what it needs: pip install "toy-dist"'
     )
     with pytest.raises(ImportError, match=message):

@@ -23,7 +23,7 @@ def test_npz(tmp_path: Path) -> None:
 
 def test_other_addresses_are_explained() -> None:
     for address in ("data.npz", ":x", "npz:"):
-        with pytest.raises(ValueError, match=rf"'{address}' has not the form 'writer:name'\. Write 'npz:"):
+        with pytest.raises(ValueError, match=rf"'{address}' does not have the form 'writer:name'\. Write 'npz:"):
             open_writer(address)
     with pytest.raises(ValueError, match=r"unknown dataset writer 'minary' \(known: .*npz\)\. Did you mean 'minari'\?"):
         open_writer("minary:x-v0")

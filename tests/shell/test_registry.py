@@ -136,7 +136,9 @@ def package(folder: Path, name: str, **points: str) -> None:
 
 
 def toy(folder: Path, module: str = "toys") -> None:
-    (folder / f"{module}.py").write_text((ROOT / "tests" / "plugins" / "toy" / "flowpolicies_toy.py").read_text())
+    plugin = ROOT / "tests" / "plugins" / "toy"
+    (folder / f"{module}.py").write_text((plugin / "flowpolicies_toy.py").read_text())
+    (folder / "flowpolicies_toy_parts.py").write_text((plugin / "flowpolicies_toy_parts.py").read_text())
 
 
 def test_a_name_of_another_package_is_found_and_its_package_imported_only_then(others: Path, data) -> None:

@@ -1,4 +1,4 @@
-"""Behaviour cloning that prefers large rewards: all that another package needs to add an algorithm.
+"""Behaviour cloning that prefers large rewards: an algorithm of another package, with its own network and sampler.
 
 Its paper is https://example.org/toy.
 """
@@ -6,13 +6,16 @@ Its paper is https://example.org/toy.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import final
+
+from flowpolicies_toy_parts import Mellow, ToyField
 
 from flowpolicies.algorithms import OfflineAlgorithm
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
 from flowpolicies.flows import interpolate
 from flowpolicies.samplers import Integrate, Sampler
-from flowpolicies.shell.config import PolicyConfig, velocity
+from flowpolicies.shell.config import PolicyConfig
 
 
 @final
@@ -21,15 +24,15 @@ class ToyConfig(PolicyConfig):
     """Hyperparameters of Toy."""
 
     temperature: float = 1.0
-    """How little a reward counts."""
+    """Temperature of the softmax over the rewards of a batch; large values ignore the rewards."""
     flow_steps: int = 10
     """Number of Euler steps of the flow."""
 
     def networks(self, tau: float) -> dict[str, Network]:
-        return {"actor_flow": velocity(self)}
+        return {"actor_flow": Network(partial(ToyField, widths=self.actor_hidden_dims))}
 
     def sampler(self) -> Sampler:
-        return Integrate(steps=self.flow_steps)
+        return Mellow(Integrate(steps=self.flow_steps))
 
 
 @loss_term(trains="actor_flow")
