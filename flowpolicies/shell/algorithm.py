@@ -205,6 +205,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         check_owner(type(self).__name__, self.Config, type(self.cfg), self.policy_class)
+        if type(self.cfg) is not self.Config:  # A zip brings a copy of a class that was declared in a notebook.
+            self.cfg = self.Config(**vars(self.cfg))
         check_hyperparameters(lambda name: getattr(self, name))
         if self.env is None:
             self.env, self.n_envs = SpacesOnlyVecEnv(self.observation_space, self.action_space), 1

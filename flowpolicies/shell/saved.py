@@ -8,6 +8,7 @@ from typing import Any
 
 from stable_baselines3.common.policies import BasePolicy
 
+from flowpolicies.plugins import home_of
 from flowpolicies.policies import FlowPolicy
 
 
@@ -46,6 +47,6 @@ def check_owner(who: str, config: type[Any], saved_config: type[Any], policy_cla
             f"{who} acts with FlowPolicy, got {policy_class.__name__}. A file of another "
             "package's algorithm is loaded with the load() of its own class."
         )
-    if saved_config is not config:
+    if home_of(saved_config) != home_of(config):
         owner = saved_config.__name__.removesuffix("Config")
         raise ValueError(f"the file holds a model of {owner}, not of {who}. Load it with {owner}.load().")
