@@ -33,13 +33,13 @@ def test_a_preset_is_the_default_of_the_flags(call: Any, own: tuple[str, ...], t
     assert record["settings"]["steps"] == 2
     assert record["preset"]["name"] == "ogbench/antmaze-giant-navigate-task1"
     assert record["preset"]["values"]["steps"] == 1_000_000
-    assert any("4.5" in source for source in record["preset"]["sources"])
+    assert any("README.md" in source for source in record["preset"]["sources"])
     lines = [line.split() for line in answer.out.splitlines()]
     assert ["q_agg", "min", "preset"] in lines
     assert ["steps", "2", "command", "line"] in lines
     assert ["seed", "3", "command", "line"] in lines
     assert ["tau", "0.005", "default"] in lines
-    assert "source: FQL repo, README, table of offline OGBench runs (flow_family.md 4.5)" in answer.out
+    assert "source: github.com/seohongpark/fql, README.md, offline runs on state-based OGBench" in answer.out
 
 
 def test_a_switch_can_be_said_both_ways_whatever_the_preset_says() -> None:

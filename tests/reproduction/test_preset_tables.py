@@ -1,4 +1,4 @@
-"""Every cell of the specs' tables is in the presets, and every value of the presets is in a cell."""
+"""Every cell of the published tables is in the presets, and every value of the presets is in a cell."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 import pytest
-from spec_cells import COMMON, DEFAULT_TASKS, Cells, all_cells
-from spec_tables import TABLES, d4rl_names, numbers, table, unfold
+from preset_cells import COMMON, DEFAULT_TASKS, Cells, all_cells
+from preset_tables import SOURCES, TABLES, d4rl_names, numbers, table, unfold
 
 from flowpolicies.algorithms import get_algorithm
 from flowpolicies.reproduction.preset_files import Preset
@@ -81,8 +81,12 @@ def test_every_value_is_in_a_cell(expected: Cells) -> None:
         assert values == known, f"{preset.algorithm} {preset.name}"
 
 
-def test_the_two_specs_agree_on_dac_and_qsm() -> None:
-    """Flow family 4.3 and the RQL family's sections 6 and 7."""
+def test_every_table_has_a_source() -> None:
+    assert {file.stem for file in TABLES.iterdir()} == set(SOURCES)
+
+
+def test_two_readings_agree_on_dac_and_qsm() -> None:
+    """The presets are from `qam_a`; here they are compared with a second, independent reading of the same script."""
     dac, qsm = (TABLES / "dac_qsm_ogbench.md").read_text().splitlines()
     full = {"antmaze": "navigate", "humanoid": "navigate", "cube": "play", "scene": "play", "puzzle": "play"}
 
@@ -90,7 +94,7 @@ def test_the_two_specs_agree_on_dac_and_qsm() -> None:
         scene = name.replace("humanoid", "humanoidmaze")
         return f"{scene}-{full[name.split('-')[0]]}"
 
-    cells = re.findall(r"([a-z0-9-]+) ([\d.]+)(?=[,.])", dac.rpartition("alpha: ")[2].partition(" 1M offline")[0])
+    cells = re.findall(r"([a-z0-9-]+) ([\d.]+)(?=[,.])", dac.rpartition("alpha: ")[2])
     assert len(cells) == 10
     for name, alpha in cells:
         values = load_preset("dac", f"ogbench-advanced/{environment(name)}").values
@@ -103,7 +107,7 @@ def test_the_two_specs_agree_on_dac_and_qsm() -> None:
 
 
 def test_common_defaults() -> None:
-    """Flow family 4.1: what the presets do not say is what the fields say."""
+    """What the presets do not set is the default of a field, which must be that of the authors."""
     rows = {cells[0]: cells[1:] for cells in table("fql_defaults")[1]}
     knobs = Knobs()
     assert rows["lr / Adam"][:2] == ["3e-4"] * 2
@@ -126,7 +130,7 @@ def test_common_defaults() -> None:
             continue
         config = get_algorithm(preset.algorithm).Config()
         assert getattr(config, "flow_steps", 10) == int(rows["flow steps"][0])
-        if preset.algorithm not in ("cac",):  # Its own networks (RQL family 5).
+        if preset.algorithm not in ("cac",):  # It has networks of its own.
             assert config.actor_hidden_dims == config.value_hidden_dims == (512,) * 4
             assert config.value_layer_norm
             assert not config.actor_layer_norm

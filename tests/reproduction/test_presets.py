@@ -251,4 +251,4 @@ def test_the_record() -> None:
     assert record["name"] == "ogbench-pixels/visual-scene-play-task1"
     assert record["unsupported"] == {}
     assert [record["values"][key] for key in ("encoder", "frame_stack", "p_aug")] == ["impala_small", 3, 0.5]
-    assert record["sources"] == ["FQL repo, README, pixel runs (flow_family.md 4.6)"]
+    assert record["sources"] == ["github.com/seohongpark/fql, README.md, offline runs on pixel-based OGBench"]
