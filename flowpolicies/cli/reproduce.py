@@ -109,7 +109,7 @@ class ReproduceTable(OfTable):
 
     def _run(self, todo: Sequence[Run]) -> list[str]:
         """Logs of the runs that failed."""
-        jobs = [Job(run.folder.path.name, run.words, run.folder.path.with_suffix(".log")) for run in todo]
+        jobs = [Job(run.folder.path.name, (run.words,), run.folder.path.with_suffix(".log")) for run in todo]
         start, ended, failed = time.monotonic(), list[str](), list[str]()
 
         def report(outcome: Outcome) -> None:

@@ -55,7 +55,10 @@ COMMON: dict[tuple[str, str], dict[str, Any]] = {
     ("ogbench-advanced", "ifql"): {"q_agg": "mean", "critic_weight": 1.0, "num_samples": 32},  # QAM's agents/ifql.py.
     ("ogbench-advanced", "rlpd"): {"steps": 0},  # QAM's experiments/reproduce_rlpd.py.
     ("ogbench-advanced", "rql"): {"online_steps": 0, "eval_every": 100_000},  # RQL's main.py.
-    ("ogbench-advanced", "qflow"): {"online_steps": 0, "eval_every": 100_000},  # Q-Flow's advanced table is offline only.
+    ("ogbench-advanced", "qflow"): {
+        "online_steps": 0,
+        "eval_every": 100_000,
+    },  # Q-Flow's advanced table is offline only.
     # FQL's README, runs on D4RL.
     ("d4rl", "fql"): {
         "steps": 500_000,
