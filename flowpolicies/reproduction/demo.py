@@ -39,8 +39,8 @@ class DemoSettings:
     episodes: int = 500
     """Number of training episodes to generate, of 1,001 steps each (OGBench's file has 1,000 episodes)."""
     tasks: tuple[int, ...] = (1, 2, 3, 5)
-    """Numbers of the OGBench tasks, 1 to 5, each with its own start, goal and reward. Q-Flow trains once for each task, BC once
-    for all of them."""
+    """Numbers of the OGBench tasks, 1 to 5, each with its own start, goal and reward. Q-Flow trains once for each task,
+    BC once for all of them."""
     steps: int = 8000
     """Offline gradient steps of Q-Flow."""
     bc_steps: int = 3000
@@ -54,7 +54,7 @@ class DemoSettings:
     horizon: int = 20
     """Length of the action chunks in environment steps."""
     guidance_lambda: float = 2.0
-    """Temperature lambda of Q-Flow; smaller values follow the value function more closely."""
+    """Strength lambda with which Q-Flow stays close to the data; smaller values follow the value function more."""
     width: int = 128
     """Units in each of the two hidden layers of every network."""
     flow_steps: int = 5

@@ -83,12 +83,14 @@ def run_side_by_side(
     """Runs jobs, at most `parallel` at a time, in the order in which they are given.
 
     A job that fails does not stop the others. On Ctrl-C, on the SIGTERM of a cluster, and if a callback raises, the
-    running processes are interrupted once, so that they save what they have, and waited for. A second Ctrl-C kills them.
+    running processes are interrupted once, so that they save what they have, and waited for. A second Ctrl-C kills
+    them.
 
     Args:
         parallel: number of jobs that run at the same time.
         report: called with the outcome of each job that ends.
-        threads: value of OMP_NUM_THREADS in the processes; None: the environment's, or else an equal share of the cores.
+        threads: value of OMP_NUM_THREADS in the processes; None: that of the environment, or an equal share of the
+            cores if it has none.
         starting: called with each job before its first command.
         watch: called every `watch_seconds` while jobs are running.
 
@@ -130,8 +132,8 @@ def _interrupted_by_signals() -> Iterator[None]:
 def start(words: Sequence[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Starts a process that runs a command of this package and appends its output to a file.
 
-    The process gets a session of its own. Otherwise Ctrl-C in a terminal would reach it twice, from the terminal and from
-    `stop`, and a second interrupt means that it ends without saving.
+    The process gets a session of its own. Otherwise Ctrl-C in a terminal would reach it twice, from the terminal and
+    from `stop`, and a second interrupt means that it ends without saving.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "flowpolicies", *words]

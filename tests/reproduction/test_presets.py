@@ -11,7 +11,7 @@ import pytest
 from tiny import pendulum_data
 
 from flowpolicies.algorithms import ALGORITHMS, get_algorithm
-from flowpolicies.reproduction.preset_files import SUITES, Preset, presets_folder, split_task
+from flowpolicies.reproduction.preset_files import SUITES, Preset, convert, presets_folder, split_task
 from flowpolicies.reproduction.presets import (
     check_same_environment,
     find_preset,
@@ -22,7 +22,6 @@ from flowpolicies.reproduction.presets import (
     settings_of_environment,
     tasks_of,
 )
-from flowpolicies.reproduction.values import convert
 from flowpolicies.training import Knobs, TrainSettings
 
 
@@ -132,7 +131,7 @@ def test_auto_prefers_the_standard_suite() -> None:
         (
             "fql",
             "cube-single-play",
-            "names are SUITE/ENVIRONMENT, and the suites ogbench, .*'ogbench/cube-single-play'",
+            "names are SUITE/ENVIRONMENT, and the suites are ogbench, .*'ogbench/cube-single-play'",
         ),
         ("qflo", "ogbench/scene-play", "unknown algorithm 'qflo' .* Did you mean 'qflow'"),
         ("fql", "ogbnch/cube-single-play", "Did you mean 'ogbench/cube-single-play'?"),
@@ -140,7 +139,7 @@ def test_auto_prefers_the_standard_suite() -> None:
         (
             "tfql",
             "ogbench/scene-play",
-            "There are no presets for tfql: no per-environment hyperparameters are published",
+            "tfql has no preset 'ogbench/scene-play'. It has presets in pendulum/mixed; `flowpolicies list",
         ),
         (
             "qam_f",

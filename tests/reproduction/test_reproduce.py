@@ -12,8 +12,8 @@ from flowpolicies.cli.app import _parse
 from flowpolicies.reproduction.jobs import flags
 from flowpolicies.reproduction.presets import load_preset
 from flowpolicies.reproduction.published import list_tables, load_table
-from flowpolicies.reproduction.reproduce import Run, plan, without_twins
-from flowpolicies.reproduction.scores import collect, deviations
+from flowpolicies.reproduction.reproduce import PlannedRun, plan, without_twins
+from flowpolicies.reproduction.scores import deviations, read_scores
 from flowpolicies.training import Knobs, TrainSettings
 from flowpolicies.training.evaluations import EvaluationRow
 from flowpolicies.training.runs import RunFolder
@@ -54,6 +54,8 @@ def test_every_table_names_what_there_is() -> None:
         ("qfql", (5 * 8 + 7) * 8),
         ("rql", (17 * 50 - 4 * 5) * 4),  # As QAM's, and RQL.
         ("fql-d4rl", 18 * 8),
+        ("pendulum", 39 * 3),
+        ("pendulum-tuned", 7 * 3),
     ],
 )
 def test_number_of_runs(name: str, runs: int) -> None:
@@ -141,7 +143,7 @@ def test_unknown_names() -> None:
         plan(table, Path("runs"), algorithms=["rql"])
 
 
-def finish(run: Run, successes: list[float], phase: str = "offline", **provenance: Any) -> None:
+def finish(run: PlannedRun, successes: list[float], phase: str = "offline", **provenance: Any) -> None:
     """Leaves what a run that is done leaves."""
     nan = math.nan
     run.folder.write_config({"dataset": {"provenance": provenance}})
@@ -153,14 +155,14 @@ def finish(run: Run, successes: list[float], phase: str = "offline", **provenanc
 def test_scores(tmp_path: Path) -> None:
     table = load_table("qflow-standard")
     runs, _ = plan(table, tmp_path, seeds=[0, 1], tasks=["scene-play"], algorithms=["fql"])
-    assert collect(table, runs) == {}
+    assert read_scores(table, runs) == {}
     first = [run for run in runs if run.task.endswith(("task1", "task2"))]
     for run, last in zip(first, (0.4, 0.8, 0.2, 0.6), strict=True):
         finish(run, [1.0, last - 0.1, last + 0.1, last])  # The mean of the last three.
-    mean, std, count = collect(table, runs)["scene", "FQL"]
+    mean, std, count = read_scores(table, runs)["scene", "FQL"]
     assert (mean, std, count) == pytest.approx((50.0, 10.0, 4))  # Seeds: 60 and 40.
     runs[0].folder.model.unlink()
-    mean, std, count = collect(table, runs)["scene", "FQL"]
+    mean, std, count = read_scores(table, runs)["scene", "FQL"]
     assert (mean, count) == (pytest.approx((20 + (80 + 60) / 2) / 2), 3)
     assert math.isnan(std)
 
@@ -169,25 +171,25 @@ def test_returns_where_success_is_not_known_and_the_phase(tmp_path: Path) -> Non
     table = load_table("fql-d4rl")
     (run,), _ = plan(table, tmp_path, seeds=[0], tasks=["pen-human-v1"])
     finish(run, [math.nan, math.nan])
-    assert collect(table, [run])["pen-human-v1", "FQL"].mean == -1.0
+    assert read_scores(table, [run])["pen-human-v1", "FQL"].mean == -1.0
     (run,), _ = plan(table, tmp_path / "scored", seeds=[0], tasks=["antmaze-large-play-v2"])
     finish(run, [0.3], reference_scores={"min": -5.0, "max": 15.0})
-    assert collect(table, [run])["antmaze-large-play-v2", "FQL"].mean == 20.0  # 100 (-1 + 5) / (15 + 5), not 30.
+    assert read_scores(table, [run])["antmaze-large-play-v2", "FQL"].mean == 20.0  # 100 (-1 + 5) / (15 + 5), not 30.
     table = load_table("qam-online")
     (run,), _ = plan(table, tmp_path, seeds=[0], tasks=["scene-play-task1"], algorithms=["qam"])
     finish(run, [1.0])
     finish(run, [0.0, 0.5], "online")
-    assert collect(table, [run])["scene-sparse", "QAM"].mean == 50.0
+    assert read_scores(table, [run])["scene-sparse", "QAM"].mean == 50.0
 
 
 def test_a_table_of_two_benchmarks_averages_as_each_of_them_does(tmp_path: Path) -> None:
-    """Flow family 2.7: the last three evaluations on OGBench, the last one on D4RL."""
+    """FQL's protocol: the last three evaluations on OGBench, the last one on D4RL."""
     table = load_table("qfql")
     found: dict[tuple[str, str], float] = {}
     for task in ("scene-play-task2", "antmaze-large-diverse-v2"):
         (run,), _ = plan(table, tmp_path, seeds=[0], tasks=[task], algorithms=["FQL"])
         finish(run, [0.0, 0.3, 0.6, 0.9])
-        found |= {key: score.mean for key, score in collect(table, [run]).items()}
+        found |= {key: score.mean for key, score in read_scores(table, [run]).items()}
     assert found == {
         ("scene-play-task2", "FQL"): pytest.approx(60.0),
         ("antmaze-large-diverse-v2", "FQL"): pytest.approx(90.0),
@@ -195,7 +197,7 @@ def test_a_table_of_two_benchmarks_averages_as_each_of_them_does(tmp_path: Path)
 
 
 @pytest.mark.parametrize(("name", "phase"), [("qam_offline", "offline"), ("qam_online", "online")])
-def test_the_published_numbers_of_qam_are_those_of_the_spec(name: str, phase: str) -> None:
+def test_the_published_numbers_of_qam_are_those_of_its_data(name: str, phase: str) -> None:
     table = load_table(f"qam-{phase}")
     lines = (TABLES / f"{name}.md").read_text().splitlines()
     header, _, *rows = ([cell.strip().strip("*") for cell in line.strip("|").split("|")] for line in lines)
@@ -265,3 +267,15 @@ def test_values_as_words_of_a_command_line() -> None:
     assert bdpo.hyperparameters.temperature is None
     assert not bdpo.hyperparameters.max_q_backup
     assert bdpo.hyperparameters.actor_hidden_dims == (8, 8)
+
+
+def test_runs_that_end_online_are_scored_there_in_a_table_of_ends(tmp_path: Path) -> None:
+    table = load_table("pendulum")
+    runs, _ = plan(table, tmp_path, seeds=[0], algorithms=["bc", "sac"])
+    assert [run.words[2:4] for run in runs] == [("--preset", "pendulum/mixed")] * 2
+    for run, phase in zip(runs, ("offline", "online"), strict=True):
+        finish(run, [math.nan], phase)
+    assert {key: score.mean for key, score in read_scores(table, runs).items()} == {
+        ("mixed", "bc"): -1.0,
+        ("mixed", "sac"): -1.0,
+    }
