@@ -89,7 +89,7 @@ def test_every_hyperparameter_is_a_flag_with_its_meaning(call: Any, name: str) -
         assert len(meanings[field.name.replace("_", "-")].split()) >= 2
     assert meanings["horizon"].startswith("Length H of an action chunk, in environment steps.")  # An inherited field.
     assert meanings["batch-size"] == "Transitions, or action chunks, per gradient step."
-    assert meanings["dataset"].startswith("Address of the data: ogbench:NAME")
+    assert meanings["dataset"].startswith("Address of the dataset: ogbench:NAME")
 
 
 def test_rollout_is_another_name_of_data_collect(call: Any, policy: Path, tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_large_data_come_with_advice(call: Any, monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setattr("flowpolicies.cli.train.train", refuse)
     words = ("train", "qam", "--preset", "ogbench-advanced/puzzle-4x4-play")
-    advice = "the standard ones: --dataset ogbench:puzzle-4x4-play-singletask-task4-v0"
+    advice = "for the standard dataset pass --dataset ogbench:puzzle-4x4-play-singletask-task4-v0"
     answer = call(*words)
     assert answer.code == 2
     assert advice in answer.out
