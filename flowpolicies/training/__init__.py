@@ -1,4 +1,4 @@
-"""Training runs: what the command line does, as functions and callbacks."""
+"""Training runs as functions and callbacks, which the command line uses as well."""
 
 from flowpolicies.moved import moved_names
 from flowpolicies.training.callbacks import AtomicCheckpoint as AtomicCheckpoint

@@ -1,4 +1,4 @@
-"""Environments by address, several at once."""
+"""Vectorised environments made from an address."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from flowpolicies.policies.evaluation import SeededEpisodes
 
 
 def make_vec_env(address: str, n_envs: int = 1, seed: int | None = None, *, frame_stack: int = 1) -> VecEnv:
-    """`n_envs` environments, monitored; one runs in this process, more run in a process each.
+    """Makes `n_envs` environments with monitors. One runs in this process; more run in a process each.
 
     Args:
-        address: as for `flowpolicies.data.make_env`.
-        seed: of the list of episodes, which is the same for any number of environments: number i plays the episodes
-            i, i + n_envs, ...
-        frame_stack: number of images that make an observation.
+        address: address or Gymnasium id, as for `flowpolicies.data.make_env`.
+        seed: seed of the sequence of episodes, which is the same for any number of environments: environment i plays
+            the episodes i, i + n_envs, ...
+        frame_stack: number of consecutive images in an observation.
 
     Raises:
-        ValueError: for fewer than one environment, or an unknown address.
+        ValueError: if `n_envs` is less than 1, or for an unknown address.
     """
     if n_envs < 1:
         raise ValueError(f"the number of environments must be at least 1, got {n_envs}")
@@ -36,7 +36,7 @@ def make_vec_env(address: str, n_envs: int = 1, seed: int | None = None, *, fram
         partial(_make, address, frame_stack, rank, n_envs) for rank in range(n_envs)
     ]
     if n_envs > 1:
-        make_env(address).close()  # An address that is wrong is better refused here than in a process.
+        make_env(address).close()  # A wrong address raises a clear error here, but not in a child process.
         _share_imports()
     env: VecEnv = DummyVecEnv(makers) if n_envs == 1 else SubprocVecEnv(makers)
     env.seed(seed)
@@ -44,21 +44,23 @@ def make_vec_env(address: str, n_envs: int = 1, seed: int | None = None, *, fram
 
 
 def _share_imports() -> None:
-    """Lets processes be copies of one that has imported all they need, which takes seconds, and is done once."""
+    """Lets child processes share the imports of this module, which take seconds, instead of repeating them."""
     if "forkserver" in multiprocessing.get_all_start_methods():
         multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
 
 
 def _make(address: str, frame_stack: int, rank: int, n_envs: int) -> gym.Env[Any, Any]:
     if n_envs > 1:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its processes.
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # Ctrl-C reaches all processes of the group; the parent ends its children itself.
     env = SeededEpisodes(make_env(address), rank, n_envs)
     return Monitor(env if frame_stack == 1 else FrameStack(env, frame_stack))
 
 
 @final
 class TransformedRewards(VecEnvWrapper):
-    """Hands out transformed rewards; the monitors inside go on reporting returns of the raw ones."""
+    """Transforms the rewards of an environment; the monitors inside still report returns of the original rewards."""
 
     def __init__(self, env: VecEnv, transform: RewardTransform) -> None:
         super().__init__(env)

@@ -1,4 +1,4 @@
-"""Policies from whatever training leaves behind."""
+"""Loads policies from policy files, models and run folders."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from flowpolicies.training.runs import RunFolder
 
 
 def load_policy(path: Path, device: str = "auto") -> FlowPolicy:
-    """The policy in a policy file, in a zip of `model.save()`, or in the folder of a run.
+    """Loads the policy of a policy file, of a zip file of `model.save()`, or of the folder of a run.
 
-    A zip executes code when it is loaded, a policy file does not: load only zips that you trust.
+    Loading a zip file executes code in it, so load only zip files that you trust. A policy file cannot execute code.
 
     Raises:
-        FileNotFoundError: if there is nothing at `path`, or no policy in the folder yet.
-        ValueError: if it is another kind of file.
+        FileNotFoundError: if `path` does not exist, or if the run has no policy yet.
+        ValueError: if the file is of another kind.
     """
     if path.is_dir():
         path = _policy_of_run(RunFolder(path))
@@ -37,7 +37,7 @@ def load_policy(path: Path, device: str = "auto") -> FlowPolicy:
 
 
 def _policy_of_run(folder: RunFolder) -> Path:
-    """The policy at the end, or the latest checkpoint of a run that has not ended."""
+    """The policy file of a finished run, or the latest checkpoint of an unfinished one."""
     folder.read_config()
     if folder.policy.is_file():
         return folder.policy

@@ -1,4 +1,4 @@
-"""A whole training run: data, environments, model, the offline phase, the online phase, and what they leave behind."""
+"""A whole training run: dataset, environments, model, offline phase, online phase, and the files of the run."""
 
 from __future__ import annotations
 
@@ -43,18 +43,20 @@ def train(
     preset: Mapping[str, Any] | None = None,
     command: Sequence[str] = (),
 ) -> RunFolder:
-    """Trains, and returns the folder with everything.
+    """Trains an algorithm, and returns the folder of the run.
 
     Args:
-        algorithm: the class.
-        hyperparameters: an instance of its `Config`.
-        preset: the description of the preset that values come from (`Preset.describe()`), for the record.
-        command: words of the command line, for the record and for the advice on how to continue.
+        algorithm: class of the algorithm.
+        hyperparameters: instance of the `Config` of the algorithm.
+        settings: dataset, environment, duration and files of the run.
+        knobs: hyperparameters of Stable-Baselines3; None: the defaults.
+        preset: description of the preset that the values are from (`Preset.describe()`), for the record.
+        command: words of the command line, for the record and for the message on how to continue.
 
     Raises:
-        FileExistsError: if the run folder holds something, and neither `resume` nor `overwrite` is set.
-        ValueError: if a run cannot be continued with other settings than it began with, or something else is wrong.
-        KeyboardInterrupt: after Ctrl-C, when a last checkpoint has been written.
+        FileExistsError: if the run folder is not empty, and neither `resume` nor `overwrite` is set.
+        ValueError: if settings are invalid, or differ from those of the run that is to be continued.
+        KeyboardInterrupt: after Ctrl-C, when the last checkpoint is written.
     """
     knobs = knobs or Knobs()
     folder = RunFolder(settings.folder(algorithm.name))
@@ -78,16 +80,16 @@ def train(
             )
             folder.clear()
         folder.write_config(record)
-        _Run(model, folder, settings, eval_env).run(command)
+        _TrainingRun(model, folder, settings, eval_env).run(command)
     return folder
 
 
 def _load_data(settings: TrainSettings) -> tuple[TransitionDataset | None, RewardTransform]:
-    """The dataset with transformed rewards, and the transform, which the environment gets as well."""
+    """The dataset with transformed rewards, and the transform for the rewards of the environment."""
     if settings.dataset is None:
         if settings.steps > 0 or settings.online_steps == 0:
             raise ValueError(
-                f"there are no data for --steps {settings.steps}. Pass --dataset, or train online from nothing with "
+                f"there is no dataset for --steps {settings.steps}. Pass --dataset, or train online without a dataset: "
                 "--env, --steps 0 and --online-steps N."
             )
         return None, RewardTransform.fit(settings.reward_transform, None)
@@ -106,7 +108,7 @@ def _record(
     dataset: TransitionDataset | None,
     command: Sequence[str],
 ) -> dict[str, Any]:
-    """Content of `config.json`."""
+    """Content of `config.json`, all that is needed to repeat the run."""
     return {
         "algorithm": algorithm.name,
         "hyperparameters": dataclasses.asdict(hyperparameters),
@@ -122,7 +124,7 @@ def _record(
 
 
 def environment_of(settings: TrainSettings) -> str | None:
-    """The environment that was asked for, else the dataset's own, else None."""
+    """Address of the environment of the settings, or else of the dataset's environment; None if there is neither."""
     if settings.env is not None or settings.dataset is None:
         return settings.env
     folder = {} if settings.data_dir is None else {"data_dir": settings.data_dir.expanduser().absolute()}
@@ -137,10 +139,10 @@ def load_checkpoint(
     device: str = "auto",
     compile_backend: str | None = None,
 ) -> OfflineAlgorithm:
-    """The model of the newest checkpoint, with its online transitions if they were saved, and without its dataset.
+    """Loads the model of the newest checkpoint, with its online transitions if they were saved, without its dataset.
 
     Raises:
-        FileNotFoundError: if there is no checkpoint.
+        FileNotFoundError: if the run has no checkpoint.
     """
     checkpoint = folder.latest()
     if checkpoint is None:
@@ -157,14 +159,17 @@ def load_checkpoint(
 def _make_envs(
     settings: TrainSettings, transform: RewardTransform, stack: ExitStack
 ) -> tuple[VecEnv | None, VecEnv | None]:
-    """To collect from, and to evaluate in, with raw rewards; None if not needed or not known."""
+    """Environments for online training and for evaluation; None for each that is not needed or not known.
+
+    The rewards of the first are transformed, and those of the second are the original ones.
+    """
     address = environment_of(settings)
     if address is None:
         if settings.online_steps > 0:
             named = "" if settings.dataset is None else f", and '{settings.dataset}' does not name one"
             raise ValueError(f"online training needs an environment{named}. Pass --env.")
         if settings.eval_episodes > 0:
-            say(f"No evaluation: '{settings.dataset}' does not name an environment; pass --env to have it.")
+            say(f"No evaluation: '{settings.dataset}' does not name an environment. Pass --env to evaluate.")
         return None, None
     make = partial(make_vec_env, address, seed=settings.seed, frame_stack=settings.frame_stack)
     train_env = make(settings.n_envs) if settings.online_steps > 0 else None
@@ -184,15 +189,16 @@ def _continue(
     record: dict[str, Any],
     env: VecEnv | None,
 ) -> OfflineAlgorithm:
-    """The model as it was, if the run is still the same; `record` goes on with the commands of before."""
+    """Loads the model of a run that is to be continued, and adds the earlier commands of the run to `record`."""
     before = folder.read_config()
     _check_agreement(folder, before, record)
     record["commands"] = [*before["commands"], *record["commands"]]
     model = load_checkpoint(algorithm, folder, env, device=settings.device, compile_backend=settings.compile_backend)
     if model.num_timesteps > 0 and model.offline_steps < settings.steps:
         raise ValueError(
-            f"'{folder.path}' is in its online phase after {model.offline_steps} offline steps, so --steps "
-            f"{settings.steps} comes too late. Give --steps {model.offline_steps}, or begin a new run with --run-dir."
+            f"'{folder.path}' is in its online phase after {model.offline_steps} offline steps and cannot "
+            f"return to the offline phase for --steps {settings.steps}. Pass --steps {model.offline_steps}, or start "
+            "a new run with --run-dir."
         )
     return model
 
@@ -202,13 +208,13 @@ def _check_agreement(folder: RunFolder, before: dict[str, Any], record: dict[str
     other = [f"{key}: {was.get(key)} in the run, {value} now" for key, value in now.items() if was.get(key) != value]
     if other:
         raise ValueError(
-            f"'{folder.path}' cannot be continued with other settings than it began with ({'; '.join(other)}). "
-            "Give the same ones, or begin a new run with --run-dir."
+            f"'{folder.path}' cannot be continued with other settings than it was started with "
+            f"({'; '.join(other)}). Pass the same settings, or start a new run with --run-dir."
         )
 
 
 def _identity(record: dict[str, Any]) -> dict[str, Any]:
-    """What a run that is continued must have in common with its beginning, as JSON gives it back."""
+    """The settings that must not change when a run is continued, as JSON data."""
     whole = {key: record.get(key) for key in ("algorithm", "env", "seed")}
     parts = {
         **record["hyperparameters"],
@@ -221,14 +227,14 @@ def _identity(record: dict[str, Any]) -> dict[str, Any]:
         ("p_aug", 0.0),
         ("rotate_every", None),
     ):
-        parts[name] = record["settings"].get(name, before)  # Older runs have none.
+        parts[name] = record["settings"].get(name, before)  # Runs of older versions do not record these settings.
     identity: dict[str, Any] = json.loads(json.dumps(whole | parts))
     return identity
 
 
 @final
-class _Run:
-    """One call of `train`, once there is a model."""
+class _TrainingRun:
+    """Runs the phases of training that are left, with the callbacks, logs and files of the run."""
 
     def __init__(
         self, model: OfflineAlgorithm, folder: RunFolder, settings: TrainSettings, eval_env: VecEnv | None
@@ -244,7 +250,7 @@ class _Run:
         folder.rewind(model.offline_steps, model.num_timesteps)
 
     def run(self, command: Sequence[str]) -> None:
-        """All that is left to do; whatever happens, the log is flushed."""
+        """Runs the phases that are left, and closes the log whatever happens."""
         try:
             self._phases()
         except KeyboardInterrupt:
@@ -267,7 +273,7 @@ class _Run:
         if (steps := settings.online_steps - model.num_timesteps) > 0:
             self._open_log("online")
             assert model.env is not None
-            # Else a continued run would see its first episodes again.
+            # With the seed of the beginning, a continued run would repeat its first episodes.
             model.env.seed(settings.seed + model.num_timesteps)
             with self.interrupt:
                 model.learn(steps, callback=self._callbacks(), reset_num_timesteps=False)
@@ -277,7 +283,7 @@ class _Run:
             model.save(file)  # type: ignore[arg-type]
 
     def _callbacks(self) -> list[BaseCallback]:
-        """The checkpoint comes before the evaluation, during which a user may lose patience."""
+        """The callbacks; the checkpoint comes first because a user may interrupt the evaluation."""
         settings = self.settings
         checkpoint = AtomicCheckpoint(
             self.folder, settings.checkpoint_every, settings.keep_checkpoints, replay_buffer=settings.save_replay_buffer
@@ -292,7 +298,7 @@ class _Run:
 
     def _end_phase(self, phase: Phase, step: int) -> None:
         if phase == "online":
-            self.model.dump_logs()  # What came after the last episodes; `learn_offline` does so itself.
+            self.model.dump_logs()  # Numbers since the last logged episodes; `learn_offline` logs its own.
         self._checkpoint()
         rows = self.folder.read_evaluations()
         if self.evaluation is not None and (not rows or rows[-1][:2] != (phase, step)):
@@ -309,9 +315,9 @@ class _Run:
             plot_learning_curves({self.model.name: rows}, self.folder.plot, title=title)
 
     def _stop(self, command: Sequence[str]) -> None:
-        """After Ctrl-C: the last checkpoint, the log, and how to go on."""
+        """After Ctrl-C: writes a last checkpoint and the log, and prints how to continue."""
         self.progress.close()
-        if not self.interrupt.is_forced:  # Else the model may be half updated.
+        if not self.interrupt.is_forced:  # After a second Ctrl-C the model may be half updated.
             if self.model.num_timesteps > 0:
                 self.model.dump_logs()
             self._checkpoint()

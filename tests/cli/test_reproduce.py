@@ -125,7 +125,7 @@ def test_ctrl_c_lets_runs_save_and_the_same_command_goes_on(
     assert "Interrupted after 0 of 1 runs. The same command continues them." in answer.out
     log = folder.path.with_suffix(".log").read_text()
     assert "Interrupted. The run is in" in log
-    assert "once more stops at once" in log
+    assert "Press Ctrl-C again to stop at once" in log
     assert folder.policy.is_file()
     assert not folder.model.is_file()
 

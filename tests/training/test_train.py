@@ -111,7 +111,8 @@ def test_an_online_run_goes_on_with_its_transitions(run: Any, folder: RunFolder)
     assert len(begun.unique()) == 3
     assert phases(folder)[-2:] == [("online", 15), ("online", 16)]
     with pytest.raises(
-        ValueError, match=r"is in its online phase after 10 offline steps, so --steps 11 comes too late"
+        ValueError,
+        match=r"is in its online phase after 10 offline steps and cannot return to the offline phase for --steps 11",
     ):
         run(steps=11, resume=True)
 
@@ -119,7 +120,7 @@ def test_an_online_run_goes_on_with_its_transitions(run: Any, folder: RunFolder)
 def test_a_run_is_not_continued_with_other_settings(run: Any, config: Any, settings: Any, folder: RunFolder) -> None:
     run()
     before = folder.config.read_bytes()
-    message = r"cannot be continued with other settings than it began with \(seed: 0 in the run, 1 now\)"
+    message = r"cannot be continued with other settings than it was started with \(seed: 0 in the run, 1 now\)"
     with pytest.raises(ValueError, match=message):
         run(resume=True, seed=1)
     other = FQL.Config(actor_hidden_dims=(16, 8), value_hidden_dims=(16, 16), flow_steps=3, alpha=3.0)
@@ -254,7 +255,7 @@ def test_training_from_nothing_needs_only_an_environment(run: Any, folder: RunFo
 
 
 def test_training_from_nothing_says_what_is_missing(run: Any) -> None:
-    with pytest.raises(ValueError, match=r"there are no data for --steps 10\. Pass --dataset, or train online"):
+    with pytest.raises(ValueError, match=r"there is no dataset for --steps 10\. Pass --dataset, or train online"):
         run(dataset=None)
     with pytest.raises(ValueError, match=r"online training needs an environment\. Pass --env\."):
         run(dataset=None, env=None, steps=0, online_steps=5)
