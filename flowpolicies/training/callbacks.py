@@ -83,7 +83,7 @@ class AtomicCheckpoint(BaseCallback):
         return True
 
     def _save(self) -> None:
-        """Saves a checkpoint whose `num_timesteps` are environment steps; during `learn_offline` it is gradient steps."""
+        """Saves a checkpoint with environment steps in `num_timesteps`, where `learn_offline` counts gradient steps."""
         model, steps = model_of(self), self.model.num_timesteps
         model.num_timesteps = model.environment_steps
         try:

@@ -27,13 +27,13 @@ FLAG = re.compile(r"(?<!-)--(?:no-)?([a-z][a-z-]*) (.*?) \((?:default|required)"
 
 
 def without_metavar(text: str) -> str:
-    """What stands behind INT, {None}|PATH, {a,b} or [INT [INT ...]]."""
+    """The help text without metavars such as INT, {None}|PATH, {a,b} or [INT [INT ...]]."""
     words = text.split()
     return " ".join(word for word in words if not (word[0] in "{[.]" or word in ("INT", "FLOAT", "STR", "PATH")))
 
 
 def paths() -> Iterator[tuple[str, ...]]:
-    """The words that name each command."""
+    """The words that name a command, for each command."""
     for name, entry in commands().items():
         if isinstance(entry, Group):
             yield from ((name, inner) for inner in entry.commands)
@@ -63,7 +63,7 @@ def test_examples_are_commands(command: type[Command]) -> None:
 
 
 def documented() -> Iterator[tuple[str, str]]:
-    """Files, and the command lines in them: in code blocks, and in backticks with something to do."""
+    """Names of files with the command lines in their code blocks, and in backticks if they have arguments."""
     for file in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))):
         text = file.read_text().replace("\\\n", " ")
         blocks = re.findall(r"^flowpolicies ([^#\n]+)", text, re.MULTILINE)

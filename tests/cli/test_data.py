@@ -1,4 +1,4 @@
-"""The whole way with OGBench: make data, train with the environment that the data names, evaluate."""
+"""The whole path with OGBench: generate data, train with the environment of the dataset, and evaluate."""
 
 from __future__ import annotations
 

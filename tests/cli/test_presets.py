@@ -1,4 +1,4 @@
-"""`flowpolicies train ALGORITHM --preset NAME`."""
+"""Presets on the command line of `flowpolicies train`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SMALL = (
 
 @pytest.fixture
 def own(data: Path, tmp_path: Path) -> tuple[str, ...]:
-    """Words that make a run with a preset a tiny one on Pendulum's data."""
+    """Flags that turn a run with a preset into a short one on data of Pendulum."""
     return ("--dataset", f"npz:{data}", "--run-dir", str(tmp_path / "run"), *SMALL)
 
 

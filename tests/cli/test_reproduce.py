@@ -1,4 +1,4 @@
-"""`flowpolicies reproduce table NAME`."""
+"""The commands `flowpolicies reproduce table` and `results`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TASK = ("reproduce", "table", "qflow-standard", "--tasks", "cube-single-play-tas
 
 @pytest.fixture
 def extra(data: Path) -> str:
-    """What makes a run tiny."""
+    """Flags that make the runs of a table short."""
     return (
         f"--extra=--dataset npz:{data} --env Pendulum-v1 --steps 4 --eval-every 2 --eval-episodes 1 --device cpu "
         "--batch-size 16 --actor-hidden-dims 16 16 --value-hidden-dims 16 16 --flow-steps 2"

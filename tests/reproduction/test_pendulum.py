@@ -15,7 +15,7 @@ PROJECT = Path(__file__).parents[2]
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The entry points of pyproject.toml, which an installation from before them would not have."""
+    """Registers the entry points of pyproject.toml, which an older editable installation does not have."""
     groups = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["entry-points"]
     folder = tmp_path / "entry_points-0.dist-info"
     folder.mkdir()

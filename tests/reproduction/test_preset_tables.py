@@ -50,7 +50,7 @@ def expected() -> Cells:
 
 
 def of_preset(cells: Cells, preset: Preset) -> dict[str, Any]:
-    """What the tables say about it: for its environment, for its algorithm there, for its task."""
+    """Values of the tables for a preset: for its environment, its algorithm there, and its task."""
     names = (f"{preset.suite}/{preset.environment}", preset.name)
     layers = [COMMON.get((preset.suite, "*"), {}), *(cells.get(("*", name), {}) for name in names)]
     layers += [COMMON.get((preset.suite, preset.algorithm), {})]
@@ -114,7 +114,7 @@ def test_two_readings_agree_on_dac_and_qsm() -> None:
 
 
 def test_common_defaults() -> None:
-    """What the presets do not set is the default of a field, which must be that of the authors."""
+    """Fields that presets do not set have the algorithm's defaults, which must be those of the authors."""
     rows = {cells[0]: cells[1:] for cells in table("fql_defaults")[1]}
     knobs = Knobs()
     assert rows["lr / Adam"][:2] == ["3e-4"] * 2

@@ -50,7 +50,7 @@ def test_every_preset_makes_a_configuration_and_uses_only_fields() -> None:
 
 
 def test_every_table_of_a_file_has_a_source_and_nothing_unknown() -> None:
-    """Common values that an algorithm has no field for are passed over, so nobody else would notice a misspelt one."""
+    """Common values are ignored for algorithms without the field, so a misspelt name would not raise an error."""
     configs = [cls.Config for cls in ALGORITHMS.values()]
     known = {spec.name for config in (*configs, Knobs, TrainSettings) for spec in dataclasses.fields(config)}
     known |= {"source", "notes", "unsupported", "same_as"}

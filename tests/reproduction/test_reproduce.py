@@ -102,7 +102,7 @@ def test_a_run_with_defaults_has_what_the_environment_has() -> None:
 
 
 def test_bdpo_has_a_stage_of_its_own_before_the_steps_of_all() -> None:
-    """RQL's paper, C.1; with the defaults of BDPO's own paper all of them would go to that stage."""
+    """RQL's paper, appendix C.1. With the defaults of BDPO's paper, all steps would be pretraining."""
     table = load_table("rql")
     (run,), _ = plan(
         table, Path("runs"), seeds=[0], tasks=["scene-play-task1"], algorithms=["BDPO"], with_defaults=True
@@ -144,7 +144,7 @@ def test_unknown_names() -> None:
 
 
 def finish(run: PlannedRun, successes: list[float], phase: str = "offline", **provenance: Any) -> None:
-    """Leaves what a run that is done leaves."""
+    """Writes the files of a finished run."""
     nan = math.nan
     run.folder.write_config({"dataset": {"provenance": provenance}})
     for step, success in enumerate(successes, 1):
@@ -247,7 +247,7 @@ def test_deviations(changes: dict[str, Any], found: dict[str, Any], tmp_path: Pa
 
 
 def test_values_that_json_writes_otherwise_are_no_deviations(tmp_path: Path) -> None:
-    """Tuples, the name "none" and the absence of a value."""
+    """Tuples, the name "none", and values that are None."""
     table = load_table("fql-d4rl")
     (run,), _ = plan(table, tmp_path, seeds=[0], tasks=["pen-human-v1"])
     for algorithm, name in (("cac", "d4rl/hopper-medium-v2"), ("bdpo", "d4rl/antmaze-umaze-diverse-v0")):

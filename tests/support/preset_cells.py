@@ -1,4 +1,4 @@
-"""What the published tables, and the scripts around them, say of each algorithm in each environment.
+"""Values of the published tables, and of the scripts around them, for each algorithm in each environment.
 
 The tables are in tests/presets_tables; `preset_tables.SOURCES` says where each of them was published.
 """

@@ -24,7 +24,7 @@ SOURCES = {
     "qam_offline": "github.com/ColinQiyangLi/qam, exp_data, success after 1M offline steps",
     "qam_online": "github.com/ColinQiyangLi/qam, exp_data, success after 500k online steps",
     "qflow": "github.com/jaehyeokdoo2/qflow, qflow_config.py",
-    "qfql": "Q-Guided Flow Q-Learning, table 2",
+    "qfql": "Q-Guided Flow Q-Learning (openreview.net/forum?id=MFY9i3uR7S), table 2",
     "rql": "github.com/aoberai/rql, hyperparameters.sh",
 }
 """Where each table of tests/presets_tables was published."""

@@ -20,7 +20,7 @@ from flowpolicies.training import ProgressCallback, RunFolder, load_checkpoint, 
 
 @pytest.fixture
 def run(config: Any, knobs: Any, settings: Any) -> Callable[..., RunFolder]:
-    """A tiny run in `folder`."""
+    """Settings of a short run in `folder`."""
     return lambda **changes: train(FQL, config, settings(**changes), knobs, command=("flowpolicies", "train", "fql"))
 
 
@@ -29,7 +29,7 @@ def phases(folder: RunFolder) -> list[tuple[str, int]]:
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, error: type[BaseException], phase: str = "") -> None:
-    """Lets a callback raise."""
+    """A callback that raises an error."""
 
     def on_step(self: ProgressCallback) -> bool:
         if self.num_timesteps == step and (phase == "online") != self.model.is_offline:
