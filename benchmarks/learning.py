@@ -101,8 +101,8 @@ def page(settings: DemoSettings, rows: dict, runs: dict) -> str:
     lines = [
         f"# Learning on locally generated {settings.dataset}, task {TASK}",
         "",
-        f"Success in percent after {STEPS} gradient steps, {EPISODES} sampled episodes per seed. The interval over",
-        "seeds is a bootstrap of their means (three: not to be trusted far); the one over episodes is Wilson's.",
+        f"Success in percent after {STEPS} gradient steps, in {EPISODES} episodes with sampled actions per seed. The",
+        "interval over seeds is a bootstrap of three means only, and not reliable; the one over episodes is Wilson's.",
         "",
         "| algorithm | "
         + " | ".join(f"seed {s}" for s in SEEDS)
@@ -126,8 +126,9 @@ def page(settings: DemoSettings, rows: dict, runs: dict) -> str:
         f"{hardware}.",
         f"Data: {settings.episodes} episodes of 1,001 steps from OGBench's oracle, seed {settings.seed}. The demo's",
         f"settings: `{shown}`.",
-        "Every algorithm ran at one setting that was not tuned, so this says that they run and learn, and not which of",
-        "them is best; the published comparisons take a hundred times the steps. The commands, for seed 0:",
+        "Each algorithm has one setting, which is not tuned. The results show that the algorithms run and learn, and",
+        "not which of them is best; published comparisons take a hundred times as many steps. The commands for",
+        "seed 0:",
         "",
         "```sh",
         *(shlex.join(("flowpolicies", *runs[algorithm, 0].commands[0])) for algorithm in LABELS),
