@@ -1,4 +1,4 @@
-"""Our ant in its mazes beside D4RL's own, compiled by the installed MuJoCo: numbers of the models, steps of both.
+"""Compares our ant mazes with D4RL's, both compiled by the installed MuJoCo: constants of the models, and steps.
 
 python benchmarks/d4rl_model.py PATH    the folder of D4RL's package: pip download --no-deps d4rl, unzip the wheel
 """
@@ -20,7 +20,7 @@ LOOKS = ("cam", "geom_rgba", "light", "mat", "n", "signature", "tex")
 
 
 def read_mazes(package: Path) -> dict[str, list[list[str]]]:
-    """The constants of `maze_env.py`, as letters of ours; nothing of it is run."""
+    """Mazes of `maze_env.py` in our letters, read from the source without executing it."""
     tree = ast.parse((package / "locomotion" / "maze_env.py").read_text())
     constants: dict[str, Any] = {
         ast.unparse(node.targets[0]): node for node in tree.body if isinstance(node, ast.Assign)
@@ -33,7 +33,7 @@ def read_mazes(package: Path) -> dict[str, list[list[str]]]:
 
 
 def their_model(package: Path, rows: list[list[str]]) -> str:
-    """D4RL's ant, with walls where its `MazeEnv` puts them."""
+    """XML of D4RL's ant with the walls that its `MazeEnv` adds."""
     text = (package / "locomotion" / "assets" / "ant.xml").read_text()
     root = ElementTree.fromstring(text.replace('coordinate="local"', ""))  # MuJoCo no longer knows the attribute.
     world = root.find("worldbody")
@@ -48,7 +48,7 @@ def their_model(package: Path, rows: list[list[str]]) -> str:
 
 
 def differing(theirs: mujoco.MjModel, ours: mujoco.MjModel) -> list[str]:
-    """Arrays and numbers of the models that are not the same, but for what only shows."""
+    """Names of arrays and constants that differ between the models, except those that influence the rendering only."""
     names = [name for name in dir(ours) if not name.startswith(("_", *LOOKS))]
     pairs = {name: (np.asarray(getattr(theirs, name)), np.asarray(getattr(ours, name))) for name in names}
     numbers = {name: pair for name, pair in pairs.items() if pair[0].dtype.kind in "biuf"}

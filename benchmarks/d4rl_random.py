@@ -1,4 +1,4 @@
-"""Returns of a uniform random policy in `make_env("d4rl:...")`, beside the ones that D4RL's scores call 0.
+"""Compares returns of a uniform random policy in `make_env("d4rl:...")` with those that D4RL's score maps to 0.
 
 python benchmarks/d4rl_random.py [--episodes 1000]
 """

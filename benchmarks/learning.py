@@ -1,8 +1,8 @@
-"""BC, FQL, Q-Flow, RQL and QAM, three seeds each, on the demo's data: docs/results/pointmaze-medium.md.
+"""Trains BC, FQL, Q-Flow, RQL and QAM with three seeds each on the demo's data; docs/results/pointmaze-medium.md.
 
     python benchmarks/learning.py
 
-Runs the package's own commands, two at a time; a run that is done is not repeated.
+The runs are `flowpolicies train` commands, two at a time. A run that is done is not repeated.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from flowpolicies.data import generate_dataset
 from flowpolicies.policies.evaluation import mean_interval, success_interval
-from flowpolicies.reproduction.demo import DemoSettings, Job, address, run_jobs
+from flowpolicies.reproduction.demo import DemoRun, DemoSettings, address, run_all
 from flowpolicies.reproduction.jobs import flags
 from flowpolicies.training.plots import plot_learning_curves
 from flowpolicies.training.record import describe_hardware, source_commit
@@ -36,7 +36,7 @@ OWN = {
     "rql": ("--alpha", "1", "--expectile", "0.7", "--ensemble", "2"),
     "qam": ("--inv-temp", "1", "--ensemble", "2", "--rho", "0"),
 }
-"""One setting per algorithm, not tuned; two critics each, as many as the budget pays."""
+"""Flags of each algorithm; none of them is tuned, and all have two critics to keep the runs short."""
 
 
 def command(algorithm: str, seed: int, settings: DemoSettings, data_dir: Path) -> tuple[str, ...]:
@@ -73,14 +73,14 @@ def main() -> None:
         workers=2,
         data_dir=settings.data_dir.expanduser() / f"{settings.episodes}-episodes-seed{settings.seed}",
     ).parent
-    jobs = {}
+    runs = {}
     for algorithm in LABELS:
         for seed in SEEDS:
             folder = RunFolder(RUNS / f"{algorithm}-seed{seed}")
             words = command(algorithm, seed, settings, data_dir)
-            jobs[algorithm, seed] = Job(folder, (words,), STEPS, folder.model)
-    run_jobs([job for job in jobs.values() if not job.result.is_file()], 2)
-    rows = {key: job.folder.read_evaluations() for key, job in jobs.items()}
+            runs[algorithm, seed] = DemoRun(folder, (words,), STEPS, folder.model)
+    run_all([run for run in runs.values() if not run.result.is_file()], 2)
+    rows = {key: run.folder.read_evaluations() for key, run in runs.items()}
     RESULTS.mkdir(parents=True, exist_ok=True)
     with (RESULTS / "pointmaze-medium.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -90,11 +90,11 @@ def main() -> None:
     curves = {LABELS[a]: [r for s in SEEDS for r in rows[a, s]] for a in LABELS}
     title = f"{settings.dataset}, task {TASK}, {len(SEEDS)} seeds"
     plot_learning_curves(curves, RESULTS / "pointmaze-medium.png", title=title)
-    (RESULTS / "pointmaze-medium.md").write_text(page(settings, rows, jobs))
+    (RESULTS / "pointmaze-medium.md").write_text(page(settings, rows, runs))
 
 
-def page(settings: DemoSettings, rows: dict, jobs: dict) -> str:
-    """The table, and all that is needed to make it again."""
+def page(settings: DemoSettings, rows: dict, runs: dict) -> str:
+    """The page with the results, and with the commands that made them."""
     hardware = ", ".join(f"{key} {value}" for key, value in describe_hardware().items())
     commit = source_commit(Path(__file__).parent)
     shown = {k: v for k, v in asdict(settings).items() if k in ("horizon", "width", "batch_size", "gamma", "tau")}
@@ -130,7 +130,7 @@ def page(settings: DemoSettings, rows: dict, jobs: dict) -> str:
         "which of them is best; the published comparisons use a hundred times the steps. The commands, for seed 0:",
         "",
         "```sh",
-        *(shlex.join(("flowpolicies", *jobs[algorithm, 0].commands[0])) for algorithm in LABELS),
+        *(shlex.join(("flowpolicies", *runs[algorithm, 0].commands[0])) for algorithm in LABELS),
         "```",
     ]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Build time, opening, rows per second and resident memory of datasets in memory and as memory maps.
+"""Measures build time, opening time, rows per second and memory of datasets in memory and as memory maps.
 
 python benchmarks/storage.py                      one million transitions, in memory and mapped, in one run
 python benchmarks/storage.py --rows 20000000      mapped only: build it, then train on it in a process of its own
@@ -27,19 +27,19 @@ OBSERVATION, ACTION, BATCH, SHARD = 40, 5, 256, 1_000_000
 
 
 def resident() -> tuple[float, float]:
-    """MiB of this process: all, and without mapped files."""
+    """Resident memory of this process in MiB: with mapped files, and without."""
     fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
     return int(fields["VmRSS"].split()[0]) / 1024, int(fields["RssAnon"].split()[0]) / 1024
 
 
 def shards(rows: int) -> Iterator[TransitionDataset]:
-    """Random transitions, episodes of 1,000 steps."""
+    """Datasets of random transitions in episodes of 1,000 steps."""
     for number in range(0, rows, SHARD):
         yield make_shard(min(SHARD, rows - number), number)
 
 
 def make_shard(count: int, seed: int) -> TransitionDataset:
-    """One of them; what it is made of is gone when it is there."""
+    """One dataset of random transitions; the arrays that it is made from are freed on return."""
     rng = np.random.default_rng(seed)
     states = rng.standard_normal((count + 1, OBSERVATION), np.float32)
     following = states[1:].copy()
@@ -55,7 +55,7 @@ def make_shard(count: int, seed: int) -> TransitionDataset:
 
 
 def rate(buffer: TransitionBuffer, batches: int = 3000) -> float:
-    """Rows per second."""
+    """Number of rows sampled per second."""
     buffer.sample(BATCH)
     start = time.perf_counter()
     for _ in range(batches):
@@ -77,7 +77,7 @@ def measure(dataset: TransitionDataset, title: str) -> None:
 
 
 def train(path: Path) -> None:
-    """What a run holds while it trains; the peak of the whole process at the end."""
+    """Prints the memory of a run while it trains, and the peak of the process at the end."""
     start = time.perf_counter()
     dataset = open_memmap(path)
     print(f"opened {len(dataset):,} transitions in {1e3 * (time.perf_counter() - start):.1f} ms")
@@ -94,7 +94,7 @@ def train(path: Path) -> None:
 
 
 def build(path: Path, rows: int) -> None:
-    """A folder, compact if it is called so."""
+    """Writes a memory-mapped dataset to a folder; it is compact if the name of the folder says so."""
     before, start = resident()[1], time.perf_counter()
     made = shards(rows)
     write_memmap(path, map(TransitionDataset.compact, made) if path.name == "compact" else made)

@@ -1,10 +1,11 @@
-"""Milliseconds per update, and ratios within one run: autograd (the eager default) against functorch, and compiled.
+"""Measures milliseconds per update with autograd (the default), with functorch, and compiled, and their ratios.
 
     python benchmarks/update.py                      # 4x512 networks, batch 256: the papers' size
     python benchmarks/update.py --width 128 --depth 2 --horizon 20 --batch-size 128
     python benchmarks/update.py --compile inductor   # needs a C++ compiler; the first call takes a minute
 
-Variants take turns in rounds, so that a machine that drifts slows all of them; the ratio is the median of the rounds'.
+The variants take turns in each round, so that a change in the speed of the machine affects all of them. The ratio is
+the median of the ratios in the rounds.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from flowpolicies.algorithms import OfflineAlgorithm
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What to measure."""
+    """Sizes of the networks, and numbers of measurements."""
 
     algorithms: tuple[str, ...] = ("bc", "fql", "ifql", "qflow", "qfql")
     width: int = 512
@@ -35,11 +36,11 @@ class Settings:
     steps: int = 5
     threads: int = 1
     compile: str | None = None
-    """A torch.compile backend to measure beside the eager update."""
+    """Backend of torch.compile to measure as well; None: only eager updates."""
 
 
 def make(name: str, data: TransitionDataset, settings: Settings) -> OfflineAlgorithm:
-    """A model of the measured size."""
+    """Makes a model of the measured size."""
     cls = get_algorithm(name)
     sizes = {
         "actor_hidden_dims": (settings.width,) * settings.depth,
@@ -57,7 +58,7 @@ def make(name: str, data: TransitionDataset, settings: Settings) -> OfflineAlgor
 
 
 def measure(models: dict[str, OfflineAlgorithm], settings: Settings) -> dict[str, list[float]]:
-    """Milliseconds per update, one number per round."""
+    """Milliseconds per update of each model, one number for each round."""
     times: dict[str, list[float]] = {name: [] for name in models}
     for model in models.values():
         model.train(2, settings.batch_size)

@@ -75,7 +75,7 @@ MODULES = {
     "flowpolicies.training.published": "flowpolicies.reproduction.published",
     "flowpolicies.training.reproduce": "flowpolicies.reproduction.reproduce",
     "flowpolicies.training.scores": "flowpolicies.reproduction.scores",
-    "flowpolicies.training.values": "flowpolicies.reproduction.values",
+    "flowpolicies.training.values": "flowpolicies.reproduction.preset_files",
 }
 """Old module name -> new one."""
 

@@ -1,4 +1,4 @@
-"""The command line: a table of commands, parsing by tyro, and errors as one message."""
+"""The command line: its commands, their parsing with tyro, and the printing of errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from typing import Annotated, Any, Union, cast
 
 import tyro
@@ -24,33 +23,48 @@ from flowpolicies.cli.listing import List
 from flowpolicies.cli.reproduce import ReproduceResults, ReproduceTable
 from flowpolicies.cli.train import Train, parse_train, train_command
 
-Entry = type[Command] | Group
+CommandOrGroup = type[Command] | Group
 
 DESCRIPTION = "Flow policies for offline and offline-to-online reinforcement learning."
+MOST_EXAMPLES = 3
+"""Number of examples in the help of a group of commands at most."""
+
+DATA: dict[str, CommandOrGroup] = {
+    "generate": Generate,
+    "collect": Collect,
+    "convert": Convert,
+    "show": Show,
+    "check": Check,
+}
 
 
-DATA: dict[str, Entry] = {"generate": Generate, "collect": Collect, "convert": Convert, "show": Show, "check": Check}
-
-
-def commands() -> dict[str, Entry]:
-    """The commands. A line here is all that a new one needs."""
+def commands() -> dict[str, CommandOrGroup]:
+    """All commands by name. To add a command, add a line here."""
     return {
-        "train": Group("Train an algorithm.", {name: train_command(cls) for name, cls in ALGORITHMS.items()}),
+        "train": Group(
+            "Train an algorithm on a dataset, online, or on a dataset and then online.",
+            {name: train_command(cls) for name, cls in ALGORITHMS.items()},
+        ),
         "evaluate": Evaluate,
-        "rollout": Collect,  # `data collect`, where those look for it who have a policy to watch.
-        "data": Group("Make and look at datasets.", DATA),
+        "rollout": Collect,  # Also `data collect`; users who have a policy look for it here.
+        "data": Group("Generate, collect, convert, show and check datasets.", DATA),
         "list": List,
-        "reproduce": Group("Run what papers published.", {"table": ReproduceTable, "results": ReproduceResults}),
+        "reproduce": Group(
+            "Run published tables of results again.", {"table": ReproduceTable, "results": ReproduceResults}
+        ),
         "demo": Demo,
     }
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Runs a command line, without the program's name; None: that of the process.
+    """Runs a command line.
+
+    Args:
+        args: words of the command line without the program's name; None: those of this process.
 
     Returns:
-        The exit code: 0, 1 for what a check found, 2 for wrong input or a bug, 130 after Ctrl-C, 141 if nobody reads
-        the output.
+        The exit code: 0 for success, 1 if `data check` found faults, 2 for wrong input or a bug, 130 after Ctrl-C, and
+        141 if the reader of the output has closed it.
     """
     words = list(sys.argv[1:] if args is None else args)
     try:
@@ -58,7 +72,7 @@ def main(args: Sequence[str] | None = None) -> int:
             return _run(words)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # The reader of our output, such as `head`, has seen enough.
+    except BrokenPipeError:  # The reader of our output, such as `head`, has closed it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, TypeError, OSError, ImportError) as error:
@@ -66,15 +80,15 @@ def main(args: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"flowpolicies: {error or type(error).__name__}", file=sys.stderr)
         return 2
-    except Exception:  # Python's own exit code, 1, is that of a check that found something.
+    except Exception:  # Python's own exit code 1 would mean that a check found faults.
         traceback.print_exc()
-        print("flowpolicies: this is a bug (or memory ran out): please report the lines above.", file=sys.stderr)
+        print("flowpolicies: this is a bug (or memory ran out); please report the lines above.", file=sys.stderr)
         return 2
 
 
 @contextmanager
 def plain_warnings() -> Iterator[None]:
-    """What is said to the user is a line of its own, without the line of code that says it."""
+    """Prints warnings for users as "warning: ..." without the line of code that raised them."""
     usual = warnings.formatwarning
 
     def plain(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> str:
@@ -93,7 +107,7 @@ def _run(words: Sequence[str]) -> int:
         return 0
     try:
         command = _parse(words)
-    except SystemExit as stop:  # tyro has printed help, or what is wrong.
+    except SystemExit as stop:  # tyro has printed the help or an error.
         if stop.code == 0:
             print("\nexamples:\n" + "\n".join(f"  {line}" for line in _examples(words)))
         return int(stop.code or 0)
@@ -101,9 +115,12 @@ def _run(words: Sequence[str]) -> int:
 
 
 def _parse(words: Sequence[str]) -> Command:
-    """The command, or tyro's help or complaint; tyro sees only the part of the table that the words lead to."""
+    """Parses a command line; tyro prints help and errors, and exits.
+
+    tyro gets only the command or the group that the words name, because parsing all commands takes seconds.
+    """
     if len(words) > 1 and words[0] == "train" and not words[1].startswith("-"):
-        get_algorithm(words[1])  # Finds those of other packages, and knows what was meant.
+        get_algorithm(words[1])  # Imports algorithms of other packages, and suggests a name for an unknown one.
     path, entry = _find(words)
     if not isinstance(entry, Group) and issubclass(entry, Train):
         return parse_train(words)
@@ -118,7 +135,7 @@ def _parse(words: Sequence[str]) -> Command:
 
 
 def _join(words: Sequence[str], flag: str) -> list[str]:
-    """`--flag "--x 1"` as `--flag="--x 1"`: what begins with dashes is else no value."""
+    """Turns `--flag "--x 1"` into `--flag="--x 1"`, because tyro does not accept values that begin with dashes."""
     joined: list[str] = []
     for word in words:
         if joined and joined[-1] == flag:
@@ -128,10 +145,10 @@ def _join(words: Sequence[str], flag: str) -> list[str]:
     return joined
 
 
-def _find(words: Sequence[str]) -> tuple[tuple[str, ...], Entry]:
-    """The words that name a command or a group, and what they name."""
+def _find(words: Sequence[str]) -> tuple[tuple[str, ...], CommandOrGroup]:
+    """The words at the start of a command line that name a command or a group, and that command or group."""
     path: tuple[str, ...] = ()
-    entry: Entry = Group(DESCRIPTION, commands())
+    entry: CommandOrGroup = Group(DESCRIPTION, commands())
     for word in words:
         if not isinstance(entry, Group) or word not in entry.commands:
             break
@@ -139,28 +156,29 @@ def _find(words: Sequence[str]) -> tuple[tuple[str, ...], Entry]:
     return path, entry
 
 
-def _union(table: Mapping[str, Entry]) -> Any:
-    """The type that tyro parses."""
+def _union(table: Mapping[str, CommandOrGroup]) -> Any:
+    """Union type of several commands, from which tyro makes subcommands."""
     return Union[tuple(_subcommand(name, entry) for name, entry in table.items())]  # noqa: UP007
 
 
-def _subcommand(name: str, entry: Entry) -> Any:
+def _subcommand(name: str, entry: CommandOrGroup) -> Any:
     if isinstance(entry, Group):
         return Annotated[_union(entry.commands), tyro.conf.subcommand(name, description=entry.description)]
     return Annotated[entry, tyro.conf.subcommand(name)]
 
 
 def _examples(words: Sequence[str]) -> list[str]:
-    """Of the command that help was asked about; of a group, the first ones of its commands."""
+    """Examples at the end of the help of a command, or one for each of the first commands of a group."""
     _, entry = _find(words)
     if isinstance(entry, Group):
-        return list(islice((leaf.examples[0] for leaf in _leaves(entry)), 3))
+        return list(dict.fromkeys(next(_leaves(one)).examples[0] for one in entry.commands.values()))[:MOST_EXAMPLES]
     return list(entry.examples)
 
 
-def _leaves(group: Group) -> Iterator[type[Command]]:
-    for entry in group.commands.values():
-        if isinstance(entry, Group):
-            yield from _leaves(entry)
-        else:
-            yield entry
+def _leaves(entry: CommandOrGroup) -> Iterator[type[Command]]:
+    """The command itself, or all commands of a group."""
+    if isinstance(entry, Group):
+        for inner in entry.commands.values():
+            yield from _leaves(inner)
+    else:
+        yield entry

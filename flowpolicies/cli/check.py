@@ -1,4 +1,4 @@
-"""`flowpolicies data check`."""
+"""`flowpolicies data check`: look for faults in a dataset."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ from flowpolicies.inspection.report import to_html, to_text
 @final
 @dataclass(frozen=True, kw_only=True)
 class Check(OfDataset):
-    """Look for what makes training go wrong without an error. Exit code 0: clean, 1: faults, 2: could not check."""
+    """Look for faults in a dataset that spoil training without an error message.
+
+    Exit codes: 0 if there are no faults, 1 if there are, 2 if the dataset could not be checked.
+    """
 
     examples: ClassVar[tuple[str, ...]] = (
         "flowpolicies data check ogbench:cube-single-play-singletask-v0 --html report.html",
@@ -37,15 +40,16 @@ class Check(OfDataset):
     )
 
     env: str | None = None
-    """Environment to compare with: an address or a Gymnasium id; None: the one that the dataset's address names."""
+    """Environment to compare the dataset with: an address or a Gymnasium id.
+    None: the environment that the dataset's address names, if there is one."""
     sample: int = SAMPLE
-    """Rows that the expensive checks look at; the others read all."""
+    """Number of rows that the slow checks read; the other checks read all rows."""
     html: Path | None = None
-    """Also write the report to this file, with histograms."""
+    """HTML file to write the report to, with histograms. None: only print the report."""
 
     def run(self, words: Sequence[str]) -> int:
         """Checks, prints the report, and returns the exit code."""
-        if self.html is not None:  # Before a check that may take minutes.
+        if self.html is not None:  # A wrong path is reported before the check, which may take minutes.
             self.html.expanduser().parent.mkdir(parents=True, exist_ok=True)
         inspection = self._inspect()
         print(to_text(inspection))
@@ -66,7 +70,7 @@ class Check(OfDataset):
         return inspection._replace(findings=inspection.findings + unmade + notes)
 
     def _open_environment(self, stack: ExitStack) -> tuple[gymnasium.Env[Any, Any] | None, tuple[Finding, ...]]:
-        """The one that was asked for; or that of the dataset, if it has one that can be made."""
+        """The environment of --env, or that of the dataset; None and a finding if the latter cannot be made."""
         env = self.env or environment_of(self.address, **self.options)
         try:
             return (None if env is None else stack.enter_context(closing(_make_env(env)))), ()
@@ -90,13 +94,17 @@ def _make_env(address: str) -> gymnasium.Env[Any, Any]:
 
 
 def refusal(error: DataFault) -> Finding:
-    """The fault for which the dataset could not even be built."""
+    """The finding for a dataset that cannot be loaded because of a fault."""
     return Finding(
-        "loading", "fault", f"the data cannot be loaded: {error}", "No other check was made; repair this first.", 1
+        "loading",
+        "fault",
+        f"the data cannot be loaded: {error}",
+        "Repair this first; the other checks need a dataset that can be loaded.",
+        1,
     )
 
 
 def track(blocks: Sequence[slice], title: str) -> Iterable[slice]:
-    """Shows a progress bar, in a terminal."""
+    """Shows a progress bar if the output is a terminal."""
     bar: Iterable[slice] = tqdm(blocks, title, leave=False, disable=None, file=sys.stderr, delay=0.5)
     return bar

@@ -1,4 +1,4 @@
-"""What a command of the command line is: a typed dataclass whose fields are its flags."""
+"""Base class of the commands: a dataclass whose fields are the flags of the command."""
 
 from __future__ import annotations
 
@@ -10,21 +10,30 @@ from typing import ClassVar, NamedTuple
 
 @dataclass(frozen=True, kw_only=True)
 class Command(ABC):
-    """Abstract: flags, and what to do with them."""
+    """Abstract base of all commands."""
 
     examples: ClassVar[tuple[str, ...]]
-    """Command lines that stand at the end of the help."""
+    """Command lines that are printed at the end of the help."""
 
     debug: bool = False
-    """Show the traceback of an error; so does the environment variable FLOWPOLICIES_DEBUG=1."""
+    """Print the traceback of an error. The environment variable FLOWPOLICIES_DEBUG=1 does the same."""
 
     @abstractmethod
     def run(self, words: Sequence[str]) -> int | None:
-        """Does it, and returns the exit code, if it is not 0. `words` is the command line, without the program."""
+        """Runs the command.
+
+        Args:
+            words: the command line without the program's name.
+
+        Returns:
+            The exit code; None stands for 0.
+        """
 
 
 class Group(NamedTuple):
-    """Commands behind a common word."""
+    """Commands that share their first word, such as `flowpolicies data ...`."""
 
     description: str
+    """One sentence for the help."""
     commands: Mapping[str, type[Command] | Group]
+    """Next word of the command line -> command or group."""

@@ -1,4 +1,4 @@
-"""`flowpolicies data`: making datasets, looking at them, and writing them in other formats."""
+"""`flowpolicies data`: generate, collect, show and convert datasets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flowpolicies.training import collect, load_policy
 @final
 @dataclass(frozen=True, kw_only=True)
 class Generate(Command):
-    """Let a source make its dataset on this machine, with its own environments and scripted policies."""
+    """Generate a dataset on this machine, with the environments and scripted policies of its source."""
 
     examples: ClassVar[tuple[str, ...]] = (
         "flowpolicies data generate cube-single-play-v0 --workers 4",
@@ -27,22 +27,23 @@ class Generate(Command):
     )
 
     address: tyro.conf.Positional[str]
-    """Source and name; `flowpolicies list generators` shows the sources. A name alone is OGBench's."""
+    """Address of the dataset; `flowpolicies list generators` shows the sources. OGBench's may be left out."""
     episodes: int | None = None
-    """Number of training episodes; None: as published."""
+    """Number of training episodes. None: as many as the published dataset has."""
     max_episode_steps: int | None = None
-    """Length of an episode; None: as published."""
+    """Length of an episode in environment steps. None: that of the published dataset."""
     workers: int = 1
-    """Processes."""
+    """Number of processes that generate episodes at the same time."""
     data_dir: Annotated[Path | None, tyro.conf.arg(aliases=["--out"])] = None
-    """Folder to write to; None: the source's own, where loading looks too. Pass any other to `train` as well."""
+    """Folder to write to. Pass the same --data-dir to `flowpolicies train`.
+    None: the folder in which the source looks for its datasets."""
     seed: int = 0
-    """Of everything."""
+    """Seed of the environments and of the scripted policies."""
     overwrite: bool = False
-    """Replace files that are there."""
+    """Replace existing files of the dataset."""
 
     def run(self, words: Sequence[str]) -> None:
-        """Generates, and prints where."""
+        """Generates the dataset, and prints where it is."""
         wishes = {
             "num_episodes": self.episodes,
             "max_episode_steps": self.max_episode_steps,
@@ -53,18 +54,18 @@ class Generate(Command):
         try:
             path = generate_dataset(self.address, **options)
         except KeyboardInterrupt:
-            print("Interrupted. The same command goes on with what is there.", file=sys.stderr)
+            print("Interrupted. The same command continues with the episodes that are done.", file=sys.stderr)
             raise
         address = self.address if ":" in self.address else f"ogbench:{self.address}"
         where = "" if self.data_dir is None else f" --data-dir {self.data_dir}"
-        print(f"Wrote '{path}'. Look at it with: flowpolicies data check {address}{where}")
+        print(f"Wrote '{path}'. Check it with: flowpolicies data check {address}{where}")
         print(f"Train on it with --dataset {address}{where}")
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Show(OfDataset):
-    """Print what to look at before training on a dataset."""
+    """Print a summary of a dataset: size, episodes, rewards and spaces."""
 
     examples: ClassVar[tuple[str, ...]] = (
         "flowpolicies data show ogbench:cube-single-play-singletask-v0",
@@ -79,7 +80,7 @@ class Show(OfDataset):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Collect(Command):
-    """Let a policy act, and write what happened as a dataset."""
+    """Run a policy in an environment, and write its episodes as a dataset."""
 
     examples: ClassVar[tuple[str, ...]] = (
         "flowpolicies data collect --policy policy.safetensors --env Pendulum-v1 --episodes 20 --out minari:mine-v0",
@@ -87,24 +88,25 @@ class Collect(Command):
     )
 
     policy: Path
-    """A policy.safetensors, the folder of a run, or a zip of model.save() (which runs code: only one you trust)."""
+    """Policy file (policy.safetensors), folder of a run, or zip file of model.save().
+    Loading a zip file executes code in it, so load only files that you trust."""
     env: str
-    """Environment: an address or a Gymnasium id."""
+    """Environment to run in: an address or a Gymnasium id."""
     out: str
-    """Where to write: minari:NAME-v0 or npz:PATH; nothing is there before the last episode has ended."""
+    """Address to write to: minari:NAME-v0 or npz:PATH. Nothing is written before the last episode has ended."""
     episodes: int = 10
-    """How many."""
+    """Number of episodes to collect."""
     seed: int = 0
-    """Of the episodes."""
+    """Seed of the episodes and of the policy's noise."""
     deterministic: bool = False
-    """Start flows at zero noise, instead of sampling."""
+    """Start flows at zero noise instead of sampling the noise."""
     overwrite: bool = False
-    """Replace what is there."""
+    """Replace an existing dataset at this address."""
     device: str = "auto"
-    """A torch device; auto: CUDA if there is one."""
+    """Torch device, such as cpu or cuda:1. auto: CUDA if it is available."""
 
     def run(self, words: Sequence[str]) -> None:
-        """Collects, and prints what came of it."""
+        """Collects the episodes, and prints their returns and a summary of the dataset."""
         dataset, found = collect(
             load_policy(self.policy, self.device),
             self.env,
@@ -129,11 +131,13 @@ class Convert(OfDataset):
     examples: ClassVar[tuple[str, ...]] = ("flowpolicies data convert npz:data.npz minari:mine-v0",)
 
     out: tyro.conf.Positional[str]
-    """Where to write: minari:NAME-v0 or npz:PATH."""
+    """Address to write to: minari:NAME-v0 or npz:PATH."""
     overwrite: bool = False
-    """Replace what is there."""
+    """Replace an existing dataset at this address."""
 
     def run(self, words: Sequence[str]) -> None:
-        """Reads, writes, and prints where."""
-        write = open_writer(self.out, overwrite=self.overwrite)  # Before a reading that may take minutes.
+        """Reads and writes the dataset, and prints where it is."""
+        write = open_writer(
+            self.out, overwrite=self.overwrite
+        )  # A wrong address is reported before the dataset is read, which may take minutes.
         print(f"Wrote '{write(self.load())}'.")

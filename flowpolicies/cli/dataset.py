@@ -1,4 +1,4 @@
-"""What the commands that read a dataset have in common."""
+"""Base class of the commands that read a dataset."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from flowpolicies.data import TransitionDataset, load_dataset
 
 @dataclass(frozen=True, kw_only=True)
 class OfDataset(Command):
-    """Abstract: reads a dataset."""
+    """Abstract base of the commands that read a dataset."""
 
     address: tyro.conf.Positional[str]
-    """Source and name, such as npz:PATH; options of the source may follow, as in sb3:PATH,trust=true."""
+    """Address of the dataset, such as npz:PATH. Options of the source may follow, as in sb3:PATH,trust=true."""
     data_dir: Path | None = None
-    """Folder of the data files to read; None: the source's own."""
+    """Folder of the dataset's files. None: the folder in which the source keeps its files."""
 
     @property
     def options(self) -> dict[str, Any]:
-        """Of the source, beside those in the address."""
+        """Options of the source that are not in the address."""
         return {} if self.data_dir is None else {"data_dir": self.data_dir}
 
     def load(self) -> TransitionDataset:
-        """The dataset."""
+        """Loads the dataset."""
         return load_dataset(self.address, **self.options)

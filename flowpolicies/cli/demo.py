@@ -1,4 +1,4 @@
-"""`flowpolicies demo`."""
+"""`flowpolicies demo`: train and compare two algorithms in a few minutes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flowpolicies.reproduction.demo import DemoSettings, run_demo
 @final
 @dataclass(frozen=True, kw_only=True)
 class Demo(Command):
-    """Make OGBench data, train Q-Flow beside BC, evaluate, fine-tune online; minutes on two cores."""
+    """Generate OGBench data, train Q-Flow and BC, evaluate, and fine-tune online; takes minutes on two cores."""
 
     examples: ClassVar[tuple[str, ...]] = (
         "flowpolicies demo",

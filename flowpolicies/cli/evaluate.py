@@ -1,4 +1,4 @@
-"""`flowpolicies evaluate`."""
+"""`flowpolicies evaluate`: run a policy, and print success rate and return."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from flowpolicies.training import RunFolder, load_policy, make_vec_env
 @final
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Command):
-    """Roll a policy out, and print success and return with 95 % intervals."""
+    """Run a policy in environments, and print its success rate and return with 95 % intervals."""
 
     examples: ClassVar[tuple[str, ...]] = (
         "flowpolicies evaluate runs/fql-cube-single-play-singletask-v0-seed0",
@@ -32,24 +32,25 @@ class Evaluate(Command):
     )
 
     path: tyro.conf.Positional[Path]
-    """A policy.safetensors, the folder of a run, or a zip of model.save() (which runs code: only one you trust)."""
+    """Policy file (policy.safetensors), folder of a run, or zip file of model.save().
+    Loading a zip file executes code in it, so load only files that you trust."""
     env: tuple[str, ...] = ()
-    """Environments, one after the other: addresses or Gymnasium ids; none: the one that the run was trained for."""
+    """Environments to evaluate in: addresses or Gymnasium ids. Default: the environment of the run."""
     episodes: int = 50
-    """Episodes in each environment."""
+    """Number of episodes in each environment."""
     seed: int = 0
-    """Of the episodes."""
+    """Seed of the episodes and of the policy's noise."""
     n_envs: int = 1
-    """Copies of the environment side by side, each in a process of its own if there are several."""
+    """Number of copies of each environment that run in parallel. More than one run in a process each."""
     deterministic: bool = False
-    """Start flows at zero noise, instead of sampling as in the papers' protocol."""
+    """Start flows at zero noise instead of sampling the noise, as the papers do."""
     json: Path | None = None
-    """Also write the numbers to this file."""
+    """JSON file to write the results to, with the results of each episode. None: only print the results."""
     device: str = "auto"
-    """A torch device; auto: CUDA if there is one."""
+    """Torch device, such as cpu or cuda:1. auto: CUDA if it is available."""
 
     def run(self, words: Sequence[str]) -> None:
-        """Evaluates in every environment, and in all together."""
+        """Evaluates in every environment, and prints the results of each and of all together."""
         policy = load_policy(self.path, self.device)
         found = {address: self._evaluate(policy, address) for address in self._addresses()}
         for address, evaluation in found.items():
@@ -60,7 +61,7 @@ class Evaluate(Command):
             write_json(self.json, self._to_json(found))
 
     def _score(self, address: str, evaluation: Evaluation) -> str:
-        """D4RL's score, in the environment of a run whose data have reference returns."""
+        """Text with D4RL's normalised score, if the dataset of the run has reference returns for this environment."""
         if not self.path.is_dir():
             return ""
         record = RunFolder(self.path).read_config()
@@ -79,7 +80,7 @@ class Evaluate(Command):
 
     def _evaluate(self, policy: FlowPolicy, address: str) -> Evaluation:
         frames = 1
-        if len(policy.observation_space.shape or ()) == 3:  # Perhaps several images.
+        if len(policy.observation_space.shape or ()) == 3:  # The channels may be those of several stacked images.
             with closing(make_env(address)) as single:
                 frames = frames_between(single.observation_space, policy.observation_space)
         with closing(make_vec_env(address, self.n_envs, frame_stack=frames)) as env:
@@ -97,7 +98,7 @@ class Evaluate(Command):
 
 
 def pool(evaluations: Sequence[Evaluation]) -> Evaluation:
-    """All episodes as one evaluation."""
+    """Joins the episodes of several evaluations to one."""
     successes = [evaluation.successes for evaluation in evaluations if evaluation.successes is not None]
     return Evaluation(
         returns=np.concatenate([evaluation.returns for evaluation in evaluations]),
@@ -108,7 +109,7 @@ def pool(evaluations: Sequence[Evaluation]) -> Evaluation:
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Estimates with their intervals, and the episodes."""
+    """Estimates with their intervals, and the results of each episode, as JSON data."""
     known = evaluation.successes is not None
     return {
         "episodes": len(evaluation),

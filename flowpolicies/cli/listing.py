@@ -1,4 +1,4 @@
-"""`flowpolicies list`."""
+"""`flowpolicies list`: print what the package and its plugins provide."""
 
 from __future__ import annotations
 
@@ -39,28 +39,28 @@ Topic = Literal[
 ]
 
 SUPPORT = ("offline", "online", "pixels")
-"""What the shell gives to every algorithm; the contract tests check it of each of ours."""
+"""Columns of what every algorithm supports, because the class that they share does; contract tests check each."""
 LEAST_WIDTH = {"paper": len("2502.02538"), "parity": len("cgql_linex_a,")}
-"""Of the columns that may be wrapped."""
+"""Smallest widths of the columns that may be wrapped, in characters."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class List(Command):
-    """List what there is: algorithms, sources of data and environments, samplers, networks."""
+    """List algorithms, data sources, environments, samplers, networks, presets and published tables."""
 
     examples: ClassVar[tuple[str, ...]] = ("flowpolicies list", "flowpolicies list algorithms")
 
     what: tyro.conf.Positional[Topic] = "all"
-    """One topic, or all."""
+    """Topic to list, or all of them."""
     markdown: bool = False
-    """Print the algorithms of this package as the page docs/algorithms/index.md."""
+    """Print the algorithms of this package as Markdown, the page docs/algorithms/index.md."""
 
     def run(self, words: Sequence[str]) -> None:
-        """Prints one table per topic."""
+        """Prints one table for each topic."""
         if self.markdown:
             if self.what != "algorithms":
-                raise ValueError("--markdown makes a page of the algorithms: flowpolicies list algorithms --markdown")
+                raise ValueError("--markdown is for the list of algorithms: flowpolicies list algorithms --markdown")
             print(markdown_page(), end="")
             return
         for topic, show in TOPICS.items():
@@ -70,22 +70,24 @@ class List(Command):
 
 
 class Facts(NamedTuple):
-    """What the table says of an algorithm."""
+    """The cells of an algorithm in the table of algorithms."""
 
     name: str
+    """Name on the command line."""
     line: str
-    """What it is, in a line."""
+    """First line of the docstring of its class."""
     link: str | None
-    """The paper."""
+    """Link to the paper; None if the docstrings have no link."""
     class_name: str
+    """Name of its class."""
     sampler: str
-    """How it acts with the default hyperparameters, such as BestOfN(Integrate)."""
+    """Sampler of the actions with the default hyperparameters, such as BestOfN(Integrate)."""
     parity: tuple[str, ...]
-    """Recordings of the authors' code that are replayed through it."""
+    """Names of the recordings of the authors' code that tests replay through the algorithm."""
 
     @property
     def paper(self) -> str:
-        """The link as it is shown: arXiv's number of the paper, or the address."""
+        """The arXiv number of the paper, or the link if the paper is not on arXiv."""
         if self.link is None:
             return "-"
         arxiv = re.search(r"arxiv\.org/(?:abs|pdf)/(\d{4}\.\d{4,5})", self.link)
@@ -93,7 +95,7 @@ class Facts(NamedTuple):
 
     @classmethod
     def of(cls, algorithm: type[OfflineAlgorithm]) -> Facts:
-        """Of an algorithm: the paper is the first link in its class's docstring, else in its module's."""
+        """The facts of an algorithm; its paper is the first link in the docstring of its class, or of its module."""
         module = inspect.getmodule(algorithm)
         link = re.search(r"https://[^\s,;)>\]]+", f"{algorithm.__doc__}\n{module.__doc__ if module else ''}")
         return cls(
@@ -107,14 +109,17 @@ class Facts(NamedTuple):
 
 
 def composition(sampler: Sampler) -> str:
-    """The names of the classes that a sampler is made of."""
+    """Names of the class of a sampler and of the samplers inside it, such as "BestOfN(Integrate)"."""
     fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(sampler) if is_dataclass(sampler) else ()
     inner = [composition(part) for field in fields if callable(part := getattr(sampler, field.name))]
     return type(sampler).__name__ + (f"({', '.join(inner)})" if inner else "")
 
 
 def _show_algorithms() -> None:
-    """As wide as it needs to be; in a terminal as wide as that is, if the long columns can be wrapped so far."""
+    """Prints the table of algorithms.
+
+    It is as wide as it needs to be; in a terminal, long columns are wrapped to the width of the terminal if possible.
+    """
     notes = _import_others()
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for column in ("name", "paper", "class", "sampler", *SUPPORT, "parity"):
@@ -131,7 +136,7 @@ def _show_algorithms() -> None:
 
 
 def _import_others() -> list[str]:
-    """Imports the algorithms of other packages; a line on each."""
+    """Imports the algorithms of other packages, and returns a line about each."""
     notes = []
     for name in REGISTRY.third_party():
         package = REGISTRY.names()[name]
@@ -152,16 +157,17 @@ PAGE = """\
 
 `make docs-index` writes this page. `flowpolicies list algorithms` prints it, with the algorithms of other packages.
 
-- **sampler**: how it acts at the default hyperparameters; what stands in brackets is the sampler inside.
-- **offline, online, pixels**: learns from a dataset without an environment; learns in one, from scratch and after a
-  dataset; takes images, through an encoder in each network that sees observations. The contract tests check all three.
-- **parity**: recordings of the authors' code whose losses, gradients, actions and weights after an update the tests
-  replay through it (`tests/golden`). Where there is none, the tests hold numbers that were worked out by other means.
+- **sampler**: how actions are sampled with the default hyperparameters; the name in brackets is the inner sampler.
+- **offline, online, pixels**: whether the algorithm learns from a dataset without an environment; whether it learns in
+  an environment, from scratch or after a dataset; whether observations may be images, which an encoder in each network
+  reads. The contract tests check all three.
+- **parity**: recordings of the authors' code in `tests/golden`. Tests compare losses, gradients, actions, and weights
+  after an update with them. For algorithms without a recording, tests compare with independent computations.
 """
 
 
 def markdown_page() -> str:
-    """docs/algorithms/index.md."""
+    """Text of docs/algorithms/index.md."""
     rows = [_markdown_row(Facts.of(ALGORITHMS[name])) for name in sorted(filter(REGISTRY.is_built_in, ALGORITHMS))]
     return PAGE.format(rows="\n".join(rows))
 

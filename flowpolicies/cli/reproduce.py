@@ -1,11 +1,11 @@
-"""`flowpolicies reproduce`: the runs of published tables."""
+"""`flowpolicies reproduce`: run published tables again, and print the results."""
 
 from __future__ import annotations
 
 import math
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -18,32 +18,32 @@ from flowpolicies.cli.command import Command
 from flowpolicies.cli.train import is_given, parse_train
 from flowpolicies.files import atomic_write, csv_text
 from flowpolicies.reproduction.jobs import Job, Outcome, run_side_by_side
-from flowpolicies.reproduction.published import PublishedTable, load_table
-from flowpolicies.reproduction.reproduce import Run, plan, without_twins
-from flowpolicies.reproduction.scores import collect, deviations
+from flowpolicies.reproduction.published import PublishedScore, PublishedTable, load_table
+from flowpolicies.reproduction.reproduce import PlannedRun, plan, without_twins
+from flowpolicies.reproduction.scores import Score, deviations, read_scores
 from flowpolicies.training.callbacks import say
 from flowpolicies.training.runs import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)
 class OfTable(Command):
-    """Abstract: which runs of which table."""
+    """Abstract base of the commands that select runs of a published table."""
 
     name: tyro.conf.Positional[str]
-    """Of the table; `flowpolicies list tables` shows them."""
+    """Name of a published table; `flowpolicies list tables` shows the names."""
     runs_dir: Path = Path("runs/reproduce")
-    """Runs are in a folder of the table's name in it."""
+    """Folder of the runs; each table has a folder of its name in it."""
     seeds: tuple[int, ...] = ()
-    """Seeds; none: those of the table."""
+    """Seeds of the runs. Default: the seeds of the table."""
     tasks: tuple[str, ...] = ()
-    """Rows, environments or tasks, such as cube-double or cube-double-play-task2; none: all."""
+    """Rows, environments or tasks, such as cube-double or cube-double-play-task2. Default: all."""
     algorithms: tuple[str, ...] = ()
-    """Columns; none: all."""
+    """Algorithms, or columns of the table. Default: all."""
     with_defaults: bool = False
-    """Also algorithms whose hyperparameters are not published, with their defaults; the result marks them by *."""
+    """Also run algorithms whose hyperparameters are not published, with their defaults; results mark them with *."""
 
-    def plan(self, table: PublishedTable, extra: Sequence[str] = ()) -> tuple[list[Run], dict[str, list[str]]]:
-        """The runs, and what is left out; see `training.reproduce.plan`."""
+    def plan(self, table: PublishedTable, extra: Sequence[str] = ()) -> tuple[list[PlannedRun], dict[str, list[str]]]:
+        """The selected runs, and what is left out; see `flowpolicies.reproduction.reproduce.plan`."""
         return plan(
             table,
             self.runs_dir,
@@ -60,7 +60,8 @@ class OfTable(Command):
 class ReproduceTable(OfTable):
     """Run a published table again: every algorithm, task and seed with the authors' hyperparameters.
 
-    What is done is not run again, and an interrupted run goes on from its last checkpoint; the same command continues.
+    Finished runs are not repeated, and interrupted ones continue from their last checkpoint: to continue, give the same
+    command again.
     """
 
     examples: ClassVar[tuple[str, ...]] = (
@@ -69,14 +70,15 @@ class ReproduceTable(OfTable):
     )
 
     dry_run: bool = False
-    """Only print the runs: state, algorithm, task, seed, preset, command."""
+    """Only print the runs, with state, algorithm, task, seed, preset and command; run nothing."""
     parallel: int = 1
-    """Runs side by side, in processes of their own."""
+    """Number of runs at the same time, each in its own process."""
     extra: str = ""
-    """Flags for every run, as one word, such as --extra "--eval-envs 4"; other settings are no longer the paper's."""
+    """Additional flags of `flowpolicies train` for every run, in quotes, such as --extra "--eval-envs 4". Flags that
+    change hyperparameters make the results incomparable with the paper."""
 
     def run(self, words: Sequence[str]) -> None:
-        """Runs what is open, and prints the table."""
+        """Runs what is not done yet, and prints the table."""
         table, extra = load_table(self.name), shlex.split(self.extra)
         runs, left_out = self.plan(table, extra)
         print(f"{table.title}\nnote: {table.notes}")
@@ -87,7 +89,7 @@ class ReproduceTable(OfTable):
         for algorithm, tasks in left_out.items():
             print(
                 f"{algorithm}: no published hyperparameters for {_shorten(tasks)}; left out. "
-                "--with-defaults runs them with the algorithm's defaults."
+                "Pass --with-defaults to run these tasks with the algorithm's defaults."
             )
         todo = [run for run in unique if not run.is_done]
         done = len(unique) - len(todo) - len(others)
@@ -98,18 +100,18 @@ class ReproduceTable(OfTable):
         if others:
             folder, settings = next(iter(others.items()))
             raise ValueError(
-                f"{len(others)} runs ended with other settings than this command's, the first of them, in "
-                f"'{folder.path}', with {', '.join(f'{name}={value}' for name, value in settings.items())}. Pass the "
-                "--extra that they had, choose another --runs-dir, or delete their folders."
+                f"{len(others)} runs ended with other settings than this command's. The first one is in "
+                f"'{folder.path}' and has {', '.join(f'{name}={value}' for name, value in settings.items())}. Pass the "
+                "same --extra as then, choose another --runs-dir, or move or delete the folders of these runs."
             )
         failed = self._run(todo)
         summarise(table, runs, self.runs_dir)
         if failed:
             raise ChildProcessError(f"{len(failed)} of {len(todo)} runs failed; their logs: {_shorten(failed)}")
 
-    def _run(self, todo: Sequence[Run]) -> list[str]:
-        """Logs of the runs that failed."""
-        jobs = [Job(run.folder.path.name, run.words, run.folder.path.with_suffix(".log")) for run in todo]
+    def _run(self, todo: Sequence[PlannedRun]) -> list[str]:
+        """Runs what is to be done, and returns the logs of the runs that failed."""
+        jobs = [Job(run.folder.path.name, (run.words,), run.folder.path.with_suffix(".log")) for run in todo]
         start, ended, failed = time.monotonic(), list[str](), list[str]()
 
         def report(outcome: Outcome) -> None:
@@ -127,7 +129,7 @@ class ReproduceTable(OfTable):
         try:
             run_side_by_side(jobs, self.parallel, report)
         except KeyboardInterrupt:
-            say(f"Interrupted after {len(ended)} of {len(jobs)} runs. The same command goes on where they stopped.")
+            say(f"Interrupted after {len(ended)} of {len(jobs)} runs. The same command continues them.")
             raise
         return failed
 
@@ -135,7 +137,7 @@ class ReproduceTable(OfTable):
 @final
 @dataclass(frozen=True, kw_only=True)
 class ReproduceResults(OfTable):
-    """Print what the runs of a table have found so far beside the published numbers, and run nothing."""
+    """Print the results of the runs of a table so far beside the published numbers, without running anything."""
 
     examples: ClassVar[tuple[str, ...]] = ("flowpolicies reproduce results qflow-standard",)
 
@@ -145,66 +147,84 @@ class ReproduceResults(OfTable):
         summarise(table, self.plan(table)[0], self.runs_dir)
 
 
-def done_otherwise(runs: Sequence[Run], table: PublishedTable, extra: Sequence[str]) -> dict[RunFolder, dict[str, Any]]:
-    """Runs that are done, but not as this command would do them, and what they had."""
+def done_otherwise(
+    runs: Sequence[PlannedRun], table: PublishedTable, extra: Sequence[str]
+) -> dict[RunFolder, dict[str, Any]]:
+    """Folder of each finished run whose settings are not those of this command -> its settings that differ."""
     one_each = {run.preset.algorithm: run for run in reversed(runs)}
     meant = {name: overrides(run, extra) for name, run in one_each.items()} if extra else {}
     found = {run.folder: deviations(run, table, meant.get(run.preset.algorithm, {})) for run in runs if run.is_done}
     return {folder: settings for folder, settings in found.items() if settings}
 
 
-def overrides(run: Run, extra: Sequence[str]) -> dict[str, Any]:
-    """The fields that are set by words at the end of a run's command line.
+def overrides(run: PlannedRun, extra: Sequence[str]) -> dict[str, Any]:
+    """Fields, and their values, that the flags of --extra set.
 
     Raises:
-        ValueError: if the algorithm does not understand them.
+        ValueError: if the command line of the algorithm does not accept these flags.
     """
     try:
         parsed: Any = parse_train(run.words)
-    except SystemExit as stop:  # tyro has printed what is wrong.
+    except SystemExit as stop:  # tyro has printed the reason.
         program = f"`flowpolicies train {run.preset.algorithm}`"
-        raise ValueError(f"{program} does not understand --extra {shlex.join(extra)!r}; nothing was run.") from stop
-    parts = (parsed.hyperparameters, parsed.knobs, parsed.settings)
+        raise ValueError(f"{program} does not accept --extra {shlex.join(extra)!r}; nothing was run.") from stop
+    parts = (parsed.hyperparameters, parsed.sb3_hyperparameters, parsed.settings)
     return {name: value for part in parts for name, value in vars(part).items() if is_given(name, extra)}
 
 
-def summarise(table: PublishedTable, runs: Sequence[Run], runs_dir: Path) -> None:
-    """Ours beside the paper's, on the screen and in results.csv."""
-    scores = collect(table, runs)
+def summarise(table: PublishedTable, runs: Sequence[PlannedRun], runs_dir: Path) -> None:
+    """Prints the scores of finished runs beside the published ones, and writes them to results.csv."""
+    scores = read_scores(table, runs)
     if not scores:
         print("No run has an evaluation yet.")
         return
     done = [run for run in runs if run.is_done]
     guessed = {(run.row, run.column) for run in done if not run.is_published}
     changed = {(run.row, run.column) for run in done if deviations(run, table)}
+    marks = {key: "*" * (key in guessed) + "!" * (key in changed) for key in scores}
+    rows = [row for row in table.rows if any(key[0] == row for key in scores)]
     columns = [column for column in table.columns if any(key[1] == column for key in scores)]
     print(f"{table.title}: ours (runs) | published")
-    view = Table()
-    view.add_column("")
-    for column in columns:
-        view.add_column(column, justify="right")
-    rows, lines = [row for row in table.rows if any(key[0] == row for key in scores)], list[tuple[object, ...]]()
-    for row in rows:
-        cells = []
-        for column in columns:
-            score, cell = scores.get((row, column)), table.published.get((row, column))
-            std = "" if score is None or math.isnan(score.std) else f"±{score.std:.0f}"
-            marks = "*" * ((row, column) in guessed) + "!" * ((row, column) in changed)
-            ours = "-" if score is None else f"{score.mean:.1f}{std}{marks} ({score.runs})"
-            cells.append(f"{ours} | {cell or '-'}")
-            if score is not None:
-                lines.append((row, column, *score, *(cell or (None, None)), not marks))
-        view.add_row(row, *cells)
-    Console(highlight=False, markup=False).print(view)
+    texts = {
+        (row, column): _cell(
+            scores.get((row, column)), table.published.get((row, column)), marks.get((row, column), "")
+        )
+        for row in rows
+        for column in columns
+    }
+    _print_cells(texts, rows, columns)
     if guessed:
-        print("* the algorithm's defaults in some of the runs: their hyperparameters are not published.")
+        print("* Some of the runs used the algorithm's defaults, because no hyperparameters are published.")
     if changed:
-        print("! other settings than the published ones in some of the runs, see their config.json.")
+        print("! Some of the runs had other settings than the published ones; see their config.json.")
     header = ("row", "column", "mean", "std", "runs", "published_mean", "published_std", "published_settings")
+    keys = [key for key in texts if key in scores]
+    lines = [(*key, *scores[key], *table.published.get(key, (None, None)), not marks[key]) for key in keys]
     path = runs_dir / table.name / "results.csv"
     with atomic_write(path) as file:
         file.write(csv_text([header, *lines]).encode())
     print(f"The numbers are in {path}")
+
+
+def _cell(score: Score | None, published: PublishedScore | None, marks: str) -> str:
+    """Our score with its number of runs, and the published one, such as "95.1±2! (8) | 96±1"."""
+    if score is None:
+        return f"- | {published or '-'}"
+    std = "" if math.isnan(score.std) else f"±{score.std:.0f}"
+    return f"{score.mean:.1f}{std}{marks} ({score.runs}) | {published or '-'}"
+
+
+def _print_cells(texts: Mapping[tuple[str, str], str], rows: Sequence[str], columns: Sequence[str]) -> None:
+    """Prints a table, whose rows are the algorithms if there are more of them than rows, so that it is less wide."""
+    is_transposed = len(columns) > len(rows)
+    across, down = (rows, columns) if is_transposed else (columns, rows)
+    view = Table()
+    view.add_column("")
+    for name in across:
+        view.add_column(name, justify="right")
+    for name in down:
+        view.add_row(name, *(texts[(other, name) if is_transposed else (name, other)] for other in across))
+    Console(highlight=False, markup=False).print(view)
 
 
 def _shorten(names: Sequence[str], most: int = 3) -> str:
@@ -213,7 +233,7 @@ def _shorten(names: Sequence[str], most: int = 3) -> str:
 
 
 def _last_line(log: Path) -> str:
-    """Where an error stands."""
+    """The last line of a log that is not empty; for a failed run, the error message."""
     lines = [line.strip("╭╮╰╯│─ ") for line in log.read_text(errors="replace").split("\n")]
     return next((line for line in reversed(lines) if line), "(its log is empty)")
 

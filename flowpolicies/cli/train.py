@@ -1,12 +1,13 @@
-"""`flowpolicies train ALGORITHM`: a command per algorithm, with the fields of its `Config` as flags.
+"""`flowpolicies train ALGORITHM`: one command for each algorithm, with the fields of its `Config` as flags.
 
-With `--preset` the published values become the defaults of the flags, so that what stands on the command line goes
-before what the preset says, and that before what the algorithm does without being told.
+With `--preset`, published values become the defaults of the flags. Flags on the command line override the preset, and
+the preset overrides the defaults of the algorithm.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from typing import Any, ClassVar
@@ -20,7 +21,7 @@ from flowpolicies.cli.command import Command
 from flowpolicies.data.sources import split_options
 from flowpolicies.reproduction.preset_files import Preset
 from flowpolicies.reproduction.presets import AUTO, check_same_environment, find_preset, load_preset
-from flowpolicies.training import Knobs, TrainSettings, train
+from flowpolicies.training import SB3Hyperparameters, TrainSettings, train
 
 EXAMPLES = (
     "flowpolicies train {name} --dataset ogbench:cube-single-play-singletask-v0",
@@ -30,27 +31,31 @@ EXAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Command):
-    """Abstract: what the commands of all algorithms have."""
+    """Abstract base of the commands of all algorithms."""
 
     algorithm: ClassVar[type[OfflineAlgorithm]]
+    """Class of the algorithm."""
     published: ClassVar[Preset | None]
+    """Preset whose values are the defaults of the flags."""
     hyperparameters: ClassVar[Any]
+    """Hyperparameters of the algorithm; a field of the class that `train_command` makes."""
 
     settings: tyro.conf.OmitArgPrefixes[TrainSettings]
-    knobs: tyro.conf.OmitArgPrefixes[Knobs]
+    sb3_hyperparameters: tyro.conf.OmitArgPrefixes[SB3Hyperparameters]
     preset: str | None = None
-    """Published settings: SUITE/ENVIRONMENT as `flowpolicies list presets` shows, with -task1 to -task5 if you like, or
-    auto (by --dataset or --env). Other flags go before it."""
+    """Published settings: SUITE/ENVIRONMENT of `flowpolicies list presets`, with -task1 to -task5 for one of its tasks.
+    auto: the preset that fits --dataset or --env.
+    Flags on the command line override the preset."""
 
     def run(self, words: Sequence[str]) -> None:
-        """Trains."""
+        """Trains the algorithm, and prints where the run is."""
         if self.published is not None:
             self._explain(self.published, words)
         folder = train(
             self.algorithm,
             self.hyperparameters,
             self.settings,
-            self.knobs,
+            self.sb3_hyperparameters,
             preset=self.published.describe() if self.published else None,
             command=("flowpolicies", *words),
         )
@@ -60,7 +65,7 @@ class Train(Command):
             print(f"Evaluate it with: flowpolicies evaluate {folder.path}")
 
     def _explain(self, preset: Preset, words: Sequence[str]) -> None:
-        """Prints the merged settings, and what the reader of a paper would want to know."""
+        """Prints every setting with its origin, and the sources, notes and gaps of the preset."""
         print(f"{preset.algorithm} with preset {preset.name}:")
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for column in ("field", "value", "from"):
@@ -76,11 +81,11 @@ class Train(Command):
             print(f"warning: the published runs also have {name} = {value}, which flowpolicies does not have yet.")
         if self.settings.dataset == preset.dataset and "-100m-" in preset.dataset:
             smaller = preset.dataset.replace("-100m-", "-")
-            print(f"note: the data are one of OGBench's 100M sets; the standard ones: --dataset {smaller}")
+            print(f"note: this is one of OGBench's 100M datasets; for the standard dataset pass --dataset {smaller}")
 
     def origins(self, preset: Preset, words: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
-        """Every field with its value, and where that comes from."""
-        for part in (self.hyperparameters, self.knobs, self.settings):
+        """Every field with its value and the origin of the value."""
+        for part in (self.hyperparameters, self.sb3_hyperparameters, self.settings):
             for spec in dataclasses.fields(part):
                 if is_given(spec.name, words):
                     origin = "command line"
@@ -90,20 +95,36 @@ class Train(Command):
 
 
 def parse_train(words: Sequence[str]) -> Train:
-    """The command of `flowpolicies train ALGORITHM ...`; tyro prints help or a complaint, and exits.
+    """Parses `flowpolicies train ALGORITHM ...`; tyro prints help and errors, and exits.
 
     Raises:
-        ValueError: for an unknown algorithm, or a preset that is for another environment.
+        ValueError: for an unknown algorithm, or a preset for another environment than that of the command line.
     """
     algorithm = get_algorithm(words[1])
+    words = _current_flags(algorithm, words)
     command: Any = train_command(algorithm, choose_preset(algorithm, words))
-    # A preset may turn a default on: both --x and --no-x must be words of every `train`.
+    # A preset may change the default of a switch, so every `train` accepts both --x and --no-x.
     parsed: Train = tyro.cli(command, args=list(words[2:]), prog=f"flowpolicies train {words[1]}", config=())
     return parsed
 
 
+def _current_flags(algorithm: type[OfflineAlgorithm], words: Sequence[str]) -> list[str]:
+    """The words of a command line, with flags of renamed hyperparameters replaced by the present ones."""
+    flags = {
+        f"--{old.replace('_', '-')}": f"--{new.replace('_', '-')}" for old, new in algorithm.Config.renamed.items()
+    }
+    current = []
+    for word in words:
+        flag, equals, value = word.partition("=")
+        new = flags.get(flag.replace("_", "-"))
+        if new is not None:
+            print(f"{flag} is now {new}; the old flag works until 1.0.", file=sys.stderr)
+        current.append(word if new is None else f"{new}{equals}{value}")
+    return current
+
+
 def train_command(algorithm: type[OfflineAlgorithm], preset: Preset | None = None) -> type[Command]:
-    """The command of an algorithm, with the preset's values as defaults of its flags."""
+    """Makes the command of an algorithm, with the values of a preset as defaults of its flags."""
     namespace = {
         "algorithm": algorithm,
         "published": preset,
@@ -111,7 +132,7 @@ def train_command(algorithm: type[OfflineAlgorithm], preset: Preset | None = Non
         "__doc__": algorithm.__doc__,
     }
     flat: Any = tyro.conf.OmitArgPrefixes  # Type checkers do not know types that are made at run time.
-    parts = {"hyperparameters": algorithm.Config, "settings": TrainSettings, "knobs": Knobs}
+    parts = {"hyperparameters": algorithm.Config, "settings": TrainSettings, "sb3_hyperparameters": SB3Hyperparameters}
     fields: list[Any] = [("hyperparameters", flat[algorithm.Config])]
     if preset is not None:
         fields = [(name, flat[kind], field(default=kind(**preset.fields_of(kind)))) for name, kind in parts.items()]
@@ -121,10 +142,10 @@ def train_command(algorithm: type[OfflineAlgorithm], preset: Preset | None = Non
 
 
 def choose_preset(algorithm: type[OfflineAlgorithm], words: Sequence[str]) -> Preset | None:
-    """The preset that a command line asks for, before anything else of it is parsed.
+    """The preset that a command line names, found before the other flags are parsed.
 
     Raises:
-        ValueError: if there is no such preset, or it is for another environment than the command line.
+        ValueError: if there is no such preset, or if it is for another environment than that of the command line.
     """
     name = value_of("preset", words)
     flags = (value_of(flag, words) for flag in ("dataset", "env"))
@@ -142,7 +163,7 @@ def choose_preset(algorithm: type[OfflineAlgorithm], words: Sequence[str]) -> Pr
 
 
 def value_of(name: str, words: Sequence[str]) -> str | None:
-    """The value of a flag on a command line, the last if there are several."""
+    """The last value of a flag on a command line; None if the flag is not given."""
     flag, found = f"--{name}", None
     for word, following in zip(words, [*words[1:], None], strict=True):
         if word == flag:
@@ -153,7 +174,7 @@ def value_of(name: str, words: Sequence[str]) -> str | None:
 
 
 def is_given(name: str, words: Sequence[str]) -> bool:
-    """Whether a field's flag is on a command line."""
+    """Whether a command line has the flag of a field."""
     flag = name.replace("_", "-")
     given = {word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")}
     return bool(given & {f"--{flag}", f"--no-{flag}"})

@@ -1,7 +1,7 @@
-"""The main job on data it makes itself: data, Q-Flow beside BC, evaluation, fine-tuning, a table and a picture.
+"""The demo: make a dataset, train Q-Flow and BC, evaluate and fine-tune them, and write a table and a figure.
 
-Everything is done by this package's own commands, which run side by side and are written down with the results; a demo
-that was interrupted goes on where it stopped, and one that is done is only printed again.
+The work is done by commands of this package, which run side by side and are recorded with the results. A demo that was
+interrupted continues where it stopped; for a demo that is finished only the table is printed again.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +22,7 @@ from tqdm import tqdm
 from flowpolicies.data import generate_dataset
 from flowpolicies.files import atomic_write, write_json
 from flowpolicies.policies.evaluation import Interval, success_interval
-from flowpolicies.reproduction.jobs import flags, start, stop
+from flowpolicies.reproduction.jobs import Job, Outcome, flags, run_side_by_side
 from flowpolicies.training.evaluations import EvaluationRow
 from flowpolicies.training.plots import plot_learning_curves
 from flowpolicies.training.record import describe_hardware, describe_software
@@ -33,66 +32,74 @@ from flowpolicies.training.runs import RunFolder
 @final
 @dataclass(frozen=True, kw_only=True)
 class DemoSettings:
-    """What the demo does; the README says why these numbers."""
+    """Settings of the demo; the README explains the choice of the numbers."""
 
     dataset: str = "pointmaze-medium-navigate"
-    """OGBench dataset to make, with OGBench's own scripted oracle."""
+    """OGBench dataset to generate with OGBench's scripted oracle."""
     episodes: int = 500
-    """Training episodes of the dataset, of 1,001 steps each (OGBench's file has 1,000)."""
+    """Number of training episodes to generate, of 1,001 steps each (OGBench's file has 1,000 episodes)."""
     tasks: tuple[int, ...] = (1, 2, 3, 5)
-    """OGBench's tasks: start and goal. Q-Flow trains once per task, because each has its own reward; BC once."""
+    """Numbers of the OGBench tasks, 1 to 5, each with its own start, goal and reward. Q-Flow trains once for each task,
+    BC once for all of them."""
     steps: int = 8000
     """Offline gradient steps of Q-Flow."""
     bc_steps: int = 3000
     """Gradient steps of BC."""
     online_steps: int = 2000
-    """Environment steps of fine-tuning, per task."""
+    """Environment steps of online fine-tuning for each task."""
     eval_every: int = 2000
-    """Steps between two evaluations."""
+    """Number of steps between two evaluations."""
     eval_episodes: int = 20
-    """Episodes per evaluation and task."""
+    """Number of episodes of each evaluation of a task."""
     horizon: int = 20
-    """Length of action chunks."""
+    """Length of the action chunks in environment steps."""
     guidance_lambda: float = 2.0
-    """Q-Flow's lambda."""
+    """Strength lambda with which Q-Flow stays close to the data; smaller values follow the value function more."""
     width: int = 128
-    """Width of the two hidden layers of every network."""
+    """Units in each of the two hidden layers of every network."""
     flow_steps: int = 5
-    """Euler steps of the flow."""
+    """Number of Euler steps that turn noise into an action."""
     batch_size: int = 128
-    """Chunks per gradient step."""
+    """Number of action chunks in each gradient step."""
     learning_rate: float = 1e-3
-    """Of Adam."""
+    """Learning rate of the Adam optimizer."""
     gamma: float = 0.995
-    """Discount per environment step."""
+    """Discount factor of one environment step."""
     tau: float = 0.02
-    """Polyak rate of the target critics."""
+    """Rate at which the target critics follow the critics, in (0, 1]."""
     seed: int = 0
-    """Of the data and of every run."""
+    """Seed of the generated data and of every run."""
     workers: int = 2
-    """Commands that run side by side, with one thread each."""
+    """Number of commands that run side by side, each on one thread."""
     data_dir: Path = Path("~/.cache/flowpolicies/demo")
-    """Where the data is kept for the next time."""
+    """Folder of the generated data, which later demos use again."""
     run_dir: Path = Path("runs/demo")
-    """Where results go."""
+    """Folder of the runs and of the results."""
 
 
-class Job(NamedTuple):
-    """A run, and what to do after it."""
+class DemoRun(NamedTuple):
+    """A training run of the demo, and the evaluation that follows it."""
 
     folder: RunFolder
     commands: tuple[tuple[str, ...], ...]
+    """Command lines, run one after another, each without the program's name."""
     steps: int
-    """Gradient steps and environment steps, for the progress bar."""
+    """Gradient steps and environment steps together, for the progress bar."""
     result: Path
-    """Exists when the job is done."""
+    """File that exists when all commands are done."""
+
+    @property
+    def job(self) -> Job:
+        """The commands as a job whose output goes to a file beside the folder."""
+        name = self.folder.path.name
+        return Job(name, self.commands, self.folder.path.parent / f"{name}.log")
 
 
 def run_demo(settings: DemoSettings) -> Path:
-    """Runs what is not done yet, prints the table, and returns the folder of the results.
+    """Runs what is not done yet, prints the table, and returns the folder with the results.
 
     Raises:
-        RuntimeError: if a command failed; its log is named.
+        RuntimeError: if a command failed; the message names its log.
         ValueError: if the folder holds a demo with other settings.
     """
     began = time.time()
@@ -104,29 +111,29 @@ def run_demo(settings: DemoSettings) -> Path:
         workers=settings.workers,
         data_dir=settings.data_dir.expanduser() / f"{settings.episodes}-episodes-seed{settings.seed}",
     ).parent
-    jobs = make_jobs(settings, data_dir)
-    run_jobs([job for job in jobs if not job.result.is_file()], settings.workers)
-    results = collect(settings, jobs)
+    runs = make_runs(settings, data_dir)
+    run_all([run for run in runs if not run.result.is_file()], settings.workers)
+    results = gather_results(settings, runs)
     results |= {"software": describe_software(), "hardware": describe_hardware(), "minutes": (time.time() - began) / 60}
     if not (settings.run_dir / "results.json").is_file():
         write_json(settings.run_dir / "results.json", results)
-    _draw(settings, jobs, results)
+    _draw(settings, runs, results)
     table = make_table(settings, results)
     with atomic_write(settings.run_dir / "table.txt") as file:
         file.write(_render(table).encode())
     Console().print(table)
     print(f"{(time.time() - began) / 60:.1f} minutes. Table, curves, metrics and policies are in {settings.run_dir}/")
-    print(f"Roll one out: flowpolicies evaluate {jobs[1].folder.path} --env {address(settings, settings.tasks[0])}")
+    print(f"Roll one out: flowpolicies evaluate {runs[1].folder.path} --env {address(settings, settings.tasks[0])}")
     return settings.run_dir
 
 
 def address(settings: DemoSettings, task: int) -> str:
-    """Address of a task's data and environment."""
+    """Address of the dataset and the environment of a task."""
     return f"ogbench:{settings.dataset}-singletask-task{task}-v0"
 
 
 def _check_settings(settings: DemoSettings) -> None:
-    """One folder, one demo."""
+    """Raises an error if the folder holds a demo with other settings, else writes the settings into it."""
     path, mine = settings.run_dir / "settings.json", json.loads(json.dumps(asdict(settings), default=str))
     for name in ("workers", "data_dir", "run_dir"):
         mine.pop(name)
@@ -137,8 +144,8 @@ def _check_settings(settings: DemoSettings) -> None:
     write_json(path, mine)
 
 
-def make_jobs(settings: DemoSettings, data_dir: Path) -> list[Job]:
-    """BC first, then Q-Flow for every task."""
+def make_runs(settings: DemoSettings, data_dir: Path) -> list[DemoRun]:
+    """The run of BC, then one run of Q-Flow for each task."""
     first = address(settings, settings.tasks[0])
     bc = RunFolder(settings.run_dir / "bc")
     found = settings.run_dir / "bc" / "tasks.json"
@@ -148,12 +155,12 @@ def make_jobs(settings: DemoSettings, data_dir: Path) -> list[Job]:
         _train(settings, "bc", first, data_dir, bc, settings.bc_steps, eval_episodes=0),
         (*evaluation, "--seed", str(settings.seed), "--json", str(found)),
     )
-    jobs = [Job(bc, commands, settings.bc_steps, found)]
+    runs = [DemoRun(bc, commands, settings.bc_steps, found)]
     for task in settings.tasks:
         folder = RunFolder(settings.run_dir / f"qflow-task{task}")
         command = _train(settings, "qflow", address(settings, task), data_dir, folder, settings.steps)
-        jobs.append(Job(folder, (command,), settings.steps + settings.online_steps, folder.model))
-    return jobs
+        runs.append(DemoRun(folder, (command,), settings.steps + settings.online_steps, folder.model))
+    return runs
 
 
 def _train(
@@ -189,91 +196,72 @@ def _train(
     return ("train", algorithm, *flags(values))
 
 
-class _Running(NamedTuple):
-    """A job, and the process of one of its commands."""
+def run_all(runs: Sequence[DemoRun], workers: int) -> None:
+    """Runs the commands side by side, with one progress bar for all of them.
 
-    job: Job
-    process: subprocess.Popen[bytes]
-    left: tuple[tuple[str, ...], ...]
-    """Commands that come after the running one."""
-
-
-def run_jobs(jobs: Sequence[Job], workers: int) -> None:
-    """Runs jobs side by side, with one bar for all of them; after Ctrl-C the commands save and stop."""
-    waiting, running = list(jobs), list[_Running]()
-    bar = tqdm(total=sum(job.steps for job in jobs), desc="training", unit="step", dynamic_ncols=True, disable=not jobs)
-    try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                job = waiting.pop(0)
-                tqdm.write(f"{job.folder.path.name}: flowpolicies {shlex.join(job.commands[0])}")
-                running.append(_start(job, job.commands))
-            time.sleep(0.5)
-            for ended in [one for one in running if one.process.poll() is not None]:
-                running.remove(ended)
-                running += _following(ended)
-            unfinished = {job.folder for job in waiting} | {one.job.folder for one in running}
-            done = sum(_steps_done(job) if job.folder in unfinished else job.steps for job in jobs)
-            bar.update(done - bar.n)
-    finally:
-        stop([one.process for one in running])
-        bar.close()
-
-
-def _start(job: Job, commands: tuple[tuple[str, ...], ...]) -> _Running:
-    process = start(commands[0], _log(job), {**os.environ, "OMP_NUM_THREADS": "1"})
-    return _Running(job, process, commands[1:])
-
-
-def _log(job: Job) -> Path:
-    return job.folder.path.parent / f"{job.folder.path.name}.log"
-
-
-def _following(ended: _Running) -> list[_Running]:
-    """The next command of a job, if there is one.
+    After Ctrl-C the commands save their checkpoints and stop.
 
     Raises:
-        RuntimeError: if the last one failed.
+        RuntimeError: if a command fails; the other ones are then interrupted as well.
     """
-    job, process, left = ended
-    if process.returncode != 0:
-        tail = "\n".join(_log(job).read_text(errors="replace").splitlines()[-15:])
-        raise RuntimeError(
-            f"{job.folder.path.name} failed with exit code {process.returncode}; the end of {_log(job)}:\n{tail}"
-        )
-    return [_start(job, left)] if left else []
+    ended: set[str] = set()
+    total = sum(run.steps for run in runs)
+    with tqdm(total=total, desc="training", unit="step", dynamic_ncols=True, disable=not runs) as bar:
+
+        def announce(job: Job) -> None:
+            tqdm.write(f"{job.name}: flowpolicies {shlex.join(job.commands[0])}")
+
+        def report(outcome: Outcome) -> None:
+            _check(outcome)
+            ended.add(outcome.job.name)
+
+        def advance() -> None:
+            done = sum(run.steps if run.job.name in ended else _steps_done(run) for run in runs)
+            bar.update(done - bar.n)
+
+        jobs = [run.job for run in runs]
+        run_side_by_side(jobs, workers, report, threads=1, starting=announce, watch=advance, watch_seconds=0.5)
 
 
-def _steps_done(job: Job) -> int:
-    """Steps of a running job, from its log."""
+def _check(outcome: Outcome) -> None:
+    """Raises an error with the end of the log if a job failed."""
+    job = outcome.job
+    if outcome.code != 0:
+        tail = "\n".join(job.log.read_text(errors="replace").splitlines()[-15:])
+        raise RuntimeError(f"{job.name} failed with exit code {outcome.code}; the end of {job.log}:\n{tail}")
+
+
+def _steps_done(run: DemoRun) -> int:
+    """Steps of an unfinished run so far, from its `progress.csv`."""
     try:
-        header, *rows = job.folder.progress.read_text().splitlines()
+        header, *rows = run.folder.progress.read_text().splitlines()
     except (FileNotFoundError, ValueError):
         return 0
     columns = [i for i, name in enumerate(header.split(",")) if name in ("time/offline_steps", "time/total_timesteps")]
-    last = [max((float(cell) for row in rows if (cell := _cell(row, i))), default=0.0) for i in columns]
-    return min(int(sum(last)), job.steps)
+    last = [max((float(cell) for row in rows if (cell := _column(row, i))), default=0.0) for i in columns]
+    return min(int(sum(last)), run.steps)
 
 
-def _cell(row: str, column: int) -> str:
+def _column(row: str, column: int) -> str:
+    """One column of a line of CSV, empty if the line is not complete yet."""
     cells = row.split(",")
     return cells[column] if column < len(cells) else ""
 
 
-def collect(settings: DemoSettings, jobs: Sequence[Job]) -> dict[str, Any]:
-    """Successes and episodes of BC, and of Q-Flow before and after fine-tuning, per task."""
-    bc = json.loads(jobs[0].result.read_text())
+def gather_results(settings: DemoSettings, runs: Sequence[DemoRun]) -> dict[str, Any]:
+    """For each task, successes and episodes of BC and of Q-Flow before and after fine-tuning."""
+    bc = json.loads(runs[0].result.read_text())
     results: dict[str, Any] = {"bc": {}, "qflow offline": {}, "qflow fine-tuned": {}}
     for task in settings.tasks:
         found = bc["environments"][address(settings, task)]
         counts = {"successes": int(sum(found["successes"])), "episodes": found["episodes"], "length": found["length"]}
         results["bc"][str(task)] = counts
-    for task, job in zip(settings.tasks, jobs[1:], strict=True):
-        rows = job.folder.read_evaluations()
+    for task, run in zip(settings.tasks, runs[1:], strict=True):
+        rows = run.folder.read_evaluations()
         for label, phase in (("qflow offline", "offline"), ("qflow fine-tuned", "online")):
             last = [row for row in rows if row.phase == phase][-1:]
             results[label] |= {str(task): _counts(row) for row in last}
-    results["commands"] = [shlex.join(("flowpolicies", *command)) for job in jobs for command in job.commands]
+    results["commands"] = [shlex.join(("flowpolicies", *command)) for run in runs for command in run.commands]
     return results
 
 
@@ -282,13 +270,13 @@ def _counts(row: EvaluationRow) -> dict[str, float]:
 
 
 def pooled(results: dict[str, Any], label: str) -> Interval:
-    """Success over all tasks, with Wilson's interval over all episodes."""
+    """Success rate over the episodes of all tasks, with its 95 % Wilson interval."""
     counts = results[label].values()
     return success_interval(sum(c["successes"] for c in counts), sum(c["episodes"] for c in counts))
 
 
 def make_table(settings: DemoSettings, results: dict[str, Any]) -> Table:
-    """Success in percent with 95 % intervals, and mean episode length."""
+    """Table of the success rates in percent with their 95 % intervals, and of the mean episode lengths in steps."""
     labels = [label for label in ("bc", "qflow offline", "qflow fine-tuned") if results[label]]
     names = {"bc": "BC", "qflow offline": "Q-Flow, offline", "qflow fine-tuned": "Q-Flow, fine-tuned"}
     table = Table(title=f"{settings.dataset}: success in % [95 % interval], mean episode length in steps")
@@ -318,9 +306,9 @@ def _render(table: Table) -> str:
     return console.export_text()
 
 
-def _draw(settings: DemoSettings, jobs: Sequence[Job], results: dict[str, Any]) -> None:
-    """Q-Flow's curve is the mean over tasks; BC was evaluated once."""
-    rows = [row for job in jobs[1:] for row in job.folder.read_evaluations()]
+def _draw(settings: DemoSettings, runs: Sequence[DemoRun], results: dict[str, Any]) -> None:
+    """Draws the learning curve of Q-Flow, the mean over all tasks, and the one evaluation of BC."""
+    rows = [row for run in runs[1:] for row in run.folder.read_evaluations()]
     success, nan = pooled(results, "bc"), float("nan")
     n = sum(c["episodes"] for c in results["bc"].values())
     bc = EvaluationRow("offline", settings.bc_steps, n, *success, nan, nan, nan, nan)

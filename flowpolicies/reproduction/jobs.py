@@ -1,4 +1,4 @@
-"""Commands of this package, and processes of their own that run them, several side by side."""
+"""Runs commands of this package in child processes, several of them side by side."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 
 class Job(NamedTuple):
-    """A command, and where its output goes."""
+    """Commands that run one after another; the first one that fails ends the job."""
 
     name: str
-    words: tuple[str, ...]
-    """Of the command line, without the program."""
+    commands: tuple[tuple[str, ...], ...]
+    """Command lines of `flowpolicies`, each without the program's name."""
     log: Path
-    """File that its output is appended to."""
+    """File that the output of the commands is appended to."""
 
 
 class Outcome(NamedTuple):
@@ -27,11 +28,13 @@ class Outcome(NamedTuple):
 
     job: Job
     code: int
+    """Exit code of the last command that ran: 0 if the whole job succeeded."""
     seconds: float
+    """Duration of the job."""
 
 
 def flags(values: Mapping[str, Any]) -> list[str]:
-    """Values as words of a command line."""
+    """Field names and values as words of a command line, such as ["--batch-size", "256"]."""
     words: list[str] = []
     for name, value in values.items():
         flag = name.replace("_", "-")
@@ -42,41 +45,95 @@ def flags(values: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def run_side_by_side(jobs: Sequence[Job], parallel: int, report: Callable[[Outcome], None]) -> None:
-    """Runs jobs, at most `parallel` at a time, and reports each that ends; one that fails does not stop the others.
+@final
+class _Running:
+    """A job that has been started."""
 
-    On Ctrl-C, or the SIGTERM of a cluster, the running ones are interrupted once, so that they save what they have, and
-    waited for; the second time they are killed.
+    def __init__(self, job: Job, environment: Mapping[str, str]) -> None:
+        self.job, self._environment, self._began = job, environment, time.monotonic()
+        self._left = list(job.commands)
+        self._next()
+
+    def _next(self) -> None:
+        self.process = start(self._left.pop(0), self.job.log, self._environment)
+
+    def has_ended(self) -> bool:
+        """Whether the job is over; starts its next command if one has succeeded and there is another."""
+        code = self.process.poll()
+        if code == 0 and self._left:
+            self._next()
+            return False
+        return code is not None
+
+    def outcome(self) -> Outcome:
+        """How the job ended."""
+        return Outcome(self.job, self.process.returncode, time.monotonic() - self._began)
+
+
+def run_side_by_side(
+    jobs: Sequence[Job],
+    parallel: int,
+    report: Callable[[Outcome], None],
+    *,
+    threads: int | None = None,
+    starting: Callable[[Job], None] = lambda job: None,
+    watch: Callable[[], None] = lambda: None,
+    watch_seconds: float = 0.05,
+) -> None:
+    """Runs jobs, at most `parallel` at a time, in the order in which they are given.
+
+    A job that fails does not stop the others. On Ctrl-C, on the SIGTERM of a cluster, and if a callback raises, the
+    running processes are interrupted once, so that they save what they have, and waited for. A second Ctrl-C kills
+    them.
+
+    Args:
+        parallel: number of jobs that run at the same time.
+        report: called with the outcome of each job that ends.
+        threads: value of OMP_NUM_THREADS in the processes; None: that of the environment, or an equal share of the
+            cores if it has none.
+        starting: called with each job before its first command.
+        watch: called every `watch_seconds` while jobs are running.
 
     Raises:
-        ValueError: for less than one at a time.
-        KeyboardInterrupt: after Ctrl-C, when all have ended.
+        ValueError: if `parallel` is less than 1.
+        KeyboardInterrupt: after Ctrl-C, when all processes have ended.
     """
     if parallel < 1:
         raise ValueError(f"--parallel is the number of runs side by side and must be at least 1, got {parallel}")
-    waiting, running = list(jobs), dict[subprocess.Popen[bytes], tuple[Job, float]]()
-    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // parallel)), **os.environ}
-    # SIGINT as well: a shell starts background jobs with SIGINT ignored.
+    share = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // parallel))}
+    environment = share | os.environ if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    waiting, running = list(jobs), list[_Running]()
+    with _interrupted_by_signals():
+        try:
+            while waiting or running:
+                while waiting and len(running) < parallel:
+                    starting(waiting[0])
+                    running.append(_Running(waiting.pop(0), environment))
+                time.sleep(watch_seconds)
+                for one in [one for one in running if one.has_ended()]:
+                    running.remove(one)
+                    report(one.outcome())
+                watch()
+        finally:
+            stop([one.process for one in running])
+
+
+@contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    """Makes SIGINT and SIGTERM raise KeyboardInterrupt; a shell starts background jobs with SIGINT ignored."""
     previous = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        while waiting or running:
-            while waiting and len(running) < parallel:
-                job = waiting.pop(0)
-                running[start(job.words, job.log, environment)] = (job, time.monotonic())
-            time.sleep(0.05)
-            for process in [process for process in running if process.poll() is not None]:
-                job, began = running.pop(process)
-                report(Outcome(job, process.returncode, time.monotonic() - began))
+        yield
     finally:
-        stop(list(running))
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 def start(words: Sequence[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """A process that runs a command of this package and appends its output to a file.
+    """Starts a process that runs a command of this package and appends its output to a file.
 
-    It is a session of its own: else a terminal's Ctrl-C would reach it besides ours, and two mean: do not save.
+    The process gets a session of its own. Otherwise Ctrl-C in a terminal would reach it twice, from the terminal and
+    from `stop`, and a second interrupt means that it ends without saving.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "flowpolicies", *words]
@@ -85,7 +142,7 @@ def start(words: Sequence[str], log: Path, environment: Mapping[str, str]) -> su
 
 
 def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Interrupts processes so that they save, waits, and kills only on a second Ctrl-C."""
+    """Interrupts processes so that they save, waits for them, and kills them on a second Ctrl-C."""
     try:
         for process in processes:
             process.send_signal(signal.SIGINT)

@@ -1,7 +1,7 @@
-"""The files in `flowpolicies/presets`: one per environment of a suite.
+"""Reads the preset files in `flowpolicies/presets`, one for each environment of a suite.
 
-A file's tables are algorithms, and hold what a paper or the authors' script gives, no more. What all environments of a
-suite have in common is in its `suite.toml`. docs/presets.md describes both.
+A file has a TOML table for each algorithm, with the values that a paper or the authors' script gives and no others. The
+values that all environments of a suite share are in its `suite.toml`. docs/presets.md describes the format.
 """
 
 from __future__ import annotations
@@ -9,23 +9,34 @@ from __future__ import annotations
 import dataclasses
 import re
 import tomllib
+import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 from flowpolicies.algorithms import get_algorithm
 from flowpolicies.data.sources import split_options
-from flowpolicies.reproduction.values import convert
-from flowpolicies.training.settings import Knobs, TrainSettings
+from flowpolicies.shell.hyperparameters import SB3Hyperparameters
+from flowpolicies.training.settings import TrainSettings
 
-SUITES = ("ogbench", "ogbench-pixels", "ogbench-advanced", "ogbench-online", "d4rl", "d4rl-online")
-"""Folders of presets, in the order in which "auto" looks through them."""
-_SAYINGS = ("source", "notes", "unsupported")  # Keys of a table that are no fields.
+SUITES = (
+    "ogbench",
+    "ogbench-pixels",
+    "ogbench-advanced",
+    "ogbench-online",
+    "d4rl",
+    "d4rl-online",
+    "pendulum",
+    "pendulum-tuned",
+)
+"""Folders of presets, in the order in which `--preset auto` searches them."""
+_COMMENTS = ("source", "notes", "unsupported")
+"""Keys of a table that are not fields of a dataclass."""
 _TASK = re.compile(r"-task(\d+)(?=$|-)")
 
 
@@ -35,51 +46,52 @@ class Preset:
     """Settings of one algorithm in one environment."""
 
     algorithm: str
-    """Its name."""
+    """Name of the algorithm."""
     suite: str
-    """Folder of the file."""
+    """Name of the suite, which is the folder of the file."""
     environment: str
-    """Such as "antmaze-large-navigate"."""
+    """Name of the environment, such as "antmaze-large-navigate"."""
     task: int | None
-    """One of OGBench's five, or None where there are none."""
+    """Number of the OGBench task, 1 to 5; None if the environment has no tasks."""
     default_task: int | None
-    """The one that a dataset's name without a task means."""
+    """Number of the task that a dataset name without a task stands for; None if the environment has no tasks."""
     values: Mapping[str, Any]
-    """Fields of `TrainSettings`, of `Knobs` and of the algorithm's `Config`, as the file has them."""
+    """Fields of `TrainSettings`, `SB3Hyperparameters` and the algorithm's `Config`, with values as the file writes them."""
     sources: tuple[str, ...]
-    """Papers, tables and scripts that the values come from."""
+    """Papers and public files that the values are from."""
     notes: tuple[str, ...] = ()
-    """What else they say, such as how the checkpoint was chosen."""
+    """Remarks of the sources, such as how the authors chose the checkpoint."""
     unsupported: Mapping[str, Any] = field(default_factory=dict)
-    """Published values that this package has no field for."""
+    """Published values for which this package has no field."""
 
     @property
     def name(self) -> str:
-        """Such as "ogbench/antmaze-large-navigate-task3"."""
+        """Full name of the preset, such as "ogbench/antmaze-large-navigate-task3"."""
         return f"{self.suite}/{self.environment}" + ("" if self.task is None else f"-task{self.task}")
 
     @property
     def dataset(self) -> str:
-        """Address of the data."""
+        """Address of the dataset."""
         return str(self.values["dataset"])
 
     def fields_of(self, config: type[Any]) -> dict[str, Any]:
-        """Those of the values that are fields of this dataclass, with the types that it says.
+        """The values that are fields of a dataclass, converted to the types of its fields.
 
         Raises:
-            ValueError: if a value has another type.
+            ValueError: if a value does not have the type of its field.
         """
         hints = typing.get_type_hints(config)
         names = [spec.name for spec in dataclasses.fields(config) if spec.name in self.values]
         return {name: convert(hints[name], self.values[name], f"{self.name}: {name}") for name in names}
 
     def fields(self) -> dict[str, Any]:
-        """The values in their order, with the types of their fields."""
-        found = {name: value for kind in _kinds(self.algorithm) for name, value in self.fields_of(kind).items()}
+        """All values in the order of the file, converted to the types of their fields."""
+        configs = _configs(self.algorithm)
+        found = {name: value for config in configs for name, value in self.fields_of(config).items()}
         return {name: found[name] for name in self.values}
 
     def describe(self) -> dict[str, Any]:
-        """The record for `config.json`."""
+        """Content of the field `preset` of `config.json`."""
         return {
             "name": self.name,
             "values": dict(self.values),
@@ -89,52 +101,65 @@ class Preset:
         }
 
 
-def _kinds(algorithm: str) -> tuple[type[Any], ...]:
-    """The dataclasses whose fields a preset may set."""
-    return (get_algorithm(algorithm).Config, Knobs, TrainSettings)
+def _configs(algorithm: str) -> tuple[type[Any], ...]:
+    """The dataclasses whose fields a preset of this algorithm may set."""
+    return (get_algorithm(algorithm).Config, SB3Hyperparameters, TrainSettings)
 
 
 @final
 @dataclass(frozen=True)
-class Environment:
-    """An environment file, or an entry of its `also`, below its suite's file."""
+class EnvironmentPresets:
+    """Presets of all algorithms in one environment: a file of a suite, or one of the datasets in its table `also`."""
 
     suite: str
+    """Name of the suite."""
     name: str
+    """Name of the environment."""
     table: Mapping[str, Any]
+    """Content of the environment's file."""
     common: Mapping[str, Any]
+    """Content of the suite's `suite.toml`."""
 
     def algorithms(self) -> list[str]:
-        """Those with a table of their own."""
+        """Names of the algorithms that have a preset."""
         only = self.table.get("algorithms")
-        entries = {key: entry for key, entry in self.table.items() if isinstance(entry, dict)}
-        names = [key for key, entry in entries.items() if key not in ("all", "also") and "same_as" not in entry]
+        tables = {key: table for key, table in self.table.items() if isinstance(table, dict)}
+        names = [key for key, table in tables.items() if key not in ("all", "also") and "same_as" not in table]
         return [name for name in names if only is None or name in only]
 
     def same_as(self, algorithm: str) -> str | None:
-        """The algorithm that the published runs of another one really are here."""
-        entry = self.table.get(algorithm, {})
-        return str(entry["same_as"]) if "same_as" in entry else None
+        """Name of the algorithm that the published runs of `algorithm` are equal to in this environment, if any."""
+        own = self.table.get(algorithm, {})
+        return str(own["same_as"]) if "same_as" in own else None
 
     def tasks_of(self, algorithm: str) -> tuple[int | None, ...]:
-        """All of the environment's, or those with tables of their own."""
+        """Tasks for which an algorithm has presets: all, or those with a table of their own; (None,) without tasks."""
         return self._tasks_of(self.table[algorithm])
 
-    def _tasks_of(self, entry: Mapping[str, Any]) -> tuple[int | None, ...]:
-        return tuple(_task_tables(entry)) or tuple(self.table.get("tasks", [None]))
+    def _tasks_of(self, own: Mapping[str, Any]) -> tuple[int | None, ...]:
+        return tuple(_task_tables(own)) or tuple(self.table.get("tasks", [None]))
 
     def answers_to(self, key: str) -> bool:
-        """Names of a benchmark without version, and the papers' suffixes, are understood."""
+        """Whether a name means this environment; it may lack the version, and have a suffix such as "-sparse"."""
         plain = plain_name(key)
         return plain == self.name or plain == re.sub(r"-v\d+$", "", self.name)
 
     def is_meant_by(self, address: str) -> bool:
-        """Whether it is the environment of a dataset or environment of this name."""
+        """Whether an address names a dataset or an environment that these presets are for."""
         source, _, name = address.partition(":")
         return source == self.table["dataset"].partition(":")[0] and self.answers_to(split_task(name)[0])
 
     def preset(self, algorithm: str, task: int | None, *, only_common: bool = False) -> Preset:
-        """What applies to an algorithm, the particular before the general."""
+        """Merges the values that apply to an algorithm; those for fewer cases override those for more.
+
+        Args:
+            algorithm: name of the algorithm.
+            task: number of the task; None: the default task.
+            only_common: leave out the values of the algorithm in this environment.
+
+        Raises:
+            ValueError: if the algorithm has no preset for this task.
+        """
         own = {} if only_common else self.table[algorithm]
         possible = self._tasks_of(own)
         default = self.table.get("default_task")
@@ -153,15 +178,15 @@ class Environment:
             environment=self.name,
             task=task,
             default_task=default,
-            values={"dataset": dataset} | {k: v for k, v in merged.items() if k not in _SAYINGS},
+            values={"dataset": dataset} | {k: v for k, v in merged.items() if k not in _COMMENTS},
             sources=tuple(dict.fromkeys(sources)),
             notes=tuple(layer["notes"] for layer in layers if "notes" in layer),
             unsupported={key: value for layer in layers for key, value in layer.get("unsupported", {}).items()},
         )
 
     def _common_layers(self, algorithm: str) -> list[dict[str, Any]]:
-        """What all algorithms have, as far as this one has the field, and what it has in the whole suite."""
-        known = {spec.name for kind in _kinds(algorithm) for spec in dataclasses.fields(kind)} | set(_SAYINGS)
+        """Values for all algorithms, as far as this one has the fields, and values for this one in the whole suite."""
+        known = {spec.name for config in _configs(algorithm) for spec in dataclasses.fields(config)} | set(_COMMENTS)
         layers = [self.common.get("all", {}), self.table.get("all", {})]
         return [
             *({key: value for key, value in layer.items() if key in known} for layer in layers),
@@ -169,47 +194,48 @@ class Environment:
         ]
 
 
-def _own_layers(entry: Mapping[str, Any], task: int | None) -> list[dict[str, Any]]:
-    """An algorithm's table of an environment, and that of a task in it."""
-    tasks = _task_tables(entry)
+def _own_layers(own: Mapping[str, Any], task: int | None) -> list[dict[str, Any]]:
+    """Values of an algorithm's table for all tasks, and for one of them."""
+    tasks = _task_tables(own)
     names = {f"task{number}" for number in tasks}
-    return [{key: value for key, value in entry.items() if key not in names}, tasks.get(task or 0, {})]
+    return [{key: value for key, value in own.items() if key not in names}, tasks.get(task or 0, {})]
 
 
-def _task_tables(entry: Mapping[str, Any]) -> dict[int, Any]:
-    return {int(key[4:]): value for key, value in entry.items() if re.fullmatch(r"task\d+", key)}
+def _task_tables(own: Mapping[str, Any]) -> dict[int, Any]:
+    """Number of a task -> its table inside the table of an algorithm."""
+    return {int(key[4:]): value for key, value in own.items() if re.fullmatch(r"task\d+", key)}
 
 
 def presets_folder() -> Traversable:
-    """Where the files are."""
+    """Folder of the preset files."""
     return files("flowpolicies") / "presets"
 
 
 @cache
-def read_suite(suite: str) -> tuple[Environment, ...]:
-    """The environments of a suite, in the order of their files."""
+def read_suite(suite: str) -> tuple[EnvironmentPresets, ...]:
+    """Presets of the environments of a suite, in the order of their files."""
     folder = presets_folder() / suite
     common = tomllib.loads((folder / "suite.toml").read_text())
-    found: list[Environment] = []
+    found: list[EnvironmentPresets] = []
     for file in sorted(folder.iterdir(), key=lambda path: path.name):
         name = Path(file.name).stem
         if not file.name.endswith(".toml") or name == "suite":
             continue
         table = tomllib.loads(file.read_text())
-        found.append(Environment(suite, name, table, common))
+        found.append(EnvironmentPresets(suite, name, table, common))
         for other, changes in table.get("also", {}).items():
-            found.append(Environment(suite, other, {**table, **changes}, common))
+            found.append(EnvironmentPresets(suite, other, {**table, **changes}, common))
     return tuple(found)
 
 
-def all_environments() -> Iterator[Environment]:
-    """Those of every suite."""
+def all_environments() -> Iterator[EnvironmentPresets]:
+    """Presets of the environments of all suites."""
     for suite in SUITES:
         yield from read_suite(suite)
 
 
 def split_task(name: str) -> tuple[str, int | None]:
-    """Environment and task in a preset's or a dataset's name, such as ("antmaze-large-navigate", 3)."""
+    """Environment and task in the name of a preset or a dataset, such as ("antmaze-large-navigate", 3)."""
     name, _ = split_options(name)
     match = _TASK.search(name)
     key = _TASK.sub("", name)
@@ -219,5 +245,50 @@ def split_task(name: str) -> tuple[str, int | None]:
 
 
 def plain_name(key: str) -> str:
-    """Without what a suite says about its data: the papers call these environments "-sparse" and their data "-100m"."""
+    """A name without the suffixes "-sparse", of environments in papers, and "-100m", of large datasets."""
     return re.sub(r"-(sparse|100m)(?=$|-)", "", key)
+
+
+def convert(hint: Any, value: Any, where: str) -> Any:
+    """Converts a TOML value to the type of a field: integers to floats, arrays to tuples, and "none" to None.
+
+    Args:
+        hint: type of the field.
+        value: value as `tomllib` reads it.
+        where: name of the preset and the field, for the error message.
+
+    Raises:
+        ValueError: if the value does not have the type.
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value == "none" and type(None) in arguments:
+            return None
+        inner = [argument for argument in arguments if argument is not type(None)]
+        return _first_that_fits(inner, value, where)
+    if origin is Literal:
+        fits = value in arguments
+    elif origin is tuple:
+        if isinstance(value, list):
+            return tuple(convert(arguments[0], item, where) for item in value)
+        fits = False
+    elif hint is float:
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+        value = float(value) if fits else value
+    elif hint is int:
+        fits = isinstance(value, int) and not isinstance(value, bool)
+    else:
+        fits = isinstance(value, hint)
+    if not fits:
+        raise ValueError(f"preset {where} = {value!r} is not a {getattr(hint, '__name__', hint)}.")
+    return value
+
+
+def _first_that_fits(hints: Sequence[Any], value: Any, where: str) -> Any:
+    """Converts a value to the first of several types that it fits."""
+    for hint in hints[:-1]:
+        try:
+            return convert(hint, value, where)
+        except ValueError:
+            continue
+    return convert(hints[-1], value, where)

@@ -1,4 +1,4 @@
-"""Published settings by name, such as "ogbench/antmaze-large-navigate-task3"; docs/presets.md describes them."""
+"""Finds published settings by name, such as "ogbench/antmaze-large-navigate-task3"; see docs/presets.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flowpolicies.algorithms import get_algorithm
 from flowpolicies.messages import did_you_mean
 from flowpolicies.reproduction.preset_files import (
     SUITES,
-    Environment,
+    EnvironmentPresets,
     Preset,
     all_environments,
     plain_name,
@@ -18,28 +18,30 @@ from flowpolicies.reproduction.preset_files import (
 )
 
 AUTO = "auto"
-"""Name of the preset that is chosen by the dataset or the environment."""
+"""Value of --preset for the preset that fits the dataset or the environment."""
 SHOWN = 8
-"""How many names a message lists."""
+"""Number of names that a message lists at most."""
 
 
 def load_preset(algorithm: str, name: str, addresses: Sequence[str] = ()) -> Preset:
-    """The preset of an algorithm by its name.
+    """Finds the preset of an algorithm by name.
 
     Args:
-        algorithm: its name.
-        name: "SUITE/ENVIRONMENT"; a suffix "-task3" or a whole dataset name
-            ("ogbench/antmaze-large-navigate-singletask-task3-v0") chooses a task, else it is the default one.
-        addresses: datasets or environments that choose the task, if the name does not.
+        algorithm: name of the algorithm.
+        name: "SUITE/ENVIRONMENT", with "-task3" at the end for a task other than the default one. The name of a
+            dataset, as in "ogbench/antmaze-large-navigate-singletask-task3-v0", is understood as well.
+        addresses: datasets or environments whose task is used if the name does not have one.
 
     Raises:
-        ValueError: for an unknown name, or if the algorithm has no preset of this name, with some that it has.
+        ValueError: for an unknown name, or if the algorithm has no preset of this name; the message lists names that
+            exist.
     """
     algorithm = get_algorithm(algorithm).name
     suite, _, rest = name.partition("/")
     if suite not in SUITES or not rest:
         raise ValueError(
-            f"unknown preset '{name}': names are SUITE/ENVIRONMENT, and the suites {', '.join(SUITES)}.{_similar(name)}"
+            f"unknown preset '{name}': names are SUITE/ENVIRONMENT, and the suites are {', '.join(SUITES)}."
+            f"{_similar(name)}"
         )
     key, task = split_task(rest)
     found = [environment for environment in read_suite(suite) if environment.answers_to(key)]
@@ -50,13 +52,13 @@ def load_preset(algorithm: str, name: str, addresses: Sequence[str] = ()) -> Pre
         for environment in found:
             if (other := environment.same_as(algorithm)) is not None:
                 raise ValueError(
-                    f"{algorithm} has no preset '{name}': the published runs there are plain {other}, with the "
-                    f"number that makes the difference at 0. Train {other} with this preset."
+                    f"{algorithm} has no preset '{name}': the published runs there are plain {other}, because the "
+                    f"coefficient that distinguishes the two is 0. Train {other} with this preset."
                 )
         raise ValueError(f"{algorithm} has no preset '{name}'. {_places(algorithm)}")
     if len(fitting) > 1:
         options = ", ".join(f"{suite}/{environment.name}" for environment in fitting)
-        raise ValueError(f"preset '{name}' could be {options}. Name one of them.")
+        raise ValueError(f"the preset name '{name}' fits {options}. Give the name of one of them.")
     if task is None:
         named = [split_task(address)[1] for address in addresses if fitting[0].is_meant_by(address)]
         task = next((one for one in named if one is not None), None)
@@ -64,10 +66,14 @@ def load_preset(algorithm: str, name: str, addresses: Sequence[str] = ()) -> Pre
 
 
 def find_preset(algorithm: str, addresses: Sequence[str]) -> Preset:
-    """The preset for datasets or environments by their addresses: of the first suite that has their task.
+    """Finds the preset of an algorithm for datasets or environments, in the first suite that has their task.
+
+    Args:
+        algorithm: name of the algorithm.
+        addresses: addresses of datasets or environments; the first one for which there is a preset decides.
 
     Raises:
-        ValueError: if there is none, or no address.
+        ValueError: if there is no such preset, or no address is given.
     """
     algorithm = get_algorithm(algorithm).name
     if not addresses:
@@ -86,9 +92,9 @@ def find_preset(algorithm: str, addresses: Sequence[str]) -> Preset:
 
 
 def check_same_environment(preset: Preset, address: str) -> None:
-    """Raises a ValueError if an address names another environment, or another task, than the preset is for.
+    """Raises a ValueError if an address names an environment or a task that the preset is not for.
 
-    Addresses of other sources, such as files, say nothing about their environment.
+    Addresses of other sources, such as files, do not name an environment and are always accepted.
     """
     source, _, name = address.partition(":")
     own_source, _, own_name = preset.dataset.partition(":")
@@ -104,12 +110,12 @@ def check_same_environment(preset: Preset, address: str) -> None:
 
 
 def list_presets() -> dict[str, tuple[str, ...]]:
-    """Every preset without its task, and the algorithms that it has."""
+    """Names of all presets, without tasks -> algorithms that have a preset of this name."""
     return {f"{one.suite}/{one.name}": tuple(one.algorithms()) for one in all_environments()}
 
 
 def iterate_presets() -> Iterator[Preset]:
-    """Every preset of every algorithm and task."""
+    """All presets of all algorithms and tasks."""
     for environment in all_environments():
         for algorithm in environment.algorithms():
             for task in environment.tasks_of(algorithm):
@@ -123,40 +129,42 @@ def has_preset(algorithm: str, name: str) -> bool:
 
 
 def stand_in(algorithm: str, name: str) -> str:
-    """The algorithm that a published run is: that of the table, unless its hyperparameters make it another one."""
+    """Name of the algorithm that the published runs of `algorithm` are equal to in an environment; mostly itself."""
     environment, _ = _environment(name)
     return environment.same_as(algorithm) or algorithm
 
 
 def settings_of_environment(algorithm: str, name: str) -> Preset:
-    """What a suite gives for an environment whatever the algorithm, for one that has no preset there."""
+    """The settings that a suite gives to all algorithms in an environment, for an algorithm without a preset there."""
     environment, task = _environment(name)
     return environment.preset(algorithm, task, only_common=True)
 
 
 def tasks_of(name: str) -> tuple[int, ...]:
-    """The tasks of "SUITE/ENVIRONMENT"; none where there are no tasks, or the name has one."""
+    """Tasks of "SUITE/ENVIRONMENT"; empty if the environment has no tasks, or if the name includes a task."""
     environment, task = _environment(name)
     return () if task is not None else tuple(environment.table.get("tasks", ()))
 
 
-def _environment(name: str) -> tuple[Environment, int | None]:
-    """Of a name that is known to be right."""
+def _environment(name: str) -> tuple[EnvironmentPresets, int | None]:
+    """Environment and task of a full name that exists."""
     suite, _, rest = name.partition("/")
     key, task = split_task(rest)
     return next(one for one in read_suite(suite) if one.name == key), task
 
 
 def _scene(key: str) -> str:
-    """Without the kind of data, which does not change the environment."""
+    """The name of an environment without the kind of its data, such as "-navigate"."""
     return re.sub(r"-(navigate|stitch|explore|play|noisy)$", "", plain_name(key))
 
 
 def _benchmarks() -> set[str]:
+    """Sources, such as "ogbench", whose addresses name an environment."""
     return {environment.table["dataset"].partition(":")[0] for environment in all_environments()}
 
 
 def _similar(name: str) -> str:
+    """A hint at the preset with the most similar name, or an empty string."""
     known = list(list_presets())
     hint = did_you_mean(split_task(name)[0], known)
     if not hint:
@@ -167,14 +175,14 @@ def _similar(name: str) -> str:
 
 
 def _names(algorithm: str) -> list[str]:
-    """The presets of an algorithm."""
+    """Names of the presets of an algorithm."""
     return [name for name, algorithms in list_presets().items() if algorithm in algorithms]
 
 
 def _places(algorithm: str) -> str:
-    """Where an algorithm has presets."""
+    """A sentence that lists presets of an algorithm."""
     names = _names(algorithm)
     if not names:
-        return f"There are no presets for {algorithm}: no per-environment hyperparameters are published."
+        return f"There are no presets for {algorithm}: no hyperparameters for single environments are published."
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"It has presets in {', '.join(names[:SHOWN])}{more}; `flowpolicies list presets` shows all."

@@ -1,4 +1,4 @@
-"""Published tables as lists of training runs: what each runs, and what is done."""
+"""Plans the training runs that a published table consists of."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, final
 
 from flowpolicies.messages import did_you_mean
+from flowpolicies.moved import moved_names
 from flowpolicies.reproduction.jobs import flags
 from flowpolicies.reproduction.preset_files import Preset
 from flowpolicies.reproduction.presets import (
@@ -25,34 +26,39 @@ from flowpolicies.training.runs import RunFolder
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """One training run of a table."""
+class PlannedRun:
+    """One training run of a published table."""
 
     row: str
+    """Name of the table's row."""
     column: str
+    """Name of the table's column."""
     preset: Preset
+    """Settings of the run."""
     is_published: bool
-    """Whether there are hyperparameters of this algorithm for this environment; else they are its defaults."""
+    """Whether hyperparameters of this algorithm in this environment are published; otherwise they are its defaults."""
     seed: int
+    """Seed of the run."""
     folder: RunFolder
+    """Folder of the run, which need not exist yet."""
     words: tuple[str, ...]
-    """Command line without the program."""
+    """Command line of the run without the program's name."""
 
     @property
     def task(self) -> str:
-        """Environment and task."""
+        """Environment and task, such as "scene-play-task2"."""
         return self.preset.name.partition("/")[2]
 
     @property
     def is_done(self) -> bool:
-        """Whether it has gone to its end."""
+        """Whether the run has reached its last step."""
         return self.folder.model.is_file()
 
     def __str__(self) -> str:
         return self.describe("done" if self.is_done else "open")
 
     def describe(self, state: str) -> str:
-        """One line: state, algorithm, task, seed, preset and command."""
+        """One line with state, algorithm, task, seed, preset and command."""
         source = self.preset.name if self.is_published else f"algorithm defaults in {self.preset.name}"
         command = shlex.join(("flowpolicies", *self.words))
         return f"{state}  {self.preset.algorithm}  {self.task}  seed {self.seed}  {source}  {command}"
@@ -67,19 +73,19 @@ def plan(
     algorithms: Collection[str] = (),
     with_defaults: bool = False,
     extra: Sequence[str] = (),
-) -> tuple[list[Run], dict[str, list[str]]]:
-    """The runs of a table, seed after seed, so that the table fills evenly; and what is left out.
+) -> tuple[list[PlannedRun], dict[str, list[str]]]:
+    """Plans the runs of a table; all runs of one seed come before those of the next, so that the table fills evenly.
 
     Args:
-        runs_dir: runs are in a folder of the table's name in it.
-        seeds: of the runs; none: the table's.
-        tasks: rows, environments or tasks of the table; none: all.
-        algorithms: columns or algorithms of the table; none: all.
+        runs_dir: folder in which the runs are in a folder of the table's name.
+        seeds: seeds of the runs; empty: those of the table.
+        tasks: rows, environments or tasks of the table; empty: all.
+        algorithms: columns or algorithms of the table; empty: all.
         with_defaults: also run algorithms without published hyperparameters, with their defaults.
         extra: words at the end of every command line.
 
     Returns:
-        Runs, and algorithm -> the tasks for which no hyperparameters are published, if they are not run.
+        The runs, and algorithm -> tasks that are left out because no hyperparameters are published for them.
 
     Raises:
         ValueError: if the table has no such task or algorithm.
@@ -94,7 +100,7 @@ def plan(
 
 
 class _Choice(NamedTuple):
-    """What a table runs, with every seed, for one of its columns and one of its tasks; see `Run`."""
+    """What a table runs with every seed for one of its columns and one task; the fields are those of `PlannedRun`."""
 
     row: str
     column: str
@@ -102,19 +108,19 @@ class _Choice(NamedTuple):
     is_published: bool
 
 
-def _make_run(table: PublishedTable, choice: _Choice, seed: int, parent: Path, extra: Sequence[str]) -> Run:
+def _make_run(table: PublishedTable, choice: _Choice, seed: int, parent: Path, extra: Sequence[str]) -> PlannedRun:
     preset = choice.preset
     settings = ("--preset", preset.name) if choice.is_published else flags(preset.fields())
     folder = RunFolder(parent / f"{preset.algorithm}-{preset.name.partition('/')[2]}-seed{seed}")
     own = flags({**table.options, "seed": seed, "run_dir": folder.path, "resume": True})
     words = ("train", preset.algorithm, *settings, *own, *extra)
-    return Run(**choice._asdict(), seed=seed, folder=folder, words=words)
+    return PlannedRun(**choice._asdict(), seed=seed, folder=folder, words=words)
 
 
 def _choose(
     table: PublishedTable, tasks: Collection[str], algorithms: Collection[str], with_defaults: bool
 ) -> tuple[list[_Choice], dict[str, list[str]]]:
-    """See `plan`."""
+    """Presets that a table runs, and algorithm -> tasks without published hyperparameters; see `plan`."""
     names = {column: {column, column.lower(), algorithm} for column, algorithm in table.columns.items()}
     _check_known("algorithm", algorithms, set(table.columns.values()).union(*names.values()), table)
     possible = list(_tasks(table))
@@ -136,25 +142,26 @@ def _choose(
     return chosen, left_out
 
 
-def without_twins(runs: Iterable[Run]) -> list[Run]:
-    """Runs without those that another column has as well."""
+def without_twins(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
+    """The runs, each once; two columns of a table may share their runs."""
     return list({run.folder: run for run in runs}.values())
 
 
 def _tasks(table: PublishedTable) -> Iterator[tuple[str, str]]:
-    """Row, and preset with its task."""
+    """Pairs of a row and the name of a preset with its task."""
     for row, name in table.rows.items():
         for full in [f"{name}-task{task}" for task in tasks_of(name)] or [name]:
             yield row, full
 
 
 def _names_of(row: str, preset: str) -> set[str]:
-    """By which a user may mean a task."""
+    """Names by which a user may select a task."""
     task = preset.partition("/")[2]
     return {row, preset, task, task.rpartition("-task")[0] or task}
 
 
 def _check_known(what: str, given: Iterable[str], known: Collection[str], table: PublishedTable) -> None:
+    """Raises a ValueError for a name that the table does not have."""
     for name in given:
         if name not in known:
             names = sorted(known)
@@ -163,3 +170,6 @@ def _check_known(what: str, given: Iterable[str], known: Collection[str], table:
                 f"table '{table.name}' has no {what} '{name}'.{did_you_mean(name, known)} "
                 f"It has {', '.join(names[:SHOWN])}{more}."
             )
+
+
+__getattr__ = moved_names(__name__, {"Run": "flowpolicies.reproduction.reproduce:PlannedRun"})

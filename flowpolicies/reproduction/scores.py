@@ -1,4 +1,4 @@
-"""What the runs of a published table have found, and where they were not what the paper ran."""
+"""Scores of the runs of a published table, and settings in which they differ from the published ones."""
 
 from __future__ import annotations
 
@@ -14,28 +14,31 @@ import numpy as np
 from flowpolicies.algorithms import get_algorithm
 from flowpolicies.data import normalized_score
 from flowpolicies.data.dataset.transforms import REFERENCE
+from flowpolicies.moved import moved_names
 from flowpolicies.reproduction.published import PublishedTable
-from flowpolicies.reproduction.reproduce import Run
-from flowpolicies.training.settings import Knobs, TrainSettings
+from flowpolicies.reproduction.reproduce import PlannedRun
+from flowpolicies.shell.hyperparameters import SB3Hyperparameters
+from flowpolicies.training.settings import TrainSettings
 
 
 class Score(NamedTuple):
-    """What runs of a cell have found so far."""
+    """Score of the finished runs of one row and one column."""
 
     mean: float
-    """Mean over tasks of the mean over seeds, see `score_of`."""
+    """Mean over tasks of the mean over seeds; see `score_of` for the unit."""
     std: float
-    """Standard deviation over seeds of the mean over tasks; nan unless there are two seeds with all tasks."""
+    """Standard deviation over seeds of the mean over tasks; nan unless at least two seeds have all tasks."""
     runs: int
-    """How many runs it is of."""
+    """Number of runs that the score is the mean of."""
 
 
-def score_of(run: Run, table: PublishedTable) -> float:
-    """The mean of its last evaluations in the table's phase; nan without any.
+def score_of(run: PlannedRun, table: PublishedTable) -> float:
+    """Mean of the run's last evaluations in the table's phase; nan if there are none.
 
-    D4RL's score where the data have reference returns, else success in percent, or the return if it is not known.
+    The unit is D4RL's normalised score if the dataset has reference returns, otherwise the success rate in percent, or
+    the return if the environment does not report success.
     """
-    rows = [row for row in run.folder.read_evaluations() if row.phase == table.phase]
+    rows = [row for row in run.folder.read_evaluations() if table.phase in ("end", row.phase)]
     rows = rows[-table.last[run.preset.suite] :]
     if not rows:
         return math.nan
@@ -45,8 +48,8 @@ def score_of(run: Run, table: PublishedTable) -> float:
     return float(np.mean([row.mean_return if math.isnan(row.success) else 100 * row.success for row in rows]))
 
 
-def collect(table: PublishedTable, runs: Sequence[Run]) -> dict[tuple[str, str], Score]:
-    """Scores by row and column, of the runs that are done."""
+def read_scores(table: PublishedTable, runs: Sequence[PlannedRun]) -> dict[tuple[str, str], Score]:
+    """(row, column) -> score of the runs that are done."""
     cells: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
     for run in runs:
         if run.is_done and not math.isnan(score := score_of(run, table)):
@@ -66,21 +69,30 @@ MATTERS = {
     *("dataset", "env", "frame_stack", "p_aug", "reward_transform", "rotate_every", "seed"),
     *("steps", "online_steps", "n_envs", "eval_every", "eval_episodes"),
 }
-"""Fields of `TrainSettings` that make a run what it is; the others are this machine's."""
+"""Fields of `TrainSettings` that influence the result of a run; the other ones concern the machine, files and logs."""
 
 
-def deviations(run: Run, table: PublishedTable, extra: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
-    """What a run that is done had otherwise than its preset, its table, and the defaults beside them say.
+def deviations(
+    run: PlannedRun, table: PublishedTable, extra: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Fields, and their values, in which a finished run differs from its preset, its table and the defaults.
 
     Args:
-        extra: values that are meant to be others.
+        extra: fields that are meant to have these values instead.
     """
     record, preset = run.folder.read_config(), run.preset
     settings = {name: value for name, value in dataclasses.asdict(TrainSettings()).items() if name in MATTERS}
-    beside = settings | dataclasses.asdict(Knobs()) | dataclasses.asdict(get_algorithm(preset.algorithm).Config())
+    beside = (
+        settings
+        | dataclasses.asdict(SB3Hyperparameters())
+        | dataclasses.asdict(get_algorithm(preset.algorithm).Config())
+    )
     merged = beside | preset.fields() | dict(table.options) | {"seed": run.seed}
     merged |= {name: value for name, value in extra.items() if name in beside}
     should = json.loads(json.dumps(merged))
-    had = {**record["settings"], **record["knobs"], **record["hyperparameters"]}
-    # A run of an older version has no record of the fields that have come since.
+    had = {**record["settings"], **record["sb3_hyperparameters"], **record["hyperparameters"]}
+    # The record of a run by an older version does not have the fields that were added since.
     return {name: had[name] for name, value in should.items() if name in had and had[name] != value}
+
+
+__getattr__ = moved_names(__name__, {"collect": "flowpolicies.reproduction.scores:read_scores"})

@@ -1,4 +1,4 @@
-"""Callbacks for `learn_offline` and `learn`, in which one and the same callback object can serve."""
+"""Callbacks of training; one callback object can be used in `learn_offline` and in `learn`."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ from flowpolicies.training.runs import STEP_COLUMNS, RunFolder
 
 
 def phase_of(callback: BaseCallback) -> Phase:
-    """Which of the two is running."""
+    """Phase of the training that a callback belongs to."""
     return "offline" if model_of(callback).is_offline else "online"
 
 
 def model_of(callback: BaseCallback) -> OfflineAlgorithm:
-    """The model that is training."""
+    """The model that a callback belongs to."""
     assert isinstance(callback.model, OfflineAlgorithm)
     return callback.model
 
 
 def say(text: str) -> None:
-    """Prints a line above the bar, and at once, for those who follow a file."""
+    """Prints a line above the progress bar, and flushes it for readers of a log file."""
     tqdm.write(text)
     sys.stdout.flush()
 
 
 @final
 class Every:
-    """Says when another `interval` steps are over; steps may come several at a time, from several environments."""
+    """Tells when a multiple of `interval` steps is reached; several environments take several steps at a time."""
 
     def __init__(self, interval: int) -> None:
         self.interval, self.last = interval, 0
 
     def start(self, step: int) -> None:
-        """Begins to count at `step`."""
+        """Starts counting at `step`."""
         self.last = step
 
     def is_due(self, step: int) -> bool:
-        """Whether a multiple of the interval was reached since the last call; never for an interval of 0."""
+        """Whether a multiple of the interval was reached since the last call; always False for an interval of 0."""
         due = self.interval > 0 and step // self.interval > self.last // self.interval
         self.last = step
         return due
@@ -60,13 +60,13 @@ class Every:
 
 @final
 class AtomicCheckpoint(BaseCallback):
-    """Saves the model every so many steps, whole or not at all.
+    """Saves checkpoints of the model, each atomically.
 
     Args:
-        folder: where to.
-        every: steps between two checkpoints, gradient steps offline and environment steps online; 0: none.
-        keep: how many of the newest stay.
-        replay_buffer: also save the online transitions, without which an online run cannot continue as it was.
+        folder: folder of the run.
+        every: steps between two checkpoints: gradient steps offline, environment steps online; 0: no checkpoints.
+        keep: number of newest checkpoints that are not deleted.
+        replay_buffer: also save the online transitions; without them a resumed online run starts with an empty buffer.
     """
 
     def __init__(self, folder: RunFolder, every: int, keep: int = 2, *, replay_buffer: bool = True) -> None:
@@ -83,7 +83,7 @@ class AtomicCheckpoint(BaseCallback):
         return True
 
     def _save(self) -> None:
-        """With `num_timesteps` as it is outside of `learn_offline`, which lends it to the gradient steps."""
+        """Saves a checkpoint with environment steps in `num_timesteps`, where `learn_offline` counts gradient steps."""
         model, steps = model_of(self), self.model.num_timesteps
         model.num_timesteps = model.environment_steps
         try:
@@ -94,19 +94,19 @@ class AtomicCheckpoint(BaseCallback):
 
 @final
 class EvaluationCallback(BaseCallback):
-    """Evaluates the policy every so many steps, in an environment of its own; the training does not notice.
+    """Evaluates the policy in an environment of its own, without any influence on the training.
 
-    The numbers go to the model's log as `eval/success_rate`, `eval/ep_rew_mean` and `eval/ep_len_mean`, and to
-    `evaluations.csv` of the run. Episodes are a function of seed, phase and step.
+    The results are logged as `eval/success_rate`, `eval/ep_rew_mean` and `eval/ep_len_mean`, and written to
+    `evaluations.csv` of the run. The episodes depend on seed, phase and step only.
 
     Args:
-        env: to evaluate in.
-        every: steps between two evaluations, gradient steps offline and environment steps online; 0: none.
-        episodes: of each evaluation.
-        folder: where to write rows; None: only to the log.
-        seed: of the episodes.
-        deterministic: start flows at zero noise; the papers' protocol samples.
-        verbose: 1 prints a line per evaluation.
+        env: environment to evaluate in.
+        every: steps between two evaluations: gradient steps offline, environment steps online; 0: no evaluations.
+        episodes: number of episodes in each evaluation.
+        folder: folder of the run; None: results are only logged.
+        seed: seed of the episodes.
+        deterministic: start flows at zero noise instead of sampling the noise, as the papers do.
+        verbose: 1: print a line for each evaluation.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class EvaluationCallback(BaseCallback):
         return True
 
     def evaluate(self, phase: Phase, step: int) -> Evaluation:
-        """Evaluates now, and writes the result down."""
+        """Evaluates the policy now, and records the results."""
         model = model_of(self)
         entropy = [self.seed, ("offline", "online").index(phase), step]
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0] // 2)  # Gymnasium's seeds are signed.
@@ -142,7 +142,7 @@ class EvaluationCallback(BaseCallback):
         try:
             found = evaluate(model.policy, self.env, self.episodes, deterministic=self.deterministic, seed=seed)
         finally:
-            model.policy.generator = generator  # Exploration goes on where it was.
+            model.policy.generator = generator  # The evaluation must not change the noise of exploration.
         for key, value in found.summary().items():
             self.logger.record(f"eval/{key}", value)
         self.logger.record(STEP_COLUMNS[phase], step, exclude="tensorboard")
@@ -156,7 +156,7 @@ class EvaluationCallback(BaseCallback):
 
 @final
 class LatestValues(KVWriter):
-    """An output of the log that remembers the last value of each key."""
+    """Output format of the logger that keeps the last value of each key."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
@@ -172,10 +172,10 @@ class LatestValues(KVWriter):
 
 @final
 class ProgressCallback(BaseCallback):
-    """A progress bar with the time left, the latest losses and the latest success rate.
+    """Progress bar with the remaining time, the latest losses and the latest success rate.
 
     Args:
-        disable: no bar; None: no bar where standard error is not a terminal.
+        disable: whether to show no bar; None: no bar if standard error is not a terminal.
     """
 
     def __init__(self, disable: bool | None = None) -> None:
@@ -203,7 +203,7 @@ class ProgressCallback(BaseCallback):
         self.close()
 
     def close(self) -> None:
-        """Ends the bar, which training that was interrupted leaves open."""
+        """Closes the bar, which is still open after an interrupted training."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None
@@ -212,7 +212,7 @@ class ProgressCallback(BaseCallback):
 
 
 def shorten(values: dict[str, Any]) -> dict[str, str]:
-    """Losses by the name of their term, and the success rate."""
+    """Text of the losses, by the names of their terms, and of the success rate."""
     losses = {key.split("/")[1].removesuffix("_loss"): value for key, value in values.items() if key.endswith("/loss")}
     success = {"success": values["eval/success_rate"]} if "eval/success_rate" in values else {}
     return {key: f"{value:.3g}" for key, value in (losses | success).items()}
@@ -220,10 +220,10 @@ def shorten(values: dict[str, Any]) -> dict[str, str]:
 
 @final
 class InterruptBetweenSteps(BaseCallback):
-    """Makes Ctrl-C, and the SIGTERM of a cluster, raise KeyboardInterrupt between two steps, when the model is whole.
+    """Delays Ctrl-C, and the SIGTERM of a cluster, to the end of a step, when the model is in a consistent state.
 
-    Use it as a context manager around `learn_offline` or `learn`, and among their callbacks. A second signal raises
-    at once, wherever training is: a model that is saved then may be half updated.
+    Use it as a context manager around `learn_offline` or `learn`, and as one of their callbacks. It raises
+    KeyboardInterrupt after the step. A second signal raises it at once; the model may then be half updated.
     """
 
     def __init__(self) -> None:
@@ -232,7 +232,9 @@ class InterruptBetweenSteps(BaseCallback):
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # Only there can handlers be set.
+        if (
+            threading.current_thread() is threading.main_thread()
+        ):  # Python allows signal handlers in the main thread only.
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._handle)
         return self
@@ -240,7 +242,7 @@ class InterruptBetweenSteps(BaseCallback):
     def __exit__(self, error: object, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler or signal.SIG_DFL)
-        if self.is_asked and error is None:  # It came after the last step.
+        if self.is_asked and error is None:  # The signal came after the last step.
             raise KeyboardInterrupt
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -248,8 +250,12 @@ class InterruptBetweenSteps(BaseCallback):
             self.is_forced = True
             raise KeyboardInterrupt
         self.is_asked = True
-        with suppress(OSError):  # Not print: the signal may have come in the middle of one, which must not be nested.
-            os.write(2, b"\nStopping after this step or evaluation; once more stops at once, without saving.\n")
+        with suppress(
+            OSError
+        ):  # Not `print`, which must not be called inside another `print` that the signal interrupted.
+            os.write(
+                2, b"\nStopping after this step or evaluation. Press Ctrl-C again to stop at once, without saving.\n"
+            )
 
     def _on_step(self) -> bool:
         if self.is_asked:

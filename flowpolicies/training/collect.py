@@ -1,4 +1,4 @@
-"""Datasets of what a policy does, written for training, for others, or for a benchmark."""
+"""Collects datasets with a policy."""
 
 from __future__ import annotations
 
@@ -30,27 +30,31 @@ def collect(
     provenance: dict[str, Any] | None = None,
     **options: Any,
 ) -> tuple[TransitionDataset, Evaluation]:
-    """Whole episodes of anything with Stable-Baselines3's `predict`, as a dataset, and what they come to.
+    """Collects whole episodes of a policy as a dataset.
 
-    The policy's state goes from call to call, so that action chunks and memories work. An episode is kept with all of
-    its T+1 observations. Nothing is written before the last episode has ended, and then all of it or nothing.
+    The policy's state is passed from call to call, so that action chunks and recurrent policies work. All T+1
+    observations of an episode are kept. The dataset is written after the last episode, atomically.
 
     Args:
-        policy: a policy of ours, a model of Stable-Baselines3, or your own object.
-        env: an environment, or where to make it: Gymnasium's id, or an address such as "ogbench:NAME".
-        episodes: how many.
-        out: where to write, "npz:PATH" or "minari:NAME"; None: nowhere.
-        seed: of the environment, of the policy if it has a generator, and of torch's global one while collecting.
+        policy: a `FlowPolicy`, a model of Stable-Baselines3, or any object with the same `predict`.
+        env: environment, or the address or Gymnasium id of one.
+        episodes: number of episodes.
+        out: address to write to, "npz:PATH" or "minari:NAME"; None: the dataset is not written.
+        seed: seed of the environment, of the policy's generator if it has one, and of torch's global generator, which
+            is restored afterwards.
         deterministic: passed to `predict`; flows start at zero noise.
-        overwrite: replace what is there.
+        overwrite: replace an existing dataset at `out`.
         progress: show a progress bar.
-        provenance: added to the dataset's; JSON data.
-        **options: of the writer, such as `author` and `description` for Minari.
+        provenance: JSON data that is added to the provenance of the dataset.
+        **options: options of the writer, such as `author` and `description` for Minari.
+
+    Returns:
+        The dataset, and the evaluation of the episodes.
 
     Raises:
-        FileExistsError: if something is there and `overwrite` is off; before the first episode.
-        ValueError: for fewer than one episode, an unknown writer, or an environment that does not fit the policy.
-        TypeError: if `policy` cannot predict, or `env` is no environment.
+        FileExistsError: before the first episode, if there is a dataset at `out` and `overwrite` is not set.
+        ValueError: if `episodes` is less than 1, for an unknown writer, or if the environment does not fit the policy.
+        TypeError: if `policy` has no `predict`, or `env` is not an environment.
     """
     check_predicts(policy)
     if not isinstance(env, gym.Env | str):
@@ -71,7 +75,7 @@ def collect(
         torch.random.fork_rng(range(torch.cuda.device_count())),
     ):
         if seed is not None:
-            torch.manual_seed(seed)  # Models of Stable-Baselines3 sample from the global generator.
+            torch.manual_seed(seed)  # Models of Stable-Baselines3 sample with the global generator.
         recorder = _Recorder(made, bar)
         found = evaluate(policy, recorder, episodes, deterministic=deterministic, seed=seed)
         dataset = recorder.dataset(name, facts)
@@ -82,7 +86,7 @@ def collect(
 
 @final
 class _Recorder(gym.Wrapper[Any, Any, Any, Any]):
-    """Keeps every transition of an environment, to be made a dataset, and moves a bar by one per episode."""
+    """Records the transitions of an environment, and advances a progress bar by one for each episode."""
 
     def __init__(self, env: gym.Env[Any, Any], bar: tqdm[Any]) -> None:
         super().__init__(env)
@@ -94,12 +98,12 @@ class _Recorder(gym.Wrapper[Any, Any, Any, Any]):
         self._observation: Any = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begins an episode."""
+        """Starts an episode."""
         self._observation, info = self.env.reset(seed=seed, options=options)
         return self._observation, info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """One step, which is kept."""
+        """Takes a step and records it."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         row = copy.deepcopy((self._observation, action, reward, observation, terminated, truncated))
         for column, value in zip(self._rows.values(), row, strict=True):
@@ -109,7 +113,7 @@ class _Recorder(gym.Wrapper[Any, Any, Any, Any]):
         return observation, reward, terminated, truncated, info
 
     def dataset(self, name: str, provenance: dict[str, Any]) -> TransitionDataset:
-        """Everything so far."""
+        """The recorded transitions as a dataset."""
         columns = {key: _stack(rows) for key, rows in self._rows.items()}
         assert isinstance(self.observation_space, spaces.Box | spaces.Dict)
         return TransitionDataset.from_arrays(

@@ -1,4 +1,4 @@
-"""Environments by address, several at once."""
+"""Vectorised environments made from an address."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def make_vec_env(address: str, n_envs: int = 1, seed: int | None = None, *, fram
         frame_stack: number of successive images that form an observation.
 
     Raises:
-        ValueError: for fewer than one environment, or an unknown address.
+        ValueError: if `n_envs` is less than 1, or for an unknown address.
     """
     if n_envs < 1:
         raise ValueError(f"the number of environments must be at least 1, got {n_envs}")

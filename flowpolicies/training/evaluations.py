@@ -1,4 +1,4 @@
-"""Rows of `evaluations.csv`: what one evaluation during training found."""
+"""Rows of `evaluations.csv`, with the results of the evaluations during training."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from flowpolicies.files import atomic_write, csv_text
 from flowpolicies.policies import Evaluation
 
 Phase = Literal["offline", "online"]
+"""Part of a run: gradient steps on the dataset, or training while the policy acts in the environment."""
 
 COLUMNS = (
     "phase",
@@ -25,46 +26,46 @@ COLUMNS = (
     "return_high",
     "length",
 )
-"""Header of the file; the fields of `EvaluationRow` in the same order."""
+"""Header of the file, in the order of the fields of `EvaluationRow`."""
 
 
 class EvaluationRow(NamedTuple):
-    """One evaluation."""
+    """Results of one evaluation."""
 
     phase: Phase
-    """Whether the policy was training offline or online."""
+    """Phase of training in which the policy was evaluated."""
     step: int
-    """Steps within the phase: gradient steps offline, environment steps online."""
+    """Number of steps since the beginning of the phase: gradient steps offline, environment steps online."""
     episodes: int
-    """Number of episodes."""
+    """Number of episodes of the evaluation."""
     success: float
-    """Share of successful episodes; nan if the environment does not report success."""
+    """Success rate between 0 and 1; nan if the environment does not report success."""
     low: float
-    """Lower end of its 95 % interval."""
+    """Lower end of the 95 % interval of the success rate."""
     high: float
-    """Upper end of its 95 % interval."""
+    """Upper end of the 95 % interval of the success rate."""
     mean_return: float
-    """Mean return; the column is called `return`."""
+    """Mean return of the episodes; the column of the file is called `return`."""
     return_low: float
-    """Lower end of its 95 % interval."""
+    """Lower end of the 95 % interval of the mean return."""
     return_high: float
-    """Upper end of its 95 % interval."""
+    """Upper end of the 95 % interval of the mean return."""
     length: float
-    """Mean episode length, in environment steps."""
+    """Mean length of the episodes in environment steps."""
 
     @classmethod
     def of(cls, phase: Phase, step: int, evaluation: Evaluation) -> EvaluationRow:
-        """The row of an evaluation."""
+        """Makes the row of an evaluation."""
         success = (math.nan,) * 3 if evaluation.successes is None else evaluation.success_rate()
         length = float(evaluation.lengths.mean())
         return cls(phase, step, len(evaluation), *success, *evaluation.mean_return(), length)
 
 
 def read_evaluations(path: Path) -> list[EvaluationRow]:
-    """The rows of a file; none if there is no file.
+    """Reads the rows of a file; empty if the file does not exist.
 
     Raises:
-        ValueError: if it has other columns.
+        ValueError: if the file has other columns.
     """
     if not path.is_file():
         return []
@@ -81,12 +82,12 @@ def _parse(row: Sequence[str]) -> EvaluationRow:
 
 
 def append_evaluation(path: Path, row: EvaluationRow) -> None:
-    """Adds a row, with a header if it is the first."""
+    """Appends a row to a file, after the header if the file is new."""
     with open(path, "a", newline="") as file:
         file.write(csv_text([row] if file.tell() else [COLUMNS, row]))
 
 
 def write_evaluations(path: Path, rows: Sequence[EvaluationRow]) -> None:
-    """Replaces the file, atomically."""
+    """Writes the rows to a file, atomically."""
     with atomic_write(path) as file:
         file.write(csv_text([COLUMNS, *rows]).encode())

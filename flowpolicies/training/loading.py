@@ -17,9 +17,9 @@ from flowpolicies.training.runs import RunFolder
 
 
 def load_policy(path: Path, device: str = "auto") -> FlowPolicy:
-    """The policy in a policy file, in a zip of `model.save()`, or in the folder of a run.
+    """Loads the policy of a policy file, of a zip file of `model.save()`, or of the folder of a run.
 
-    A zip executes code when it is loaded, a policy file does not: load only zips that you trust.
+    Loading a zip file executes code in it, so load only zip files that you trust. A policy file cannot execute code.
 
     Raises:
         FileNotFoundError: if there is nothing at `path`, or no policy in the folder yet.

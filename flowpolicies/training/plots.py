@@ -1,4 +1,4 @@
-"""Learning curves, fit to print."""
+"""Figures of learning curves."""
 
 from __future__ import annotations
 
@@ -18,18 +18,22 @@ from flowpolicies.policies.evaluation import mean_interval
 from flowpolicies.training.evaluations import EvaluationRow
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's palette, which the colour-blind can tell apart; the line styles change when it is used up."""
+"""Palette of Okabe and Ito, which people with colour blindness can distinguish; more curves get other line styles."""
 
 STYLES = ("-", "--", ":", "-.")
 
 
 class Point(NamedTuple):
-    """One place of a curve."""
+    """One point of a curve, with its 95 % interval."""
 
     x: int
+    """Position on the horizontal axis, in steps."""
     mean: float
+    """Success rate or return."""
     low: float
+    """Lower end of the interval."""
     high: float
+    """Upper end of the interval."""
 
 
 def plot_learning_curves(
@@ -39,24 +43,32 @@ def plot_learning_curves(
     metric: Literal["success", "return"] | None = None,
     title: str | None = None,
 ) -> Path:
-    """Draws a curve per label, with its 95 % interval, and returns `path`, whose ending names the format.
+    """Draws a learning curve with its 95 % interval for each label.
 
-    Online steps follow the offline ones, behind a vertical line. Rows of one label at the same step are seeds: the
-    curve is their mean, and the interval a bootstrap over them; a single row has the interval over its episodes.
+    Online steps follow the offline steps, to the right of a vertical line. Several rows of a label at the same step are
+    seeds: the curve is their mean, and the interval is a bootstrap over them. The interval of a single row is the one
+    over its episodes.
 
     Args:
-        evaluations: label -> rows.
-        metric: None: success if every row has it, else the return.
+        evaluations: label -> evaluations of one or several runs.
+        path: file to write; its suffix determines the format.
+        metric: what to draw; None: success if all rows have it, otherwise the return.
+        title: title of the figure; None: no title.
+
+    Returns:
+        `path`.
 
     Raises:
-        ValueError: if there are no rows, or they lack the metric.
+        ValueError: if there are no rows, or if rows do not have the metric.
     """
     rows = [row for group in evaluations.values() for row in group]
     if not rows:
-        raise ValueError("there is nothing to plot: no evaluations. Train with eval_every and an environment.")
+        raise ValueError(
+            "there are no evaluations to plot. Train with an environment, and with eval_episodes of at least 1."
+        )
     has_success = not any(math.isnan(row.success) for row in rows)
     if metric == "success" and not has_success:
-        raise ValueError("the environment did not report success; plot metric='return'.")
+        raise ValueError("the environment did not report success; pass metric='return'.")
     metric = metric or ("success" if has_success else "return")
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")
     FigureCanvasAgg(figure)
@@ -73,7 +85,13 @@ def plot_learning_curves(
 
 
 def curve(rows: Sequence[EvaluationRow], metric: Literal["success", "return"], switch: int) -> list[Point]:
-    """The points of one label, from left to right; online steps are counted on from `switch`."""
+    """The points of one label from left to right.
+
+    Args:
+        rows: evaluations of one or several runs.
+        metric: what to draw.
+        switch: position at which the online steps begin.
+    """
     groups: dict[int, list[EvaluationRow]] = {}
     for row in rows:
         groups.setdefault(row.step + (switch if row.phase == "online" else 0), []).append(row)
@@ -130,6 +148,6 @@ def _dress(axes: Axes, metric: str, title: str | None, *, legend: bool) -> None:
     axes.grid(axis="y", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     if title is not None:
-        axes.set_title(title, fontsize=10, pad=18)  # Above the names of the phases.
+        axes.set_title(title, fontsize=10, pad=18)  # The padding leaves room for the names of the phases.
     if legend:
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)

@@ -1,4 +1,4 @@
-"""What it takes to repeat a run, as JSON data."""
+"""Descriptions of dataset, software and hardware for the record of a run, as JSON data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = ("torch", "numpy", "gymnasium", "stable_baselines3", "ogbench", "mujo
 
 
 def describe_dataset(dataset: TransitionDataset) -> dict[str, Any]:
-    """Fingerprint, provenance and summary numbers."""
+    """Fingerprint, size, rewards and provenance of a dataset."""
     rewards = dataset.rewards
     return {
         "fingerprint": dataset.fingerprint,
@@ -31,7 +31,7 @@ def describe_dataset(dataset: TransitionDataset) -> dict[str, Any]:
 
 
 def describe_software() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on, as far as they are installed."""
+    """Versions of Python and of the installed packages that influence results."""
     versions = {"python": platform.python_version(), "flowpolicies": flowpolicies.__version__}
     for package in PACKAGES:
         try:
@@ -43,7 +43,7 @@ def describe_software() -> dict[str, str]:
 
 
 def describe_hardware() -> dict[str, Any]:
-    """Processor, number of cores and threads, and accelerator; nothing that names the machine."""
+    """Platform, processor, number of cores and threads, and GPU, without names of the machine or of its user."""
     return {
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
@@ -54,7 +54,7 @@ def describe_hardware() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Linux tells the model only in a file."""
+    """Model of the processor, which Linux reports in a file only."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.is_file() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -62,9 +62,9 @@ def _processor() -> str:
 
 
 def source_commit(folder: Path) -> str | None:
-    """Git commit of the checkout that `folder` is part of, with "-dirty" if it was changed; None without one.
+    """Git commit of the checkout that contains `folder`, with "-dirty" if files were changed; None without a checkout.
 
-    A package that is merely installed below some repository, in its virtual environment, is not part of it.
+    A package in a virtual environment inside a repository is not part of that repository.
     """
     try:
         _git(folder, "ls-files", "--error-unmatch", "__init__.py")

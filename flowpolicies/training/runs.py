@@ -1,4 +1,4 @@
-"""The folder that a training run leaves behind."""
+"""The folder of a training run, and its files."""
 
 from __future__ import annotations
 
@@ -23,61 +23,61 @@ from flowpolicies.training.evaluations import (
 )
 
 STEP_COLUMNS: dict[Phase, str] = {"offline": "time/offline_steps", "online": "time/total_timesteps"}
-"""Column of `progress.csv` that counts the steps of a phase; the other one is empty in its rows."""
+"""Phase -> column of `progress.csv` that counts its steps. A row has a value in the column of its own phase only."""
 
 
 @final
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of a run, and the writing of what must survive a crash."""
+    """Paths of the files of a run, and functions that write those that must survive a crash."""
 
     path: Path
-    """The folder; it need not exist yet."""
+    """Path of the folder, which need not exist yet."""
 
     @property
     def config(self) -> Path:
-        """Everything that a repetition needs."""
+        """JSON file with all that is needed to repeat the run."""
         return self.path / "config.json"
 
     @property
     def progress(self) -> Path:
-        """Losses and other scalars over steps, from Stable-Baselines3's logger."""
+        """CSV file with losses and other numbers over the steps, written by Stable-Baselines3's logger."""
         return self.path / "progress.csv"
 
     @property
     def evaluations(self) -> Path:
-        """One row per evaluation, see `EvaluationRow`."""
+        """CSV file with a row for each evaluation; see `EvaluationRow`."""
         return self.path / "evaluations.csv"
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of `step_*.zip`."""
+        """Folder of the checkpoints, `step_*.zip`."""
         return self.path / "checkpoints"
 
     @property
     def policy(self) -> Path:
-        """What acts, without the training state; see `FlowPolicy.load`."""
+        """Policy file without the training state; see `FlowPolicy.load`."""
         return self.path / "policy.safetensors"
 
     @property
     def model(self) -> Path:
-        """The whole model at the end, see `OfflineAlgorithm.load`."""
+        """The model at the end of the run with its training state; see `OfflineAlgorithm.load`."""
         return self.path / "model.zip"
 
     @property
     def plot(self) -> Path:
-        """Learning curve."""
+        """Figure of the learning curve."""
         return self.path / "learning_curve.png"
 
     def check_free(self, *, resume: bool = False, overwrite: bool = False) -> None:
-        """Refuses a folder that holds something, unless it is a run to be continued or replaced.
+        """Raises an error if the folder is not empty, unless it holds a run that is to be continued or replaced.
 
         Raises:
-            ValueError: if both `resume` and `overwrite` are asked for.
-            FileExistsError: if something is in the way.
+            ValueError: if both `resume` and `overwrite` are set.
+            FileExistsError: if the folder holds a run and neither is set, or if it holds other files.
         """
         if resume and overwrite:
-            raise ValueError("--resume continues a run and --overwrite deletes it: pass one of the two.")
+            raise ValueError("--resume continues a run and --overwrite deletes it: pass only one of them.")
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return
         if not self.config.is_file():
@@ -91,18 +91,18 @@ class RunFolder:
             )
 
     def clear(self) -> None:
-        """Removes what a run wrote, and nothing else."""
+        """Deletes the files of a run, and no others."""
         for file in (self.config, self.progress, self.evaluations, self.policy, self.model, self.plot):
             file.unlink(missing_ok=True)
         for folder in (self.checkpoints, self.path / "tensorboard"):
             shutil.rmtree(folder, ignore_errors=True)
 
     def write_config(self, record: dict[str, Any]) -> None:
-        """Writes `config.json`, atomically; the folder is made if it is missing."""
+        """Writes `config.json` atomically, and creates the folder if it does not exist."""
         write_json(self.config, record)
 
     def read_config(self) -> dict[str, Any]:
-        """What `write_config` wrote.
+        """Reads `config.json`.
 
         Raises:
             FileNotFoundError: if this is not the folder of a run.
@@ -110,13 +110,17 @@ class RunFolder:
         if not self.config.is_file():
             raise FileNotFoundError(f"'{self.path}' is not the folder of a run: it has no {self.config.name}.")
         record: dict[str, Any] = json.loads(self.config.read_text())
+        if "knobs" in record:  # The name of this part in runs of version 0.1.0.
+            record["sb3_hyperparameters"] = record.pop("knobs")
         return record
 
     def save_checkpoint(self, model: OfflineAlgorithm, keep: int = 2, *, replay_buffer: bool = False) -> Path:
-        """Writes the model as `step_*.zip`, by offline and online steps together, and keeps the newest `keep`.
+        """Writes the model as `step_*.zip`, named by the sum of offline and online steps.
 
         Args:
-            replay_buffer: also keep the online transitions, beside the newest checkpoint only, as they are large.
+            keep: number of newest checkpoints that are not deleted.
+            replay_buffer: also write the online transitions. They are large, so only those of the newest checkpoint are
+                kept.
 
         Raises:
             ValueError: if `keep` is less than 1.
@@ -124,7 +128,7 @@ class RunFolder:
         if keep < 1:
             raise ValueError(f"keep is the number of checkpoints and must be at least 1, got {keep}")
         path = self.checkpoints / f"step_{model.offline_steps + model.num_timesteps:09d}.zip"
-        if replay_buffer:  # First, so that a checkpoint that is there has its transitions.
+        if replay_buffer:  # Written before the checkpoint, so that no checkpoint lacks its transitions.
             with atomic_write(self.buffer_of(path)) as file:
                 model.save_replay_buffer(file)  # type: ignore[arg-type]
         with atomic_write(path) as file:
@@ -138,28 +142,28 @@ class RunFolder:
 
     @staticmethod
     def buffer_of(checkpoint: Path) -> Path:
-        """Where the online transitions of a checkpoint are, if they were saved."""
+        """Path of the online transitions of a checkpoint; the file exists if they were saved."""
         return checkpoint.with_suffix(".buffer.pkl")
 
     def list_checkpoints(self) -> list[Path]:
-        """Checkpoints, oldest first; unfinished files are not among them."""
+        """Complete checkpoints, the oldest first."""
         return sorted(self.checkpoints.glob("step_*.zip"))
 
     def latest(self) -> Path | None:
-        """The newest checkpoint."""
+        """The newest checkpoint; None if there is none."""
         return next(reversed(self.list_checkpoints()), None)
 
     def add_evaluation(self, row: EvaluationRow) -> None:
-        """Appends to `evaluations.csv`."""
+        """Appends a row to `evaluations.csv`."""
         self.path.mkdir(parents=True, exist_ok=True)
         append_evaluation(self.evaluations, row)
 
     def read_evaluations(self) -> list[EvaluationRow]:
-        """Rows of `evaluations.csv`; none if there is no such file."""
+        """Rows of `evaluations.csv`; empty if the file does not exist."""
         return read_evaluations(self.evaluations)
 
     def rewind(self, offline_steps: int, online_steps: int) -> None:
-        """Drops rows that lie after a checkpoint: they will be written again when it is continued."""
+        """Deletes the rows after a checkpoint, because the continued run will write them again."""
         last = {"offline": offline_steps, "online": online_steps}
         if rows := self.read_evaluations():
             write_evaluations(self.evaluations, [row for row in rows if row.step <= last[row.phase]])
@@ -167,9 +171,9 @@ class RunFolder:
             _rewind_progress(self.progress, last)
 
     def logger(self, phase: Phase, *, print_tables: bool = False) -> Logger:
-        """Stable-Baselines3's logger into `progress.csv`, which it continues, and `tensorboard/PHASE`.
+        """Logger of Stable-Baselines3 that appends to `progress.csv` and writes to `tensorboard/PHASE`.
 
-        Both phases count steps from zero; a folder of its own for each keeps TensorBoard's curves apart.
+        Both phases count their steps from zero, so each has its own folder for TensorBoard.
         """
         formats: list[KVWriter] = [_continue_csv(self.progress)]
         formats.append(make_output_format("tensorboard", str(self.path / "tensorboard" / phase)))
@@ -179,7 +183,7 @@ class RunFolder:
 
 
 def _continue_csv(path: Path) -> CSVOutputFormat:
-    """Stable-Baselines3's writer of CSV, which would empty the file, made to continue it."""
+    """CSV writer of Stable-Baselines3 that appends to a file; by itself it would empty the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = CSVOutputFormat(os.devnull)
     writer.file.close()

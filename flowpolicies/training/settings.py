@@ -1,4 +1,4 @@
-"""What a training run is asked for, besides the algorithm's own hyperparameters."""
+"""Settings of a training run that are not hyperparameters of its algorithm."""
 
 from __future__ import annotations
 
@@ -10,81 +10,91 @@ from typing import final
 from flowpolicies.data import RewardTransformName
 from flowpolicies.data.formats.memmap import Storage
 from flowpolicies.data.sources import split_options
+from flowpolicies.moved import moved_names
 from flowpolicies.policies.devices import check_device
 from flowpolicies.shell.fields import NonNegativeInt, Probability, check_fields
-from flowpolicies.shell.hyperparameters import SB3Hyperparameters as Knobs  # noqa: F401
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """Data, environment, duration, and where results go."""
+    """Dataset, environment, duration, evaluation and files of a run."""
 
     dataset: str | None = None
-    """Address of the data: ogbench:NAME, npz:PATH, or what `flowpolicies list datasets` shows, perhaps with options of
-    the source, as in hdf5:PATH,max_episode_steps=1000; None: online only, with --env, --steps 0 and --online-steps."""
+    """Address of the dataset: ogbench:NAME, npz:PATH, or one of another source in `flowpolicies list datasets`.
+    Options of the source may follow, as in hdf5:PATH,max_episode_steps=1000.
+    None: online training without a dataset, with --env, --steps 0 and --online-steps."""
     data_dir: Path | None = None
-    """Folder of the data files, such as `flowpolicies data generate` wrote; None: where the source keeps its own."""
+    """Folder of the dataset's files, for instance the one that `flowpolicies data generate` wrote to.
+    None: the folder in which the source keeps its files."""
     storage: Storage | None = None
-    """ram, or memmap for data laid out as files once and shared by all runs; None: as the source thinks best."""
+    """How the dataset is stored: in ram, or as memmap, in files that are written once and shared by all runs.
+    None: the source decides."""
     cache_dir: Path | None = None
-    """Folder for the files of memmap, which need as much room as the data; None: ~/.cache/flowpolicies/memmap."""
+    """Folder of the memmap files, which are as large as the dataset. None: ~/.cache/flowpolicies/memmap."""
     compact: bool = False
-    """Keep each state once, instead of as an observation and as a next one: half the memory."""
+    """Store each state once, instead of as an observation and as a next observation, which halves the memory."""
     rotate_every: int | None = None
-    """Gradient steps on one file of a dataset of several before the next one, as in the papers' code (1000); None:
-    uniform over all of them at once."""
+    """For a dataset of several files: gradient steps on one file before the next one (1000 in the papers' code).
+    None: batches are drawn uniformly from all files."""
     frame_stack: int = 1
-    """Images that make an observation; the data holds one per row."""
+    """Number of consecutive images in an observation; the dataset has one image in each row."""
     p_aug: Probability = 0.0
-    """Share of batches whose images are moved by up to 3 pixels."""
+    """Probability that the images of a batch are shifted by up to 3 pixels (random crops)."""
     env: str | None = None
-    """Environment to evaluate and train online in, an address or a Gymnasium id; None: the dataset's, if it has one."""
+    """Environment for evaluation and online training: an address or a Gymnasium id.
+    None: the environment that the dataset's address names, if there is one."""
     reward_transform: RewardTransformName = "none"
-    """Change of the rewards to train on, in the data and online, see docs/presets.md; evaluation reports raw ones."""
+    """Transform of the rewards to train on, in the dataset and online; docs/presets.md describes them.
+    Evaluations report the original rewards."""
     steps: NonNegativeInt = 1_000_000
-    """Offline gradient steps."""
+    """Number of gradient steps on the dataset, the offline phase."""
     online_steps: NonNegativeInt = 0
-    """Environment steps of online training afterwards."""
+    """Number of environment steps of online training, after the offline phase."""
     n_envs: int = 1
-    """Environments that online training collects from."""
+    """Number of environments in which online training collects transitions."""
     seed: NonNegativeInt = 0
-    """Of everything."""
+    """Seed of the whole run: networks, batches, noise and environments."""
     run_dir: Path | None = None
-    """Folder of the run; None: runs/ALGORITHM-DATASET-seedSEED."""
+    """Folder of the run. None: runs/ALGORITHM-DATASET-seedSEED."""
     resume: bool = False
-    """Continue the run in the folder from its latest checkpoint, or begin it if there is none."""
+    """Continue the run in the folder from its latest checkpoint, or start it if there is no checkpoint."""
     overwrite: bool = False
-    """Replace the run in the folder."""
+    """Delete the run in the folder and start again."""
     eval_every: NonNegativeInt = 100_000
-    """Steps between two evaluations, gradient steps offline and environment steps online; 0: only at the end."""
+    """Steps between two evaluations: gradient steps offline, environment steps online.
+    0: only at the end of each phase."""
     eval_episodes: NonNegativeInt = 50
-    """Episodes per evaluation; 0: never evaluate."""
+    """Number of episodes in each evaluation. 0: no evaluations."""
     eval_envs: int = 1
-    """Environments that an evaluation runs side by side, each in a process of its own if there are several."""
+    """Number of environments that an evaluation runs in parallel. More than one run in a process each."""
     checkpoint_every: NonNegativeInt = 50_000
-    """Steps between two checkpoints; 0: only at the end, or on Ctrl-C."""
+    """Steps between two checkpoints. 0: only at the end of each phase and after Ctrl-C."""
     keep_checkpoints: int = 2
-    """How many of the newest checkpoints stay."""
+    """Number of checkpoints to keep; older ones are deleted."""
     save_replay_buffer: bool = True
-    """Keep the online transitions with the newest checkpoint; else a resumed online run begins without any."""
+    """Save the online transitions with the newest checkpoint.
+    Without them, a run that is resumed online starts with an empty replay buffer."""
     log_every: int = 1000
-    """Offline gradient steps between two rows of the log."""
+    """Number of gradient steps between two rows of the training log, in the offline phase."""
     print_log: bool = False
-    """Also print the rows of the log as tables."""
+    """Also print the rows of the training log as tables."""
     device: str = "auto"
-    """A torch device; auto: CUDA if there is one."""
+    """Torch device, such as cpu or cuda:1. auto: CUDA if it is available."""
     compile_backend: str | None = None
-    """A torch.compile backend for the whole update, such as inductor; None: eager."""
+    """Backend of torch.compile for the whole update, such as inductor. None: no compilation."""
 
     def __post_init__(self) -> None:
         check_fields(self)
         check_device(self.device)
 
     def folder(self, algorithm: str) -> Path:
-        """The folder of the run."""
+        """Folder of a run of the algorithm with these settings."""
         if self.run_dir is not None:
             return self.run_dir
         address, options = split_options(self.dataset or self.env or "online")
         name = "-".join([Path(address.rpartition(":")[2]).name.removesuffix(".npz"), *map(str, options.values())])
         return Path("runs") / re.sub(r"[^\w.-]+", "-", f"{algorithm}-{name}-seed{self.seed}")
+
+
+__getattr__ = moved_names(__name__, {"Knobs": "flowpolicies.shell.hyperparameters:SB3Hyperparameters"})

@@ -21,6 +21,8 @@ from flowpolicies.algorithms import OfflineAlgorithm
 from flowpolicies.data import RewardTransform, TransitionDataset, load_dataset
 from flowpolicies.data.sources import environment_of as own_environment
 from flowpolicies.files import atomic_write
+from flowpolicies.shell.config import current_names
+from flowpolicies.shell.hyperparameters import SB3Hyperparameters
 from flowpolicies.training.callbacks import (
     AtomicCheckpoint,
     EvaluationCallback,
@@ -33,7 +35,7 @@ from flowpolicies.training.evaluations import Phase
 from flowpolicies.training.plots import plot_learning_curves
 from flowpolicies.training.record import describe_dataset, describe_hardware, describe_software
 from flowpolicies.training.runs import RunFolder
-from flowpolicies.training.settings import Knobs, TrainSettings
+from flowpolicies.training.settings import TrainSettings
 
 
 @final
@@ -45,7 +47,7 @@ def train(
     algorithm: type[OfflineAlgorithm],
     hyperparameters: Any,
     settings: TrainSettings,
-    knobs: Knobs | None = None,
+    sb3_hyperparameters: SB3Hyperparameters | None = None,
     *,
     preset: Mapping[str, Any] | None = None,
     command: Sequence[str] = (),
@@ -56,7 +58,7 @@ def train(
         algorithm: the class of the algorithm.
         hyperparameters: an instance of its `Config`.
         settings: everything about the run besides the algorithm: data, environment, steps, evaluation, files.
-        knobs: hyperparameters of Stable-Baselines3; None: their defaults.
+        sb3_hyperparameters: hyperparameters of Stable-Baselines3; None: their defaults.
         preset: description of the preset that values come from (`Preset.describe()`), for the record.
         command: words of the command line, for the record and for the advice on how to continue.
 
@@ -66,11 +68,11 @@ def train(
         IncompleteRunError: if the run has ended and its model is saved, but another file could not be written.
         KeyboardInterrupt: after Ctrl-C, when a last checkpoint has been written.
     """
-    knobs = knobs or Knobs()
+    sb3_hyperparameters = sb3_hyperparameters or SB3Hyperparameters()
     folder = RunFolder(settings.folder(algorithm.name))
     folder.check_free(resume=settings.resume, overwrite=settings.overwrite)
     dataset, transform = _load_data(settings)
-    record = _record(algorithm, hyperparameters, settings, knobs, dataset, command)
+    record = _record(algorithm, hyperparameters, settings, sb3_hyperparameters, dataset, command)
     record["preset"] = None if preset is None else dict(preset)
     with ExitStack() as stack:
         train_env, eval_env = _make_envs(settings, transform, stack)
@@ -80,7 +82,7 @@ def train(
             if dataset is not None:
                 model.set_dataset(dataset)
         else:
-            options = {"compile_backend": settings.compile_backend, **dataclasses.asdict(knobs)}
+            options = {"compile_backend": settings.compile_backend, **dataclasses.asdict(sb3_hyperparameters)}
             names = ("frame_stack", "p_aug", "rotate_every")
             options["replay_buffer_kwargs"] = {name: getattr(settings, name) for name in names}
             model = algorithm.from_config(
@@ -88,16 +90,16 @@ def train(
             )
             folder.clear()
         folder.write_config(record)
-        _Run(model, folder, settings, eval_env).run(command)
+        _TrainingRun(model, folder, settings, eval_env).run(command)
     return folder
 
 
 def _load_data(settings: TrainSettings) -> tuple[TransitionDataset | None, RewardTransform]:
-    """The dataset with transformed rewards, and the transform, which the environment's rewards go through as well."""
+    """The dataset with transformed rewards, and the transform for the rewards of the environment."""
     if settings.dataset is None:
         if settings.steps > 0 or settings.online_steps == 0:
             raise ValueError(
-                f"there are no data for --steps {settings.steps}. Pass --dataset, or train online without data with "
+                f"there is no dataset for --steps {settings.steps}. Pass --dataset, or train online without a dataset: "
                 "--env, --steps 0 and --online-steps N."
             )
         return None, RewardTransform.fit(settings.reward_transform, None)
@@ -112,15 +114,15 @@ def _record(
     algorithm: type[OfflineAlgorithm],
     hyperparameters: Any,
     settings: TrainSettings,
-    knobs: Knobs,
+    sb3_hyperparameters: SB3Hyperparameters,
     dataset: TransitionDataset | None,
     command: Sequence[str],
 ) -> dict[str, Any]:
-    """Content of `config.json`."""
+    """Content of `config.json`, all that is needed to repeat the run."""
     return {
         "algorithm": algorithm.name,
         "hyperparameters": dataclasses.asdict(hyperparameters),
-        "knobs": dataclasses.asdict(knobs),
+        "sb3_hyperparameters": dataclasses.asdict(sb3_hyperparameters),
         "env": environment_of(settings),
         "seed": settings.seed,
         "dataset": {"address": settings.dataset, **({} if dataset is None else describe_dataset(dataset))},
@@ -132,7 +134,7 @@ def _record(
 
 
 def environment_of(settings: TrainSettings) -> str | None:
-    """The environment that was asked for, else the dataset's own, else None."""
+    """Address of the environment of the settings, or else of the dataset's environment; None if there is neither."""
     if settings.env is not None or settings.dataset is None:
         return settings.env
     folder = {} if settings.data_dir is None else {"data_dir": settings.data_dir.expanduser().absolute()}
@@ -147,10 +149,10 @@ def load_checkpoint(
     device: str = "auto",
     compile_backend: str | None = None,
 ) -> OfflineAlgorithm:
-    """The model of the newest checkpoint, with its online transitions if they were saved, and without its dataset.
+    """Loads the model of the newest checkpoint, with its online transitions if they were saved, without its dataset.
 
     Raises:
-        FileNotFoundError: if there is no checkpoint.
+        FileNotFoundError: if the run has no checkpoint.
     """
     checkpoint = folder.latest()
     if checkpoint is None:
@@ -177,7 +179,7 @@ def _make_envs(
             named = "" if settings.dataset is None else f", and '{settings.dataset}' does not name one"
             raise ValueError(f"online training needs an environment{named}. Pass --env.")
         if settings.eval_episodes > 0:
-            say(f"No evaluation: '{settings.dataset}' does not name an environment; pass --env to have it.")
+            say(f"No evaluation: '{settings.dataset}' does not name an environment. Pass --env to evaluate.")
         return None, None
     make = partial(make_vec_env, address, seed=settings.seed, frame_stack=settings.frame_stack)
     train_env = make(settings.n_envs) if settings.online_steps > 0 else None
@@ -203,33 +205,36 @@ def _continue(
         ValueError: if a setting differs that decides what is trained.
     """
     before = folder.read_config()
-    _check_agreement(folder, before, record)
+    _check_agreement(algorithm, folder, before, record)
     record["commands"] = [*before["commands"], *record["commands"]]
     model = load_checkpoint(algorithm, folder, env, device=settings.device, compile_backend=settings.compile_backend)
     if model.num_timesteps > 0 and model.offline_steps < settings.steps:
         raise ValueError(
-            f"'{folder.path}' is in its online phase after {model.offline_steps} offline steps, so --steps "
-            f"{settings.steps} comes too late. Give --steps {model.offline_steps}, or begin a new run with --run-dir."
+            f"'{folder.path}' is in its online phase after {model.offline_steps} offline steps and cannot "
+            f"return to the offline phase for --steps {settings.steps}. Pass --steps {model.offline_steps}, or start "
+            "a new run with --run-dir."
         )
     return model
 
 
-def _check_agreement(folder: RunFolder, before: dict[str, Any], record: dict[str, Any]) -> None:
-    was, now = _identity(before), _identity(record)
+def _check_agreement(
+    algorithm: type[OfflineAlgorithm], folder: RunFolder, before: dict[str, Any], record: dict[str, Any]
+) -> None:
+    was, now = _identity(algorithm, before), _identity(algorithm, record)
     other = [f"{key}: {was.get(key)} in the run, {value} now" for key, value in now.items() if was.get(key) != value]
     if other:
         raise ValueError(
-            f"'{folder.path}' cannot be continued with other settings than it began with ({'; '.join(other)}). "
-            "Give the same ones, or begin a new run with --run-dir."
+            f"'{folder.path}' cannot be continued with other settings than it was started with "
+            f"({'; '.join(other)}). Pass the same settings, or start a new run with --run-dir."
         )
 
 
-def _identity(record: dict[str, Any]) -> dict[str, Any]:
+def _identity(algorithm: type[OfflineAlgorithm], record: dict[str, Any]) -> dict[str, Any]:
     """Settings that a continued run must share with its beginning, in the form in which JSON returns them."""
     whole = {key: record.get(key) for key in ("algorithm", "env", "seed")}
     parts = {
-        **record["hyperparameters"],
-        **record["knobs"],
+        **current_names(algorithm.Config, record["hyperparameters"]),
+        **record["sb3_hyperparameters"],
         "dataset fingerprint": record["dataset"].get("fingerprint"),
     }
     for name, before in (
@@ -244,8 +249,8 @@ def _identity(record: dict[str, Any]) -> dict[str, Any]:
 
 
 @final
-class _Run:
-    """The part of `train` that begins when the model exists."""
+class _TrainingRun:
+    """Runs the phases of training that are left, with the callbacks, logs and files of the run."""
 
     def __init__(
         self, model: OfflineAlgorithm, folder: RunFolder, settings: TrainSettings, eval_env: VecEnv | None

@@ -1,4 +1,4 @@
-"""A small dataset, a small policy, and calls of the command line."""
+"""A small dataset, a small policy, and functions that call the command line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flowpolicies.training import RunFolder
 
 
 class Answer(NamedTuple):
-    """What a command did."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -43,7 +43,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def interrupt() -> Callable[..., Answer]:
-    """Calls the command line in a process of its own, and sends Ctrl-C once a run has its first checkpoint."""
+    """Calls the command line in another process, and sends Ctrl-C when a run has its first checkpoint."""
 
     def run(folder: RunFolder, *words: str) -> Answer:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -64,13 +64,13 @@ def interrupt() -> Callable[..., Answer]:
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random transitions of Pendulum."""
+    """Path of a file with random transitions of Pendulum."""
     return pendulum_data().save(tmp_path_factory.mktemp("data") / "pendulum.npz")
 
 
 @pytest.fixture(scope="session")
 def policy(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
-    """A policy file for Pendulum."""
+    """Path of a policy file for Pendulum."""
     path = tmp_path_factory.mktemp("policy") / "policy.safetensors"
     tiny(BC, dataset=f"npz:{data}").policy.save(path)
     return path
@@ -78,7 +78,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
 
 @pytest.fixture
 def tiny_run(data: Path, tmp_path: Path) -> tuple[str, ...]:
-    """Words of a tiny training run in `tmp_path / "run"`."""
+    """Flags of a short training run in `tmp_path / "run"`."""
     place = ("--dataset", f"npz:{data}", "--env", "Pendulum-v1", "--run-dir", str(tmp_path / "run"))
     sizes = ("--actor-hidden-dims", "16", "16", "--batch-size", "16", "--flow-steps", "2", "--device", "cpu")
     times = (

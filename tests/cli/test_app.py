@@ -27,13 +27,13 @@ FLAG = re.compile(r"(?<!-)--(?:no-)?([a-z][a-z-]*) (.*?) \((?:default|required)"
 
 
 def without_metavar(text: str) -> str:
-    """What stands behind INT, {None}|PATH, {a,b} or [INT [INT ...]]."""
+    """The help text without metavars such as INT, {None}|PATH, {a,b} or [INT [INT ...]]."""
     words = text.split()
     return " ".join(word for word in words if not (word[0] in "{[.]" or word in ("INT", "FLOAT", "STR", "PATH")))
 
 
 def paths() -> Iterator[tuple[str, ...]]:
-    """The words that name each command."""
+    """The words that name a command, for each command."""
     for name, entry in commands().items():
         if isinstance(entry, Group):
             yield from ((name, inner) for inner in entry.commands)
@@ -63,7 +63,7 @@ def test_examples_are_commands(command: type[Command]) -> None:
 
 
 def documented() -> Iterator[tuple[str, str]]:
-    """Files, and the command lines in them: in code blocks, and in backticks with something to do."""
+    """Names of files with the command lines in their code blocks, and in backticks if they have arguments."""
     for file in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))):
         text = file.read_text().replace("\\\n", " ")
         blocks = re.findall(r"^flowpolicies ([^#\n]+)", text, re.MULTILINE)
@@ -89,7 +89,7 @@ def test_every_hyperparameter_is_a_flag_with_its_meaning(call: Any, name: str) -
         assert len(meanings[field.name.replace("_", "-")].split()) >= 2
     assert meanings["horizon"].startswith("Length H of an action chunk, in environment steps.")  # An inherited field.
     assert meanings["batch-size"] == "Transitions, or action chunks, per gradient step."
-    assert meanings["dataset"].startswith("Address of the data: ogbench:NAME")
+    assert meanings["dataset"].startswith("Address of the dataset: ogbench:NAME")
 
 
 def test_rollout_is_another_name_of_data_collect(call: Any, policy: Path, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_flags_reach_the_fields() -> None:
     assert command.hyperparameters == ALGORITHMS["fql"].Config(
         alpha=3.0, actor_hidden_dims=(128, 64), value_layer_norm=False
     )
-    assert (command.knobs.gamma, command.settings.seed, command.settings.dataset) == (0.9, 4, "npz:a")
+    assert (command.sb3_hyperparameters.gamma, command.settings.seed, command.settings.dataset) == (0.9, 4, "npz:a")
     assert command.algorithm is ALGORITHMS["fql"]
 
 

@@ -1,4 +1,4 @@
-"""`flowpolicies data check`: exit codes for CI, and a report in each case."""
+"""Exit codes and reports of `flowpolicies data check`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def columns() -> dict[str, Any]:
 
 @pytest.fixture
 def clean(columns: dict[str, Any], tmp_path: Path) -> Path:
-    """Without any fault."""
+    """Path of a dataset without faults."""
     return TransitionDataset.from_arrays(**columns, name="pendulum").save(tmp_path / "clean.npz")
 
 

@@ -1,4 +1,4 @@
-"""The whole way with OGBench: make data, train with the environment that the data names, evaluate."""
+"""The whole path with OGBench: generate data, train with the environment of the dataset, and evaluate."""
 
 from __future__ import annotations
 
@@ -120,4 +120,4 @@ def test_ctrl_c_says_that_generating_goes_on_later(call: Any, monkeypatch: pytes
     monkeypatch.setattr("flowpolicies.cli.data.generate_dataset", interrupt)
     answer = call("data", "generate", "cube-single-play-v0")
     assert answer.code == 130
-    assert answer.err == "Interrupted. The same command goes on with what is there.\n"
+    assert answer.err == "Interrupted. The same command continues with the episodes that are done.\n"

@@ -12,7 +12,7 @@ from flowpolicies.samplers import BestOfN, Edit, Integrate, RobustGuided
 
 
 def rows(out: str) -> dict[str, list[str]]:
-    """Lines of the table of algorithms, cut into words, by their first."""
+    """Name of each algorithm -> words of its line in the table of algorithms."""
     lines = out.partition("algorithms:\n")[2].partition("\ndatasets:")[0].splitlines()
     return {line.split()[0]: line.split() for line in lines}
 

@@ -1,4 +1,4 @@
-"""Every algorithm on locally made OGBench data, by command line: offline, then online in the live environment."""
+"""Trains every algorithm on generated OGBench data from the command line, offline and then online."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ CUBE = "ogbench:cube-single-play-singletask-task1-v0"
 STEPS = 200
 IMITATION = (
     "flow_matching/loss",
-    "behaviour/loss",
+    "behavior/loss",
     "denoising/loss",
     "likelihood/mse",
     "bptt/bc_loss",
     "actor/bc_loss",
     "actor/loss",
 )
-"""What falls while a policy learns the data, by the first of these that an algorithm logs."""
+"""Losses that decrease while a policy learns the dataset; the first one that an algorithm logs is tested."""
 REINFORCING = {"iql", "iql_ddpgbc", "qflow_bptt", "qsm_online", "rebrac", "rebrac_qam", "rlpd", "sac"}
-"""Those whose policy, at their defaults and in so few steps, has no reason to come closer to the data."""
+"""Algorithms whose policy need not come closer to the dataset in so few steps with their defaults."""
 SIZES = {
     "horizon": ("5",),
     "actor_hidden_dims": ("32", "32"),

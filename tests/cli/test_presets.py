@@ -1,4 +1,4 @@
-"""`flowpolicies train ALGORITHM --preset NAME`."""
+"""Presets on the command line of `flowpolicies train`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SMALL = (
 
 @pytest.fixture
 def own(data: Path, tmp_path: Path) -> tuple[str, ...]:
-    """Words that make a run with a preset a tiny one on Pendulum's data."""
+    """Flags that turn a run with a preset into a short one on data of Pendulum."""
     return ("--dataset", f"npz:{data}", "--run-dir", str(tmp_path / "run"), *SMALL)
 
 
@@ -28,18 +28,18 @@ def test_a_preset_is_the_default_of_the_flags(call: Any, own: tuple[str, ...], t
     record = RunFolder(tmp_path / "run").read_config()
     assert record["hyperparameters"]["q_agg"] == "min"
     assert record["hyperparameters"]["alpha"] == 10.0
-    assert record["knobs"]["gamma"] == 0.995
+    assert record["sb3_hyperparameters"]["gamma"] == 0.995
     assert record["settings"]["eval_every"] == 100_000
     assert record["settings"]["steps"] == 2
     assert record["preset"]["name"] == "ogbench/antmaze-giant-navigate-task1"
     assert record["preset"]["values"]["steps"] == 1_000_000
-    assert any("4.5" in source for source in record["preset"]["sources"])
+    assert any("README.md" in source for source in record["preset"]["sources"])
     lines = [line.split() for line in answer.out.splitlines()]
     assert ["q_agg", "min", "preset"] in lines
     assert ["steps", "2", "command", "line"] in lines
     assert ["seed", "3", "command", "line"] in lines
     assert ["tau", "0.005", "default"] in lines
-    assert "source: FQL repo, README, table of offline OGBench runs (flow_family.md 4.5)" in answer.out
+    assert "source: github.com/seohongpark/fql, README.md, offline runs on state-based OGBench" in answer.out
 
 
 def test_a_switch_can_be_said_both_ways_whatever_the_preset_says() -> None:
@@ -138,7 +138,7 @@ def test_large_data_come_with_advice(call: Any, monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setattr("flowpolicies.cli.train.train", refuse)
     words = ("train", "qam", "--preset", "ogbench-advanced/puzzle-4x4-play")
-    advice = "the standard ones: --dataset ogbench:puzzle-4x4-play-singletask-task4-v0"
+    advice = "for the standard dataset pass --dataset ogbench:puzzle-4x4-play-singletask-task4-v0"
     answer = call(*words)
     assert answer.code == 2
     assert advice in answer.out

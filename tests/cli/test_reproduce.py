@@ -1,4 +1,4 @@
-"""`flowpolicies reproduce table NAME`."""
+"""The commands `flowpolicies reproduce table` and `results`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flowpolicies.cli.reproduce import _print_cells
 from flowpolicies.training import RunFolder
 
 TASK = ("reproduce", "table", "qflow-standard", "--tasks", "cube-single-play-task2", "--seeds", "0")
@@ -16,7 +17,7 @@ TASK = ("reproduce", "table", "qflow-standard", "--tasks", "cube-single-play-tas
 
 @pytest.fixture
 def extra(data: Path) -> str:
-    """What makes a run tiny."""
+    """Flags that make the runs of a table short."""
     return (
         f"--extra=--dataset npz:{data} --env Pendulum-v1 --steps 4 --eval-every 2 --eval-episodes 1 --device cpu "
         "--batch-size 16 --actor-hidden-dims 16 16 --value-hidden-dims 16 16 --flow-steps 2"
@@ -56,7 +57,7 @@ def test_runs_are_made_once_and_continued(call: Any, tmp_path: Path, extra: str)
     ]
     assert [row["published_mean"] for row in rows] == ["96.0", "95.0"]
     assert [row["published_settings"] for row in rows] == ["False", "False"]
-    assert "! other settings than the published ones in some of the runs, see their config.json." in answer.out
+    assert "! Some of the runs had other settings than the published ones; see their config.json." in answer.out
 
     results = call("reproduce", "results", "qflow-standard", "--runs-dir", tmp_path)
     assert results.code == 0
@@ -94,7 +95,7 @@ def test_runs_with_other_settings_are_not_taken_for_done(call: Any, tmp_path: Pa
 def test_extra_flags_are_understood_before_anything_runs(call: Any, tmp_path: Path) -> None:
     answer = call(*TASK, "--algorithms", "fql", "--runs-dir", tmp_path, "--extra=--stepz 4")
     assert answer.code == 2
-    assert "`flowpolicies train fql` does not understand --extra '--stepz 4'; nothing was run." in answer.err
+    assert "`flowpolicies train fql` does not accept --extra '--stepz 4'; nothing was run." in answer.err
     assert not list(tmp_path.iterdir())
 
 
@@ -121,10 +122,10 @@ def test_ctrl_c_lets_runs_save_and_the_same_command_goes_on(
     answer = interrupt(folder, *words)
     assert answer.code == 130, answer.err
     assert "Traceback" not in answer.err
-    assert "Interrupted after 0 of 1 runs. The same command goes on where they stopped." in answer.out
+    assert "Interrupted after 0 of 1 runs. The same command continues them." in answer.out
     log = folder.path.with_suffix(".log").read_text()
     assert "Interrupted. The run is in" in log
-    assert "once more stops at once" in log
+    assert "Press Ctrl-C again to stop at once" in log
     assert folder.policy.is_file()
     assert not folder.model.is_file()
 
@@ -147,3 +148,15 @@ def test_errors(call: Any, words: tuple[object, ...], error: str, tmp_path: Path
     assert answer.code == 2
     assert error in answer.err
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "first"),
+    [(("a", "b"), ("X", "Y"), "a"), (("a",), ("X", "Y"), "X")],
+)
+def test_algorithms_are_rows_where_that_is_less_wide(
+    rows: tuple[str, ...], columns: tuple[str, ...], first: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _print_cells({(row, column): row + column for row in rows for column in columns}, rows, columns)
+    lines = [[cell.strip() for cell in line.strip("│").split("│")] for line in capsys.readouterr().out.splitlines()]
+    assert lines[3][:2] == [first, "aX"]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from flowpolicies.algorithms import BC
+from flowpolicies.cli.train import parse_train
 from flowpolicies.training import EvaluationCallback, RunFolder, load_checkpoint
 
 
@@ -65,3 +66,10 @@ def test_a_real_ctrl_c(interrupt: Any, tiny_run: tuple[str, ...], tmp_path: Path
     assert model.offline_steps == model._n_updates == steps
     assert folder.progress.read_text().count("\n") > 1
     assert folder.policy.is_file()
+
+
+def test_a_renamed_flag_works_under_its_old_name_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--behaviour-learning-rate", "1e-4"], ["--behaviour_learning_rate=1e-4"]):
+        parsed = parse_train(["train", "bdpo", "--dataset", "npz:a", *words])
+        assert parsed.hyperparameters.behavior_learning_rate == 1e-4
+        assert "is now --behavior-learning-rate; the old flag works until 1.0." in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A stand-in for the command line, in child processes."""
+"""A replacement of the command line for child processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package `flowpolicies` whose command line is Python, in the children's working directory."""
+    """A package `flowpolicies` in the working directory that executes its first argument as Python code."""
     package = tmp_path / "flowpolicies"
     package.mkdir()
     (package / "__init__.py").touch()

@@ -15,7 +15,7 @@ from flowpolicies.reproduction.jobs import Job, Outcome, run_side_by_side
 
 
 def job(name: str, code: str) -> Job:
-    return Job(name, (code,), Path("logs") / f"{name}.log")
+    return Job(name, ((code,),), Path("logs") / f"{name}.log")
 
 
 @pytest.mark.usefixtures("program")
@@ -88,7 +88,7 @@ def start(words, log, environment):
     return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
 jobs.start = start
 try:
-    jobs.run_side_by_side([jobs.Job("x", (), pathlib.Path("x.log"))], 1, print)
+    jobs.run_side_by_side([jobs.Job("x", ((),), pathlib.Path("x.log"))], 1, print)
 except KeyboardInterrupt:
     print("interrupted")
 """

@@ -11,7 +11,7 @@ import pytest
 from tiny import pendulum_data
 
 from flowpolicies.algorithms import ALGORITHMS, get_algorithm
-from flowpolicies.reproduction.preset_files import SUITES, Preset, presets_folder, split_task
+from flowpolicies.reproduction.preset_files import SUITES, Preset, convert, presets_folder, split_task
 from flowpolicies.reproduction.presets import (
     check_same_environment,
     find_preset,
@@ -22,8 +22,7 @@ from flowpolicies.reproduction.presets import (
     settings_of_environment,
     tasks_of,
 )
-from flowpolicies.reproduction.values import convert
-from flowpolicies.training import Knobs, TrainSettings
+from flowpolicies.training import SB3Hyperparameters, TrainSettings
 
 
 def files() -> Iterator[Any]:
@@ -38,7 +37,7 @@ def test_every_folder_is_a_suite() -> None:
 
 def test_every_preset_makes_a_configuration_and_uses_only_fields() -> None:
     for preset in iterate_presets():
-        parts = (get_algorithm(preset.algorithm).Config, Knobs, TrainSettings)
+        parts = (get_algorithm(preset.algorithm).Config, SB3Hyperparameters, TrainSettings)
         given = [preset.fields_of(part) for part in parts]
         for part, values in zip(parts, given, strict=True):
             made = part(**values)
@@ -51,9 +50,11 @@ def test_every_preset_makes_a_configuration_and_uses_only_fields() -> None:
 
 
 def test_every_table_of_a_file_has_a_source_and_nothing_unknown() -> None:
-    """Common values that an algorithm has no field for are passed over, so nobody else would notice a misspelt one."""
+    """Common values are ignored for algorithms without the field, so a misspelt name would not raise an error."""
     configs = [cls.Config for cls in ALGORITHMS.values()]
-    known = {spec.name for config in (*configs, Knobs, TrainSettings) for spec in dataclasses.fields(config)}
+    known = {
+        spec.name for config in (*configs, SB3Hyperparameters, TrainSettings) for spec in dataclasses.fields(config)
+    }
     known |= {"source", "notes", "unsupported", "same_as"}
     for file in files():
         for name, entry in tomllib.loads(file.read_text()).items():
@@ -132,7 +133,7 @@ def test_auto_prefers_the_standard_suite() -> None:
         (
             "fql",
             "cube-single-play",
-            "names are SUITE/ENVIRONMENT, and the suites ogbench, .*'ogbench/cube-single-play'",
+            "names are SUITE/ENVIRONMENT, and the suites are ogbench, .*'ogbench/cube-single-play'",
         ),
         ("qflo", "ogbench/scene-play", "unknown algorithm 'qflo' .* Did you mean 'qflow'"),
         ("fql", "ogbnch/cube-single-play", "Did you mean 'ogbench/cube-single-play'?"),
@@ -140,7 +141,7 @@ def test_auto_prefers_the_standard_suite() -> None:
         (
             "tfql",
             "ogbench/scene-play",
-            "There are no presets for tfql: no per-environment hyperparameters are published",
+            "tfql has no preset 'ogbench/scene-play'. It has presets in pendulum/mixed; `flowpolicies list",
         ),
         (
             "qam_f",
@@ -251,4 +252,4 @@ def test_the_record() -> None:
     assert record["name"] == "ogbench-pixels/visual-scene-play-task1"
     assert record["unsupported"] == {}
     assert [record["values"][key] for key in ("encoder", "frame_stack", "p_aug")] == ["impala_small", 3, 0.5]
-    assert record["sources"] == ["FQL repo, README, pixel runs (flow_family.md 4.6)"]
+    assert record["sources"] == ["github.com/seohongpark/fql, README.md, offline runs on pixel-based OGBench"]

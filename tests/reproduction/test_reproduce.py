@@ -12,9 +12,9 @@ from flowpolicies.cli.app import _parse
 from flowpolicies.reproduction.jobs import flags
 from flowpolicies.reproduction.presets import load_preset
 from flowpolicies.reproduction.published import list_tables, load_table
-from flowpolicies.reproduction.reproduce import Run, plan, without_twins
-from flowpolicies.reproduction.scores import collect, deviations
-from flowpolicies.training import Knobs, TrainSettings
+from flowpolicies.reproduction.reproduce import PlannedRun, plan, without_twins
+from flowpolicies.reproduction.scores import deviations, read_scores
+from flowpolicies.training import SB3Hyperparameters, TrainSettings
 from flowpolicies.training.evaluations import EvaluationRow
 from flowpolicies.training.runs import RunFolder
 
@@ -54,6 +54,8 @@ def test_every_table_names_what_there_is() -> None:
         ("qfql", (5 * 8 + 7) * 8),
         ("rql", (17 * 50 - 4 * 5) * 4),  # As QAM's, and RQL.
         ("fql-d4rl", 18 * 8),
+        ("pendulum", 39 * 3),
+        ("pendulum-tuned", 7 * 3),
     ],
 )
 def test_number_of_runs(name: str, runs: int) -> None:
@@ -100,7 +102,7 @@ def test_a_run_with_defaults_has_what_the_environment_has() -> None:
 
 
 def test_bdpo_has_a_stage_of_its_own_before_the_steps_of_all() -> None:
-    """RQL's paper, C.1; with the defaults of BDPO's own paper all of them would go to that stage."""
+    """RQL's paper, appendix C.1. With the defaults of BDPO's paper, all steps would be pretraining."""
     table = load_table("rql")
     (run,), _ = plan(
         table, Path("runs"), seeds=[0], tasks=["scene-play-task1"], algorithms=["BDPO"], with_defaults=True
@@ -141,8 +143,8 @@ def test_unknown_names() -> None:
         plan(table, Path("runs"), algorithms=["rql"])
 
 
-def finish(run: Run, successes: list[float], phase: str = "offline", **provenance: Any) -> None:
-    """Leaves what a run that is done leaves."""
+def finish(run: PlannedRun, successes: list[float], phase: str = "offline", **provenance: Any) -> None:
+    """Writes the files of a finished run."""
     nan = math.nan
     run.folder.write_config({"dataset": {"provenance": provenance}})
     for step, success in enumerate(successes, 1):
@@ -153,14 +155,14 @@ def finish(run: Run, successes: list[float], phase: str = "offline", **provenanc
 def test_scores(tmp_path: Path) -> None:
     table = load_table("qflow-standard")
     runs, _ = plan(table, tmp_path, seeds=[0, 1], tasks=["scene-play"], algorithms=["fql"])
-    assert collect(table, runs) == {}
+    assert read_scores(table, runs) == {}
     first = [run for run in runs if run.task.endswith(("task1", "task2"))]
     for run, last in zip(first, (0.4, 0.8, 0.2, 0.6), strict=True):
         finish(run, [1.0, last - 0.1, last + 0.1, last])  # The mean of the last three.
-    mean, std, count = collect(table, runs)["scene", "FQL"]
+    mean, std, count = read_scores(table, runs)["scene", "FQL"]
     assert (mean, std, count) == pytest.approx((50.0, 10.0, 4))  # Seeds: 60 and 40.
     runs[0].folder.model.unlink()
-    mean, std, count = collect(table, runs)["scene", "FQL"]
+    mean, std, count = read_scores(table, runs)["scene", "FQL"]
     assert (mean, count) == (pytest.approx((20 + (80 + 60) / 2) / 2), 3)
     assert math.isnan(std)
 
@@ -169,25 +171,25 @@ def test_returns_where_success_is_not_known_and_the_phase(tmp_path: Path) -> Non
     table = load_table("fql-d4rl")
     (run,), _ = plan(table, tmp_path, seeds=[0], tasks=["pen-human-v1"])
     finish(run, [math.nan, math.nan])
-    assert collect(table, [run])["pen-human-v1", "FQL"].mean == -1.0
+    assert read_scores(table, [run])["pen-human-v1", "FQL"].mean == -1.0
     (run,), _ = plan(table, tmp_path / "scored", seeds=[0], tasks=["antmaze-large-play-v2"])
     finish(run, [0.3], reference_scores={"min": -5.0, "max": 15.0})
-    assert collect(table, [run])["antmaze-large-play-v2", "FQL"].mean == 20.0  # 100 (-1 + 5) / (15 + 5), not 30.
+    assert read_scores(table, [run])["antmaze-large-play-v2", "FQL"].mean == 20.0  # 100 (-1 + 5) / (15 + 5), not 30.
     table = load_table("qam-online")
     (run,), _ = plan(table, tmp_path, seeds=[0], tasks=["scene-play-task1"], algorithms=["qam"])
     finish(run, [1.0])
     finish(run, [0.0, 0.5], "online")
-    assert collect(table, [run])["scene-sparse", "QAM"].mean == 50.0
+    assert read_scores(table, [run])["scene-sparse", "QAM"].mean == 50.0
 
 
 def test_a_table_of_two_benchmarks_averages_as_each_of_them_does(tmp_path: Path) -> None:
-    """Flow family 2.7: the last three evaluations on OGBench, the last one on D4RL."""
+    """FQL's protocol: the last three evaluations on OGBench, the last one on D4RL."""
     table = load_table("qfql")
     found: dict[tuple[str, str], float] = {}
     for task in ("scene-play-task2", "antmaze-large-diverse-v2"):
         (run,), _ = plan(table, tmp_path, seeds=[0], tasks=[task], algorithms=["FQL"])
         finish(run, [0.0, 0.3, 0.6, 0.9])
-        found |= {key: score.mean for key, score in collect(table, [run]).items()}
+        found |= {key: score.mean for key, score in read_scores(table, [run]).items()}
     assert found == {
         ("scene-play-task2", "FQL"): pytest.approx(60.0),
         ("antmaze-large-diverse-v2", "FQL"): pytest.approx(90.0),
@@ -195,7 +197,7 @@ def test_a_table_of_two_benchmarks_averages_as_each_of_them_does(tmp_path: Path)
 
 
 @pytest.mark.parametrize(("name", "phase"), [("qam_offline", "offline"), ("qam_online", "online")])
-def test_the_published_numbers_of_qam_are_those_of_the_spec(name: str, phase: str) -> None:
+def test_the_published_numbers_of_qam_are_those_of_its_data(name: str, phase: str) -> None:
     table = load_table(f"qam-{phase}")
     lines = (TABLES / f"{name}.md").read_text().splitlines()
     header, _, *rows = ([cell.strip().strip("*") for cell in line.strip("|").split("|")] for line in lines)
@@ -238,22 +240,26 @@ def test_deviations(changes: dict[str, Any], found: dict[str, Any], tmp_path: Pa
     table = load_table("qam-offline")
     (run,), _ = plan(table, tmp_path, seeds=[0], tasks=["scene-play-task1"], algorithms=["fql"])
     had = {**run.preset.values, "online_steps": 0, "seed": 0, **changes}
-    run.folder.write_config({"settings": had, "knobs": {}, "hyperparameters": {}})
+    run.folder.write_config({"settings": had, "sb3_hyperparameters": {}, "hyperparameters": {}})
     assert deviations(run, table) == found
     meant = {**changes, "data_dir": Path("elsewhere")}  # A path, as the command line gives it.
     assert deviations(run, table, meant) == {}
 
 
 def test_values_that_json_writes_otherwise_are_no_deviations(tmp_path: Path) -> None:
-    """Tuples, the name "none" and the absence of a value."""
+    """Tuples, the name "none", and values that are None."""
     table = load_table("fql-d4rl")
     (run,), _ = plan(table, tmp_path, seeds=[0], tasks=["pen-human-v1"])
     for algorithm, name in (("cac", "d4rl/hopper-medium-v2"), ("bdpo", "d4rl/antmaze-umaze-diverse-v0")):
         run = dataclasses.replace(run, preset=load_preset(algorithm, name))
-        parts = {kind: dataclasses.asdict(kind(**run.preset.fields_of(kind))) for kind in (TrainSettings, Knobs)}
+        parts = {
+            kind: dataclasses.asdict(kind(**run.preset.fields_of(kind))) for kind in (TrainSettings, SB3Hyperparameters)
+        }
         config = get_algorithm(algorithm).Config
         own = dataclasses.asdict(config(**run.preset.fields_of(config)))
-        run.folder.write_config({"settings": parts[TrainSettings], "knobs": parts[Knobs], "hyperparameters": own})
+        run.folder.write_config(
+            {"settings": parts[TrainSettings], "sb3_hyperparameters": parts[SB3Hyperparameters], "hyperparameters": own}
+        )
         assert deviations(run, table) == {}
 
 
@@ -265,3 +271,15 @@ def test_values_as_words_of_a_command_line() -> None:
     assert bdpo.hyperparameters.temperature is None
     assert not bdpo.hyperparameters.max_q_backup
     assert bdpo.hyperparameters.actor_hidden_dims == (8, 8)
+
+
+def test_runs_that_end_online_are_scored_there_in_a_table_of_ends(tmp_path: Path) -> None:
+    table = load_table("pendulum")
+    runs, _ = plan(table, tmp_path, seeds=[0], algorithms=["bc", "sac"])
+    assert [run.words[2:4] for run in runs] == [("--preset", "pendulum/mixed")] * 2
+    for run, phase in zip(runs, ("offline", "online"), strict=True):
+        finish(run, [math.nan], phase)
+    assert {key: score.mean for key, score in read_scores(table, runs).items()} == {
+        ("mixed", "bc"): -1.0,
+        ("mixed", "sac"): -1.0,
+    }

@@ -26,7 +26,7 @@ from flowpolicies.core import Network
 from flowpolicies.samplers import Integrate, Sampler
 from flowpolicies.shell.config import PolicyConfig
 from flowpolicies.shell.fields import NonNegativeInt, UnitInterval
-from flowpolicies.training import Knobs
+from flowpolicies.training import SB3Hyperparameters
 
 
 @pytest.mark.parametrize(
@@ -95,12 +95,12 @@ def test_knobs_that_would_train_nonsense(wrong: dict[str, Any], message: str) ->
     with pytest.raises(ValueError, match=message):
         tiny(FQL, dataset=pendulum_data(), **wrong)
     with pytest.raises(ValueError, match=message):
-        Knobs(**wrong)
+        SB3Hyperparameters(**wrong)
 
 
 def test_knobs_at_their_limits() -> None:
     limits = {"gamma": 1.0, "tau": 1, "learning_starts": 0, "gradient_steps": -1, "buffer_size": 1, "batch_size": 1}
-    assert Knobs(**limits).gamma == 1.0
+    assert SB3Hyperparameters(**limits).gamma == 1.0
     model = tiny(FQL, dataset=pendulum_data(), learning_rate=lambda _: 0.0, train_freq=(1, "episode"), **limits)
     assert model.learn_offline(0).offline_steps == 0
     with pytest.raises(ValueError, match="gradient_steps must be at least 0, got -5"):

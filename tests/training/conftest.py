@@ -1,4 +1,4 @@
-"""A tiny environment that reports success, its data, and the settings of tiny runs."""
+"""A small environment that reports success, a dataset of it, and settings of short runs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tiny import tiny
 
 from flowpolicies.algorithms import FQL, OfflineAlgorithm
 from flowpolicies.data import TransitionDataset
-from flowpolicies.training import Knobs, RunFolder, TrainSettings
+from flowpolicies.training import RunFolder, SB3Hyperparameters, TrainSettings
 
 
 class Reach(gym.Env[Any, Any]):
-    """A point on a line that should be beyond zero after eight steps."""
+    """A point on a line; an episode succeeds if the point is beyond zero after eight steps."""
 
     observation_space = Box(-np.inf, np.inf, (1,), np.float32)
     action_space = Box(-2.0, 2.0, (1,), np.float32)
@@ -38,7 +38,7 @@ gym.register("Reach-v0", Reach)
 
 @pytest.fixture(scope="session")
 def reach_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random episodes of it."""
+    """A dataset of random episodes of the environment."""
     rng = np.random.default_rng(0)
     observations, actions = rng.normal(size=(80, 1)), rng.uniform(-2, 2, (80, 1))
     dataset = TransitionDataset.from_arrays(
@@ -62,13 +62,13 @@ def folder(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture
 def make_model(reach_file: Path) -> Callable[..., OfflineAlgorithm]:
-    """A tiny FQL on that data."""
+    """A small FQL model on this dataset."""
     return lambda **options: tiny(FQL, dataset=f"npz:{reach_file}", **options)
 
 
 @pytest.fixture
 def settings(reach_file: Path, folder: RunFolder) -> Callable[..., TrainSettings]:
-    """Settings of a run in `folder`."""
+    """Settings of a short run in `folder`."""
 
     def make(**changes: Any) -> TrainSettings:
         tiny_run = {"steps": 10, "eval_every": 5, "eval_episodes": 3, "checkpoint_every": 5, "log_every": 5}
@@ -84,5 +84,5 @@ def config() -> Any:
 
 
 @pytest.fixture
-def knobs() -> Knobs:
-    return Knobs(batch_size=16, learning_starts=4, buffer_size=200)
+def sb3_hyperparameters() -> SB3Hyperparameters:
+    return SB3Hyperparameters(batch_size=16, learning_starts=4, buffer_size=200)

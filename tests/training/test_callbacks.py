@@ -26,7 +26,7 @@ from flowpolicies.training.callbacks import Every, shorten
 
 
 class Spy(BaseCallback):
-    """Does something once, at a step."""
+    """Calls a function once, at a given step."""
 
     def __init__(self, step: int, action: Any) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ from flowpolicies.training import collect
 
 
 class Counter:
-    """Acts by a number that it carries in its state, as a memory or the rest of a chunk would be."""
+    """A policy whose actions depend on a number in its state, like those of a recurrent or chunked policy."""
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
@@ -26,7 +26,7 @@ class Counter:
 
 
 class Breaks(Counter):
-    """Fails in the second episode."""
+    """An environment that fails in the second episode."""
 
     calls = 0
 
@@ -39,7 +39,7 @@ class Breaks(Counter):
 
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """An address of each kind."""
+    """Addresses of all kinds of writers."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     return {"npz": f"npz:{tmp_path}/out.npz", "minari": "minari:reach/mine-v0"}
 

@@ -63,13 +63,13 @@ def test_the_return_is_drawn_where_success_is_unknown(tmp_path: Path) -> None:
     unknown = [r._replace(success=math.nan, low=math.nan, high=math.nan) for r in ROWS]
     path = plot_learning_curves({"FQL": unknown}, tmp_path / "a.png")
     assert path.stat().st_size > 20_000
-    with pytest.raises(ValueError, match=r"did not report success; plot metric='return'"):
+    with pytest.raises(ValueError, match=r"did not report success; pass metric='return'"):
         plot_learning_curves({"FQL": unknown}, tmp_path / "b.png", metric="success")
     assert not (tmp_path / "b.png").exists()
 
 
 def test_nothing_cannot_be_plotted(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there is nothing to plot"):
+    with pytest.raises(ValueError, match="there are no evaluations to plot"):
         plot_learning_curves({"FQL": []}, tmp_path / "a.png")
 
 

@@ -76,7 +76,7 @@ def test_a_folder_with_a_run_is_not_touched_unasked(folder: RunFolder) -> None:
         folder.check_free()
     folder.check_free(resume=True)
     folder.check_free(overwrite=True)
-    with pytest.raises(ValueError, match="pass one of the two"):
+    with pytest.raises(ValueError, match="pass only one of them"):
         folder.check_free(resume=True, overwrite=True)
 
 

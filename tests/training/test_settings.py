@@ -1,4 +1,4 @@
-"""What a run may be asked for."""
+"""Checks of the settings of a run."""
 
 from __future__ import annotations
 

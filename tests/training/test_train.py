@@ -19,9 +19,11 @@ from flowpolicies.training import ProgressCallback, RunFolder, load_checkpoint, 
 
 
 @pytest.fixture
-def run(config: Any, knobs: Any, settings: Any) -> Callable[..., RunFolder]:
-    """A tiny run in `folder`."""
-    return lambda **changes: train(FQL, config, settings(**changes), knobs, command=("flowpolicies", "train", "fql"))
+def run(config: Any, sb3_hyperparameters: Any, settings: Any) -> Callable[..., RunFolder]:
+    """Settings of a short run in `folder`."""
+    return lambda **changes: train(
+        FQL, config, settings(**changes), sb3_hyperparameters, command=("flowpolicies", "train", "fql")
+    )
 
 
 def phases(folder: RunFolder) -> list[tuple[str, int]]:
@@ -29,7 +31,7 @@ def phases(folder: RunFolder) -> list[tuple[str, int]]:
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, error: type[BaseException], phase: str = "") -> None:
-    """Lets a callback raise."""
+    """A callback that raises an error."""
 
     def on_step(self: ProgressCallback) -> bool:
         if self.num_timesteps == step and (phase == "online") != self.model.is_offline:
@@ -62,7 +64,7 @@ def test_the_config_says_how_to_repeat_the_run(run: Any, folder: RunFolder, sett
     assert record["algorithm"] == "fql"
     assert record["hyperparameters"]["alpha"] == 10.0
     assert record["hyperparameters"]["actor_hidden_dims"] == [16, 16]
-    assert record["knobs"]["batch_size"] == 16
+    assert record["sb3_hyperparameters"]["batch_size"] == 16
     assert (record["env"], record["seed"]) == ("Reach-v0", 0)
     assert record["commands"] == ["flowpolicies train fql"]
     dataset = load_dataset(settings().dataset)
@@ -111,7 +113,8 @@ def test_an_online_run_goes_on_with_its_transitions(run: Any, folder: RunFolder)
     assert len(begun.unique()) == 3
     assert phases(folder)[-2:] == [("online", 15), ("online", 16)]
     with pytest.raises(
-        ValueError, match=r"is in its online phase after 10 offline steps, so --steps 11 comes too late"
+        ValueError,
+        match=r"is in its online phase after 10 offline steps and cannot return to the offline phase for --steps 11",
     ):
         run(steps=11, resume=True)
 
@@ -119,7 +122,7 @@ def test_an_online_run_goes_on_with_its_transitions(run: Any, folder: RunFolder)
 def test_a_run_is_not_continued_with_other_settings(run: Any, config: Any, settings: Any, folder: RunFolder) -> None:
     run()
     before = folder.config.read_bytes()
-    message = r"cannot be continued with other settings than it began with \(seed: 0 in the run, 1 now\)"
+    message = r"cannot be continued with other settings than it was started with \(seed: 0 in the run, 1 now\)"
     with pytest.raises(ValueError, match=message):
         run(resume=True, seed=1)
     other = FQL.Config(actor_hidden_dims=(16, 8), value_hidden_dims=(16, 16), flow_steps=3, alpha=3.0)
@@ -254,7 +257,7 @@ def test_training_from_nothing_needs_only_an_environment(run: Any, folder: RunFo
 
 
 def test_training_from_nothing_says_what_is_missing(run: Any) -> None:
-    with pytest.raises(ValueError, match=r"there are no data for --steps 10\. Pass --dataset, or train online"):
+    with pytest.raises(ValueError, match=r"there is no dataset for --steps 10\. Pass --dataset, or train online"):
         run(dataset=None)
     with pytest.raises(ValueError, match=r"online training needs an environment\. Pass --env\."):
         run(dataset=None, env=None, steps=0, online_steps=5)

@@ -1,4 +1,4 @@
-"""The specs' tables of hyperparameters, verbatim in tests/presets_tables, and how their cells are read."""
+"""Published tables of hyperparameters, copied into tests/presets_tables, and how their cells are read."""
 
 from __future__ import annotations
 
@@ -6,10 +6,32 @@ import re
 from pathlib import Path
 
 TABLES = Path(__file__).parents[1] / "presets_tables"
+SOURCES = {
+    "bdpo": "github.com/typoverflow/flow-rl, scripts/bdpo.sh",
+    "cac": "github.com/quantumiracle/Consistency_Model_For_Reinforcement_Learning, offline.py",
+    "dac": "github.com/Fang-Lin93/DAC, runs.sh",
+    "dac_qsm_ogbench": "github.com/ColinQiyangLi/qam, experiments/reproduce.py, read a second time",
+    "diffusion_ql": "github.com/Zhendong-Wang/Diffusion-Policies-for-Offline-RL, main.py",
+    "fql_baselines": "github.com/seohongpark/fql, README.md, examples of the baselines",
+    "fql_d4rl": "github.com/seohongpark/fql, README.md, offline runs on D4RL",
+    "fql_defaults": "configurations in agents/ of github.com/seohongpark/fql, ColinQiyangLi/qam and ColinQiyangLi/qc",
+    "fql_ogbench": "github.com/seohongpark/fql, README.md, offline runs on state-based OGBench",
+    "fql_online": "github.com/seohongpark/fql, README.md, offline-to-online runs",
+    "fql_pixels": "github.com/seohongpark/fql, README.md, offline runs on pixel-based OGBench",
+    "qam_a": "github.com/ColinQiyangLi/qam, experiments/reproduce.py",
+    "qam_b": "github.com/ColinQiyangLi/qam, experiments/reproduce.py and reproduce_rlpd.py",
+    "qam_environments": "github.com/ColinQiyangLi/qam, experiments/reproduce.py",
+    "qam_offline": "github.com/ColinQiyangLi/qam, exp_data, success after 1M offline steps",
+    "qam_online": "github.com/ColinQiyangLi/qam, exp_data, success after 500k online steps",
+    "qflow": "github.com/jaehyeokdoo2/qflow, qflow_config.py",
+    "qfql": "Q-Guided Flow Q-Learning (openreview.net/forum?id=MFY9i3uR7S), table 2",
+    "rql": "github.com/aoberai/rql, hyperparameters.sh",
+}
+"""Where each table of tests/presets_tables was published."""
 
 
 def table(name: str) -> tuple[list[str], list[list[str]]]:
-    """Header and rows."""
+    """Header and rows of a table."""
     lines = (TABLES / f"{name}.md").read_text().splitlines()
     cells = [[cell.strip().strip("*") for cell in line.strip().strip("|").split("|")] for line in lines]
     return cells[0], cells[2:]
@@ -40,7 +62,7 @@ KINDS = {"m": "medium", "mr": "medium-replay", "me": "medium-expert"}
 
 
 def d4rl_names(task: str) -> list[str]:
-    """The data sets that a row of the diffusion family's tables is about, in the order of its slashes."""
+    """The datasets that a row of a D4RL table is about, in the order of the names between its slashes."""
     if match := re.fullmatch(r"(halfcheetah|hopper|walker2d)[- ](\{m,mr,me\}-v2|[a-z/ ]+)", task):
         kinds = re.findall(r"me|mr|m", match[2])
         return [f"{match[1]}-{KINDS[kind]}-v2" for kind in kinds]
@@ -55,6 +77,6 @@ def d4rl_names(task: str) -> list[str]:
 
 
 def share(cell: str, index: int, count: int) -> str:
-    """What a cell says for one of its row's data sets."""
+    """The value of a cell for one of the datasets of its row."""
     parts = [part.strip() for part in cell.split("/")]
     return parts[index] if len(parts) == count else cell

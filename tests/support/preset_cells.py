@@ -1,18 +1,21 @@
-"""What the specs' tables, and the text around them, say of each algorithm in each environment."""
+"""Values of the published tables, and of the scripts around them, for each algorithm in each environment.
+
+The tables are in tests/presets_tables; `preset_tables.SOURCES` says where each of them was published.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from spec_tables import KINDS, SHORT, d4rl_names, numbers, share, table, unfold
+from preset_tables import KINDS, SHORT, d4rl_names, numbers, share, table, unfold
 
 Cells = dict[tuple[str, str], dict[str, Any]]  # Algorithm and preset (without task: all of them) -> field -> value.
 DEFAULT_TASKS = {"antmaze": 1, "humanoidmaze": 1, "antsoccer": 4, "cube": 2, "scene": 2, "puzzle": 4, "visual": 1}
-"""Flow family, 2.1; the pixel runs are task 1 only (4.6)."""
+"""Default tasks of OGBench, and task 1 for images, the only task of FQL's runs on images."""
 WIDE = [256, 256, 256, 256]
 FQL_EVALUATION = {"eval_every": 100_000, "eval_episodes": 50}
-"""Flow family, 2.7."""
+"""Evaluation protocol of FQL's main.py."""
 ONLINE = {
     "steps": 1_000_000,
     "online_steps": 1_000_000,
@@ -21,12 +24,12 @@ ONLINE = {
     "rho": 0.0,
     **FQL_EVALUATION,
 }
-"""4.8, the heading; 2.5: updates from the first online step."""
+"""FQL's offline-to-online runs, whose updates begin with the first online step (main.py)."""
 
 COMMON: dict[tuple[str, str], dict[str, Any]] = {
-    # Flow family 2.7, 4.1: FQL's protocol; two critics without pessimism.
+    # FQL's main.py and agents: two critics without pessimism.
     ("ogbench", "*"): {"steps": 1_000_000, "eval_every": 100_000, "eval_episodes": 50, "ensemble": 2, "rho": 0.0},
-    # 4.6, the heading.
+    # FQL's README, runs on images.
     ("ogbench-pixels", "*"): {
         "steps": 500_000,
         "eval_every": 100_000,
@@ -39,8 +42,8 @@ COMMON: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("ogbench-pixels", "fql"): {"q_agg": "mean"},
     ("ogbench-online", "*"): ONLINE,
-    ("ogbench-online", "rlpd"): {"q_agg": "min"},  # 3.6
-    # 2.7, 4.1, 4.2: QAM's protocol.
+    ("ogbench-online", "rlpd"): {"q_agg": "min"},  # FQL's agents/sac.py.
+    # QAM's main.py and experiments/reproduce.py.
     ("ogbench-advanced", "*"): {
         "steps": 1_000_000,
         "online_steps": 500_000,
@@ -49,11 +52,14 @@ COMMON: dict[tuple[str, str], dict[str, Any]] = {
         "eval_episodes": 50,
         "ensemble": 10,
     },
-    ("ogbench-advanced", "ifql"): {"q_agg": "mean", "critic_weight": 1.0, "num_samples": 32},  # 3.3
-    ("ogbench-advanced", "rlpd"): {"steps": 0},  # 4.4, below the table.
-    ("ogbench-advanced", "rql"): {"online_steps": 0, "eval_every": 100_000},  # RQL family 1.9
-    ("ogbench-advanced", "qflow"): {"online_steps": 0, "eval_every": 100_000},  # An offline table (12.3).
-    # 4.7, the heading.
+    ("ogbench-advanced", "ifql"): {"q_agg": "mean", "critic_weight": 1.0, "num_samples": 32},  # QAM's agents/ifql.py.
+    ("ogbench-advanced", "rlpd"): {"steps": 0},  # QAM's experiments/reproduce_rlpd.py.
+    ("ogbench-advanced", "rql"): {"online_steps": 0, "eval_every": 100_000},  # RQL's main.py.
+    ("ogbench-advanced", "qflow"): {
+        "online_steps": 0,
+        "eval_every": 100_000,
+    },  # Q-Flow's advanced table is offline only.
+    # FQL's README, runs on D4RL.
     ("d4rl", "fql"): {
         "steps": 500_000,
         "eval_every": 100_000,
@@ -61,21 +67,21 @@ COMMON: dict[tuple[str, str], dict[str, Any]] = {
         "gamma": 0.99,
         "ensemble": 2,
     },
-    # 2.7: 500k steps on D4RL; 4.1, FQL's column. QFQL's own runs have 1M (RQL family 11.2).
+    # FQL's runs on D4RL have 500k steps; QFQL's have 1M.
     **{
         ("d4rl", name): {**FQL_EVALUATION, "steps": steps, "ensemble": 2, "rho": 0.0}
         for name, steps in (("fawac", 500_000), ("fbrac", 500_000), ("ifql", 500_000), ("qfql", 1_000_000))
     },
-    # RQL family 6, "Order" and below the table.
+    # DAC's main.py.
     ("d4rl", "dac_d4rl"): {
         "steps": 2_000_000,
         "batch_size": 256,
         "gamma": 0.99,
         "reward_transform": "iql_locomotion",
     },
-    ("d4rl", "bdpo"): {"steps": 4_000_000, "batch_size": 256, "gamma": 0.99},  # 3.5: 2M of pretraining, 2M.
-    ("d4rl", "idql"): {"steps": 3_000_000, "batch_size": 512},  # 4
-    # 9: 600k of behaviour, 1M of critic and energy; the README's temperature.
+    ("d4rl", "bdpo"): {"steps": 4_000_000, "batch_size": 256, "gamma": 0.99},  # 2M steps of pretraining, then 2M.
+    ("d4rl", "idql"): {"steps": 3_000_000, "batch_size": 512},  # IDQL's train_ddpm_iql_offline.py.
+    # CEP's scripts: 600k steps for the behaviour, 1M for critic and energy; the README's q_alpha.
     ("d4rl", "qgpo"): {
         "steps": 1_600_000,
         "batch_size": 256,
@@ -85,7 +91,7 @@ COMMON: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("d4rl-online", "*"): ONLINE,
     ("d4rl-online", "qflow"): {"actor_hidden_dims": WIDE, "value_hidden_dims": WIDE},
-    # Q-Flow: below the table and below "Networks".
+    # Q-Flow's scripts/run_qflow.sh.
     ("d4rl", "qflow"): {
         "steps": 1_000_000,
         "batch_size": 256,
@@ -147,7 +153,7 @@ def pixels_and_examples() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 QUALITY = ("qam", "qam_e", "qam_f", "rebrac_qam", "fedit", "fql", "qsm", "dsrl", "bam")
-"""Flow family, below 4.4: methods of the data-quality runs."""
+"""Methods of QAM's experiments/reproduce_quality.py, the runs on data of other quality."""
 QUALITY_DOMAINS = ("antmaze-large", "humanoidmaze-medium", "cube-double", "cube-triple", "scene", "puzzle-3x3")
 
 
@@ -164,7 +170,7 @@ def _advanced() -> Iterator[tuple[str, str, dict[str, Any]]]:
         environment = domain.removesuffix("-sparse")
         assert pattern.startswith(environment)
         values: dict[str, Any] = {"horizon": int(horizon), "gamma": float(gamma), "rho": float(rho)}
-        values |= {"rotate_every": 1000} if "-100m-" in data else {}  # 2.6
+        values |= {"rotate_every": 1000} if "-100m-" in data else {}  # QAM's main.py.
         yield "*", environment, values | ({"reward_transform": "sparse"} if IS[sparse] else {})
         yield "qflow", environment, {"time_dim": 16} if environment.startswith("cube-double") else {}
     for domain, fbrac, fql, bam, fawac, ifql, rebrac, dsrl, fedit, dac, qsm in table("qam_a")[1]:
@@ -190,7 +196,7 @@ def _advanced() -> Iterator[tuple[str, str, dict[str, Any]]]:
             ("qam_f", "alpha", numbers(qam_f)),
             ("qam_e", "edit_scale", numbers(qam_e)),
         ):
-            if own == 0:  # Below the table: "are plain QAM".
+            if own == 0:  # These runs are those of plain QAM.
                 yield "qam", environment, {"inv_temp": inv_temp}
             else:
                 yield algorithm, environment, {"inv_temp": inv_temp, field: own}
@@ -207,7 +213,7 @@ def qfql() -> Iterator[tuple[str, str, dict[str, Any]]]:
         cells = {"cac": ("eta", cac), "fawac": ("inv_temp", fawac), "fbrac": ("alpha", fbrac), "qfql": ("beta", beta)}
         rewards = {} if "-task" in task else {"reward_transform": "iql_antmaze"}
         if "-task" not in task:
-            yield "cac", name, {**FQL_EVALUATION, "steps": 500_000}  # Flow family 2.7: these are FQL's paper's runs.
+            yield "cac", name, {**FQL_EVALUATION, "steps": 500_000}  # These are runs of FQL's paper.
         for algorithm, (field, cell) in cells.items():
             if cell != "-":
                 yield algorithm, name, {field: float(cell), **rewards}
@@ -245,7 +251,7 @@ def diffusion_family() -> Iterator[tuple[str, str, dict[str, Any]]]:
             values = {"eta": float(eta), "rho": float(rho)}
             values |= {"ensemble": 20} if other == "medium: E=20" and name == "hopper-medium-v2" else {}
             values |= {"temperature": "none"} if "temperature null" in other and "diverse" in name else {}
-            # Below the table.
+            # The script's ANTMAZE_ARGS.
             antmaze = {
                 "value_layer_norm": True,
                 "max_q_backup": True,
@@ -253,7 +259,7 @@ def diffusion_family() -> Iterator[tuple[str, str, dict[str, Any]]]:
                 "reward_transform": "antmaze100",
                 "actor_hidden_dims": [512, 512, 512, 512],
                 "eval_episodes": 100,
-                "behaviour_learning_rate": 1e-4,  # 3.5
+                "behavior_learning_rate": 1e-4,
             }
             values |= antmaze if name.startswith("antmaze") else {"reward_transform": "iql_mujoco"}
             yield "bdpo", f"d4rl/{name}", values
@@ -266,20 +272,20 @@ def _backpropagated(name: str, *cells: str) -> dict[str, Any]:
         "eta": float(eta),
         "max_q_backup": IS[best],
         "reward_transform": REWARDS[reward],
-        "steps": 1000 * int(epochs),  # "An epoch is 1000 steps."
+        "steps": 1000 * int(epochs),  # An epoch of the authors has 1000 steps.
         "clip_grad_norm": float(clip),
-        "eval_episodes": 10 if name.endswith("-v2") else 100,  # 5, "Acting".
+        "eval_episodes": 10 if name.endswith("-v2") else 100,  # The authors' scripts.
         "notes": f"{epochs} epochs of 1000 steps; the authors report the checkpoint with top_k = {top}.",
     }
 
 
 LOCOMOTION = [f"{robot}-{kind}-v2" for robot in ("halfcheetah", "hopper", "walker2d") for kind in KINDS.values()]
 CLEAN_DIFFUSER = (5, 5, 3, 5, 4, 0.7, 3, 3, 5)
-"""Guidance weights of QGPO in CleanDiffuser's rendition, in the same order (9)."""
+"""Guidance weights in CleanDiffuser's configs/qgpo/mujoco/task, in the order of `LOCOMOTION`."""
 
 
 def per_family() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """IDQL (4) and QGPO (9) say values for locomotion and for antmaze, not for each data set."""
+    """IDQL and QGPO publish values for all of locomotion and for all antmazes, not for each dataset."""
     for name, scale in zip(LOCOMOTION, CLEAN_DIFFUSER, strict=True):
         yield "idql", f"d4rl/{name}", {"expectile": 0.7, "reward_transform": "iql_locomotion"}
         values = {"guidance_scale": float(scale), "alpha": 10.0, "num_samples": 16}
@@ -290,7 +296,7 @@ def per_family() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def all_cells() -> Cells:
-    """Of all tables; where two speak of the same thing they must agree."""
+    """The cells of all tables; fails where two tables disagree on a value."""
     cells: Cells = {}
     sources = (standard, online, pixels_and_examples, advanced, qfql, d4rl, diffusion_family, per_family)
     for algorithm, name, values in (cell for source in sources for cell in source()):
