@@ -35,7 +35,7 @@ class TrainSettings:
     compact: bool = False
     """Store each state once, instead of as an observation and as a next observation, which halves the memory."""
     rotate_every: int | None = None
-    """For a dataset of several files: gradient steps on one file before the next one (1000 in the papers' code).
+    """Gradient steps on one file of a dataset of several files before the next one (1000 in the papers' code).
     None: batches are drawn uniformly from all files."""
     frame_stack: int = 1
     """Number of consecutive images in an observation; the dataset has one image in each row."""
