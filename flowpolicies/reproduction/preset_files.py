@@ -56,7 +56,7 @@ class Preset:
     default_task: int | None
     """Number of the task that a dataset name without a task stands for; None if the environment has no tasks."""
     values: Mapping[str, Any]
-    """Fields of `TrainSettings`, `SB3Hyperparameters` and the algorithm's `Config`, with values as the file writes them."""
+    """Fields of `TrainSettings`, `SB3Hyperparameters` and the algorithm's `Config`, with values as in the file."""
     sources: tuple[str, ...]
     """Papers and public files that the values are from."""
     notes: tuple[str, ...] = ()

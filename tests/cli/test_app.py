@@ -88,7 +88,7 @@ def test_every_hyperparameter_is_a_flag_with_its_meaning(call: Any, name: str) -
     for field in dataclasses.fields(ALGORITHMS[name].Config):
         assert len(meanings[field.name.replace("_", "-")].split()) >= 2
     assert meanings["horizon"].startswith("Length H of an action chunk, in environment steps.")  # An inherited field.
-    assert meanings["batch-size"] == "Transitions, or action chunks, per gradient step."
+    assert meanings["batch-size"] == "Number of transitions, or of action chunks, per update."
     assert meanings["dataset"].startswith("Address of the dataset: ogbench:NAME")
 
 

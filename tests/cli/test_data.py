@@ -94,7 +94,7 @@ def test_conversion(call: Any, data: Path, tmp_path: Path, monkeypatch: pytest.M
     pytest.importorskip("minari")
     open_ended = call("data", "convert", f"npz:{data}", "minari:copy-v0")
     assert open_ended.code == 2  # Random rows are no trajectories.
-    assert "trajectory 0 of dataset 'arrays' is not closed" in open_ended.err
+    assert "trajectory 0 of dataset 'arrays' has a gap" in open_ended.err
 
 
 def test_options_of_a_source_stand_in_its_address(call: Any, tmp_path: Path) -> None:

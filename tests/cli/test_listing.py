@@ -101,8 +101,8 @@ def test_the_paper_is_the_first_link() -> None:
 @pytest.mark.parametrize(
     ("topic", "line"),
     [
-        ("datasets", "  npz      flowpolicies"),
-        ("environments", "  ogbench  flowpolicies"),
+        ("datasets", "  npz       flowpolicies"),
+        ("environments", "  ogbench   flowpolicies"),
         ("samplers", "  OneStep"),
         ("networks", "  VelocityField"),
     ],
