@@ -55,6 +55,8 @@ def curriculum(updates: Tensor, period: int) -> Tensor:
     N = ceil(sqrt(i (150^2 - 2^2) / period + 2^2) - 1) + 1, i = updates mod period. In double precision, as in single
     precision N changes one update early or late.
     """
+    # As in CAC's code, the count starts again after each period
+    # (docs/algorithms/cac.md, "Where code and paper differ").
     i = updates.double().remainder(period)
     growth = (i * ((MOST**2 - FEWEST**2) / period) + FEWEST**2).sqrt()
     return ((growth - 1).ceil() + 1).long()

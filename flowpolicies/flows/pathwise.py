@@ -38,6 +38,8 @@ def step_kl(diffusion: Diffusion, x: Tensor, t: Tensor, eps: Tensor, base: Veloc
 
 def path_kl(diffusion: Diffusion, states: Sequence[Tensor], predictions: Sequence[Tensor], base: Velocity) -> Tensor:
     """The sum of `step_kl` along what `Diffusion.reverse` returned, `[*]`."""
+    # As in BDPO's code: the clipping of the estimate is ignored, and the last step counts although it adds no noise
+    # (docs/algorithms/bdpo.md, "Where code and paper differ").
     kls = []
     for level, x, eps in zip(reversed(range(diffusion.steps)), states[:-1], predictions, strict=True):
         kls.append(step_kl(diffusion, x, torch.full_like(x[..., :1], level + diffusion.first_index), eps, base))

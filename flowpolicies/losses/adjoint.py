@@ -52,8 +52,10 @@ def adjoint_loss(nets: Networks, batch: Batch, noise: Noise, cfg: Config) -> Los
     """sum_i |2 / sigma_i (v_fast - v_slow)(s, x_i, t_i) + sigma_i a_i|^2 along the memoryless SDE of v_fast.
 
     a_T = -inv_temp grad Q(s, x_T), pulled back through the drift of v_slow: `terminal_adjoint`, `lean_adjoint`.
-    QAM's loss of the fine-tuned flow; not weighted by `valid`, as in the authors' code.
+    QAM's loss of the fine-tuned flow.
     """
+    # As in QAM's code: the adjoint starts from the critics' mean without rho, and the loss has no factor h and is not
+    # weighted by `valid` (docs/algorithms/qam.md, "Where code and paper differ").
     base = slow_or_frozen(nets, cfg.target_actor).actor_slow.given(batch.observations)
     x_0 = noise.actions(batch.actions.shape[:-1])
     grid = unit_grid(x_0, cfg.flow_steps)
@@ -75,6 +77,8 @@ def control_cost(base: Velocity, states: Sequence[Tensor], velocities: Sequence[
         states, velocities: of `memoryless_sde`.
         grid: times `[T + 1, *, 1]`.
     """
+    # As in QAM's code, the sum has no factor h, and leaves the last step out
+    # (docs/algorithms/bam.md, "Where code and paper differ").
     weights = 2 / memoryless_sigma(grid[:-1], grid.diff(dim=0)).square()
     steps = zip(states, velocities, grid, weights, strict=False)
     costs = [weight * (velocity - base(x, t)).square() for x, velocity, t, weight in steps]

@@ -16,7 +16,9 @@ def expectile(difference: Tensor, level: float) -> Tensor:
 
 
 def iql_value_loss(nets: Networks, batch: Batch, level: float, q_agg: QAggregation, rho: float) -> Loss:
-    """mean_b L_level(agg_e Qbar_e(s, a) - V(s)). Trains `value`; not weighted by `valid`, as in both references."""
+    """mean_b L_level(agg_e Qbar_e(s, a) - V(s)). Trains `value`."""
+    # As in the code of FQL and QAM, rows are not weighted by `valid`
+    # (docs/algorithms/ifql.md, "Where code and paper differ").
     q = aggregate(nets.target.critic(batch.observations, batch.actions), q_agg, rho)
     v = nets.online.value(batch.observations)
     return expectile(q - v, level).mean(), {"v_mean": v.mean(), "v_max": v.max(), "v_min": v.min()}

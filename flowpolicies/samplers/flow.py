@@ -133,5 +133,7 @@ class ClassifierGuided:
             climb = self.inv_temp * (1 - t) * action_gradient(critic, x, tau)
             return field(x, t) + self.guidance_coef / t * (climb + x)
 
+        # As in QAM's code, the first step is not guided and states are not clipped on the way
+        # (docs/algorithms/cgql.md, "Where code and paper differ").
         grid = unit_grid(x, self.steps)
         return euler(velocity, euler(field, x, grid[:2]), grid[1:]).clamp(-1, 1)
