@@ -1,7 +1,7 @@
 """The learner: turns loss terms into one update of all networks.
 
-The update is a function of weights, moments, a batch and draws. It is eager by default, one graph when compiled, and
-can be vectorised over a leading seed axis, of which the loss terms know nothing.
+The update is a function of weights, moments, a batch and draws. It runs eagerly by default, as one graph when compiled,
+and can be vectorised over a leading seed axis that the loss terms do not see.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Stages = tuple[tuple[str, ...], ...]
 
 
 class LearnerState(NamedTuple):
-    """What an update changes, in place. With seeds, every tensor but Adam's step count has a leading seed axis."""
+    """What an update changes, in place. With seeds, every tensor except Adam's step count has a leading seed axis."""
 
     params: Tree
     targets: Tree
@@ -124,7 +124,8 @@ class Learner:
     def gradients(
         self, state: LearnerState, batch: Batch, draws: list[Tensor], stage: Sequence[str]
     ) -> tuple[Tree, Metrics]:
-        """Gradient of the summed losses of a stage with respect to what they train (clipped, if asked), and metrics."""
+        """Gradient (clipped, if asked) of the summed losses of a stage with respect to the networks it trains, and
+        metrics."""
 
         def total(trained: Tree, params: Tree, targets: Tree, batch: Batch, draws: list[Tensor]) -> Loss:
             nets = self._views(trained, params, targets, state.moments)
@@ -164,7 +165,7 @@ class Learner:
         return Networks(online, frozen, target, updates)
 
     def trained(self, stage: Sequence[str]) -> tuple[str, ...]:
-        """The networks that the terms of a stage train, each once, in order."""
+        """The networks that the terms of a stage train, each once, in the order of the terms."""
         return tuple(dict.fromkeys(name for term in stage for name in self.terms[term].trains))
 
     def _stages(self, spec: UpdateSpec) -> Stages:
@@ -285,12 +286,12 @@ class Learner:
 
 
 def cosine_decay(done: Tensor, updates: int) -> Tensor:
-    """(1 + cos(pi min(k, K) / K)) / 2 after k of K updates; optax's rule."""
+    """(1 + cos(pi min(k, K) / K)) / 2 after k of K updates; the rule of optax."""
     return 0.5 * (1 + torch.cos(math.pi * (done / updates).clamp(max=1.0)))
 
 
 def clip_by_global_norm(grads: Tree, max_norm: float) -> tuple[Tree, Tensor]:
-    """Scales gradients to at most `max_norm` over all of them together, and returns their norm before; optax's rule."""
+    """Scales gradients to a joint norm of at most `max_norm`, and returns their norm before; the rule of optax."""
     norm = torch.stack([g.square().sum() for g in flatten(grads, list(grads))]).sum().sqrt()
     scale = (max_norm / norm).clamp(max=1.0)
     return {name: {key: g * scale for key, g in tree.items()} for name, tree in grads.items()}, norm

@@ -1,4 +1,4 @@
-"""Stochastic processes that end where a flow ends."""
+"""Stochastic processes whose end has the distribution of a flow's end."""
 
 from __future__ import annotations
 

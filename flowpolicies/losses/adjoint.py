@@ -1,4 +1,7 @@
-"""Fine-tuning of a flow towards a critic along the memoryless SDE: what BAM and QAM share."""
+"""Fine-tuning of a flow towards a critic along the memoryless SDE, shared by QAM and BAM.
+
+Domingo-Enrich et al., "Adjoint Matching", https://arxiv.org/abs/2409.08861
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def slow_or_frozen(nets: Networks, slow: bool) -> View:
 
 
 def fine_tuned(actor: BoundNetwork, observations: Tensor, base: Velocity, residual: bool) -> Velocity:
-    """The field that is fine-tuned: the actor's, or what the actor adds to `base`."""
+    """The field that is fine-tuned: the actor's, or with `residual` the sum of `base` and the actor's."""
     fast = actor.given(observations)
     return (lambda x, t: base(x, t) + fast(x, t)) if residual else fast
 
@@ -71,10 +74,10 @@ def adjoint_loss(nets: Networks, batch: Batch, noise: Noise, cfg: Config) -> Los
 
 
 def control_cost(base: Velocity, states: Sequence[Tensor], velocities: Sequence[Tensor], grid: Tensor) -> Tensor:
-    """mean_b sum_{i<T-1} 2 / sigma_i^2 |v(x_i, t_i) - v_base(x_i, t_i)|^2: how far the SDE was steered off the base.
+    """mean_b sum_{i<T-1} 2 / sigma_i^2 |v(x_i, t_i) - v_base(x_i, t_i)|^2: the cost of leaving the base.
 
     Args:
-        states, velocities: of `memoryless_sde`.
+        states, velocities: as `memoryless_sde` returns them.
         grid: times `[T + 1, *, 1]`.
     """
     # As in QAM's code, the sum has no factor h, and leaves the last step out

@@ -1,4 +1,7 @@
-"""Implicit Q-learning: values without sampling actions."""
+"""Implicit Q-learning: values without sampled actions.
+
+Kostrikov, Nair, Levine, "Offline Reinforcement Learning with Implicit Q-Learning", https://arxiv.org/abs/2110.06169
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,10 @@ def iql_value_loss(nets: Networks, batch: Batch, level: float, q_agg: QAggregati
 
 
 def iql_critic_loss(nets: Networks, batch: Batch) -> Loss:
-    """`regress_critic` onto y = r + discount * V(s'), with the online value. Trains `critic`."""
+    """`regress_critic` onto y = r + discount * V(s'), with the current value network. Trains `critic`."""
     return regress_critic(nets, batch, batch.rewards + batch.discounts * nets.frozen.value(batch.next_observations))
 
 
 def advantage_weights(advantages: Tensor, inv_temp: float) -> Tensor:
-    """min(exp(inv_temp A), 100): how much an action of the data is imitated."""
+    """min(exp(inv_temp A), 100): the weight of an action of the data in behaviour cloning."""
     return (inv_temp * advantages).exp().clamp(max=100.0)

@@ -1,4 +1,4 @@
-"""Encoders of images and of dictionaries that contain images (flow_family 1.6).
+"""Encoders of images and of dictionaries that contain images.
 
 Inside the library an observation is one flat vector `[*, O]`, whatever the space: losses and samplers see no images.
 An encoder knows the layout of that vector, cuts it into its parts, and returns features `[*, F]`.
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from flowpolicies.moved import moved_names
 from flowpolicies.networks.mlp import Dense, gelu
 
 ImpalaVariant = Literal["impala_small", "impala", "impala_large", "impala_debug"]
@@ -25,16 +26,16 @@ _VARIANTS: dict[ImpalaVariant, tuple[tuple[int, ...], int, int]] = {
     "impala_large": ((64, 128, 128), 2, 1024),
     "impala_debug": ((4, 4), 1, 512),
 }
-"""Variant -> channels of the stacks, residual blocks per stack, features."""
+"""Variant -> channels of each stack, number of residual blocks per stack, number of features."""
 
 
-class Part(NamedTuple):
-    """A stretch of the flat observation vector."""
+class ObservationPart(NamedTuple):
+    """A contiguous piece of the flat observation vector."""
 
     shape: tuple[int, ...]
-    """(C, H, W) of an image, anything for a vector."""
+    """Shape of the piece: (C, H, W) for an image, any shape for other numbers."""
     image: bool
-    """Whether it is an image with values in 0..255."""
+    """Whether the piece is an image with values from 0 to 255."""
 
     @property
     def size(self) -> int:
@@ -94,11 +95,11 @@ class ObservationEncoder(nn.Module):
     An observation that was expanded, for many actions each (`samplers.compose.repeat`), is encoded once.
     """
 
-    def __init__(self, parts: Sequence[Part], variant: ImpalaVariant = "impala_small") -> None:
+    def __init__(self, parts: Sequence[ObservationPart], variant: ImpalaVariant = "impala_small") -> None:
         super().__init__()
         if variant not in _VARIANTS:
             raise ValueError(f"unknown encoder {variant!r} (known: {', '.join(_VARIANTS)})")
-        self.parts = tuple(Part(*part) for part in parts)
+        self.parts = tuple(ObservationPart(*part) for part in parts)
         self.images = nn.ModuleList(_Impala(part.shape, variant) for part in self.parts if part.image)
         self.out_dim = sum(_VARIANTS[variant][2] if part.image else part.size for part in self.parts)
 
@@ -117,7 +118,7 @@ class ObservationEncoder(nn.Module):
 
 
 def _unexpanded(x: Tensor) -> Tensor:
-    """`x` without the repetitions along dimensions that were expanded, which have stride 0."""
+    """`x` without the repetitions along expanded dimensions, whose stride is 0."""
     for dim, stride in enumerate(x.stride()[:-1]):
         if stride == 0 and x.shape[dim] > 1:
             x = x.narrow(dim, 0, 1)
@@ -126,7 +127,7 @@ def _unexpanded(x: Tensor) -> Tensor:
 
 @final
 class Encoded(nn.Module):
-    """A network behind an encoder of its own: head(encoder(observations), ...)."""
+    """A network with its own encoder in front: head(encoder(observations), ...)."""
 
     def __init__(self, encoder: ObservationEncoder, head: nn.Module) -> None:
         super().__init__()
@@ -134,3 +135,11 @@ class Encoded(nn.Module):
 
     def forward(self, observations: Tensor, *inputs: Tensor) -> Tensor:
         return self.head(self.encoder(observations), *inputs)  # type: ignore[no-any-return]
+
+
+__getattr__ = moved_names(
+    __name__,
+    {
+        "Part": "flowpolicies.networks.encoders:ObservationPart",
+    },
+)

@@ -20,7 +20,7 @@ from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
 from flowpolicies.core import GeneratorNoise, Network, Noise, ReplayedNoise, View, ZeroNoise
-from flowpolicies.networks import Encoded, ImpalaVariant, ObservationEncoder, Part
+from flowpolicies.networks import Encoded, ImpalaVariant, ObservationEncoder, ObservationPart
 from flowpolicies.policies.devices import check_device
 from flowpolicies.policies.serialization import (
     network_from_json,
@@ -95,7 +95,8 @@ class FlowPolicy(BasePolicy):
         layout = observation_layout(self.observation_space)
         if not any(entry.image for entry in layout):
             return spec.factory(observation_dim(self.observation_space), self.chunk_dim)
-        encoder = ObservationEncoder([Part(entry.shape, entry.image) for entry in layout], self.encoder)
+        parts = [ObservationPart(entry.shape, entry.image) for entry in layout]
+        encoder = ObservationEncoder(parts, self.encoder)
         head = spec.factory(encoder.out_dim, self.chunk_dim)
         return Encoded(encoder, head) if getattr(head, "observes", True) else head
 

@@ -19,6 +19,8 @@ Json = dict[str, Any]
 NETWORK_CLASSES: dict[str, type[nn.Module]] = {
     cls.__name__: cls for cls in vars(networks).values() if isinstance(cls, type) and issubclass(cls, nn.Module)
 }
+# Files keep the name that this class had when the first of them were written.
+NETWORK_CLASSES["Gaussian"] = NETWORK_CLASSES.pop("GaussianNetwork")
 SAMPLER_CLASSES: dict[str, type[Any]] = {
     cls.__name__: cls for cls in vars(samplers).values() if isinstance(cls, type) and dataclasses.is_dataclass(cls)
 }
@@ -32,13 +34,14 @@ def network_to_json(name: str, network: Network) -> Json:
     """
     factory = network.factory if isinstance(network.factory, partial) else partial(network.factory)
     cls = factory.func
-    if factory.args or NETWORK_CLASSES.get(getattr(cls, "__name__", "")) is not cls:
+    known = next((known for known, network_class in NETWORK_CLASSES.items() if network_class is cls), None)
+    if factory.args or known is None:
         raise TypeError(
             f"the factory of network {name!r} cannot be saved without pickle: {network.factory!r} is not "
             f"functools.partial(<one of {', '.join(NETWORK_CLASSES)}>, **options). Save the algorithm instead (a zip)."
         )
     return {
-        "type": cls.__name__,
+        "type": known,
         "options": factory.keywords,
         "target_rate": network.target_rate,
         "learning_rate": network.learning_rate,

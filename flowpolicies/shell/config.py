@@ -16,7 +16,15 @@ from flowpolicies.core import Network, UpdateSpec
 from flowpolicies.flows import BetaSchedule, Diffusion, ReverseRule
 from flowpolicies.losses import QAggregation
 from flowpolicies.messages import did_you_mean
-from flowpolicies.networks import Critic, Gaussian, ImpalaVariant, NoisePrediction, TanhNormal, Value, VelocityField
+from flowpolicies.networks import (
+    Critic,
+    GaussianNetwork,
+    ImpalaVariant,
+    NoisePrediction,
+    TanhNormal,
+    Value,
+    VelocityField,
+)
 from flowpolicies.samplers import Denoise, Integrate, IntegrateResidual, Sampler, SoftmaxOfN
 from flowpolicies.shell.fields import NonNegativeInt, UnitInterval, check_fields
 
@@ -247,7 +255,7 @@ def velocity(cfg: PolicyConfig, target_rate: float | None = None, **options: Any
 
 def gaussian(cfg: PolicyConfig, target_rate: float | None = None, **options: Any) -> Network:
     """A Gaussian policy of the configured size."""
-    factory = partial(Gaussian, hidden_dims=cfg.actor_hidden_dims, layer_norm=cfg.actor_layer_norm, **options)
+    factory = partial(GaussianNetwork, hidden_dims=cfg.actor_hidden_dims, layer_norm=cfg.actor_layer_norm, **options)
     return Network(factory, target_rate)
 
 
