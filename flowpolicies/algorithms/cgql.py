@@ -41,8 +41,9 @@ class GuidedConfig(CriticConfig):
         return {"critic": critic(self, tau, time_embedding="scalar"), "actor_flow": velocity(self, tau)}
 
     def sampler(self) -> Sampler:
-        strength = {"inv_temp": self.inv_temp, "guidance_coef": self.guidance_coef}
-        guided = ClassifierGuided(steps=self.flow_steps, **strength, critic_time=self.critic_time)
+        guided = ClassifierGuided(
+            "actor_flow", "critic", self.flow_steps, self.inv_temp, self.guidance_coef, critic_time=self.critic_time
+        )
         return best_of(guided, self.best_of_n, at=1.0)
 
 
@@ -99,10 +100,8 @@ def noisy_mse_loss(nets: Networks, batch: Batch, noise: Noise, cfg: CGQLMConfig)
 
 
 def linex(noisy: Tensor, clean: Tensor, inv_temp: float, clip: float) -> Tensor:
-    """exp(d) + kappa q where d = kappa (q_clean - q) <= clip, and d above; element by element.
-
-    Without the clip it is minimal at q = log mean exp(kappa q_clean) / kappa.
-    """
+    """exp(d) + kappa q where d = kappa (q_clean - q) <= clip, and d above; element by element."""
+    # Without the clip it is minimal at q = log mean exp(kappa q_clean) / kappa.
     delta = inv_temp * (clean - noisy)
     # As in QAM's code, value and slope jump at the clip (docs/algorithms/cgql_l.md, "Where code and paper differ").
     # Clamped, because an exponential that overflows has no gradient even where it is not selected.

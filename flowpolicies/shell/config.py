@@ -46,7 +46,8 @@ class PolicyConfig(ABC):
     actor_layer_norm: bool = False
     """Whether actors and velocity fields have LayerNorm after each activation."""
     encoder: ImpalaVariant = "impala_small"
-    """Variant of the IMPALA encoder of images; it has no effect on observations without images."""
+    """Encoder of the images in an observation, such as impala_small, impala or impala_large. Observations without
+    images do not use it."""
     clip_grad_norm: float | None = None
     """Largest norm of the joint gradient of all networks, which is clipped to it; None: no clipping."""
 
@@ -58,7 +59,7 @@ class PolicyConfig(ABC):
             )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Unpickles a config, which may be of a version in which a field had another name."""
+        """Unpickles a config, also one of an earlier version in which a field had another name."""
         self.__dict__.update(current_names(type(self), state))
 
     @abstractmethod
@@ -66,15 +67,15 @@ class PolicyConfig(ABC):
         """The named networks of the algorithm.
 
         Args:
-            tau: Polyak rate in (0, 1] for target copies that follow the algorithm's `tau`.
+            tau: Polyak rate in (0, 1], for target copies that move at the algorithm's `tau`.
         """
 
     @abstractmethod
     def sampler(self) -> Sampler:
-        """How the policy acts in evaluation; the losses call it too where they need the policy's actions."""
+        """How the policy acts in evaluation, and in losses that need the policy's actions."""
 
     def explorer(self) -> Sampler | None:
-        """How the policy acts while it collects online. None: as `sampler` says."""
+        """How the policy acts while it collects online. None: as in `sampler`."""
         return None
 
     def update_spec(self, step: int) -> UpdateSpec:
@@ -107,7 +108,7 @@ class CriticConfig(PolicyConfig):
         super().__post_init__()
         if self.q_agg == "min" and self.rho != type(self).rho and not self.uses_rho_with_min:
             raise ValueError(
-                f'rho={self.rho} has no part in the minimum over critics: pass q_agg="mean" with it, or leave it out'
+                f'rho={self.rho} has no effect on the minimum over critics: pass q_agg="mean" with it, or leave it out'
             )
 
 
@@ -243,7 +244,7 @@ class BackpropagatedConfig(CriticConfig):
 
 
 def denoise(cfg: DiffusionConfig, rule: ReverseRule = "ancestral") -> Denoise:
-    """The reverse chain of `actor_diffusion`."""
+    """The sampler of the reverse chain of `actor_diffusion`."""
     return Denoise("actor_diffusion", cfg.diffusion_steps, cfg.beta_schedule, cfg.first_index, rule)
 
 
@@ -260,7 +261,7 @@ def gaussian(cfg: PolicyConfig, target_rate: float | None = None, **options: Any
 
 
 def noise_prediction(cfg: PolicyConfig, target_rate: float | None = None, **options: Any) -> Network:
-    """A diffusion's network of the configured size."""
+    """A noise-prediction network of the configured size."""
     factory = partial(NoisePrediction, hidden_dims=cfg.actor_hidden_dims, layer_norm=cfg.actor_layer_norm, **options)
     return Network(factory, target_rate)
 
@@ -279,13 +280,13 @@ def value(cfg: CriticConfig, target_rate: float | None = None, **options: Any) -
 
 
 def edit_actor(cfg: PolicyConfig) -> Network:
-    """A tanh-normal policy of the configured size, which sees an action and edits it."""
+    """A tanh-normal policy of the configured size that takes an action and returns an edit of it."""
     sizes: dict[str, Any] = {"hidden_dims": cfg.actor_hidden_dims, "layer_norm": cfg.actor_layer_norm}
     return Network(partial(TanhNormal, **sizes, takes_action=True))
 
 
 def current_names(config: type[PolicyConfig], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of fields by name, with old names replaced by the present ones."""
+    """Values of fields by name, with old names replaced by present ones."""
     return {config.renamed.get(name, name): value for name, value in values.items()}
 
 
@@ -296,9 +297,9 @@ def configure(
 
     Args:
         config: class of the config.
-        hyperparameters: values of its fields by name; the others keep their defaults.
+        hyperparameters: values of its fields by name; the other fields have their defaults.
         who: name of the algorithm, for the error.
-        shared: keywords that every algorithm takes, one of which may have been meant.
+        shared: keywords that every algorithm takes, which an unknown name is compared with too.
 
     Raises:
         TypeError: for an unknown hyperparameter, with the nearest name.
