@@ -44,7 +44,7 @@ class BDPOConfig(DiffusionConfig):
     next_samples: int = 10
     """Number N of next actions per next state, and of samples of each denoising step."""
     max_q_backup: bool = False
-    """Whether each critic takes the best of the next actions, instead of their mean (the authors: on antmaze)."""
+    """Whether each critic takes the best of the next actions instead of their mean, as the authors do on antmaze."""
     num_samples: int = 10
     """Number of candidates per action, when acting."""
     temperature: float | None = 0.0
@@ -96,7 +96,7 @@ class BDPOConfig(DiffusionConfig):
 def regularized_step(
     nets: Networks, actor: BoundNetwork, batch: Batch, noise: Noise, cfg: BDPOConfig
 ) -> tuple[Noised, Tensor, Tensor]:
-    """x_t; agg_e mean_n Vbar_e(s, x_{t-1}^n, t-1), for t = 1 Qbar_e(s, x_0^n), less eta KL_t; KL_t; `[B]`."""
+    """x_t; agg_e mean_n Vbar_e(s, x_{t-1}^n, t-1) - eta KL_t, `[B]`, with Qbar_e(s, x_0^n) at t = 1; KL_t, `[B]`."""
     at = cfg.diffusion.noised(batch.actions, noise)
     eps = actor(batch.observations, at.x, at.t)
     observations, x_t, t, e = (repeat(rows, cfg.next_samples) for rows in (batch.observations, at.x, at.t, eps))

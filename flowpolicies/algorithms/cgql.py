@@ -52,7 +52,8 @@ class GuidedConfig(CriticConfig):
 class CGQLConfig(GuidedConfig):
     """Hyperparameters of CGQL."""
 
-    # As in QAM's code, though it only knows clean actions (docs/algorithms/cgql.md, "Where code and paper differ").
+    # As in QAM's code, the critic is asked about noisy actions at t = 1, although it is trained on clean ones only
+    # (docs/algorithms/cgql.md, "Where code and paper differ").
     critic_time: ClassVar = "final"
 
 

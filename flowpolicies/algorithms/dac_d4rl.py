@@ -43,7 +43,7 @@ class DACD4RLConfig(DiffusionConfig):
     next_samples: int = 10
     """Number of next actions per TD target, sampled from the slow actor."""
     max_q_backup: bool = False
-    """Whether each critic takes the best of the next actions, instead of their mean (the authors: on antmaze)."""
+    """Whether each critic takes the best of the next actions instead of their mean, as the authors do on antmaze."""
     num_samples: int = 10
     """Number of candidates per action; the mean of the slow critics chooses the best."""
     critic_learning_rate: float | None = None

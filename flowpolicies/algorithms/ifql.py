@@ -26,8 +26,7 @@ class IFQLConfig(CriticConfig):
     """How the target critics become the target of the value function: their minimum (FQL's code), or their mean minus
     rho standard deviations (QAM's code)."""
     expectile: UnitInterval = 0.9
-    """Level kappa of the expectile regression of V, in [0, 1): 0.5 gives the mean; towards 1 it approaches the maximum
-    over the data's actions."""
+    """Level kappa of the expectile regression of V, in [0, 1): 0.5 is the mean, towards 1 the maximum over actions."""
     critic_weight: float = 2.0
     """Weight of the critic loss: 2 gives FQL's sum over two critics, 1 gives the mean of QAM's code."""
     flow_steps: int = 10

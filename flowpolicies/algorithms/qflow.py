@@ -101,6 +101,8 @@ def bptt_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QFlowBPTTConfig) 
     x_0, t = noise.actions(batch.rewards.shape), noise.times(batch.rewards.shape)
     policy = nets.online.actor_flow.given(batch.observations)
     arrived = euler(policy, x_0, leading_grid(t, cfg.flow_steps)).clamp(-1, 1)
+    # As in FBRAC, not weighted by `valid`; this ablation has no public code
+    # (docs/algorithms/qflow_bptt.md, "Where code and paper differ").
     value = nets.frozen.inner_value(batch.observations, arrived, t).mean()
     return cfg.alpha * bc_loss - value, {"bc_loss": bc_loss, "value": value}
 

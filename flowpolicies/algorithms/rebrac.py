@@ -87,6 +87,7 @@ class ReBRACQAMConfig(PenalizedConfig):
 def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: PenalizedConfig) -> Loss:
     """(Q(s, a) - r - gamma (agg Qbar(s', a') - alpha_critic |a' - a'_data|^2))^2, a' the slow actor's, perturbed."""
     next_actions = cfg.perturbed()(nets.target, batch.next_observations, noise)
+    # As in FQL's code, `next_actions` at the end of an episode is the first action of the next episode.
     penalty = (next_actions - batch.next_actions).square().sum(-1)
     next_q = aggregate(nets.target.critic(batch.next_observations, next_actions), cfg.q_agg, cfg.rho)
     target = batch.rewards + batch.discounts * (next_q - cfg.alpha_critic * penalty)

@@ -62,7 +62,11 @@ class TFQLConfig(ReversalConfig):
 
 
 def reversal_depths(noise: Noise, batch_size: int, steps: int) -> Tensor:
-    """How far each row is reversed, `[B, 1]`: uniform in [0, 1], and on {0..F} / F in the second half of the batch."""
+    """How far each row is reversed, `[B, 1]`: uniform in [0, 1], and on {0..F} / F in the second half of the batch.
+
+    Raises:
+        ValueError: for an odd batch size.
+    """
     if batch_size % 2:
         raise ValueError(f"RQL needs an even batch: its halves are reversed differently; got batch_size={batch_size}")
     continuous = noise.times((batch_size // 2,))
@@ -86,7 +90,7 @@ def value_loss(nets: Networks, batch: Batch, noise: Noise, cfg: RQLConfig) -> Lo
     depth = reversal_depths(noise, batch.rewards.shape[0], cfg.flow_steps)
     field, start = nets.frozen.actor_flow.given(batch.observations), torch.ones_like(depth)
     x = euler(field, batch.actions, uniform_grid(start, 1 - depth, cfg.flow_steps))
-    # As in the authors' code, s' can be a stale last state (docs/algorithms/rql.md, "Where code and paper differ").
+    # As in the authors' code, s' is the last state observed if the window ends with its episode (docs/algorithms/rql.md).
     next_v = nets.target.value(batch.next_observations, x_0, torch.zeros_like(depth))
     target = batch.rewards + batch.discounts * aggregate(next_v, cfg.q_agg, cfg.rho)
     return _regress_value(nets, batch, x, 1 - depth, target, cfg.expectile)

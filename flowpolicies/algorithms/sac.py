@@ -32,6 +32,8 @@ class SoftConfig(CriticConfig):
 
     uses_rho_with_min: ClassVar = True
 
+    rho: float = 0.0
+    """Pessimism rho in the actor's loss, and with q_agg="mean" in TD targets: mean - rho * std over the critics."""
     target_entropy_multiplier: float = 0.5
     """Target entropy of the policy: minus this number, times the dimension of the action (chunk)."""
     entropy_backup: float = 0.0

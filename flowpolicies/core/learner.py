@@ -114,6 +114,7 @@ class Learner:
             grads, info = self.gradients(state, batch, drawn, stage)
             metrics |= info
             with torch.no_grad():
+                # As in the JAX code of FQL, QAM and RQL, target copies move towards the weights before the step.
                 if spec.targets_first:
                     self._update_targets(state, slow)
                 self._apply(state, grads, self.trained(stage), learning_rate)
@@ -214,7 +215,7 @@ class Learner:
         return clipped, norms
 
     def _apply(self, state: LearnerState, grads: Tree, names: Sequence[str], learning_rate: Tensor) -> None:
-        """One optimiser step; networks that are optimised alike share one call."""
+        """One optimiser step. Networks with the same settings of the optimiser share one call."""
         groups: dict[tuple[Any, ...], list[str]] = {}
         for name in names:
             spec = self.specs[name]
@@ -237,14 +238,17 @@ class Learner:
     ) -> Draws:
         """The draws of the next update.
 
-        Which draws the loss terms ask for is found out once, by a call with a recording noise; from then on they are
-        drawn here, outside the compiled update (docs/adr/0001).
+        The loss terms are called once with a recording noise, which shows the draws that they ask for. From then on
+        these are drawn here, outside the compiled update (docs/adr/0001).
 
         Args:
+            state: weights and moments.
+            batch: a batch of the size of the next one.
+            spec: what the next update does.
             generators: one per seed.
 
         Raises:
-            ValueError: if a stage is to use the draws of a term that no earlier stage has.
+            ValueError: if a stage uses the draws of a term that no earlier stage has.
         """
         stages = self._stages(spec)
         key = (stages, batch.rewards.shape[-1])
@@ -269,7 +273,7 @@ class Learner:
         found = [i for i, earlier in enumerate(stages[:number]) if sources <= set(earlier)]
         if len(sources) > 1 or not found:
             raise ValueError(
-                f"stage {stages[number]} is to use the draws of {sources} again, but no earlier stage has that term. "
+                f"stage {stages[number]} uses the draws of {sources} again, but no earlier stage has that term. "
                 "Put the term that same_draws_as names into an earlier stage."
             )
         return found[0]

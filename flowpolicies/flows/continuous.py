@@ -25,7 +25,7 @@ class NoiseLevel(NamedTuple):
     sigma: Tensor
     """Standard deviation of the noise, sqrt(1 - alpha^2)."""
     log_ratio: Tensor
-    """Half log signal-to-noise ratio lambda = log(alpha / sigma), which falls with t. The solver's step sizes are
+    """Half the log signal-to-noise ratio, lambda = log(alpha / sigma), which falls with t; the solver's steps are
     differences of it."""
 
 

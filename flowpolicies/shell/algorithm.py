@@ -47,7 +47,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         policy: "FlowPolicy"; the names of Stable-Baselines3's policies are aliases of it.
         env: environment, its id, or a VecEnv; None: train offline only, until `set_env`.
         learning_rate: learning rate of Adam; a number, or a schedule of the remaining progress from 1 to 0.
-        buffer_size: largest number of online transitions in the replay buffer; the dataset is kept beside them.
+        buffer_size: largest number of online transitions in the replay buffer; those of the dataset do not count.
         learning_starts: number of environment steps before online updates begin. Until then a model that was never
             trained acts at random, a trained one with its policy.
         batch_size, tau, gamma, train_freq, gradient_steps, action_noise: as in Stable-Baselines3.

@@ -227,7 +227,7 @@ class BackpropagatedConfig(CriticConfig):
         return SoftmaxOfN(self.actor(), self.num_samples)
 
     def update_spec(self, step: int) -> UpdateSpec:
-        """First the critics, then the actor, whose loss sees the updated critics; the slow actor moves rarely."""
+        """First the critics, then the actor, whose loss sees the updated critics."""
         # As in the authors' code, targets take their actions from the untrained slow actor until `ema_start`, and slow
         # copies move after the step (docs/algorithms/diffusion_ql.md, "Where code and paper differ").
         actor_is_due = step >= self.ema_start and step % self.ema_every == 0
