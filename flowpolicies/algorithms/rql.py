@@ -90,7 +90,7 @@ def value_loss(nets: Networks, batch: Batch, noise: Noise, cfg: RQLConfig) -> Lo
     depth = reversal_depths(noise, batch.rewards.shape[0], cfg.flow_steps)
     field, start = nets.frozen.actor_flow.given(batch.observations), torch.ones_like(depth)
     x = euler(field, batch.actions, uniform_grid(start, 1 - depth, cfg.flow_steps))
-    # As in the authors' code, s' is the last state observed if the window ends with its episode (docs/algorithms/rql.md).
+    # As in the authors' code, s' is the last observed state if the window ends its episode (docs/algorithms/rql.md).
     next_v = nets.target.value(batch.next_observations, x_0, torch.zeros_like(depth))
     target = batch.rewards + batch.discounts * aggregate(next_v, cfg.q_agg, cfg.rho)
     return _regress_value(nets, batch, x, 1 - depth, target, cfg.expectile)
