@@ -29,8 +29,7 @@ class CACConfig(BackpropagatedConfig):
     q_norm: bool = False
     """Whether TD targets are divided by their standard deviation over the batch."""
     curriculum_steps: int = 50_000
-    """Number of updates in which the noise levels grow from 2 to 150; then they start again from 2, as in the authors'
-    code. Choose at least the length of the run to let them grow once."""
+    """Number of updates in which the noise levels grow from 2 to 150, before they start again from 2."""
 
     def actor(self) -> Sampler:
         return Consistency(steps=self.consistency_steps)

@@ -27,8 +27,7 @@ class FBRACConfig(CriticConfig):
     rho: float = 0.5
     """Pessimism rho of the TD target: mean - rho * std over the critics (the authors use 0 on humanoidmaze)."""
     alpha: float = 100.0
-    """Weight of behaviour cloning against Q: the Q term is divided by it. Tune this one first (the authors use 0.03 to
-    100)."""
+    """Weight of behaviour cloning against Q, which is divided by it; tune this one first (0.03 to 100)."""
     flow_steps: int = 10
     """Number of Euler steps of the flow."""
     best_of_n: int = 1

@@ -25,8 +25,7 @@ class FQLConfig(CriticConfig):
     flow_steps: int = 10
     """Number of Euler steps of the behaviour flow."""
     normalize_q_loss: bool = False
-    """Whether the Q term is divided by mean |Q|; the authors advise it for new tasks, with alpha between 0.03 and
-    10."""
+    """Whether the Q term is divided by mean |Q|; advised for new tasks, with alpha between 0.03 and 10."""
     best_of_n: int = 1
     """Number of candidates per action, when acting and in TD targets; the critics' mean chooses the best."""
 

@@ -37,11 +37,9 @@ class IDQLConfig(DiffusionConfig):
     value_layer_norm: bool = False
     """Whether the critics have LayerNorm after each activation; the value function always has it on its input."""
     q_agg: QAggregation = "min"
-    """How the target critics become the target of the value function: their minimum, or their mean minus rho standard
-    deviations."""
+    """How the target critics become V's target: their minimum, or their mean minus rho standard deviations."""
     expectile: UnitInterval = 0.7
-    """Level kappa of the expectile regression of V, in [0, 1): 0.5 is the mean, towards 1 the maximum over actions (the
-    authors use 0.7, and 0.9 on antmaze)."""
+    """Level kappa of the expectile regression of V: 0.5 is the mean, towards 1 the maximum (0.7; 0.9 on antmaze)."""
     dropout: UnitInterval = 0.1
     """Probability in [0, 1) that an input of a residual block is set to 0 in training."""
     ema: UnitInterval = 0.999

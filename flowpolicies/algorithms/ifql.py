@@ -23,8 +23,7 @@ class IFQLConfig(CriticConfig):
     """Hyperparameters of IFQL."""
 
     q_agg: QAggregation = "min"
-    """How the target critics become the target of the value function: their minimum (FQL's code), or their mean minus
-    rho standard deviations (QAM's code)."""
+    """How the target critics become V's target: minimum (FQL's code), or mean - rho * std (QAM's code)."""
     expectile: UnitInterval = 0.9
     """Level kappa of the expectile regression of V, in [0, 1): 0.5 is the mean, towards 1 the maximum over actions."""
     critic_weight: float = 2.0

@@ -31,8 +31,7 @@ class ImplicitConfig(CriticConfig):
     """Abstract: hyperparameters that both variants of IQL share."""
 
     q_agg: QAggregation = "min"
-    """How the critics become one value, in the target of the value function and in the policy's loss: their minimum, or
-    their mean minus rho standard deviations."""
+    """How the critics become one value, in the losses of V and policy: minimum, or mean - rho * std."""
     expectile: UnitInterval = 0.9
     """Level kappa of the expectile regression of V, in [0, 1): 0.5 is the mean, towards 1 the maximum over actions."""
     critic_weight: float = 2.0

@@ -21,8 +21,7 @@ class AdjointConfig(FineTunedConfig):
     """Abstract: hyperparameters that QAM, QAM-F and QAM-E share."""
 
     clip_adj: bool = True
-    """Whether Q is evaluated at the clipped end of the SDE, so that coordinates outside [-1, 1] get no gradient of
-    Q."""
+    """Whether Q takes the clipped end of the SDE: coordinates outside [-1, 1] then get no gradient of Q."""
     use_target_grad: bool = True
     """Whether the adjoint starts from the gradient of the target critics; otherwise of the current ones."""
 

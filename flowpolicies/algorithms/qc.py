@@ -21,8 +21,7 @@ class QCConfig(CriticConfig):
     """Hyperparameters of QC."""
 
     horizon: int = 5
-    """Length H of an action chunk, in environment steps. The policy plans H actions at once and executes them open
-    loop."""
+    """Length H of an action chunk, in environment steps: the policy plans H actions and executes them open loop."""
     flow_steps: int = 10
     """Number of Euler steps of the behaviour flow."""
     num_samples: int = 32

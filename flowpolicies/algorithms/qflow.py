@@ -51,8 +51,7 @@ class QFlowConfig(InnerValueConfig):
     """Hyperparameters of Q-Flow."""
 
     guidance_lambda: float = 1.0
-    """Weight lambda of the data against the value: the velocity target is shifted by grad V / lambda. Small trusts the
-    value, large trusts the data."""
+    """Weight lambda of the data: grad V / lambda is added to the target velocity. Small trusts V, large the data."""
 
 
 @final
@@ -61,7 +60,7 @@ class QFlowBPTTConfig(InnerValueConfig):
     """Hyperparameters of Q-Flow's ablation."""
 
     alpha: float = 1.0
-    """Weight alpha of the data against the value. Small trusts the value, large trusts the data."""
+    """Weight alpha of the data against the value: small trusts V, large the data."""
 
 
 @loss_term(trains="critic")

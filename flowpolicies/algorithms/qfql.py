@@ -28,8 +28,7 @@ class QFQLConfig(CriticConfig):
     flow_steps: int = 10
     """Number of Euler steps of the flow."""
     td_action: Literal["euler", "one_step", "guided_euler"] = "euler"
-    """Sampler of the next action in TD targets: the behaviour flow (euler), one step of it (one_step), or the guided
-    flow (guided_euler)."""
+    """Sampler of the next action in TD targets: behaviour flow, one step of it, or guided flow."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         return {"critic": critic(self, target_rate=tau), "actor_flow": velocity(self)}

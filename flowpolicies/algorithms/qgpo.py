@@ -42,8 +42,7 @@ class QGPOConfig(CriticConfig):
     q_alpha: float = 1.0
     """Inverse temperature of the softmax over next actions in TD targets."""
     guidance_scale: float = 1.0
-    """Strength s_g of the guidance when acting: 0 is the behaviour, 1 what the energy is trained for (the authors use
-    up to 10)."""
+    """Strength s_g of the guidance: 0 gives the behaviour, 1 the policy that the energy is trained for (up to 10)."""
     num_samples: int = 16
     """Number M of actions per state, sampled from the behaviour (the authors use 16, and 32 on antmaze)."""
     solver_steps: int = 15

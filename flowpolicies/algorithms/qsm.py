@@ -21,7 +21,7 @@ class QSMConfig(ScoreConfig):
     """Hyperparameters of QSM in the form of QAM's code."""
 
     inv_temp: float = 10.0
-    """Factor kappa of grad Q in the noise that the policy learns to predict (the authors use 1 to 10 on OGBench)."""
+    """Factor kappa of grad Q in the noise to predict (the authors use 1 to 10 on OGBench)."""
     alpha: float = 10.0
     """Weight of behaviour cloning against Q-score matching (the authors use 1 to 30 on OGBench)."""
 

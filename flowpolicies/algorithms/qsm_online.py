@@ -31,8 +31,7 @@ class QSMOnlineConfig(DiffusionConfig):
     q_agg: QAggregation = "min"
     """How the target critics become one value: their minimum, or their mean minus rho standard deviations."""
     inv_temp: float = 50.0
-    """Factor kappa of grad Q in the noise that the policy learns to predict, M_q in the authors' code (120 on hard
-    tasks)."""
+    """Factor kappa of grad Q in the noise to predict, the authors' M_q (they use 120 on hard tasks)."""
     action_noise_std: float = 0.1
     """Standard deviation of the noise that is added to actions, in TD targets and when collecting."""
     time_dim: int = 64

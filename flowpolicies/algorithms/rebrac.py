@@ -44,8 +44,7 @@ class ReBRACConfig(PenalizedConfig):
     """Hyperparameters of ReBRAC."""
 
     q_agg: QAggregation = "min"
-    """How the critics become one value, in TD targets and in the actor's loss: their minimum, or their mean minus rho
-    standard deviations."""
+    """How the critics become one value, in TD target and actor loss: minimum, or mean - rho * std."""
 
     def sampler(self) -> Sampler:
         return Gaussian(temperature=0.0)

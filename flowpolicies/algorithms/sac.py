@@ -48,8 +48,7 @@ class SACConfig(SoftConfig):
     """Hyperparameters of SAC."""
 
     q_agg: QAggregation = "min"
-    """How the target critics become one value: their minimum, or their mean minus rho standard deviations. The actor
-    always climbs the latter."""
+    """How the target critics become one value: minimum, or mean - rho * std, which the actor always climbs."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         return {

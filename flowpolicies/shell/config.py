@@ -37,8 +37,7 @@ class PolicyConfig(ABC):
     """Old names of fields and their present names. Old names work until 1.0, with a deprecation warning."""
 
     horizon: int = 1
-    """Length H of an action chunk, in environment steps. The policy plans H actions at once and executes them open
-    loop."""
+    """Length H of an action chunk, in environment steps: the policy plans H actions and executes them open loop."""
     execute: int | None = None
     """Number of actions of a chunk that are executed before the policy plans again; None: all of them."""
     actor_hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
@@ -163,8 +162,7 @@ class FineTunedConfig(CriticConfig):
     clip_grad_norm: float | None = 1.0
     """Largest norm of the joint gradient of all networks, which is clipped to it; None: no clipping."""
     inv_temp: float = 0.3
-    """Weight of Q against the behaviour flow, the paper's tau; tune this one first (the authors use 0.1 to 30). At 0
-    the policy is the behaviour flow."""
+    """Weight of Q, the paper's tau; tune this one first (0.1 to 30). At 0 the policy is the behaviour flow."""
     flow_steps: int = 10
     """Number T of Euler steps of the flows and of the SDE."""
     best_of_n: int = 1
@@ -201,8 +199,7 @@ class BackpropagatedConfig(CriticConfig):
     q_agg: QAggregation = "min"
     """How the target critics become one value: their minimum, or their mean minus rho standard deviations."""
     clip_grad_norm: float | None = 1.0
-    """Largest norm of the gradient of each network, the papers' gn, which is clipped to it (the authors use 1 to 10 on
-    D4RL); None: no clipping."""
+    """Largest norm of each network's gradient, the papers' gn (1 to 10 on D4RL); None: no clipping."""
     critic_learning_rate: float | None = 3e-4
     """Learning rate of the critics; None: the common learning_rate."""
     eta: float = 1.0
@@ -216,8 +213,7 @@ class BackpropagatedConfig(CriticConfig):
     ema_start: NonNegativeInt = 1000
     """Number of updates before the slow actor moves for the first time; until then it is the untrained actor."""
     num_samples: int = 50
-    """Number N of candidates per action; one is drawn with probability softmax(Q), Q the minimum over the slow
-    critics."""
+    """Number N of candidates per action; one is drawn with probability softmax(min_e Qbar_e)."""
 
     @abstractmethod
     def actor(self) -> Sampler:
