@@ -1,6 +1,6 @@
 """The algorithms, one file per paper.
 
-Every module in this folder is imported, which enters its algorithms in `ALGORITHMS`; their classes and their Configs
+Every module in this folder is imported, which adds its algorithms to `ALGORITHMS`; their classes and their Configs
 can be imported from here. `__init__.pyi`, which type checkers and editors read, is generated (`make generate`).
 """
 

@@ -45,7 +45,7 @@ def flow_matching_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BAMConfi
 def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BAMConfig) -> Loss:
     """sum_i 2 / sigma_i^2 |(v_fast - v_slow)(s, x_i, t_i)|^2 - tau Q(s, x_T) along the SDE of v_fast.
 
-    Gradient flows through every state; x_T is not clipped, and nothing is weighted by `valid`.
+    Gradient flows through every state.
     """
     base = slow_or_frozen(nets, cfg.target_actor).actor_slow.given(batch.observations)
     policy = fine_tuned(nets.online.actor_fast, batch.observations, base, cfg.residual)
@@ -53,13 +53,15 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BAMConfig) -> Lo
     grid = unit_grid(x_0, cfg.flow_steps)
     states, velocities = memoryless_sde(policy, base, x_0, grid, noise)
     cost = control_cost(base, states, velocities, grid)
+    # As in QAM's code: x_T is not clipped, and neither term is weighted by `valid`
+    # (docs/algorithms/bam.md, "Where code and paper differ").
     q = aggregate(nets.frozen.critic(batch.observations, states[-1]), cfg.q_agg, cfg.rho).mean()
     return cost - cfg.inv_temp * q, {"cost": cost, "q": q}
 
 
 @final
 class BAM(OfflineAlgorithm):
-    """Basic adjoint matching: the fine-tuning of QAM by backpropagation through time."""
+    """Basic adjoint matching: fine-tune the behaviour flow as QAM does, but by backpropagation through the SDE."""
 
     Config = BAMConfig
     losses = (critic_loss, flow_matching_loss, actor_loss)

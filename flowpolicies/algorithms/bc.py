@@ -1,4 +1,4 @@
-"""Behaviour cloning, with a flow (flow_family 3.1), a Gaussian, or a diffusion.
+"""Behaviour cloning with a flow, a Gaussian or a diffusion.
 
 Lipman et al., "Flow Matching for Generative Modeling", https://arxiv.org/abs/2210.02747
 """
@@ -22,7 +22,7 @@ class BCConfig(PolicyConfig):
     """Hyperparameters of BC."""
 
     flow_steps: int = 10
-    """Euler steps of the flow."""
+    """Number of Euler steps of the flow."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         return {"actor_flow": velocity(self)}
@@ -33,7 +33,7 @@ class BCConfig(PolicyConfig):
 
 @final
 class BC(OfflineAlgorithm):
-    """Behaviour cloning: the flow of the data."""
+    """Behaviour cloning with a flow: flow matching of the data's actions."""
 
     Config = BCConfig
     losses = (flow_matching_loss,)
@@ -62,7 +62,7 @@ def likelihood_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BCGaussianC
 
 @final
 class BCGaussian(OfflineAlgorithm):
-    """Behaviour cloning: the most likely Gaussian.
+    """Behaviour cloning with a Gaussian: maximum likelihood of the data's actions.
 
     Osa et al., "An Algorithmic Perspective on Imitation Learning", https://arxiv.org/abs/1811.06711
     """
@@ -78,9 +78,9 @@ class BCDiffusionConfig(PolicyConfig):
     """Hyperparameters of BC with a diffusion."""
 
     diffusion_steps: int = 5
-    """Noise levels T."""
+    """Number T of noise levels of the diffusion, and so of network calls per action."""
     beta_schedule: BetaSchedule = "vp"
-    """How noise grows with the level."""
+    """Noise schedule of the diffusion: how noise grows with the level."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         return {"actor_diffusion": noise_prediction(self)}
@@ -97,7 +97,7 @@ def denoising_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BCDiffusionC
 
 @final
 class BCDiffusion(OfflineAlgorithm):
-    """Behaviour cloning: the diffusion of the data.
+    """Behaviour cloning with a diffusion: denoising of the data's actions.
 
     Pearce et al., "Imitating Human Behaviour with Diffusion Models", https://arxiv.org/abs/2301.10677
     """

@@ -1,4 +1,4 @@
-"""BDPO: a diffusion policy that pays, at each denoising step, for leaving the behaviour's diffusion.
+"""BDPO: a diffusion policy with a penalty, at each denoising step, on leaving the behaviour's diffusion.
 
 Gao et al., "Behavior-Regularized Diffusion Policy Optimization for Offline Reinforcement Learning",
 https://arxiv.org/abs/2502.04778
@@ -30,39 +30,39 @@ class BDPOConfig(DiffusionConfig):
     renamed: ClassVar = {"behaviour_learning_rate": "behavior_learning_rate"}
 
     actor_hidden_dims: tuple[int, ...] = (256, 256, 256, 256)
-    """Hidden widths of the two noise predictions (512 on antmaze)."""
+    """Hidden widths of the noise predictions of actor and behaviour (the authors use 512 on antmaze)."""
     value_hidden_dims: tuple[int, ...] = (256, 256, 256)
     """Hidden widths of the critics and of the values of noisy actions."""
     value_layer_norm: bool = False
-    """LayerNorm before each activation of the critics (antmaze); the values of noisy actions always have it."""
+    """Whether the critics have LayerNorm before each activation (antmaze); values of noisy actions always have it."""
     ensemble: int = 10
     """Number of critics, and of values of noisy actions."""
     rho: float = 1.0
-    """Pessimism: mean - rho * std over the ensemble (0.5 to 2)."""
+    """Pessimism rho: the critics' value is mean - rho * std over them (the authors use 0.5 to 2)."""
     eta: float = 0.15
-    """Price of the divergence from the behaviour (0.05 to 1)."""
+    """Weight of the divergence from the behaviour; tune this one first (the authors use 0.05 to 1)."""
     next_samples: int = 10
-    """Chains per next state, and samples of the next less noisy action, N."""
+    """Number N of next actions per next state, and of samples of each denoising step."""
     max_q_backup: bool = False
-    """Each critic takes the best of the next actions instead of their mean (antmaze)."""
+    """Whether each critic takes the best of the next actions instead of their mean, as the authors do on antmaze."""
     num_samples: int = 10
-    """Candidates when acting."""
+    """Number of candidates per action, when acting."""
     temperature: float | None = 0.0
-    """Of the draw among the candidates by their mean Q; 0: the best of them; None: one sample, without a critic."""
+    """Softmax temperature over the candidates' mean Q. 0: the best candidate; None: one sample, no critic."""
     pretrain_steps: NonNegativeInt = 2_000_000
-    """Updates of the behaviour alone, before anything else."""
+    """Number of updates of the behaviour diffusion alone, at the beginning of training."""
     actor_warmup: NonNegativeInt = 50_000
-    """Updates of the critics alone, after that."""
+    """Number of updates of the critics alone, after the pretraining."""
     actor_every: int = 5
-    """From then on, the actor and the behaviour are trained in every so-manieth update."""
+    """Number of updates between two updates of actor and behaviour, after the warm-up."""
     behavior_learning_rate: float | None = None
-    """Of the behaviour (1e-4 on antmaze); None: the algorithm's."""
+    """Learning rate of the behaviour (1e-4 on antmaze); None: the common learning_rate."""
     actor_learning_rate: float | None = 1e-5
-    """Of the actor; None: the algorithm's."""
+    """Learning rate of the actor; None: the common learning_rate."""
     decay_updates: int | None = 2_000_000
-    """The learning rates of critics and actor fall to 0 along a cosine over so many updates of their own; None: no."""
+    """Cosine decay to 0 of the critics' and actor's learning rates over so many updates of each; None: constant."""
     clip_grad_norm: float | None = 1.0
-    """Clip the gradient of each network to this norm; None: no clipping."""
+    """Largest norm of the gradient of each network, which is clipped to it; None: no clipping."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         init: dict[str, Any] = {"activation": "mish", "initialization": "orthogonal"}
@@ -83,7 +83,7 @@ class BDPOConfig(DiffusionConfig):
         return best_of(denoise(self), 1 if self.temperature is None else self.num_samples)
 
     def update_spec(self, step: int) -> UpdateSpec:
-        """The behaviour alone; then the actor begins as its slow copy, and joins the critics after their warm-up."""
+        """The behaviour alone; then the critics; then the actor too, which begins as the slow behaviour."""
         main, critics = step - self.pretrain_steps, ("critic", "inner_value")
         if main < 0:
             return UpdateSpec((("behavior",),), ("actor_slow",), targets_first=False)
@@ -93,10 +93,10 @@ class BDPOConfig(DiffusionConfig):
         return UpdateSpec((critics,), critics, targets_first=False, copy_weights=copies)
 
 
-def onward(
+def regularized_step(
     nets: Networks, actor: BoundNetwork, batch: Batch, noise: Noise, cfg: BDPOConfig
 ) -> tuple[Noised, Tensor, Tensor]:
-    """x_t; agg_e mean_n Vbar_e(s, x_{t-1}^n, t-1), for t = 1 Qbar_e(s, x_0^n), less eta KL_t; KL_t; `[B]`."""
+    """x_t; agg_e mean_n Vbar_e(s, x_{t-1}^n, t-1) - eta KL_t, `[B]`, with Qbar_e(s, x_0^n) at t = 1; KL_t, `[B]`."""
     at = cfg.diffusion.noised(batch.actions, noise)
     eps = actor(batch.observations, at.x, at.t)
     observations, x_t, t, e = (repeat(rows, cfg.next_samples) for rows in (batch.observations, at.x, at.t, eps))
@@ -129,7 +129,7 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BDPOConfig) -> 
 @loss_term(trains="inner_value")
 def inner_value_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BDPOConfig) -> Loss:
     """(V(s, x_t, t) - agg mean_n Vbar(s, x_{t-1}^n, t-1) + eta KL_t)^2, the reverse step from the slow actor."""
-    at, target, kl = onward(nets, nets.target.actor_diffusion, batch, noise, cfg)
+    at, target, kl = regularized_step(nets, nets.target.actor_diffusion, batch, noise, cfg)
     v = nets.online.inner_value(batch.observations, at.x, at.t)
     return (batch.valid * (v - target).square()).mean(), {"target_mean": target.mean(), "kl": kl.mean()}
 
@@ -137,13 +137,13 @@ def inner_value_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BDPOConfig
 @loss_term(trains="actor_diffusion")
 def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BDPOConfig) -> Loss:
     """-(agg mean_n Vbar(s, x_{t-1}^n, t-1) - eta KL_t): one reverse step, from a noisy action of the data."""
-    _, objective, kl = onward(nets, nets.online.actor_diffusion, batch, noise, cfg)
+    _, objective, kl = regularized_step(nets, nets.online.actor_diffusion, batch, noise, cfg)
     return -(batch.valid * objective).mean(), {"kl": kl.mean()}
 
 
 @final
 class BDPO(OfflineAlgorithm):
-    """Behaviour-regularised diffusion: values at every noise level, and a price on each step away from the data."""
+    """Behaviour-regularised diffusion: values at every noise level, and a penalty on leaving the behaviour."""
 
     Config = BDPOConfig
     losses = (behavior_loss, critic_loss, inner_value_loss, actor_loss)

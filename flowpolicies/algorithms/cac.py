@@ -1,4 +1,4 @@
-"""CAC: consistency actor-critic, a policy of one or two network calls that climbs Q through them.
+"""CAC, consistency actor-critic: a policy of one or two network calls that climbs Q by backpropagation through them.
 
 Ding, Jin, "Consistency Models as a Rich and Efficient Policy Class for Reinforcement Learning",
 https://arxiv.org/abs/2309.16984
@@ -25,12 +25,11 @@ class CACConfig(BackpropagatedConfig):
     """Hyperparameters of CAC."""
 
     consistency_steps: int = 2
-    """Noise levels T at which the policy calls its network (2, on two tasks 5)."""
+    """Number T of noise levels at which acting calls the network (the authors use 2, and 5 on two tasks)."""
     q_norm: bool = False
-    """Whether targets are divided by their standard deviation over the batch."""
+    """Whether TD targets are divided by their standard deviation over the batch."""
     curriculum_steps: int = 50_000
-    """Updates in which the number of noise levels grows from 2 to 150; then it starts again, as in the authors' code.
-    At least the length of the run: it grows once."""
+    """Number of updates in which the noise levels grow from 2 to 150, before they start again from 2."""
 
     def actor(self) -> Sampler:
         return Consistency(steps=self.consistency_steps)
@@ -52,6 +51,7 @@ def consistency_loss(nets: Networks, batch: Batch, noise: Noise, levels: Tensor)
     online, slow = (view.actor_onestep.given(batch.observations) for view in (nets.online, nets.target))
     student = consistency_function(online, batch.actions + more * z, more)
     teacher = consistency_function(slow, batch.actions + less * z, less)
+    # As in the authors' code, the weight is always on (docs/algorithms/cac.md, "Where code and paper differ").
     error = (100 / (more - less) * (student - teacher).square()).mean(-1)
     return (batch.valid * error).mean()
 
@@ -64,6 +64,7 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: CACConfig) -> L
     if cfg.q_norm:
         target = target / (target.std(correction=0) + 1e-6)
     loss, metrics = regress_critic(nets, batch, target)
+    # As in the authors' code, the sum over the critics: it matters where the gradient is clipped.
     return cfg.ensemble * loss, metrics
 
 
@@ -79,8 +80,10 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: CACConfig) -> Lo
 
 @final
 class CAC(OfflineAlgorithm):
-    """Consistency actor-critic: a consistency policy, and backpropagation of Q through it."""
+    """Consistency actor-critic: a consistency policy that clones the data and climbs Q by backpropagation."""
 
     Config = CACConfig
     losses = (critic_loss, actor_loss)
+    # As in the authors' code, the trained actor proposes and the slow critics choose
+    # (docs/algorithms/cac.md, "Where code and paper differ").
     act_with = explore_with = ("critic",)

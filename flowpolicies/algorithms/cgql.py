@@ -1,4 +1,4 @@
-"""Classifier-guided Q-learning: the gradient of Q bends the behaviour flow, in the targets too.
+"""Classifier-guided Q-learning: a behaviour flow guided by the critic's gradient, when acting and in TD targets.
 
 Baselines of Li, Levine, "Q-learning with Adjoint Matching", https://arxiv.org/abs/2601.14234
 """
@@ -6,7 +6,7 @@ Baselines of Li, Levine, "Q-learning with Adjoint Matching", https://arxiv.org/a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -20,29 +20,30 @@ from flowpolicies.shell.config import CriticConfig, critic, velocity
 
 @dataclass(frozen=True, kw_only=True)
 class GuidedConfig(CriticConfig):
-    """Abstract: what the three variants share."""
+    """Abstract: hyperparameters that CGQL, CGQL-M and CGQL-L share."""
 
     critic_time: ClassVar[Literal["final", "current"]] = "current"
 
     ensemble: int = 10
-    """Number of critics K."""
+    """Number K of critics."""
     rho: float = 0.5
-    """Pessimism of the TD target: mean - rho * std over the ensemble."""
+    """Pessimism rho of the TD target: mean - rho * std over the critics (the authors use 0 on humanoidmaze)."""
     inv_temp: float = 1.0
     """Inverse temperature kappa: the policy aims at behaviour times exp(kappa Q). The authors use 10."""
     guidance_coef: float = 0.1
-    """Guidance strength c (0.01 to 1)."""
+    """Strength c of the guidance; at 0 the policy is the behaviour flow (the authors use 0.01 to 1)."""
     flow_steps: int = 10
-    """Euler steps of the guided flow."""
+    """Number of Euler steps of the guided flow."""
     best_of_n: int = 1
-    """Candidates per action, ranked by the mean critic at t = 1."""
+    """Number of candidates per action, when acting and in TD targets; the critics' mean chooses the best."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         return {"critic": critic(self, tau, time_embedding="scalar"), "actor_flow": velocity(self, tau)}
 
     def sampler(self) -> Sampler:
-        strength: dict[str, Any] = {"inv_temp": self.inv_temp, "guidance_coef": self.guidance_coef}
-        guided = ClassifierGuided(steps=self.flow_steps, **strength, critic_time=self.critic_time)
+        guided = ClassifierGuided(
+            "actor_flow", "critic", self.flow_steps, self.inv_temp, self.guidance_coef, critic_time=self.critic_time
+        )
         return best_of(guided, self.best_of_n, at=1.0)
 
 
@@ -51,7 +52,9 @@ class GuidedConfig(CriticConfig):
 class CGQLConfig(GuidedConfig):
     """Hyperparameters of CGQL."""
 
-    critic_time: ClassVar = "final"  # Its critic has only seen clean actions.
+    # As in QAM's code, the critic is asked about noisy actions at t = 1, although it is trained on clean ones only
+    # (docs/algorithms/cgql.md, "Where code and paper differ").
+    critic_time: ClassVar = "final"
 
 
 @final
@@ -60,7 +63,7 @@ class CGQLMConfig(GuidedConfig):
     """Hyperparameters of CGQL-M."""
 
     noisy_coef: float = 0.001
-    """Weight of the critic's loss on noisy actions (0.001 or 0.1)."""
+    """Weight of the critic's loss on noisy actions (the authors use 0.001 or 0.1)."""
 
 
 @final
@@ -69,9 +72,9 @@ class CGQLLConfig(GuidedConfig):
     """Hyperparameters of CGQL-L."""
 
     noisy_coef: float = 0.001
-    """Weight of the critic's loss on noisy actions (0.001 or 0.1)."""
+    """Weight of the critic's loss on noisy actions (the authors use 0.001 or 0.1)."""
     isd_clip: float = 5.0
-    """Above this scaled error the exponential is replaced by the error itself."""
+    """Largest scaled error that enters the exponential; above it the loss is the error itself."""
 
 
 @loss_term(trains="critic")
@@ -83,7 +86,7 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: GuidedConfig) -
 
 
 def noisy_values(nets: Networks, batch: Batch, noise: Noise) -> tuple[Tensor, Tensor]:
-    """Q(s, x_t, t) at a random point of the path to each action, and what it should be, Qbar(s, a, 1); `[E, B]`."""
+    """Q(s, x_t, t) at a random point of the path to each action, and its target Qbar(s, a, 1), both `[E, B]`."""
     t, x_0 = noise.times(batch.rewards.shape), noise.actions(batch.rewards.shape)
     noisy = nets.online.critic(batch.observations, (1 - t) * x_0 + t * batch.actions, t)
     return noisy, nets.target.critic(batch.observations, batch.actions, torch.ones_like(t))
@@ -91,26 +94,24 @@ def noisy_values(nets: Networks, batch: Batch, noise: Noise) -> tuple[Tensor, Te
 
 @loss_term(trains="critic")
 def noisy_mse_loss(nets: Networks, batch: Batch, noise: Noise, cfg: CGQLMConfig) -> Loss:
-    """w (Q(s, x_t, t) - Qbar(s, a, 1))^2: a noisy action is worth the mean of what it may come from."""
+    """w (Q(s, x_t, t) - Qbar(s, a, 1))^2: a noisy action is worth the mean over the actions that it may come from."""
     noisy, clean = noisy_values(nets, batch, noise)
     error = (batch.valid * (noisy - clean).square()).mean()
     return cfg.noisy_coef * error, {"error": error}
 
 
 def linex(noisy: Tensor, clean: Tensor, inv_temp: float, clip: float) -> Tensor:
-    """exp(d) + kappa q where d = kappa (q_clean - q) <= clip, and d above; element by element.
-
-    Without the clip it is minimal at q = log mean exp(kappa q_clean) / kappa. At the clip the value jumps and the slope
-    drops from kappa (e^clip - 1) to kappa, as in the authors' code.
-    """
+    """exp(d) + kappa q where d = kappa (q_clean - q) <= clip, and d above; element by element."""
+    # Without the clip it is minimal at q = log mean exp(kappa q_clean) / kappa.
     delta = inv_temp * (clean - noisy)
+    # As in QAM's code, value and slope jump at the clip (docs/algorithms/cgql_l.md, "Where code and paper differ").
     # Clamped, because an exponential that overflows has no gradient even where it is not selected.
     return torch.where(delta > clip, delta, delta.clamp(max=clip).exp() + inv_temp * noisy)
 
 
 @loss_term(trains="critic")
 def noisy_linex_loss(nets: Networks, batch: Batch, noise: Noise, cfg: CGQLLConfig) -> Loss:
-    """w linex(Q(s, x_t, t), Qbar(s, a, 1)): a noisy action is worth the soft maximum of what it may come from."""
+    """w linex(Q(s, x_t, t), Qbar(s, a, 1)): a noisy action is worth the soft maximum over its clean actions."""
     noisy, clean = noisy_values(nets, batch, noise)
     error = (batch.valid * linex(noisy, clean, cfg.inv_temp, cfg.isd_clip)).mean()
     clipped = (cfg.inv_temp * (clean - noisy) > cfg.isd_clip).to(error.dtype).mean()
@@ -119,7 +120,7 @@ def noisy_linex_loss(nets: Networks, batch: Batch, noise: Noise, cfg: CGQLLConfi
 
 @final
 class CGQL(OfflineAlgorithm):
-    """Classifier-guided Q-learning whose critic has only seen clean actions."""
+    """Classifier-guided Q-learning with a critic trained on clean actions only."""
 
     Config = CGQLConfig
     losses = (critic_loss, flow_matching_loss)
@@ -129,7 +130,7 @@ class CGQL(OfflineAlgorithm):
 
 @final
 class CGQLM(OfflineAlgorithm):
-    """Classifier-guided Q-learning with a critic of noisy actions, by mean squares."""
+    """Classifier-guided Q-learning with a critic also trained on noisy actions, by mean squares."""
 
     name = "cgql_m"
     Config = CGQLMConfig
@@ -140,7 +141,7 @@ class CGQLM(OfflineAlgorithm):
 
 @final
 class CGQLL(OfflineAlgorithm):
-    """Classifier-guided Q-learning with a critic of noisy actions, by the linear-exponential loss."""
+    """Classifier-guided Q-learning with a critic also trained on noisy actions, by a linear-exponential loss."""
 
     name = "cgql_l"
     Config = CGQLLConfig

@@ -1,4 +1,4 @@
-"""DAC, diffusion actor-critic: noise regression whose target leans against grad Q; in the form of QAM's code.
+"""DAC, diffusion actor-critic, in the form of QAM's code: noise regression with a target shifted by the gradient of Q.
 
 Fang et al., "Diffusion Actor-Critic: Formulating Constrained Policy Iteration as Diffusion Noise Regression for Offline
 Reinforcement Learning", https://arxiv.org/abs/2405.20555
@@ -22,7 +22,7 @@ class DACConfig(ScoreConfig):
     """Hyperparameters of DAC in the form of QAM's code."""
 
     alpha: float = 1.0
-    """Weight of the data against Q, whose scale it has (0.3 to 3 on OGBench)."""
+    """Weight of behaviour cloning against Q, in the units of Q (the authors use 0.3 to 3 on OGBench)."""
 
     def sampler(self) -> Sampler:
         return denoise(self)
@@ -37,6 +37,8 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DACConfig) -> L
 @loss_term(trains="actor_diffusion")
 def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DACConfig) -> Loss:
     """alpha |eps_hat - eps|^2 + sqrt(1 - abar_t) G eps_hat, G = grad_x mean Qbar(s, x_t)."""
+    # As in QAM's code, G is taken at unclipped x_t and not divided by the size of Q. Deviation: they raise a row's
+    # losses to the power of `valid`, we multiply (docs/algorithms/dac.md, "Where code and paper differ").
     at = scored(nets, nets.target.critic, batch, noise, cfg.diffusion)
     bc_loss, guidance = noise_error(at, batch), soft_guidance(at, batch)
     return cfg.alpha * bc_loss + guidance, {"bc_loss": bc_loss, "guidance": guidance}
@@ -44,7 +46,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DACConfig) -> Lo
 
 @final
 class DAC(OfflineAlgorithm):
-    """Diffusion actor-critic in chunks: noise regression that leans against the gradient of Q."""
+    """Diffusion actor-critic in action chunks: noise regression guided by the gradient of Q."""
 
     Config = DACConfig
     losses = (critic_loss, actor_loss)

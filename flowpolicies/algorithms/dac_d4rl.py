@@ -1,4 +1,4 @@
-"""DAC as published: diffusion actor-critic with a multiplier for the data, and expectations over next actions.
+"""DAC as published: diffusion actor-critic with an adapted weight of behaviour cloning and several next actions.
 
 Fang et al., "Diffusion Actor-Critic: Formulating Constrained Policy Iteration as Diffusion Noise Regression for Offline
 Reinforcement Learning", https://arxiv.org/abs/2405.20555
@@ -29,33 +29,33 @@ class DACD4RLConfig(DiffusionConfig):
     value_hidden_dims: tuple[int, ...] = (256, 256, 256)
     """Hidden widths of the critics."""
     value_layer_norm: bool = False
-    """LayerNorm after each activation of the critics."""
+    """Whether the critics have LayerNorm after each activation."""
     ensemble: int = 10
-    """Number of critics."""
+    """Number K of critics."""
     rho: float = 1.0
-    """Pessimism: mean - rho * std over the ensemble (0 on halfcheetah, 1.5 on hopper)."""
+    """Pessimism rho: the critics' value is mean - rho * std over them (0 on halfcheetah, 1.5 on hopper)."""
     eta: float = 1.0
-    """Weight of the data against Q, which is divided by mean |Q|; where it begins, if it is adapted."""
+    """Weight of behaviour cloning against Q, which is divided by mean |Q|; the initial value if eta_lr > 0."""
     eta_lr: float = 1e-3
     """Step size of the dual ascent that adapts eta within [0.001, 100]; 0: eta is fixed (antmaze, with eta = 0.1)."""
     threshold: float = 1.0
-    """Noise-prediction error that the dual ascent aims at: eta grows while it is larger."""
+    """Noise-prediction error that the dual ascent aims at: eta grows while the error is larger."""
     next_samples: int = 10
-    """Next actions of the slow actor per target."""
+    """Number of next actions per TD target, sampled from the slow actor."""
     max_q_backup: bool = False
-    """Each critic takes the best of the next actions instead of their mean (antmaze)."""
+    """Whether each critic takes the best of the next actions instead of their mean, as the authors do on antmaze."""
     num_samples: int = 10
-    """Candidates when acting, ranked by the mean of the slow critics."""
+    """Number of candidates per action; the mean of the slow critics chooses the best."""
     critic_learning_rate: float | None = None
-    """Of the critics (1e-3 on antmaze-large); None: the algorithm's."""
+    """Learning rate of the critics (1e-3 on antmaze-large); None: the common learning_rate."""
     decay_updates: int | None = 2_000_000
-    """Both learning rates fall to 0 along a cosine over so many updates; None: they do not."""
+    """Cosine decay to 0 of the critics' and actor's learning rates over so many updates; None: constant."""
     clip_grad_norm: float | None = 1.0
-    """Clip the gradient of the critics, and that of the actor, to this norm; None: no clipping."""
+    """Largest norm of the gradient of each network, which is clipped to it; None: no clipping."""
     ema_every: int = 5
-    """The slow actor moves in every so-manieth update."""
+    """Number of updates between two moves of the slow actor."""
     ema_start: NonNegativeInt = 1000
-    """It stays as it was initialised for so many updates."""
+    """Number of updates before the slow actor moves for the first time; until then it is the untrained actor."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         trained: dict[str, Any] = {"decay_updates": self.decay_updates, "clip_grad_norm": self.clip_grad_norm}
@@ -70,7 +70,9 @@ class DACD4RLConfig(DiffusionConfig):
         return best_of(denoise(self), self.num_samples)
 
     def update_spec(self, step: int) -> UpdateSpec:
-        """One after the other, each at what the one before left; the slow actor moves rarely, and late."""
+        """First the critics, then the actor, then eta, each after the step of the one before."""
+        # As in the authors' code, the slow actor is untrained until `ema_start`, slow copies move after the step, and
+        # eta follows the actor's error after its step (docs/algorithms/dac_d4rl.md, "Where code and paper differ").
         stages = (("critic",), ("actor",), ("eta",))
         due = step > self.ema_start and step % self.ema_every == 0
         moves = ("critic", "actor_diffusion") if due else ("critic",)
@@ -97,7 +99,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DACD4RLConfig) -
     return loss, {"bc_loss": bc_loss, "guidance": guidance, "q_size": q_size}
 
 
-# With a learning rate of 1, descending this loss is the step of the docstring.
+# With a learning rate of 1, one step of gradient descent on this loss is the assignment in its docstring.
 @loss_term(trains="temperature", same_draws_as="actor")
 def eta_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DACD4RLConfig) -> Loss:
     """eta <- clip(eta + lr clip(|eps_hat - eps|^2 - threshold, -1, 1), 0.001, 100), after the actor's step."""
@@ -109,7 +111,7 @@ def eta_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DACD4RLConfig) -> 
 
 @final
 class DACD4RL(OfflineAlgorithm):
-    """Diffusion actor-critic as published: a multiplier holds the noise-prediction error at a threshold."""
+    """Diffusion actor-critic as published: dual ascent holds the noise-prediction error at a threshold."""
 
     name = "dac_d4rl"
     Config = DACD4RLConfig

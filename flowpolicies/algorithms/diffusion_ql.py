@@ -23,9 +23,9 @@ class DiffusionQLConfig(BackpropagatedConfig):
     """Hyperparameters of Diffusion-QL."""
 
     diffusion_steps: int = 5
-    """Noise levels T."""
+    """Number T of noise levels of the diffusion, and so of network calls per action."""
     beta_schedule: BetaSchedule = "vp"
-    """How noise grows with the level."""
+    """Noise schedule of the diffusion: how noise grows with the level."""
 
     def actor(self) -> Sampler:
         return Denoise(steps=self.diffusion_steps, schedule=self.beta_schedule, first_index=0, rule="posterior")
@@ -39,6 +39,8 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DiffusionQLConf
     """sum_e (Q_e(s, a) - r - gamma min_e Qbar_e(s', a'))^2, a' from the slow actor."""
     next_q = best_next_value(nets, batch, noise, cfg.actor(), cfg.max_q_backup, cfg.q_agg, cfg.rho)
     loss, metrics = regress_critic(nets, batch, batch.rewards + batch.discounts * next_q)
+    # As in the authors' code, the sum over the critics: it matters where the gradient is clipped
+    # (docs/algorithms/diffusion_ql.md, "Where code and paper differ").
     return cfg.ensemble * loss, metrics
 
 
@@ -54,9 +56,10 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DiffusionQLConfi
 
 @final
 class DiffusionQL(OfflineAlgorithm):
-    """Diffusion-QL: a diffusion policy, and backpropagation of Q through its denoising."""
+    """Diffusion-QL: a diffusion policy that clones the data and climbs Q by backpropagation through its denoising."""
 
     name = "diffusion_ql"
     Config = DiffusionQLConfig
     losses = (critic_loss, actor_loss)
+    # As in the authors' code, the trained actor proposes and the slow critics choose.
     act_with = explore_with = ("critic",)

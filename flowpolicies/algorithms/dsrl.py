@@ -1,8 +1,8 @@
 """Diffusion steering with reinforcement learning, for a flow: choose the noise that the behaviour flow starts from.
 
 Wagenmaker et al., "Steering Your Diffusion Policy with Latent Space Reinforcement Learning",
-https://arxiv.org/abs/2506.15799. This is the offline form of QAM's code; docs/algorithms/dsrl.md tells it from the
-authors' own.
+https://arxiv.org/abs/2506.15799. This is the offline form of QAM's code; docs/algorithms/dsrl.md says how it differs
+from the authors' own.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ class DSRLConfig(CriticConfig):
     """Hyperparameters of DSRL."""
 
     ensemble: int = 10
-    """Number of critics K, and of latent critics."""
+    """Number K of critics, and of latent critics."""
     rho: float = 0.5
-    """Pessimism of the TD target: mean - rho * std over the ensemble."""
+    """Pessimism rho of the TD target: mean - rho * std over the critics (the authors use 0 on humanoidmaze)."""
     noise_scale: float = 1.0
-    """Largest size of a coordinate of the noise that the actor chooses (0.4 to 1.4)."""
+    """Largest size of each coordinate of the noise that the latent actor chooses (the authors use 0.4 to 1.4)."""
     target_entropy_multiplier: float = 0.5
-    """The latent actor's entropy is held at minus this, times the dimension of the action (chunk)."""
+    """Target entropy of the latent policy: minus this number, times the dimension of the action (chunk)."""
     flow_steps: int = 10
-    """Euler steps of the behaviour flow."""
+    """Number of Euler steps of the behaviour flow."""
     best_of_n: int = 1
-    """Candidates per action, ranked by the mean critic."""
+    """Number of candidates per action, when acting and in TD targets; the critics' mean chooses the best."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         actor = partial(TanhNormal, hidden_dims=self.actor_hidden_dims, layer_norm=self.actor_layer_norm)
@@ -63,6 +63,8 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DSRLConfig) -> 
 @loss_term(trains="latent_critic")
 def latent_critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DSRLConfig) -> Loss:
     """(Z_e(s, z) - Q_e(s, G(s, z)))^2, z ~ N(0, I): noise is worth the action that it becomes."""
+    # As in QAM's code, z is Gaussian although the latent actor's lies in [-c, c], and rows are not weighted by `valid`
+    # (docs/algorithms/dsrl.md, "Where code and paper differ").
     z = noise.actions(batch.rewards.shape)
     flow = nets.target.actor_flow.given(batch.observations)
     q = nets.frozen.critic(batch.observations, euler(flow, z, unit_grid(z, cfg.flow_steps)).clamp(-1, 1))
@@ -80,9 +82,10 @@ def latent_actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DSRLConfi
 
 @final
 class DSRL(OfflineAlgorithm):
-    """Diffusion steering: a latent actor climbs the value of the noise that it hands to the behaviour flow."""
+    """Diffusion steering: a latent actor chooses the noise that the behaviour flow starts from, for high value."""
 
     Config = DSRLConfig
     losses = (critic_loss, latent_critic_loss, flow_matching_loss, latent_actor_loss)
+    # As in QAM's code, the slow flow acts in collection and evaluation too.
     act_with = explore_with = ("actor_flow",)
     parity = ("dsrl_a",)

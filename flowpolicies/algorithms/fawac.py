@@ -22,13 +22,13 @@ class FAWACConfig(CriticConfig):
     """Hyperparameters of FAWAC."""
 
     ensemble: int = 10
-    """Number of critics K."""
+    """Number K of critics."""
     rho: float = 0.5
-    """Pessimism of the TD target: mean - rho * std over the ensemble (the authors use 0 on humanoidmaze)."""
+    """Pessimism rho of the TD target: mean - rho * std over the critics (the authors use 0 on humanoidmaze)."""
     inv_temp: float = 10.0
-    """Inverse temperature of the weights (0.8 to 6.4 on OGBench); 0 is behaviour cloning."""
+    """Inverse temperature of the advantage weights (the authors use 0.8 to 6.4 on OGBench); 0 is behaviour cloning."""
     flow_steps: int = 10
-    """Euler steps of the flow."""
+    """Number of Euler steps of the flow."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         return {"critic": critic(self, target_rate=tau), "value": value(self), "actor_flow": velocity(self)}
@@ -47,6 +47,8 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FAWACConfig) ->
 @loss_term(trains="value")
 def value_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FAWACConfig) -> Loss:
     """mean_e (Qbar_e(s, a) - V(s))^2: towards the mean over the ensemble, that is the value of the behaviour policy."""
+    # As in QAM's code, V is regressed onto every member, without an expectile and without rho
+    # (docs/algorithms/fawac.md, "Where code and paper differ").
     q = nets.target.critic(batch.observations, batch.actions)
     v = nets.online.value(batch.observations)
     return (batch.valid * (q - v).square()).mean(), {"v_mean": v.mean()}
@@ -64,7 +66,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FAWACConfig) -> 
 
 @final
 class FAWAC(OfflineAlgorithm):
-    """Flow AWAC: a flow that imitates the better actions of the data."""
+    """Flow AWAC: behaviour cloning with a flow, weighted by the advantage of each action."""
 
     Config = FAWACConfig
     losses = (critic_loss, value_loss, actor_loss)

@@ -1,4 +1,4 @@
-"""FBRAC: a flow that climbs Q by backpropagation through its solver.
+"""FBRAC: a flow policy that climbs Q by backpropagation through its solver.
 
 A baseline of Park, Li, Levine, "Flow Q-Learning", https://arxiv.org/abs/2502.02538, after
 Wu, Tucker, Nachum, "Behavior Regularized Offline Reinforcement Learning", https://arxiv.org/abs/1911.11361; the form is
@@ -23,15 +23,15 @@ class FBRACConfig(CriticConfig):
     """Hyperparameters of FBRAC."""
 
     ensemble: int = 10
-    """Number of critics K."""
+    """Number K of critics."""
     rho: float = 0.5
-    """Pessimism of the TD target: mean - rho * std over the ensemble (the authors use 0 on humanoidmaze)."""
+    """Pessimism rho of the TD target: mean - rho * std over the critics (the authors use 0 on humanoidmaze)."""
     alpha: float = 100.0
-    """Weight of the data against Q, which is divided by it; the one number to tune (0.03 to 100)."""
+    """Weight of behaviour cloning against Q, which is divided by it; tune this one first (0.03 to 100)."""
     flow_steps: int = 10
-    """Euler steps of the flow."""
+    """Number of Euler steps of the flow."""
     best_of_n: int = 1
-    """Candidates per action, ranked by the mean critic."""
+    """Number of candidates per action, when acting and in TD targets; the critics' mean chooses the best."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         return {"critic": critic(self, target_rate=tau), "actor_flow": velocity(self)}
@@ -50,13 +50,15 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FBRACConfig) ->
 def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FBRACConfig) -> Loss:
     """-Q(s, Psi(z)) / alpha, with gradient through every Euler step: the sampler, on the online view."""
     actions = Integrate(steps=cfg.flow_steps)(nets.online, batch.observations, noise)
+    # As in QAM's code, the mean of the critics without rho, not weighted by `valid`
+    # (docs/algorithms/fbrac.md, "Where code and paper differ").
     q_loss = maximize_q(nets, batch, actions)
     return q_loss / cfg.alpha, {"q_loss": q_loss}
 
 
 @final
 class FBRAC(OfflineAlgorithm):
-    """Flow BRAC: flow matching, and backpropagation of Q through the solver."""
+    """Flow BRAC: a flow policy that clones the data and climbs Q by backpropagation through its solver."""
 
     Config = FBRACConfig
     losses = (critic_loss, flow_matching_loss, actor_loss)

@@ -24,17 +24,17 @@ class FEditConfig(CriticConfig):
     """Hyperparameters of FEdit."""
 
     ensemble: int = 10
-    """Number of critics K."""
+    """Number K of critics."""
     rho: float = 0.5
-    """Pessimism: mean - rho * std over the ensemble (the authors use 0 on humanoidmaze)."""
+    """Pessimism rho of the TD target: mean - rho * std over the critics (the authors use 0 on humanoidmaze)."""
     edit_scale: float = 0.2
-    """Size of the largest edit per action dimension; the one number to tune (the authors use 0.1 to 0.8)."""
+    """Size of the largest edit of each coordinate of the action; tune this one first (the authors use 0.1 to 0.8)."""
     target_entropy_multiplier: float = 0.5
-    """The edit policy's target entropy is minus this, per dimension of the action (chunk)."""
+    """Target entropy of the edit policy: minus this number, times the dimension of the action (chunk)."""
     flow_steps: int = 10
-    """Euler steps of the behaviour flow."""
+    """Number of Euler steps of the behaviour flow."""
     best_of_n: int = 1
-    """Candidates per action, ranked by the mean critic."""
+    """Number of candidates per action, when acting and in TD targets; the critics' mean chooses the best."""
 
     def behavior_flow(self) -> Sampler:
         return Integrate("actor_flow", steps=self.flow_steps)

@@ -21,13 +21,13 @@ class FQLConfig(CriticConfig):
     """Hyperparameters of FQL."""
 
     alpha: float = 10.0
-    """Weight of the distillation; the one number to tune (the authors use 3 to 1000 on OGBench)."""
+    """Weight of the distillation against Q; tune this one first (the authors use 3 to 1000 on OGBench)."""
     flow_steps: int = 10
-    """Euler steps of the behaviour flow."""
+    """Number of Euler steps of the behaviour flow."""
     normalize_q_loss: bool = False
-    """Divide the Q term by mean |Q|; the authors advise it for new tasks, with alpha in 0.03..10."""
+    """Whether the Q term is divided by mean |Q|; advised for new tasks, with alpha between 0.03 and 10."""
     best_of_n: int = 1
-    """Candidates per action, ranked by the mean critic."""
+    """Number of candidates per action, when acting and in TD targets; the critics' mean chooses the best."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         return {
@@ -50,6 +50,9 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FQLConfig) -> L
 @loss_term(trains="actor_onestep")
 def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FQLConfig) -> Loss:
     """alpha |mu(s, z) - Psi(s, z)|^2 - Q(s, mu(s, z)), Psi the behaviour flow from z."""
+    # As in the authors' code: the student is clipped in the Q term but not in the distillation, the Q term takes the
+    # critics' mean whatever q_agg is, and neither is weighted by `valid`
+    # (docs/algorithms/fql.md, "Where code and paper differ").
     distill, student = distillation(nets, batch, noise, cfg.flow_steps, teacher="actor_flow")
     q_loss = maximize_q(nets, batch, student, cfg.normalize_q_loss)
     return cfg.alpha * distill + q_loss, {"distill": distill, "q_loss": q_loss}

@@ -1,4 +1,4 @@
-"""IDQL: implicit Q-learning beside a diffusion that imitates the data; acting is the best of its samples.
+"""IDQL: implicit Q-learning and, apart from it, a diffusion that clones the data; acting takes the best of its samples.
 
 Hansen-Estruch et al., "IDQL: Implicit Q-Learning as an Actor-Critic Method with Diffusion Policies",
 https://arxiv.org/abs/2304.10573
@@ -29,27 +29,27 @@ class IDQLConfig(DiffusionConfig):
     first_index: ClassVar[Literal[0, 1]] = 0
 
     actor_hidden_dims: tuple[int, ...] = (256, 256, 256)
-    """Width of each residual block of the actor, all the same."""
+    """Widths of the actor's residual blocks, one per block and all equal."""
     actor_layer_norm: bool = True
-    """LayerNorm at the beginning of each residual block."""
+    """Whether each residual block of the actor begins with LayerNorm."""
     value_hidden_dims: tuple[int, ...] = (256, 256)
-    """Hidden widths of critics and value."""
+    """Hidden widths of critics and value function."""
     value_layer_norm: bool = False
-    """LayerNorm after each activation of the critics; the value has one, on its input, in any case."""
+    """Whether the critics have LayerNorm after each activation; the value function always has it on its input."""
     q_agg: QAggregation = "min"
-    """How the target critics become the value's target."""
+    """How the target critics become V's target: their minimum, or their mean minus rho standard deviations."""
     expectile: UnitInterval = 0.7
-    """Level kappa of the expectile regression of V (0.9 on antmaze)."""
+    """Level kappa of the expectile regression of V: 0.5 is the mean, towards 1 the maximum (0.7; 0.9 on antmaze)."""
     dropout: UnitInterval = 0.1
-    """UnitInterval of what a residual block reads that is set to 0, in training only."""
+    """Probability in [0, 1) that an input of a residual block is set to 0 in training."""
     ema: UnitInterval = 0.999
-    """Decay of the slow actor, which acts."""
+    """Decay per update of the slow actor, which acts."""
     decay_updates: int | None = 3_000_000
-    """Cosine decay of the actor's learning rate to 0 over so many updates; None: constant."""
+    """Cosine decay to 0 of the actor's learning rate over so many updates; None: constant."""
     weight_decay: float = 1e-4
-    """Decoupled weight decay of the actor."""
+    """Decoupled weight decay of the actor, as in AdamW."""
     num_samples: int = 64
-    """Candidates N per action, ranked by min_e Qbar_e."""
+    """Number N of candidates per action; the minimum over the slow critics chooses the best."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         actor = partial(ResidualNoisePrediction, hidden_dims=self.actor_hidden_dims, layer_norm=self.actor_layer_norm)
@@ -65,7 +65,7 @@ class IDQLConfig(DiffusionConfig):
         return best_of(denoise(self, "direct"), self.num_samples, score="min")
 
     def update_spec(self, step: int) -> UpdateSpec:
-        """One after the other: the critics see the updated value. Slow copies move towards the updated weights."""
+        """First the actor, then the value, then the critics, which see the updated value."""
         return UpdateSpec((("actor",), ("value",), ("critic",)), targets_first=False)
 
 
@@ -84,6 +84,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IDQLConfig) -> L
     def network(observations: Tensor, x: Tensor, t: Tensor) -> Tensor:
         return nets.online.actor_diffusion(observations, x, t, masks)
 
+    # As in the authors' code, the loss is the sum over the action's coordinates, not their mean.
     return batch.actions.shape[-1] * denoising(network, batch, noise, cfg.diffusion), {}
 
 
@@ -101,7 +102,7 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IDQLConfig) -> 
 
 @final
 class IDQL(OfflineAlgorithm):
-    """Implicit diffusion Q-learning: the best of N samples of a behaviour diffusion."""
+    """Implicit diffusion Q-learning: act with the best of N samples of a behaviour diffusion."""
 
     Config = IDQLConfig
     losses = (actor_loss, value_loss, critic_loss)

@@ -23,20 +23,22 @@ class IFQLConfig(CriticConfig):
     """Hyperparameters of IFQL."""
 
     q_agg: QAggregation = "min"
-    """How the target critics become the value's target: their minimum (FQL's code), or mean - rho * std (QAM's)."""
+    """How the target critics become V's target: minimum (FQL's code), or mean - rho * std (QAM's code)."""
     expectile: UnitInterval = 0.9
-    """Level kappa of the expectile regression of V."""
+    """Level kappa of the expectile regression of V, in [0, 1): 0.5 is the mean, towards 1 the maximum over actions."""
     critic_weight: float = 2.0
-    """Weight of the critic loss. FQL's code sums over its two critics, which is twice the mean; QAM's code has 1."""
+    """Weight of the critic loss: 2 gives FQL's sum over two critics, 1 gives the mean of QAM's code."""
     flow_steps: int = 10
-    """Euler steps of the behaviour flow."""
+    """Number of Euler steps of the behaviour flow."""
     num_samples: int = 32
-    """Candidates N per action, ranked by the minimum over the critics."""
+    """Number N of candidates per action; the minimum over the critics chooses the best."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         return {"critic": critic(self, target_rate=tau), "value": value(self), "actor_flow": velocity(self)}
 
     def sampler(self) -> Sampler:
+        # As in the authors' code, ranked by the minimum even if the targets take mean - rho * std
+        # (docs/algorithms/ifql.md, "Where code and paper differ").
         return best_of(Integrate(steps=self.flow_steps), self.num_samples, score="min")
 
 
@@ -55,7 +57,7 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IFQLConfig) -> 
 
 @final
 class IFQL(OfflineAlgorithm):
-    """Implicit flow Q-learning: the best of N samples of the behaviour flow."""
+    """Implicit flow Q-learning: act with the best of N samples of the behaviour flow."""
 
     Config = IFQLConfig
     losses = (value_loss, critic_loss, flow_matching_loss)

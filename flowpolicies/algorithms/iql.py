@@ -2,7 +2,7 @@
 
 Kostrikov, Nair, Levine, "Offline Reinforcement Learning with Implicit Q-Learning", https://arxiv.org/abs/2110.06169, in
 the form of FQL's code. The second policy loss is DDPG+BC of Park et al., "Is Value Learning Really the Main Bottleneck
-in Offline RL?".
+in Offline RL?", https://arxiv.org/abs/2406.09329
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from flowpolicies.shell.fields import UnitInterval
 
 @dataclass(frozen=True, kw_only=True)
 class ImplicitConfig(CriticConfig):
-    """Abstract: what the two variants share."""
+    """Abstract: hyperparameters that both variants of IQL share."""
 
     q_agg: QAggregation = "min"
-    """How the critics become one value, in the value's target and in the policy's loss."""
+    """How the critics become one value, in the losses of V and policy: minimum, or mean - rho * std."""
     expectile: UnitInterval = 0.9
-    """Level kappa of the expectile regression of V."""
+    """Level kappa of the expectile regression of V, in [0, 1): 0.5 is the mean, towards 1 the maximum over actions."""
     critic_weight: float = 2.0
-    """Weight of the critic loss. FQL's code sums over its two critics, which is twice the mean."""
+    """Weight of the critic loss: 2 gives FQL's sum over two critics, 1 gives the mean."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         return {"critic": critic(self, target_rate=tau), "value": value(self), "actor": gaussian(self)}
@@ -44,6 +44,8 @@ class ImplicitConfig(CriticConfig):
         return Gaussian(temperature=0.0)
 
     def explorer(self) -> Sampler:
+        # As in FQL's code, the standard deviation is constant, 1: most online actions are at a bound
+        # (docs/algorithms/iql.md, "Where code and paper differ").
         return Gaussian()
 
 
@@ -53,7 +55,7 @@ class IQLConfig(ImplicitConfig):
     """Hyperparameters of IQL."""
 
     alpha: float = 10.0
-    """Inverse temperature of the advantage weights (the paper's beta); 0 is behaviour cloning."""
+    """Inverse temperature of the advantage weights, the paper's beta; 0 is behaviour cloning."""
 
 
 @final
@@ -62,7 +64,7 @@ class IQLDDPGBCConfig(ImplicitConfig):
     """Hyperparameters of IQL with DDPG+BC."""
 
     alpha: float = 10.0
-    """Weight of behaviour cloning."""
+    """Weight of behaviour cloning against Q, which is divided by mean |Q|."""
 
 
 @loss_term(trains="value")
@@ -101,7 +103,7 @@ def ddpgbc_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IQLDDPGBCConfig
 
 @final
 class IQL(OfflineAlgorithm):
-    """Implicit Q-learning: expectile values, and a Gaussian fitted to the data by its advantages."""
+    """Implicit Q-learning: expectile values, and a Gaussian cloned with advantage weights."""
 
     Config = IQLConfig
     losses = (value_loss, critic_loss, awr_loss)
@@ -110,7 +112,7 @@ class IQL(OfflineAlgorithm):
 
 @final
 class IQLDDPGBC(OfflineAlgorithm):
-    """Implicit Q-learning whose Gaussian climbs Q and clones the data.
+    """Implicit Q-learning with a Gaussian policy that clones the data and climbs Q.
 
     The policy loss is that of https://arxiv.org/abs/2406.09329.
     """

@@ -18,12 +18,12 @@ from flowpolicies.shell.config import FineTunedConfig, edit_actor, velocity
 
 @dataclass(frozen=True, kw_only=True)
 class AdjointConfig(FineTunedConfig):
-    """Abstract: what the three variants share."""
+    """Abstract: hyperparameters that QAM, QAM-F and QAM-E share."""
 
     clip_adj: bool = True
-    """Value the end of the SDE after clipping it to [-1, 1]: no gradient of Q along saturated coordinates."""
+    """Whether Q takes the clipped end of the SDE: coordinates outside [-1, 1] then get no gradient of Q."""
     use_target_grad: bool = True
-    """The adjoint starts from the gradient of the target critics, otherwise of the current ones."""
+    """Whether the adjoint starts from the gradient of the target critics; otherwise of the current ones."""
 
 
 @final
@@ -44,7 +44,7 @@ class QAMFConfig(AdjointConfig):
     """Hyperparameters of QAM-F."""
 
     alpha: float = 30.0
-    """Weight of the distillation into the one-step policy (the authors use 3 to 300)."""
+    """Weight of the distillation into the one-step policy against Q (the authors use 3 to 300)."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         return self.fine_tuned_networks(tau) | {"actor_onestep": velocity(self, time_embedding="none")}
@@ -59,9 +59,9 @@ class QAMEConfig(AdjointConfig):
     """Hyperparameters of QAM-E."""
 
     edit_scale: float = 0.1
-    """Size of the largest edit per action dimension (the authors use 0.1, and 0.9 on puzzle-4x4)."""
+    """Size of the largest edit of each coordinate of the action (the authors use 0.1, and 0.9 on puzzle-4x4)."""
     target_entropy_multiplier: float = 0.5
-    """The edit policy's target entropy is minus this, per dimension of the action (chunk)."""
+    """Target entropy of the edit policy: minus this number, times the dimension of the action (chunk)."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         return self.fine_tuned_networks(tau) | {"edit_actor": edit_actor(self), "temperature": Network(Temperature)}
@@ -89,6 +89,8 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QAMFConfig) -> L
     z = noise.actions(batch.actions.shape[:-1])
     landed = cfg.fine_tuned_flow()(nets.frozen, batch.observations, ReplayedNoise(z.shape[-1], [z]))
     student = nets.online.actor_onestep(batch.observations, z)
+    # As in QAM's code: the student is clipped in the Q term but not in the distillation, and neither is weighted by
+    # `valid` (docs/algorithms/qam_f.md, "Where code and paper differ").
     distill, q_loss = (student - landed).square().mean(), maximize_q(nets, batch, student)
     return cfg.alpha * distill + q_loss, {"distill": distill, "q_loss": q_loss}
 
@@ -111,7 +113,7 @@ class QAM(OfflineAlgorithm):
 
 @final
 class QAMF(OfflineAlgorithm):
-    """QAM-F: distil the fine-tuned flow into a one-step policy that also climbs Q, as FQL does."""
+    """QAM-F: distil the flow that QAM fine-tunes into a one-step policy that also climbs Q, as FQL does."""
 
     name = "qam_f"
     Config = QAMFConfig
@@ -121,7 +123,7 @@ class QAMF(OfflineAlgorithm):
 
 @final
 class QAME(OfflineAlgorithm):
-    """QAM-E: edit the fine-tuned flow's actions with a small tanh-normal policy that climbs Q."""
+    """QAM-E: edit the actions of the flow that QAM fine-tunes with a small tanh-normal policy that climbs Q."""
 
     name = "qam_e"
     Config = QAMEConfig

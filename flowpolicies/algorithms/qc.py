@@ -1,4 +1,4 @@
-"""Q-chunking: the best of N behaviour samples, in the target and when acting.
+"""Q-chunking: the best of N samples of a behaviour flow, in TD targets and when acting.
 
 Li, Zhou, Levine, "Reinforcement Learning with Action Chunking", https://arxiv.org/abs/2507.07969
 """
@@ -21,11 +21,11 @@ class QCConfig(CriticConfig):
     """Hyperparameters of QC."""
 
     horizon: int = 5
-    """Length H of an action chunk, in environment steps. The policy emits H actions and executes them open loop."""
+    """Length H of an action chunk, in environment steps: the policy plans H actions and executes them open loop."""
     flow_steps: int = 10
-    """Euler steps of the behaviour flow."""
+    """Number of Euler steps of the behaviour flow."""
     num_samples: int = 32
-    """Candidates N per action (chunk), ranked by the mean critic."""
+    """Number N of candidates per action (chunk), when acting and in TD targets; the critics' mean chooses the best."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         return {"critic": critic(self, target_rate=tau), "actor_flow": velocity(self)}
@@ -43,7 +43,9 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QCConfig) -> Lo
 
 @final
 class QC(OfflineAlgorithm):
-    """Q-chunking: best-of-N action chunks of a behaviour flow; BFN without chunks."""
+    """Q-chunking: act with the best of N action chunks of a behaviour flow (BFN at horizon=1)."""
 
     Config = QCConfig
+    # Deviation: flow matching weights a whole chunk by `valid`, the authors' each of its steps
+    # (docs/algorithms/qc.md, "Where code and paper differ").
     losses = (critic_loss, flow_matching_loss)

@@ -20,22 +20,23 @@ from flowpolicies.shell.config import CriticConfig, critic, velocity
 
 @dataclass(frozen=True, kw_only=True)
 class InnerValueConfig(CriticConfig):
-    """Abstract: what Q-Flow and its ablation share."""
+    """Abstract: hyperparameters that Q-Flow and its ablation share."""
 
     flow_steps: int = 10
-    """Euler steps of the policy."""
+    """Number of Euler steps of the flow."""
     time_embedding: TimeEmbedding = "fourier"
-    """How the inner value sees the flow time."""
+    """Embedding of the flow time in the inner value: the time itself (scalar) or Fourier features of it."""
     time_dim: int = 64
-    """Number of Fourier features D (16 on D4RL and cube-double)."""
+    """Number D of Fourier features of the flow time (the authors use 16 on D4RL and cube-double, 64 elsewhere)."""
     policy_time_embedding: TimeEmbedding = "scalar"
-    """How the policy sees the flow time: the paper's text says fourier, the authors' code has scalar."""
+    """Embedding of the flow time in the policy: scalar in the authors' code, fourier in the paper's text."""
     best_of_n: int = 1
-    """Candidates per action, ranked by the mean critic."""
+    """Number of candidates per action, when acting and in TD targets; the critics' mean chooses the best."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         return {
             "critic": critic(self, target_rate=tau),
+            # As in the authors' code, the inner value has a target copy, which nothing reads.
             "inner_value": critic(self, target_rate=tau, time_embedding=self.time_embedding, time_dim=self.time_dim),
             "actor_flow": velocity(self, time_embedding=self.policy_time_embedding, time_dim=self.time_dim),
         }
@@ -50,7 +51,7 @@ class QFlowConfig(InnerValueConfig):
     """Hyperparameters of Q-Flow."""
 
     guidance_lambda: float = 1.0
-    """lambda: the velocity target is shifted by grad V / lambda. Small trusts the value, large trusts the data."""
+    """Weight lambda of the data: grad V / lambda is added to the target velocity. Small trusts V, large the data."""
 
 
 @final
@@ -59,7 +60,7 @@ class QFlowBPTTConfig(InnerValueConfig):
     """Hyperparameters of Q-Flow's ablation."""
 
     alpha: float = 1.0
-    """Weight of the data against the value. Small trusts the value, large trusts the data."""
+    """Weight alpha of the data against the value: small trusts V, large the data."""
 
 
 @loss_term(trains="critic")
@@ -71,14 +72,13 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: InnerValueConfi
 
 @loss_term(trains="inner_value")
 def inner_value_loss(nets: Networks, batch: Batch, noise: Noise, cfg: InnerValueConfig) -> Loss:
-    """(V(s, x_t, t) - Qbar(s, Psi_{t->1}(x_t)))^2: a noisy action is worth what it flows to.
-
-    The aggregate over the ensemble is regressed, not each member; rho lowers the target only.
-    """
+    """(V(s, x_t, t) - Qbar(s, Psi_{t->1}(x_t)))^2: the value of a noisy action is that of the action it flows to."""
     x_t, t, _ = interpolate(batch.actions, noise)
     policy = nets.frozen.actor_flow.given(batch.observations)
     landed = euler(policy, x_t, remaining_grid(t, cfg.flow_steps)).clamp(-1, 1)
     target = aggregate(nets.target.critic(batch.observations, landed), cfg.q_agg, cfg.rho)
+    # As in the authors' code, the aggregate is regressed, not each member, and rho lowers the target only
+    # (docs/algorithms/qflow.md, "Where code and paper differ").
     value = aggregate(nets.online.inner_value(batch.observations, x_t, t), cfg.q_agg)
     return (batch.valid * (value - target).square()).mean(), {"value": value.mean()}
 
@@ -100,13 +100,15 @@ def bptt_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QFlowBPTTConfig) 
     x_0, t = noise.actions(batch.rewards.shape), noise.times(batch.rewards.shape)
     policy = nets.online.actor_flow.given(batch.observations)
     arrived = euler(policy, x_0, leading_grid(t, cfg.flow_steps)).clamp(-1, 1)
+    # As in FBRAC, not weighted by `valid`; this ablation has no public code
+    # (docs/algorithms/qflow_bptt.md, "Where code and paper differ").
     value = nets.frozen.inner_value(batch.observations, arrived, t).mean()
     return cfg.alpha * bc_loss - value, {"bc_loss": bc_loss, "value": value}
 
 
 @final
 class QFlow(OfflineAlgorithm):
-    """Q-Flow: a flow policy steered at every flow time by the gradient of an inner value."""
+    """Q-Flow: a flow policy guided at every flow time by the gradient of a value of noisy actions."""
 
     name = "qflow"
     Config = QFlowConfig
@@ -116,7 +118,7 @@ class QFlow(OfflineAlgorithm):
 
 @final
 class QFlowBPTT(OfflineAlgorithm):
-    """Q-Flow's ablation: the policy climbs the inner value by backpropagation through its first steps."""
+    """Q-Flow's ablation: the policy climbs the value of noisy actions by backpropagation through its flow steps."""
 
     name = "qflow_bptt"
     Config = QFlowBPTTConfig

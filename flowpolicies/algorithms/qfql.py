@@ -1,6 +1,6 @@
-"""Q-guided flow Q-learning: behaviour flow and critic are trained apart, and meet when acting.
+"""Q-guided flow Q-learning: behaviour flow and critic are trained apart; the critic guides the flow when acting.
 
-The rule and the open points of its source are in docs/algorithms/qfql.md.
+docs/algorithms/qfql.md describes the rule, and what its source leaves open.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class QFQLConfig(CriticConfig):
     """Hyperparameters of QFQL."""
 
     beta: float = 1.0
-    """Guidance strength at acting time (the authors sweep 0.3 to 100)."""
+    """Strength of the guidance when acting; at 0 the policy is the behaviour flow (the authors sweep 0.3 to 100)."""
     schedule: Schedule = "constant"
-    """How guidance grows along the flow; the published rule is constant."""
+    """How the guidance grows along the flow; the published rule is constant."""
     flow_steps: int = 10
-    """Euler steps of the flow."""
+    """Number of Euler steps of the flow."""
     td_action: Literal["euler", "one_step", "guided_euler"] = "euler"
-    """Where a' of the TD target comes from: the behaviour flow, one step of it, or the guided flow."""
+    """Sampler of the next action in TD targets: behaviour flow, one step of it, or guided flow."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         return {"critic": critic(self, target_rate=tau), "actor_flow": velocity(self)}
@@ -53,7 +53,7 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QFQLConfig) -> 
 
 @final
 class QFQL(OfflineAlgorithm):
-    """Q-guided flow Q-learning: a behaviour flow bent by grad Q when acting."""
+    """Q-guided flow Q-learning: behaviour-cloning flow, guided by the critic's gradient when acting."""
 
     Config = QFQLConfig
     losses = (critic_loss, flow_matching_loss)

@@ -28,33 +28,33 @@ class QGPOConfig(CriticConfig):
     """Hyperparameters of QGPO."""
 
     actor_hidden_dims: tuple[int, ...] = (512, 256, 128)
-    """Widths of the behaviour's U-net, on the way down."""
+    """Widths of the behaviour's U-net, from the outermost block to the innermost."""
     value_hidden_dims: tuple[int, ...] = (256, 256, 256)
     """Hidden widths of the critics."""
     value_layer_norm: bool = False
-    """LayerNorm after each activation of the critics."""
+    """Whether the critics have LayerNorm after each activation."""
     energy_hidden_dims: tuple[int, ...] = (256, 256, 256, 256)
-    """Hidden widths of the energy."""
+    """Hidden widths of the energy network."""
     q_agg: QAggregation = "min"
-    """How the critics become one value."""
+    """How the target critics become one value: their minimum, or their mean minus rho standard deviations."""
     alpha: float = 3.0
-    """Inverse temperature of the policy: it aims at behaviour times exp(alpha Q)."""
+    """Inverse temperature of the policy, which aims at behaviour times exp(alpha Q)."""
     q_alpha: float = 1.0
-    """Inverse temperature of the next state's value."""
+    """Inverse temperature of the softmax over next actions in TD targets."""
     guidance_scale: float = 1.0
-    """s_g, the strength of the guidance; 1 is what the energy was trained for, 0 the behaviour (up to 10)."""
+    """Strength s_g of the guidance: 0 gives the behaviour, 1 the policy that the energy is trained for (up to 10)."""
     num_samples: int = 16
-    """Actions M per state, of the behaviour (32 on antmaze)."""
+    """Number M of actions per state, sampled from the behaviour (the authors use 16, and 32 on antmaze)."""
     solver_steps: int = 15
-    """Evaluations of the solver when acting."""
+    """Number of network evaluations of the solver when acting."""
     support_steps: int = 15
-    """Evaluations of the solver for each of the M actions."""
+    """Number of network evaluations of the solver for each of the M actions; fewer make updates faster."""
     pretrain_steps: NonNegativeInt = 600_000
-    """Updates of the behaviour alone, before anything else."""
+    """Number of updates of the behaviour diffusion alone, at the beginning of training."""
     critic_steps: NonNegativeInt = 500_000
-    """Updates of critic and energy after that; from then on only the energy is trained."""
+    """Number of updates of critic and energy after the pretraining; from then on only the energy is trained."""
     actor_learning_rate: float | None = 1e-4
-    """Of the behaviour; None: the algorithm's."""
+    """Learning rate of the behaviour; None: the common learning_rate."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         time: dict[str, Any] = {"time_embedding": "gaussian_fourier", "time_dim": 32, "time_hidden_dims": (32,)}
@@ -71,7 +71,7 @@ class QGPOConfig(CriticConfig):
         return EnergyGuided(guidance_scale=self.guidance_scale, steps=self.solver_steps)
 
     def update_spec(self, step: int) -> UpdateSpec:
-        """The behaviour alone; then, on its samples, critic and energy; then the energy alone."""
+        """First the behaviour alone; then critic and energy, on samples of the behaviour; then the energy alone."""
         if step < self.pretrain_steps:
             return UpdateSpec((("behavior",),), (), targets_first=False)
         if step < self.pretrain_steps + self.critic_steps:
@@ -81,6 +81,8 @@ class QGPOConfig(CriticConfig):
 
 def sample_support(nets: Networks, observations: Tensor, noise: Noise, cfg: QGPOConfig) -> Tensor:
     """M actions of each state from the unguided behaviour, `[B, M, A]`."""
+    # Deviation: the authors sample the frozen behaviour once per state and store it; we sample in every update
+    # (docs/algorithms/qgpo.md, "Where code and paper differ").
     return DPMSolver(steps=cfg.support_steps)(nets.frozen, repeat(observations, cfg.num_samples), noise)
 
 
@@ -114,7 +116,7 @@ def energy_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QGPOConfig) -> 
 
 @final
 class QGPO(OfflineAlgorithm):
-    """Q-guided policy optimisation: a behaviour diffusion, bent when acting by the gradient of a contrastive energy."""
+    """Q-guided policy optimisation: behaviour diffusion, guided by a contrastive energy's gradient when acting."""
 
     Config = QGPOConfig
     losses = (behavior_loss, critic_loss, energy_loss)

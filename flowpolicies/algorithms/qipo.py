@@ -1,4 +1,4 @@
-"""QIPO: behaviour cloning of a flow, weighted by exp(beta Q) over a few actions per state.
+"""QIPO: behaviour cloning with a flow, weighted by exp(beta Q) over a few actions per state.
 
 Zhang et al., "Energy-Weighted Flow Matching for Offline Reinforcement Learning", https://arxiv.org/abs/2503.04975
 """
@@ -21,28 +21,28 @@ from flowpolicies.shell.fields import NonNegativeInt
 
 @dataclass(frozen=True, kw_only=True)
 class SupportConfig(CriticConfig):
-    """Abstract: what the two forms share."""
+    """Abstract: hyperparameters that both forms of QIPO share."""
 
     support: ClassVar[Literal["frozen", "target"]]
-    """Whose samples the support is: the policy's, or its slow copy's, which is the policy of the last renewal."""
+    """Flow that the M actions are sampled from: the policy, or its slow copy, the policy of the last renewal."""
 
     beta: float = 1.0
-    """Inverse temperature: the policy aims at behaviour times exp(beta Q)."""
+    """Inverse temperature of the policy, which aims at behaviour times exp(beta Q)."""
     num_samples: int = 4
-    """Actions M per state, beside that of the data."""
+    """Number M of sampled actions per state, besides the action of the data."""
     flow_steps: int = 10
-    """Euler steps of the flow."""
+    """Number of Euler steps of the flow."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class QIPOConfig(SupportConfig):
-    """Hyperparameters of QIPO in its data-only form."""
+    """Hyperparameters of QIPO's data-only form."""
 
     support: ClassVar = "frozen"
 
     normalize_weights: bool = False
-    """Multiply the weights by M + 1, so that equal values give behaviour cloning and not a (M + 1)th of it."""
+    """Whether the weights are multiplied by M + 1, so that equal values give behaviour cloning of full size."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         return {"critic": critic(self, target_rate=tau), "actor_flow": velocity(self)}
@@ -59,13 +59,13 @@ class QIPOFullConfig(SupportConfig):
     support: ClassVar = "target"
 
     num_samples: int = 16
-    """Actions M per state, beside that of the data (16 to 64)."""
+    """Number M of sampled actions per state, besides the action of the data (16 to 64)."""
     pretrain_steps: NonNegativeInt = 250_000
-    """Updates of the behaviour flow alone, before anything else."""
+    """Number of updates of the behaviour flow alone, at the beginning of training."""
     critic_warmup: NonNegativeInt = 250_000
-    """Updates of the critic alone, after that."""
+    """Number of updates of the critic alone, after the pretraining."""
     renew_every: int = 100_000
-    """Updates between two renewals of the support; each multiplies the policy by another exp(beta Q)."""
+    """Number of updates between two renewals of the support; each multiplies the policy by another exp(beta Q)."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         return {"critic": critic(self, target_rate=tau), "actor_flow": velocity(self, target_rate=1.0)}
@@ -86,6 +86,8 @@ class QIPOFullConfig(SupportConfig):
 
 def sample_support(nets: Networks, observations: Tensor, noise: Noise, cfg: SupportConfig) -> Tensor:
     """M actions of each state, `[B, M, A]`."""
+    # Deviation: the paper stores the samples of each state; we draw them in every update
+    # (docs/algorithms/qipo_full.md, "Where code and paper differ").
     policy: View = getattr(nets, cfg.support)
     return Integrate(steps=cfg.flow_steps)(policy, repeat(observations, cfg.num_samples), noise)
 
@@ -125,7 +127,7 @@ def support_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QIPOFullConfig
 
 @final
 class QIPO(OfflineAlgorithm):
-    """Q-weighted flow matching: each action of the data counts by exp(beta Q), against others of its state."""
+    """Q-weighted flow matching: clone each action of the data with a weight exp(beta Q) among sampled actions."""
 
     Config = QIPOConfig
     losses = (critic_loss, actor_loss)
@@ -133,7 +135,7 @@ class QIPO(OfflineAlgorithm):
 
 @final
 class QIPOFull(OfflineAlgorithm):
-    """Q-weighted iterative policy optimisation: the flow's own samples count too, and are renewed from time to time."""
+    """Q-weighted iterative policy optimisation: clone the data and the flow's own samples, weighted by exp(beta Q)."""
 
     name = "qipo_full"
     Config = QIPOFullConfig

@@ -1,4 +1,4 @@
-"""QSM, Q-score matching: the predicted noise is drawn to -grad Q; in the form of QAM's code.
+"""QSM, Q-score matching, in the form of QAM's code: the predicted noise is regressed onto the data's noise and -grad Q.
 
 Psenka et al., "Learning a Diffusion Model Policy from Rewards via Q-Score Matching", https://arxiv.org/abs/2312.11752
 """
@@ -21,11 +21,13 @@ class QSMConfig(ScoreConfig):
     """Hyperparameters of QSM in the form of QAM's code."""
 
     inv_temp: float = 10.0
-    """Factor of grad Q in the noise that is to be predicted (1 to 10 on OGBench)."""
+    """Factor kappa of grad Q in the noise to predict (the authors use 1 to 10 on OGBench)."""
     alpha: float = 10.0
-    """Weight of the data against it (1 to 30 on OGBench)."""
+    """Weight of behaviour cloning against Q-score matching (the authors use 1 to 30 on OGBench)."""
 
     def sampler(self) -> Sampler:
+        # As in QAM's code, the chain goes to the estimate of the clean action, not to the posterior's mean
+        # (docs/algorithms/qsm.md, "Where code and paper differ").
         return denoise(self, "jump")
 
 
@@ -38,6 +40,8 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QSMConfig) -> L
 @loss_term(trains="actor_diffusion")
 def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QSMConfig) -> Loss:
     """alpha |eps_hat - eps|^2 + |eps_hat + kappa G|^2, G = grad_x mean Qbar(s, x_t)."""
+    # As in QAM's code, G is taken at unclipped x_t and has no factor sqrt(1 - abar_t). Deviation: they raise a row's
+    # losses to the power of `valid`, we multiply.
     at = scored(nets, nets.target.critic, batch, noise, cfg.diffusion)
     bc_loss, score_error = noise_error(at, batch), q_score_error(at, batch, cfg.inv_temp)
     return cfg.alpha * bc_loss + score_error, {"bc_loss": bc_loss, "score_error": score_error}
@@ -45,7 +49,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QSMConfig) -> Lo
 
 @final
 class QSM(OfflineAlgorithm):
-    """Q-score matching in chunks: the predicted noise is a compromise of the data's and of -grad Q."""
+    """Q-score matching in action chunks: the predicted noise is regressed onto both the data's noise and -grad Q."""
 
     Config = QSMConfig
     losses = (critic_loss, actor_loss)

@@ -1,4 +1,4 @@
-"""QSM as published, online: the predicted noise is regressed onto -grad Q, and nothing else.
+"""QSM as published, online: the predicted noise is regressed onto -grad Q, without behaviour cloning.
 
 Psenka et al., "Learning a Diffusion Model Policy from Rewards via Q-Score Matching", https://arxiv.org/abs/2312.11752
 """
@@ -27,17 +27,17 @@ class QSMOnlineConfig(DiffusionConfig):
     value_hidden_dims: tuple[int, ...] = (512, 512)
     """Hidden widths of the critics."""
     value_layer_norm: bool = False
-    """LayerNorm after each activation of the critics."""
+    """Whether the critics have LayerNorm after each activation."""
     q_agg: QAggregation = "min"
-    """How the target critics become one value: their minimum or their mean."""
+    """How the target critics become one value: their minimum, or their mean minus rho standard deviations."""
     inv_temp: float = 50.0
-    """Factor of grad Q in the noise that is to be predicted, M_q in the authors' code (120 on hard tasks)."""
+    """Factor kappa of grad Q in the noise to predict, the authors' M_q (they use 120 on hard tasks)."""
     action_noise_std: float = 0.1
-    """Standard deviation of what is added to actions, in targets and when collecting."""
+    """Standard deviation of the noise that is added to actions, in TD targets and when collecting."""
     time_dim: int = 64
-    """Fourier features of the noise level, of trained frequencies."""
+    """Number of Fourier features of the noise level; their frequencies are trained."""
     actor_decay_updates: int | None = 2_000_000
-    """The actor's learning rate falls to 0 along a cosine over so many updates; None: it does not."""
+    """Cosine decay to 0 of the actor's learning rate over so many updates; None: constant."""
 
     def perturbed(self) -> Sampler:
         return WithNoise(denoise(self, "direct"), self.action_noise_std)
@@ -57,7 +57,7 @@ class QSMOnlineConfig(DiffusionConfig):
         return self.perturbed()
 
     def update_spec(self, step: int) -> UpdateSpec:
-        """The critics, then the actor at what they have become."""
+        """First the critics, then the actor, whose loss sees the updated critics."""
         return UpdateSpec((("critic",), ("actor",)), targets_first=False)
 
 
@@ -71,13 +71,15 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QSMOnlineConfig
 @loss_term(trains="actor_diffusion")
 def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QSMOnlineConfig) -> Loss:
     """|eps_hat + kappa G|^2, G = grad_x mean Q(s, x_t) of the critics as just updated."""
+    # As in the authors' code, the trained critics and not their slow copies
+    # (docs/algorithms/qsm_online.md, "Where code and paper differ").
     at = scored(nets, nets.frozen.critic, batch, noise, cfg.diffusion)
     return q_score_error(at, batch, cfg.inv_temp), {"q_gradient": at.q_gradient.abs().mean()}
 
 
 @final
 class QSMOnline(OfflineAlgorithm):
-    """Q-score matching as published: the predicted noise is -grad Q, and nothing ties the policy to the data."""
+    """Q-score matching as published: the predicted noise is regressed onto -grad Q, without behaviour cloning."""
 
     name = "qsm_online"
     Config = QSMOnlineConfig

@@ -18,18 +18,18 @@ from flowpolicies.shell.config import CriticConfig, critic, gaussian
 
 @dataclass(frozen=True, kw_only=True)
 class PenalizedConfig(CriticConfig):
-    """Abstract: what the two forms share."""
+    """Abstract: hyperparameters that both forms of ReBRAC share."""
 
     alpha_actor: float = 0.0
-    """Weight of |mu(s) - a|^2 in the actor's loss, against a Q of size 1 (the authors use 0.01 to 1)."""
+    """Weight of |mu(s) - a|^2 in the actor's loss, against a Q divided by mean |Q| (the authors use 0.01 to 1)."""
     alpha_critic: float = 0.0
-    """Weight of |a' - a'_data|^2, which is taken off the next value."""
+    """Weight of |a' - a'_data|^2, which is subtracted from the next value in TD targets."""
     actor_noise: float = 0.2
-    """Standard deviation of the noise that is added to actions, in targets and when collecting."""
+    """Standard deviation of the noise that is added to actions, in TD targets and when collecting."""
     actor_noise_clip: float = 0.5
-    """Largest noise of a coordinate."""
+    """Largest noise that is added to a coordinate of an action."""
     actor_freq: int = 2
-    """The target copies move in every so-manieth update; in `rebrac` only those train the actor."""
+    """Number of updates between two moves of the target copies; in rebrac also between two updates of the actor."""
 
     def perturbed(self) -> Sampler:
         return Perturbed(std=self.actor_noise, clip=self.actor_noise_clip)
@@ -44,7 +44,7 @@ class ReBRACConfig(PenalizedConfig):
     """Hyperparameters of ReBRAC."""
 
     q_agg: QAggregation = "min"
-    """How the critics become one value, in the target and in the actor's loss."""
+    """How the critics become one value, in TD target and actor loss: minimum, or mean - rho * std."""
 
     def sampler(self) -> Sampler:
         return Gaussian(temperature=0.0)
@@ -53,7 +53,7 @@ class ReBRACConfig(PenalizedConfig):
         return self.perturbed()
 
     def update_spec(self, step: int) -> UpdateSpec:
-        """Every `actor_freq`-th update is whole; the others train the critic only."""
+        """The critic in every update, the actor and the target copies every `actor_freq` updates."""
         if (step + 1) % self.actor_freq == 0:
             return UpdateSpec((("critic", "actor"),))
         return UpdateSpec((("critic",),), target_updates=())
@@ -65,24 +65,28 @@ class ReBRACQAMConfig(PenalizedConfig):
     """Hyperparameters of ReBRAC in the form of QAM's code."""
 
     ensemble: int = 10
-    """Number of critics K."""
+    """Number K of critics."""
     rho: float = 0.5
-    """Pessimism, in the target and in the actor's loss: mean - rho * std (the authors use 0 on humanoidmaze)."""
+    """Pessimism rho in TD target and actor loss: mean - rho * std over critics (the authors use 0 on humanoidmaze)."""
 
     def sampler(self) -> Sampler:
+        # As in QAM's code, evaluation has the noise of exploration.
         return self.perturbed()
 
     def update_spec(self, step: int) -> UpdateSpec:
-        """The target copies stay where they are, but in every `actor_freq`-th update."""
+        """Critic and actor in every update, the target copies every `actor_freq` updates."""
+        # As in QAM's code, which means to delay the actor but delays only the target copies
+        # (docs/algorithms/rebrac_qam.md, "Where code and paper differ").
         return UpdateSpec((("critic", "actor"),), target_updates=None if (step + 1) % self.actor_freq == 0 else ())
 
 
-# The authors' joint Adam steps the actor in every update. Where its own term is not due its gradient is zero, and its
-# momentum moves it on: that is why this term names it.
+# As in FQL's code, the joint Adam steps the actor in every update: in updates without the actor's own loss its gradient
+# is zero and its momentum moves it (docs/algorithms/rebrac.md, "Where code and paper differ"). Hence "actor" here.
 @loss_term(trains=("critic", "actor"))
 def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: PenalizedConfig) -> Loss:
     """(Q(s, a) - r - gamma (agg Qbar(s', a') - alpha_critic |a' - a'_data|^2))^2, a' the slow actor's, perturbed."""
     next_actions = cfg.perturbed()(nets.target, batch.next_observations, noise)
+    # As in FQL's code, `next_actions` at the end of an episode is the first action of the next episode.
     penalty = (next_actions - batch.next_actions).square().sum(-1)
     next_q = aggregate(nets.target.critic(batch.next_observations, next_actions), cfg.q_agg, cfg.rho)
     target = batch.rewards + batch.discounts * (next_q - cfg.alpha_critic * penalty)
@@ -101,7 +105,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: PenalizedConfig)
 
 @final
 class ReBRAC(OfflineAlgorithm):
-    """TD3 with behaviour cloning in actor and critic; the actor is trained in every second update."""
+    """TD3 with behaviour cloning in actor and critic; the actor is trained every second update."""
 
     Config = ReBRACConfig
     losses = (critic_loss, actor_loss)
@@ -111,7 +115,7 @@ class ReBRAC(OfflineAlgorithm):
 
 @final
 class ReBRACQAM(OfflineAlgorithm):
-    """ReBRAC as in QAM's code: ten critics, an actor trained in every update, targets that move in every second."""
+    """ReBRAC as in QAM's code: ten critics, actor trained in every update, targets moved every second update."""
 
     name = "rebrac_qam"
     Config = ReBRACQAMConfig

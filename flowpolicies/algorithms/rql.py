@@ -2,8 +2,8 @@
 
 Oberai, Park, Levine, "Reversal Q-Learning", https://arxiv.org/abs/2606.17551
 
-Every Euler step of the flow is a step of an expanded MDP with states (s, x, t). Its trajectories are not in the data;
-running the current flow backwards from a dataset action gives them. There is one function V: Q(s, a) is V(s, a, 1).
+Every Euler step of the flow is a step of an expanded MDP with states (s, x, t). Its trajectories come from running the
+current flow backwards from a dataset action. There is one function V, and Q(s, a) is V(s, a, 1).
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from flowpolicies.shell.fields import UnitInterval
 
 @dataclass(frozen=True, kw_only=True)
 class ReversalConfig(CriticConfig):
-    """Abstract: hyperparameters of RQL and of TFQL."""
+    """Abstract: hyperparameters that RQL and TFQL share."""
 
     ensemble: int = 10
-    """Number of values E."""
+    """Number E of value functions."""
     alpha: float = 1.0
-    """Weight of behaviour cloning (the authors use 0.1 to 10 on OGBench)."""
+    """Weight of behaviour cloning against the value (the authors use 0.1 to 10 on OGBench)."""
     expectile: UnitInterval = 0.5
-    """Level kappa of the expectile regression of V, 0.5..1; above 1/2 it stands for a maximum over actions."""
+    """Level kappa of the expectile regression of V, in [0, 1): 0.5 is the mean, towards 1 the maximum over actions."""
     ema: UnitInterval = 0.999
-    """Decay of the slow actor, which acts in evaluation; exploration uses the trained one."""
+    """Decay per update of the slow actor, which acts in evaluation; exploration uses the trained actor."""
     flow_steps: int = 10
-    """Euler steps F, forward and backward."""
+    """Number F of Euler steps of the flow, forward and backward."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         value = critic(self, target_rate=tau, time_embedding="scalar")
@@ -62,7 +62,7 @@ class TFQLConfig(ReversalConfig):
 
 
 def reversal_depths(noise: Noise, batch_size: int, steps: int) -> Tensor:
-    """How far each row is reversed, `[B, 1]`: uniform in [0, 1], in the second half of the batch on {0..F} / F.
+    """How far each row is reversed, `[B, 1]`: uniform in [0, 1], and on {0..F} / F in the second half of the batch.
 
     Raises:
         ValueError: for an odd batch size.
@@ -84,12 +84,13 @@ def _regress_value(nets: Networks, batch: Batch, x: Tensor, t: Tensor, target: T
 def value_loss(nets: Networks, batch: Batch, noise: Noise, cfg: RQLConfig) -> Loss:
     """L_kappa(R + gamma^h Vbar(s', x'_0, 0) - V(s, x_{1-d}, 1-d)), x_{1-d} from a by d of the flow, backwards (eq. 14).
 
-    The rest of the chain is deterministic, so every point of it is worth what its end is.
+    The rest of the chain is deterministic, so all its points have the value of its end.
     """
     x_0 = noise.actions(batch.rewards.shape)
     depth = reversal_depths(noise, batch.rewards.shape[0], cfg.flow_steps)
     field, start = nets.frozen.actor_flow.given(batch.observations), torch.ones_like(depth)
     x = euler(field, batch.actions, uniform_grid(start, 1 - depth, cfg.flow_steps))
+    # As in the authors' code, s' is the last observed state if the window ends its episode (docs/algorithms/rql.md).
     next_v = nets.target.value(batch.next_observations, x_0, torch.zeros_like(depth))
     target = batch.rewards + batch.discounts * aggregate(next_v, cfg.q_agg, cfg.rho)
     return _regress_value(nets, batch, x, 1 - depth, target, cfg.expectile)
@@ -99,13 +100,13 @@ def value_loss(nets: Networks, batch: Batch, noise: Noise, cfg: RQLConfig) -> Lo
 def step_value_loss(nets: Networks, batch: Batch, noise: Noise, cfg: TFQLConfig) -> Loss:
     """L_kappa(Vbar(s, x_{f+1}, (f+1)/F) - V(s, x_f, f/F)), and the environment's step for f = F.
 
-    The successor is the point that the reversal came from: a forward step from x_f would miss it.
+    x_{f+1} is the point that the reversal came from, which a forward step from x_f would miss.
     """
     x_0 = noise.actions(batch.rewards.shape)
     index = noise.integers(cfg.flow_steps + 1, batch.rewards.shape).unsqueeze(-1)
     t, t_next = index / cfg.flow_steps, ((index + 1) / cfg.flow_steps).clamp(max=1.0)
     field, ends = nets.frozen.actor_flow.given(batch.observations), index == cfg.flow_steps
-    # Rows are reversed down to t_next and wait there, for F - 1 steps at most; one more step leads to t.
+    # Rows are reversed down to t_next in at most F - 1 steps; one more step leads to t.
     x_next = euler(field, batch.actions, 1 - leading_grid(1 - t_next, cfg.flow_steps)[:-1])
     x = euler(field, x_next, torch.stack([t_next, t]))
 
@@ -130,7 +131,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: ReversalConfig) 
 
 @final
 class RQL(OfflineAlgorithm):
-    """Reversal Q-learning: a flow policy improved one flow step at a time, with the value horizon of the data."""
+    """Reversal Q-learning: improve a flow policy one flow step at a time, with the value horizon of the data."""
 
     Config = RQLConfig
     losses = (value_loss, actor_loss)
@@ -141,7 +142,7 @@ class RQL(OfflineAlgorithm):
 
 @final
 class TFQL(OfflineAlgorithm):
-    """RQL whose value is learnt from flow step to flow step, F + 1 backups for each chunk."""
+    """RQL with a value function that is learnt from one flow step to the next: F + 1 backups per action chunk."""
 
     Config = TFQLConfig
     losses = (step_value_loss, actor_loss)

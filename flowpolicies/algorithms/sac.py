@@ -1,7 +1,8 @@
-"""Soft actor-critic, and RLPD, which is SAC on batches of half prior data.
+"""Soft actor-critic, and RLPD: SAC on batches of which half is prior data.
 
 Haarnoja et al., "Soft Actor-Critic Algorithms and Applications", https://arxiv.org/abs/1812.05905, in the form of FQL's
-code; Ball et al., "Efficient Online Reinforcement Learning with Offline Data", in the form of QAM's code.
+code; Ball et al., "Efficient Online Reinforcement Learning with Offline Data", https://arxiv.org/abs/2302.02948, in the
+form of QAM's code.
 """
 
 from __future__ import annotations
@@ -27,16 +28,18 @@ from flowpolicies.shell.config import CriticConfig, critic, gaussian
 
 @dataclass(frozen=True, kw_only=True)
 class SoftConfig(CriticConfig):
-    """Abstract: what the two forms share."""
+    """Abstract: hyperparameters that SAC and RLPD share."""
 
     uses_rho_with_min: ClassVar = True
 
+    rho: float = 0.0
+    """Pessimism rho in the actor's loss, and with q_agg="mean" in TD targets: mean - rho * std over the critics."""
     target_entropy_multiplier: float = 0.5
-    """The policy's entropy is held at minus this, times the dimension of the action (chunk)."""
+    """Target entropy of the policy: minus this number, times the dimension of the action (chunk)."""
     entropy_backup: float = 0.0
-    """Weight of the entropy in the target: 1 is the paper's soft value, 0 the authors' choice with prior data."""
+    """Weight of the entropy in TD targets: 1 is the paper's soft value, 0 the authors' choice with prior data."""
     bc_alpha: float = 0.0
-    """Weight of behaviour cloning; 0: none."""
+    """Weight of behaviour cloning in the actor's loss; 0: no behaviour cloning."""
 
 
 @final
@@ -45,7 +48,7 @@ class SACConfig(SoftConfig):
     """Hyperparameters of SAC."""
 
     q_agg: QAggregation = "min"
-    """How the target critics become one value. The actor climbs mean - rho * std whatever this is."""
+    """How the target critics become one value: minimum, or mean - rho * std, which the actor always climbs."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         return {
@@ -67,9 +70,9 @@ class RLPDConfig(SoftConfig):
     """Hyperparameters of RLPD."""
 
     ensemble: int = 10
-    """Number of critics K."""
+    """Number K of critics."""
     rho: float = 0.5
-    """Pessimism, in the target and in the actor's loss: mean - rho * std (the authors use 0 on humanoidmaze)."""
+    """Pessimism rho in TD target and actor loss: mean - rho * std over critics (the authors use 0 on humanoidmaze)."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         return {
@@ -97,6 +100,8 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: SoftConfig) -> L
     """alpha log pi(a' | s) - (mean - rho std)_e Q_e(s, a') - bc_alpha log pi(a | s), a' ~ pi; alpha (H - H_target)."""
     mean, log_std = nets.online.actor(batch.observations)
     actions, log_probs = squashed_sample((mean, log_std), noise.actions(batch.rewards.shape))
+    # As in the code of FQL and QAM, the actor climbs mean - rho * std of the critics, not their minimum
+    # (docs/algorithms/sac.md, "Where code and paper differ").
     q_loss = maximize_q(nets, batch, actions, rho=cfg.rho)
     target_entropy = -cfg.target_entropy_multiplier * batch.actions.shape[-1]
     loss, metrics = soft_policy_loss(nets, q_loss, log_probs, target_entropy)
@@ -106,7 +111,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: SoftConfig) -> L
 
 @final
 class SAC(OfflineAlgorithm):
-    """Soft actor-critic, on the union of dataset and experience."""
+    """Soft actor-critic, trained on the union of the dataset and online experience."""
 
     Config = SACConfig
     losses = (critic_loss, actor_loss)
@@ -114,7 +119,7 @@ class SAC(OfflineAlgorithm):
 
 @final
 class RLPD(OfflineAlgorithm):
-    """Soft actor-critic with ten critics, online from the first step, on batches of half prior data.
+    """Soft actor-critic with ten critics, online from the first step, on batches of which half is prior data.
 
     https://arxiv.org/abs/2302.02948
     """

@@ -1,7 +1,7 @@
 """Adam as a function of named trees.
 
-`torch.optim.Optimizer.step` contains deliberate graph breaks, so the update calls torch's functional Adam on state that
-a `torch.optim.Adam` owns and saves (docs/adr/0004).
+`torch.optim.Optimizer.step` contains deliberate graph breaks. An update therefore calls torch's functional Adam, on
+state that a `torch.optim.Adam` owns and saves (docs/adr/0004).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def flatten(tree: Tree, names: Sequence[str]) -> list[Tensor]:
 
 
 def initial_moments(params: Tree) -> Moments:
-    """Zero moments, beside the parameters that they belong to."""
+    """Zero moments of the shapes and on the devices of the parameters."""
     step = {name: {key: torch.zeros((), device=p.device) for key, p in tree.items()} for name, tree in params.items()}
     first, second = (
         {name: {key: torch.zeros_like(p) for key, p in tree.items()} for name, tree in params.items()} for _ in range(2)
@@ -39,10 +39,10 @@ def initial_moments(params: Tree) -> Moments:
 
 
 def adam_step(params: Tree, grads: Tree, moments: Moments, learning_rate: Tensor, names: Sequence[str]) -> None:
-    """Moves `params` in place by one Adam step; a network outside `names` keeps its weights and its moments.
+    """Moves `params` in place by one Adam step; networks outside `names` keep their weights and their moments.
 
     Args:
-        learning_rate: scalar tensor `[]`; a Python float would recompile at every tick of a schedule.
+        learning_rate: scalar tensor `[]`; a Python float would be compiled anew for every value of a schedule.
     """
     adam(
         flatten(params, names),

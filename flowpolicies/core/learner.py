@@ -1,7 +1,7 @@
 """The learner: turns loss terms into one update of all networks.
 
-The update is a function of weights, moments, a batch and draws. It is eager by default, one graph when compiled, and
-can be vectorised over a leading seed axis, of which the loss terms know nothing.
+The update is a function of weights, moments, a batch and draws. It runs eagerly by default, as one graph when compiled,
+and can be vectorised over a leading seed axis that the loss terms do not see.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Stages = tuple[tuple[str, ...], ...]
 
 
 class LearnerState(NamedTuple):
-    """What an update changes, in place. With seeds, every tensor but Adam's step count has a leading seed axis."""
+    """What an update changes, in place. With seeds, every tensor except Adam's step count has a leading seed axis."""
 
     params: Tree
     targets: Tree
@@ -114,6 +114,7 @@ class Learner:
             grads, info = self.gradients(state, batch, drawn, stage)
             metrics |= info
             with torch.no_grad():
+                # As in the JAX code of FQL, QAM and RQL, target copies move towards the weights before the step.
                 if spec.targets_first:
                     self._update_targets(state, slow)
                 self._apply(state, grads, self.trained(stage), learning_rate)
@@ -124,7 +125,8 @@ class Learner:
     def gradients(
         self, state: LearnerState, batch: Batch, draws: list[Tensor], stage: Sequence[str]
     ) -> tuple[Tree, Metrics]:
-        """Gradient of the summed losses of a stage with respect to what they train (clipped, if asked), and metrics."""
+        """Gradient (clipped, if asked) of the summed losses of a stage with respect to the networks it trains, and
+        metrics."""
 
         total = self._loss_of(stage, state.moments, partial(ReplayedNoise, self.action_dim))
         trained = {name: state.params[name] for name in self.trained(stage)}
@@ -167,7 +169,7 @@ class Learner:
         return Networks(online, frozen, target, updates)
 
     def trained(self, stage: Sequence[str]) -> tuple[str, ...]:
-        """The networks that the terms of a stage train, each once, in order."""
+        """The networks that the terms of a stage train, each once, in the order of the terms."""
         return tuple(dict.fromkeys(name for term in stage for name in self.terms[term].trains))
 
     def _stages(self, spec: UpdateSpec) -> Stages:
@@ -216,7 +218,7 @@ class Learner:
         return clipped, norms
 
     def _apply(self, state: LearnerState, grads: Tree, names: Sequence[str], learning_rate: Tensor) -> None:
-        """One optimiser step; networks that are optimised alike share one call."""
+        """One optimiser step. Networks with the same settings of the optimiser share one call."""
         groups: dict[tuple[Any, ...], list[str]] = {}
         for name in names:
             spec = self.specs[name]
@@ -239,14 +241,17 @@ class Learner:
     ) -> Draws:
         """The draws of the next update.
 
-        Which draws the loss terms ask for is found out once, by a call with a recording noise; from then on they are
-        drawn here, outside the compiled update (docs/adr/0001).
+        The loss terms are called once with a recording noise, which shows the draws that they ask for. From then on
+        these are drawn here, outside the compiled update (docs/adr/0001).
 
         Args:
+            state: weights and moments.
+            batch: a batch of the size of the next one.
+            spec: what the next update does.
             generators: one per seed.
 
         Raises:
-            ValueError: if a stage is to use the draws of a term that no earlier stage has.
+            ValueError: if a stage uses the draws of a term that no earlier stage has.
         """
         stages = self._stages(spec)
         key = (stages, batch.rewards.shape[-1])
@@ -271,7 +276,7 @@ class Learner:
         found = [i for i, earlier in enumerate(stages[:number]) if sources <= set(earlier)]
         if len(sources) > 1 or not found:
             raise ValueError(
-                f"stage {stages[number]} is to use the draws of {sources} again, but no earlier stage has that term. "
+                f"stage {stages[number]} uses the draws of {sources} again, but no earlier stage has that term. "
                 "Put the term that same_draws_as names into an earlier stage."
             )
         return found[0]
@@ -288,12 +293,12 @@ class Learner:
 
 
 def cosine_decay(done: Tensor, updates: int) -> Tensor:
-    """(1 + cos(pi min(k, K) / K)) / 2 after k of K updates; optax's rule."""
+    """(1 + cos(pi min(k, K) / K)) / 2 after k of K updates; the rule of optax."""
     return 0.5 * (1 + torch.cos(math.pi * (done / updates).clamp(max=1.0)))
 
 
 def clip_by_global_norm(grads: Tree, max_norm: float) -> tuple[Tree, Tensor]:
-    """Scales gradients to at most `max_norm` over all of them together, and returns their norm before; optax's rule."""
+    """Scales gradients to a joint norm of at most `max_norm`, and returns their norm before; the rule of optax."""
     norm = torch.stack([g.square().sum() for g in flatten(grads, list(grads))]).sum().sqrt()
     scale = (max_norm / norm).clamp(max=1.0)
     return {name: {key: g * scale for key, g in tree.items()} for name, tree in grads.items()}, norm

@@ -1,4 +1,4 @@
-"""The only randomness of losses and samplers.
+"""The source of all randomness in losses and samplers.
 
 A loss or a sampler asks its `noise` for draws. Because draws are data, the same code runs eagerly, compiled,
 vectorised over seeds, and on the recorded draws of another implementation.
@@ -17,12 +17,12 @@ Kind = Literal["normal", "uniform", "integers"]
 
 
 class Draw(NamedTuple):
-    """What a draw is, without its values."""
+    """The kind and the shape of a draw, without its values."""
 
     kind: Kind
     shape: tuple[int, ...]
     high: int = 0
-    """Of integers: they lie in 0..high - 1."""
+    """Upper bound of integers, which are in 0..high - 1; other kinds ignore it."""
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """Values from `generator`, on its device, `[*shape]`."""
@@ -57,7 +57,7 @@ class Noise(ABC):
 
 @final
 class GeneratorNoise(Noise):
-    """Draws from an owned generator, whose state can be saved and restored."""
+    """Draws from a generator, whose state can be saved and restored."""
 
     def __init__(self, action_dim: int, generator: torch.Generator) -> None:
         super().__init__(action_dim)
@@ -71,7 +71,7 @@ class GeneratorNoise(Noise):
 class ZeroNoise(Noise):
     """Every draw is the centre of its distribution: 0 for normal, 1/2 for uniform, high // 2 for integers.
 
-    Makes any sampler deterministic.
+    It makes any sampler deterministic.
     """
 
     def __init__(self, action_dim: int, device: torch.device | str = "cpu") -> None:
@@ -85,7 +85,7 @@ class ZeroNoise(Noise):
 
 @final
 class RecordingNoise(Noise):
-    """Passes draws through and notes which ones were made."""
+    """Passes the draws of another noise through, and records which draws were made."""
 
     def __init__(self, source: Noise) -> None:
         super().__init__(source.action_dim)
@@ -99,12 +99,12 @@ class RecordingNoise(Noise):
 
 @final
 class ReplayedNoise(Noise):
-    """Hands out given draws in order: what a compiled update receives, and how another implementation is replayed.
+    """Returns given draws in order: those of a compiled update, or those recorded from another implementation.
 
     Args:
         action_dim: width of an action (chunk).
-        values: the draws, in the order in which they will be asked for. A draw may differ from what is asked for by
-            axes of size one, which carry no numbers.
+        values: the draws, in the order in which they will be asked for. Their shapes may have other axes of size one
+            than those asked for.
 
     Raises:
         ValueError: when more draws are asked for than were given, or one of another shape.

@@ -16,11 +16,12 @@ LossFn = Callable[[Networks, Batch, Noise, Config], Loss]
 @final
 @dataclass(frozen=True)
 class LossTerm:
-    """A loss whose `nets.online` holds only what it trains, so that a leak is refused at the first call."""
+    """A loss function, and the networks that it trains. Its `nets.online` holds only these, so a gradient leak raises
+    an error."""
 
     fn: LossFn
     trains: tuple[str, ...]
-    """Names of the networks that receive its gradient."""
+    """Names of the networks that receive the gradient of the loss."""
     same_draws_as: str | None = None
     """Name of a term of an earlier stage whose draws the stage of this term uses again; None: fresh draws."""
 
@@ -48,17 +49,18 @@ def loss_term(*, trains: str | Sequence[str], same_draws_as: str | None = None) 
 
 
 class UpdateSpec(NamedTuple):
-    """What one update does. Static: each distinct value (apart from `copy_weights`) is compiled once."""
+    """What one update does. It is static: each distinct value (apart from `copy_weights`) is compiled once."""
 
     stages: tuple[tuple[str, ...], ...] | None = None
     """Names of loss terms per stage. The terms of one stage are summed and differentiated together; stages run in
     order, each at the weights that the stage before it left. None: one stage with all terms."""
     target_updates: tuple[str, ...] | None = None
-    """Networks whose target copies are updated; None: all that have one. A target copy is updated in the last stage
-    that trains its network, or in the last stage of all if none does."""
+    """Names of the networks whose target copies are updated; None: all that have one. A target copy is updated in the
+    last stage that trains its network, or in the last stage of all if none does."""
     targets_first: bool = True
-    """Whether target copies are updated before the optimiser's step of their stage, and so towards the weights before
-    it, as in the authors' JAX code; otherwise after the step."""
+    """Whether target copies move before the optimiser's step of their stage, and so towards the weights before it, as
+    in the authors' JAX code; otherwise they move after the step."""
     copy_weights: tuple[tuple[str, str], ...] = ()
-    """(destination, source) pairs of networks: before the update, the weights and the target copy of the destination
-    are set to the target copy of the source, or to its weights if it has no target copy. For the start of a phase."""
+    """Pairs (destination, source) of networks: before the update, the weights and the target copy of the destination
+    are set to the target copy of the source, or to its weights if it has no target copy. An algorithm uses it where a
+    new phase of training begins."""

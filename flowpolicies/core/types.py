@@ -28,18 +28,18 @@ class Batch(NamedTuple):
     """
 
     observations: Tensor
-    """[B, O], the flattened observation."""
+    """The flattened observations, `[B, O]`."""
     actions: Tensor
-    """[B, A] in [-1, 1]."""
+    """The action (chunks) of the data, `[B, A]` in [-1, 1]."""
     next_observations: Tensor
-    """[B, O], H steps later."""
+    """The observations H steps later, `[B, O]`."""
     next_actions: Tensor
-    """[B, A], the dataset's action (chunk) that starts where this one ends."""
+    """The action (chunks) of the data that start where `actions` end, `[B, A]`."""
     rewards: Tensor
-    """[B]."""
+    """Discounted sums of rewards over the chunk, `[B]`."""
     discounts: Tensor
-    """[B], gamma^H * (1 - terminal)."""
+    """Factors of the next value, gamma^H * (1 - terminal), `[B]`."""
     valid: Tensor
-    """[B], 1 if the chunk lies inside its episode, else 0."""
+    """Whether the chunk lies inside its episode, 1 or 0, `[B]`."""
     action_mask: Tensor
-    """[B, A], 0 where a chunk was padded."""
+    """Whether a coordinate of the chunk is data, 1, or padding, 0, `[B, A]`."""

@@ -1,4 +1,4 @@
-"""Named networks, and the three ways in which a loss may look at them."""
+"""Named networks, and the three views of them that a loss has: online, frozen and target."""
 
 from __future__ import annotations
 
@@ -27,33 +27,35 @@ GLOSSARY = (
     "latent_critic",
     "temperature",
 )
-"""The closed list of network names."""
+"""All names that networks may have."""
 
 
 @final
 @dataclass(frozen=True)
 class Network:
-    """Everything there is to say about one named network, in one place."""
+    """The declaration of a named network: how it is built and how it is trained."""
 
     factory: Callable[[int, int], nn.Module]
-    """(observation_dim, action_dim) -> module; a `partial` of a class of `flowpolicies.networks` can be saved."""
+    """Function (observation_dim, action_dim) -> module. A `partial` of a class of `flowpolicies.networks` can be saved
+    in a policy file."""
     target_rate: float | None = None
     """Polyak rate of the target copy; None: no target copy."""
     learning_rate: float | None = None
-    """None: the algorithm's."""
+    """Learning rate of this network; None: the common learning_rate."""
     decay_updates: int | None = None
-    """Cosine decay of the learning rate to 0 over so many updates of this network; None: no decay."""
+    """Cosine decay of the learning rate to 0 over so many updates of this network; None: constant."""
     weight_decay: float = 0.0
     """Decoupled weight decay, as in AdamW."""
     clip_grad_norm: float | None = None
-    """Clip the gradient of this network alone to this norm, which takes it out of the joint clip; None: joint."""
+    """Norm to which the gradient of this network alone is clipped, outside the joint clip; None: joint clip."""
     optimizer: Literal["adam", "sgd"] = "adam"
-    """sgd: weights less learning rate times gradient, outside the joint clip; for numbers whose step has a size."""
+    """Optimiser of this network. sgd subtracts learning rate times gradient, outside the joint clip; it is meant for
+    numbers whose step size has a meaning, such as a Lagrange multiplier."""
 
 
 @final
 class BoundNetwork:
-    """A module with the weights that it is to use; called like the module."""
+    """A module together with the weights that it uses; called like the module."""
 
     __slots__ = ("_bound", "module", "weights")
 
@@ -70,7 +72,7 @@ class BoundNetwork:
         return self._bound(*inputs)  # type: ignore[no-any-return]
 
     def given(self, observations: Tensor) -> Callable[..., Tensor]:
-        """The network as a function of its other inputs; an image is encoded once, however often it is called.
+        """The network as a function of its other inputs; images are encoded once, however often it is called.
 
         `nets.frozen.actor_flow.given(observations)` is the velocity field (x, t) -> dx/dt at these observations.
         """
@@ -90,8 +92,8 @@ class BoundNetwork:
 def with_weights(module: nn.Module, weights: Mapping[str, Tensor], prefix: str = "") -> nn.Module:
     """A shallow copy of a module that computes with `weights`.
 
-    Made once per update and called many times, where `functional_call` would exchange the weights at every call
-    (about 150 us for a small critic, more than its arithmetic).
+    It is made once per update and called many times. `functional_call` would exchange the weights at every call, which
+    takes about 150 us for a small critic, more than its arithmetic.
     """
     clone = object.__new__(type(module))
     clone.__dict__ = module.__dict__.copy()
@@ -105,7 +107,8 @@ def with_weights(module: nn.Module, weights: Mapping[str, Tensor], prefix: str =
 
 @final
 class View(Mapping[str, BoundNetwork]):
-    """Name -> network: `view.critic(observations, actions)`. Views are joined with `|`; the right side wins."""
+    """Network names and networks: `view.critic(observations, actions)`. Views are joined with `|`; the right side
+    wins."""
 
     def __init__(self, networks: Mapping[str, BoundNetwork], hint: str = "") -> None:
         self._networks, self._hint = dict(networks), hint
@@ -144,21 +147,21 @@ class View(Mapping[str, BoundNetwork]):
 
 
 class Networks(NamedTuple):
-    """Three views of the same names, and how long each network was trained."""
+    """Three views of the same networks, and how many updates each network has had."""
 
     online: View
     """Gradient reaches the parameters, but only of the networks that this loss term trains."""
     frozen: View
     """The same weights; gradient reaches the inputs, never the parameters."""
     target: View
-    """Slow copies, never trained by gradient."""
+    """Slow copies, which are never trained by gradient."""
     updates: Mapping[str, Tensor] = MappingProxyType({})
-    """Optimiser steps that each network has had, `[]`: the clock of a curriculum (docs/adr/0008)."""
+    """Number of optimiser steps that each network has had, `[]`; it drives curricula (docs/adr/0008)."""
 
     def restricted(self, names: tuple[str, ...], hint: str) -> Networks:
-        """`online` cut down to `names`."""
+        """The same views, with `online` reduced to `names`."""
         return self._replace(online=View({name: self.online[name] for name in names}, hint))
 
 
 Config = Any
-"""A frozen dataclass of one algorithm; each loss term knows its own."""
+"""A frozen dataclass of one algorithm; each loss term knows its own class."""

@@ -1,7 +1,7 @@
-"""Diffusion in continuous time: the variance-preserving schedule, and DPM-Solver++ (rql_diffusion_family 0.2, 9).
+"""Diffusion in continuous time: the variance-preserving schedule, and DPM-Solver++.
 
-x_t = alpha(t) x_1 + sigma(t) eps. Diffusion time runs against flow time: at t = 0 there is the action, at t = 1 noise.
-A network predicts eps, and the score of x_t is -eps / sigma(t).
+x_t = alpha(t) x_1 + sigma(t) eps. Diffusion time runs against flow time: the action is at t = 0, noise at t = 1. A
+network predicts eps, and the score of x_t is -eps / sigma(t).
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from torch import Tensor
 from flowpolicies.core.types import Velocity
 
 EARLIEST = 1e-3
-"""The time at which sampling ends and below which nothing is trained, as the score explodes at 0."""
+"""Smallest diffusion time in training and sampling, because the score diverges at 0."""
 
 
 class NoiseLevel(NamedTuple):
-    """The schedule at a time, `[*, 1]` each."""
+    """The schedule at a diffusion time, `[*, 1]` each."""
 
     alpha: Tensor
-    """What is left of the action."""
+    """Factor alpha of the action."""
     sigma: Tensor
-    """sqrt(1 - alpha^2), the noise."""
+    """Standard deviation of the noise, sqrt(1 - alpha^2)."""
     log_ratio: Tensor
-    """lambda = log(alpha / sigma), which falls with t; equal steps of it are equally hard."""
+    """Half the log signal-to-noise ratio, lambda = log(alpha / sigma), which falls with t; the solver's steps are
+    differences of it."""
 
 
 def noise_level(t: Tensor) -> NoiseLevel:
@@ -49,10 +50,10 @@ def dpm_solver(predict: Velocity, x: Tensor, grid: Tensor) -> Tensor:
         x_u = (sigma_u / sigma_s) x_s - alpha_u (e^{-r h} - 1) D_s
         x_t = (sigma_t / sigma_s) x_s - alpha_t (e^{-h} - 1) (D_s + (D_u - D_s) / (2 r))
 
-    An interval that is left over at the end makes a step of first order, which is the first line.
+    For an odd number of intervals the last step is of first order, by the first formula.
 
     Args:
-        predict: (x `[*, A]`, t `[*, 1]`) -> eps `[*, A]`; with guidance by an energy f, eps - sigma grad_x f.
+        predict: (x `[*, A]`, t `[*, 1]`) -> eps `[*, A]`; with guidance by an energy f it is eps - sigma grad_x f.
         x: `[*, A]` at `grid[0]`.
         grid: descending diffusion times `[intervals + 1, *, 1]`.
 
@@ -63,9 +64,9 @@ def dpm_solver(predict: Velocity, x: Tensor, grid: Tensor) -> Tensor:
     for s, u, t in zip(points[:-2:2], points[1:-1:2], points[2::2], strict=True):
         start, middle, end = noise_level(s), noise_level(u), noise_level(t)
         clean = _clean(predict, x, s, start)
-        bent = _clean(predict, _step(x, clean, start, middle), u, middle)
+        clean_middle = _clean(predict, _step(x, clean, start, middle), u, middle)
         r = (middle.log_ratio - start.log_ratio) / (end.log_ratio - start.log_ratio)
-        x = _step(x, clean + (bent - clean) / (2 * r), start, end)
+        x = _step(x, clean + (clean_middle - clean) / (2 * r), start, end)
     if len(points) % 2 == 0:
         start = noise_level(points[-2])
         x = _step(x, _clean(predict, x, points[-2], start), start, noise_level(points[-1]))
@@ -73,10 +74,10 @@ def dpm_solver(predict: Velocity, x: Tensor, grid: Tensor) -> Tensor:
 
 
 def _clean(predict: Velocity, x: Tensor, t: Tensor, level: NoiseLevel) -> Tensor:
-    """The action, if the prediction is the noise in x."""
+    """The estimate of the action, if `predict` gives the noise in x."""
     return (x - level.sigma * predict(x, t)) / level.alpha
 
 
 def _step(x: Tensor, clean: Tensor, start: NoiseLevel, end: NoiseLevel) -> Tensor:
-    """Exact from one time to another, if the action were known."""
+    """The solution from one time to another for a constant estimate of the action."""
     return (end.sigma / start.sigma) * x - end.alpha * torch.expm1(start.log_ratio - end.log_ratio) * clean

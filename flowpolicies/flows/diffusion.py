@@ -1,7 +1,9 @@
-"""Diffusion over finitely many noise levels: schedules, noising, and the steps back (rql_diffusion_family 0.2, 0.3).
+"""Diffusion with finitely many noise levels: schedules, noising, and reverse steps.
+
+Ho et al., "Denoising Diffusion Probabilistic Models", https://arxiv.org/abs/2006.11239
 
 x_i = sqrt(abar_i) x_1 + sqrt(1 - abar_i) eps for levels i = 0..T-1, from the least noisy to the noisiest. A network
-predicts eps. It is fed the raw index of the level, which some papers count from 0 and others from 1.
+predicts eps. It receives the raw index of the level, which some papers count from 0 and others from 1.
 """
 
 from __future__ import annotations
@@ -39,29 +41,29 @@ def betas(schedule: BetaSchedule, steps: int) -> tuple[float, ...]:
 
 
 class Levels(NamedTuple):
-    """What there is to know about each noise level, `[T]` each."""
+    """The constants of each noise level, `[T]` each."""
 
     beta: Tensor
-    """Variance that a level adds to the one before."""
+    """Variance of the noise that a level adds to the one before."""
     abar: Tensor
-    """Share of the action's variance that is left."""
+    """Share of the action's variance that is left at the level."""
     abar_before: Tensor
-    """`abar` of the next less noisy level; 1 before the first."""
+    """Value of `abar` at the next less noisy level; 1 before the first."""
 
 
 class Noised(NamedTuple):
     """An action at a random noise level."""
 
     x: Tensor
-    """`[*, A]`."""
+    """The noisy action x_t, `[*, A]`."""
     t: Tensor
-    """The level's raw index, which the network is fed, `[*, 1]`."""
+    """Raw index of the level, as the network receives it, `[*, 1]`."""
     eps: Tensor
-    """The noise in it, `[*, A]`."""
+    """The noise in x_t, `[*, A]`."""
     abar: Tensor
-    """`[*, 1]`."""
+    """Value of `Levels.abar` at the level, `[*, 1]`."""
     beta: Tensor
-    """`[*, 1]`."""
+    """Value of `Levels.beta` at the level, `[*, 1]`."""
 
 
 @final
@@ -70,21 +72,21 @@ class Diffusion:
     """A noising process with finitely many levels."""
 
     steps: int = 5
-    """Number of levels T."""
+    """Number T of noise levels."""
     schedule: BetaSchedule = "vp"
-    """How noise grows."""
+    """Noise schedule of the diffusion: how noise grows with the level."""
     first_index: Literal[0, 1] = 1
-    """Index of the least noisy level, as the network is fed it."""
+    """Index of the least noisy level, as the network receives it."""
 
     def levels(self, like: Tensor) -> Levels:
-        """On the device of `like`."""
+        """The constants of all levels, on the device of `like`."""
         beta = torch.tensor(betas(self.schedule, self.steps), dtype=torch.float64)
         abar = (1 - beta).cumprod(0)
         before = torch.cat([torch.ones_like(abar[:1]), abar[:-1]])
         return Levels(*(column.to(like) for column in (beta, abar, before)))
 
     def noised(self, actions: Tensor, noise: Noise) -> Noised:
-        """Each action at a random level; draws the level, then eps."""
+        """Each action at a random level. Draws the level, then eps."""
         level, eps = noise.integers(self.steps, actions.shape[:-1]), noise.actions(actions.shape[:-1])
         levels = self.levels(actions)
         abar, beta = levels.abar[level].unsqueeze(-1), levels.beta[level].unsqueeze(-1)
@@ -101,14 +103,14 @@ class Diffusion:
         temperature: float = 1.0,
         bound: float | None = 1.0,
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """From noise to an action, one step per level. Draws one z per step, the unused one of the last step included.
+        """From noise to an action, one step per level. Draws one z per step; the last step does not use its own.
 
         Args:
             predict: (x `[*, A]`, index `[*, 1]`) -> predicted eps `[*, A]`.
             x: `[*, A]`, standard normal.
             rule: see `REVERSE_RULES`.
             temperature: scale of z.
-            bound: actions lie in [-bound, bound], and estimates are clipped to it; None: no clipping.
+            bound: actions lie in [-bound, bound], and estimates are clipped to this range; None: no clipping.
 
         Returns:
             T + 1 states from noise to action, and the T predictions at the first T of them.
@@ -158,8 +160,8 @@ def _jump(x: Tensor, eps: Tensor, z: Tensor, level: Levels, clip: Clip) -> Tenso
 
 
 def _ddim(x: Tensor, eps: Tensor, z: Tensor, level: Levels, clip: Clip) -> Tensor:
-    onward = (x - (1 - level.abar).sqrt() * eps) / (1 - level.beta).sqrt()
-    return clip(onward + (1 - level.abar_before).sqrt() * eps)
+    scaled = (x - (1 - level.abar).sqrt() * eps) / (1 - level.beta).sqrt()
+    return clip(scaled + (1 - level.abar_before).sqrt() * eps)
 
 
 REVERSE_RULES: dict[ReverseRule, Callable[[Tensor, Tensor, Tensor, Levels, Clip], Tensor]] = {
@@ -169,6 +171,7 @@ REVERSE_RULES: dict[ReverseRule, Callable[[Tensor, Tensor, Tensor, Levels, Clip]
     "jump": _jump,
     "ddim": _ddim,
 }
-"""ancestral (S1: DAC, BDPO): posterior mean at the clipped estimate, variance beta. posterior (S2: Diffusion-QL): the
-same, with the posterior's variance. direct (S3: IDQL, QSM): no estimate, every state is clipped. jump (QSM on OGBench):
-to the estimate, not to the posterior's mean. ddim: no noise."""
+"""Reverse steps by name. ancestral (DAC, BDPO): the posterior mean at the clipped estimate of the action, variance
+beta. posterior (Diffusion-QL): the same mean, with the posterior's variance. direct (IDQL, QSM as published): the mean
+without an estimate, and each state is clipped. jump (QSM in QAM's code): the estimate of the action, variance beta.
+ddim: no noise."""

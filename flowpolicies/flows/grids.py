@@ -1,4 +1,4 @@
-"""Grids of flow times. A grid says where a solver goes; a descending one is the reverse flow."""
+"""Grids of flow times, along which a solver integrates. A descending grid gives the reverse flow."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ def uniform_grid(start: Tensor, end: Tensor, steps: int) -> Tensor:
 
 
 def remaining_grid(start: Tensor, steps: int) -> Tensor:
-    """Steps of at most 1/steps from `start` `[*, 1]` up to 1; rows that arrive early stay. `[steps + 1, *, 1]`."""
+    """Steps of at most 1/steps from `start` `[*, 1]` up to 1; rows that arrive early stay there. `[steps + 1, *,
+    1]`."""
     return (start + _fractions(start, steps)).clamp(max=1.0)
 
 
 def leading_grid(end: Tensor, steps: int) -> Tensor:
-    """Steps of at most 1/steps from 0 up to `end` `[*, 1]`; rows that arrive early stay. `[steps + 1, *, 1]`."""
+    """Steps of at most 1/steps from 0 up to `end` `[*, 1]`; rows that arrive early stay there. `[steps + 1, *, 1]`."""
     return torch.minimum(_fractions(end, steps), end)
 
 

@@ -25,7 +25,7 @@ def action_gradient(q: Callable[..., Tensor], actions: Tensor, *times: Tensor) -
 def lean_adjoint(base: Velocity, states: Sequence[Tensor], grid: Tensor, terminal: Tensor) -> Tensor:
     """a_i = a_{i+1} + h J_i^T a_{i+1}, J_i = d/dx [2 v_base(x, t_{i+1}) - x / t_{i+1}] at x_i; backwards from a_T.
 
-    The Jacobian is taken at the left state and the right time, as in QAM's code; one vector-Jacobian product per step.
+    One vector-Jacobian product per step.
 
     Args:
         base: v_base, without gradient to its parameters.
@@ -37,6 +37,8 @@ def lean_adjoint(base: Velocity, states: Sequence[Tensor], grid: Tensor, termina
         a_0..a_{T-1}, `[T, *, A]`.
     """
     adjoint, adjoints = terminal, []
+    # As in QAM's code: left states with right times, on the last interval too, where the SDE takes an ODE step
+    # (docs/algorithms/qam.md, "Where code and paper differ").
     for x, t, h in reversed(list(zip(states[:-1], grid[1:], grid.diff(dim=0), strict=True))):
         pull_back = vjp(partial(_memoryless_drift, base, t), x)[1]
         adjoint = adjoint + h * pull_back(adjoint)[0]

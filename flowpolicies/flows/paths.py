@@ -16,7 +16,7 @@ def interpolate(actions: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
         actions: x_1 `[*, A]`.
 
     Returns:
-        x_t `[*, A]`, t `[*, 1]`, and the path's velocity x_1 - x_0 `[*, A]`.
+        x_t `[*, A]`, t `[*, 1]`, and the velocity of the path, x_1 - x_0 `[*, A]`.
     """
     x_0, t = noise.actions(actions.shape[:-1]), noise.times(actions.shape[:-1])
     return (1 - t) * x_0 + t * actions, t, actions - x_0

@@ -1,4 +1,4 @@
-"""Single steps of a diffusion's way back, from any level, and how far they are from the steps of another diffusion."""
+"""Single reverse steps of a diffusion, from any level, and their divergence from the steps of another diffusion."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from flowpolicies.flows.diffusion import REVERSE_RULES, Diffusion, Levels
 
 
 def reverse_step(diffusion: Diffusion, x: Tensor, t: Tensor, eps: Tensor, z: Tensor) -> Tensor:
-    """One ancestral step from x_t to x_{t-1}, the estimate of the action clipped to [-1, 1]; no noise in the last one.
+    """One ancestral step from x_t to x_{t-1}, the estimate of the action clipped to [-1, 1]; no noise in the last step.
 
     Args:
         x: `[*, A]`.
         t: raw indices `[*, 1]`.
-        eps: predicted noise `[*, A]`, with gradient to it if it has one.
+        eps: predicted noise `[*, A]`; gradient flows to it.
         z: standard normal `[*, A]`.
     """
     last = t == diffusion.first_index
@@ -38,6 +38,8 @@ def step_kl(diffusion: Diffusion, x: Tensor, t: Tensor, eps: Tensor, base: Veloc
 
 def path_kl(diffusion: Diffusion, states: Sequence[Tensor], predictions: Sequence[Tensor], base: Velocity) -> Tensor:
     """The sum of `step_kl` along what `Diffusion.reverse` returned, `[*]`."""
+    # As in BDPO's code: the clipping of the estimate is ignored, and the last step counts although it adds no noise
+    # (docs/algorithms/bdpo.md, "Where code and paper differ").
     kls = []
     for level, x, eps in zip(reversed(range(diffusion.steps)), states[:-1], predictions, strict=True):
         kls.append(step_kl(diffusion, x, torch.full_like(x[..., :1], level + diffusion.first_index), eps, base))

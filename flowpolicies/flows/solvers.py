@@ -1,4 +1,4 @@
-"""Fixed-step solvers of dx/dt = velocity(x, t). All share one signature; any grid, forward or reverse."""
+"""Fixed-step solvers of dx/dt = velocity(x, t). All have the same arguments and take any grid, forward or reverse."""
 
 from __future__ import annotations
 

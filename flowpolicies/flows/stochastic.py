@@ -1,4 +1,4 @@
-"""Stochastic processes that end where a flow ends."""
+"""Stochastic processes whose end has the distribution of a flow's end."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ def memoryless_sigma(t: Tensor, h: Tensor) -> Tensor:
 def memoryless_sde(
     policy: Velocity, base: Velocity, x: Tensor, grid: Tensor, noise: Noise
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """x_{i+1} = x_i + h (2 v(x_i, t_i) - x_i / (t_i + h)) + sqrt(h) sigma_i eps_i; an Euler step of `base` at last.
+    """x_{i+1} = x_i + h (2 v(x_i, t_i) - x_i / (t_i + h)) + sqrt(h) sigma_i eps_i; the last step is Euler's, of `base`.
 
-    Draws one eps per step, the unused one of the last step included (as the authors' code, so that draws line up).
-    The end is not clipped.
+    Draws one eps per step. The end is not clipped.
 
     Args:
         policy: v, the field that is fine-tuned; gradient flows through it, and through every state.
-        base: the field of the last step.
+        base: v_base, the field of the last step.
         x: x_0 `[*, A]`.
         grid: times t_i `[T + 1, *, 1]`, ascending from 0.
 
@@ -36,6 +35,8 @@ def memoryless_sde(
     """
     states, velocities = [x], []
     for i, (t, h) in enumerate(zip(grid[:-1], grid.diff(dim=0), strict=True)):
+        # As in QAM's code, the last step draws an eps that it does not use, and follows `base`
+        # (docs/algorithms/qam.md, "Where code and paper differ").
         eps = noise.actions(x.shape[:-1])
         if i == len(grid) - 2:
             x = x + h * base(x, t)

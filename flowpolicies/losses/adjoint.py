@@ -1,4 +1,7 @@
-"""Fine-tuning of a flow towards a critic along the memoryless SDE: what BAM and QAM share."""
+"""Fine-tuning of a flow towards a critic along the memoryless SDE, shared by QAM and BAM.
+
+Domingo-Enrich et al., "Adjoint Matching", https://arxiv.org/abs/2409.08861
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def slow_or_frozen(nets: Networks, slow: bool) -> View:
 
 
 def fine_tuned(actor: BoundNetwork, observations: Tensor, base: Velocity, residual: bool) -> Velocity:
-    """The field that is fine-tuned: the actor's, or what the actor adds to `base`."""
+    """The field that is fine-tuned: the actor's, or with `residual` the sum of `base` and the actor's."""
     fast = actor.given(observations)
     return (lambda x, t: base(x, t) + fast(x, t)) if residual else fast
 
@@ -52,8 +55,10 @@ def adjoint_loss(nets: Networks, batch: Batch, noise: Noise, cfg: Config) -> Los
     """sum_i |2 / sigma_i (v_fast - v_slow)(s, x_i, t_i) + sigma_i a_i|^2 along the memoryless SDE of v_fast.
 
     a_T = -inv_temp grad Q(s, x_T), pulled back through the drift of v_slow: `terminal_adjoint`, `lean_adjoint`.
-    QAM's loss of the fine-tuned flow; not weighted by `valid`, as in the authors' code.
+    QAM's loss of the fine-tuned flow.
     """
+    # As in QAM's code: the adjoint starts from the critics' mean without rho, and the loss has no factor h and is not
+    # weighted by `valid` (docs/algorithms/qam.md, "Where code and paper differ").
     base = slow_or_frozen(nets, cfg.target_actor).actor_slow.given(batch.observations)
     x_0 = noise.actions(batch.actions.shape[:-1])
     grid = unit_grid(x_0, cfg.flow_steps)
@@ -69,12 +74,14 @@ def adjoint_loss(nets: Networks, batch: Batch, noise: Noise, cfg: Config) -> Los
 
 
 def control_cost(base: Velocity, states: Sequence[Tensor], velocities: Sequence[Tensor], grid: Tensor) -> Tensor:
-    """mean_b sum_{i<T-1} 2 / sigma_i^2 |v(x_i, t_i) - v_base(x_i, t_i)|^2: how far the SDE was steered off the base.
+    """mean_b sum_{i<T-1} 2 / sigma_i^2 |v(x_i, t_i) - v_base(x_i, t_i)|^2: the cost of leaving the base.
 
     Args:
-        states, velocities: of `memoryless_sde`.
+        states, velocities: as `memoryless_sde` returns them.
         grid: times `[T + 1, *, 1]`.
     """
+    # As in QAM's code, the sum has no factor h, and leaves the last step out
+    # (docs/algorithms/bam.md, "Where code and paper differ").
     weights = 2 / memoryless_sigma(grid[:-1], grid.diff(dim=0)).square()
     steps = zip(states, velocities, grid, weights, strict=False)
     costs = [weight * (velocity - base(x, t)).square() for x, velocity, t, weight in steps]

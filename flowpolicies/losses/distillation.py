@@ -11,7 +11,7 @@ from flowpolicies.flows import euler, unit_grid
 
 
 def distillation(nets: Networks, batch: Batch, noise: Noise, steps: int, teacher: str) -> tuple[Tensor, Tensor]:
-    """mean_{b,i} (mu(s, z) - clip(Euler(v; s, z)))_i^2 for `actor_onestep`: where the flow arrives, in one step.
+    """mean_{b,i} (mu(s, z) - clip(Euler(v; s, z)))_i^2: `actor_onestep` learns to map z to the end of the flow.
 
     Args:
         steps: Euler steps of the teacher.

@@ -14,14 +14,15 @@ def edit_objective(
 ) -> Loss:
     """-Q(s, clip(a + scale e)) + sg[alpha] log pi(e | s, a) + alpha (H - H_target), e ~ pi, a from the flow.
 
-    Trains `edit_actor` and `temperature`. The log-probability is that of the unscaled e; not weighted by `valid`, as in
-    the authors' code.
+    Trains `edit_actor` and `temperature`.
 
     Args:
-        flow: whose actions are edited, used without gradient.
+        flow: the sampler of the actions that are edited, used without gradient.
         scale: size of the largest edit.
         target_entropy: H_target.
     """
+    # As in QAM's code: the log-probability is that of the unscaled e, and rows are not weighted by `valid`
+    # (docs/algorithms/fedit.md, "Where code and paper differ").
     actions = flow(nets.frozen, batch.observations, noise)
     eps = noise.actions(batch.actions.shape[:-1])
     edits, log_probs = nets.online.edit_actor(batch.observations, actions, eps)

@@ -1,4 +1,4 @@
-"""Policies proportional to behaviour times exp(beta Q), by way of a few actions per state: their support."""
+"""Policies proportional to behaviour times exp(beta Q), represented by a few actions per state: their support."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flowpolicies.samplers import repeat
 
 
 def support_weights(q: Tensor, inv_temp: float) -> Tensor:
-    """exp(inv_temp q_j) / sum_k exp(inv_temp q_k): 1/M each, if all are equally good.
+    """exp(inv_temp q_j) / sum_k exp(inv_temp q_k): 1/M each, if all values are equal.
 
     Args:
         q: values of the M actions of each state, `[*, M]`.
@@ -21,7 +21,7 @@ def support_weights(q: Tensor, inv_temp: float) -> Tensor:
 
 
 def soft_value(q: Tensor, inv_temp: float) -> Tensor:
-    """sum_j w_j q_j with the weights of the support: the value of the policy that they make, `[*]`.
+    """sum_j w_j q_j with the weights of the support, `[*]`: the value of the policy with these weights.
 
     Args:
         q: `[*, M]`.
@@ -43,9 +43,10 @@ def soft_td_loss(
 
 
 def contrastive_energy(energies: Tensor, q: Tensor, inv_temp: float) -> Tensor:
-    """-sum_j w_j log softmax_j(f), `[*]`: least where f = inv_temp q, up to a constant of the state (Lu et al., CEP).
+    """-sum_j w_j log softmax_j(f), `[*]`: minimal where f = inv_temp q up to a constant per state.
 
-    With noise in the actions that f sees, the best f is log E[exp(inv_temp Q(s, a)) | x_t], up to a constant.
+    Lu et al., "Contrastive Energy Prediction", https://arxiv.org/abs/2304.12824. With noise in the actions that f
+    takes, the minimum is f = log E[exp(inv_temp Q(s, a)) | x_t], up to a constant.
 
     Args:
         energies: f of the M actions, each with noise of the same level, `[*, M]`, with gradient.

@@ -17,13 +17,13 @@ def gaussian_log_prob(head: Head, actions: Tensor) -> Tensor:
 
 
 def squashed_sample(head: Head, eps: Tensor) -> tuple[Tensor, Tensor]:
-    """a = tanh(u), u = mu + sigma eps, with gradient to the head; and log pi(a) `[*]`, computed from u, not from a."""
+    """a = tanh(u), u = mu + sigma eps, with gradient to the head; and log pi(a) `[*]`, computed from u for accuracy."""
     mean, log_std = head
     u = mean + log_std.exp() * eps
     return u.tanh(), normal_log_prob(eps, log_std) - tanh_log_slope(u)
 
 
 def squashed_log_prob(head: Head, actions: Tensor, margin: float = 1e-5) -> Tensor:
-    """log pi(a) of given actions, `[*]`; those within `margin` of the bounds, or beyond, count as being there."""
+    """log pi(a) of given actions, `[*]`; actions are first clipped to [-1 + margin, 1 - margin]."""
     u = actions.clamp(-1 + margin, 1 - margin).atanh()
     return gaussian_log_prob(head, u) - tanh_log_slope(u)

@@ -1,4 +1,7 @@
-"""Implicit Q-learning: values without sampling actions."""
+"""Implicit Q-learning: values without sampled actions.
+
+Kostrikov, Nair, Levine, "Offline Reinforcement Learning with Implicit Q-Learning", https://arxiv.org/abs/2110.06169
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,19 @@ def expectile(difference: Tensor, level: float) -> Tensor:
 
 
 def iql_value_loss(nets: Networks, batch: Batch, level: float, q_agg: QAggregation, rho: float) -> Loss:
-    """mean_b L_level(agg_e Qbar_e(s, a) - V(s)). Trains `value`; not weighted by `valid`, as in both references."""
+    """mean_b L_level(agg_e Qbar_e(s, a) - V(s)). Trains `value`."""
+    # As in the code of FQL and QAM, rows are not weighted by `valid`
+    # (docs/algorithms/ifql.md, "Where code and paper differ").
     q = aggregate(nets.target.critic(batch.observations, batch.actions), q_agg, rho)
     v = nets.online.value(batch.observations)
     return expectile(q - v, level).mean(), {"v_mean": v.mean(), "v_max": v.max(), "v_min": v.min()}
 
 
 def iql_critic_loss(nets: Networks, batch: Batch) -> Loss:
-    """`regress_critic` onto y = r + discount * V(s'), with the online value. Trains `critic`."""
+    """`regress_critic` onto y = r + discount * V(s'), with the current value network. Trains `critic`."""
     return regress_critic(nets, batch, batch.rewards + batch.discounts * nets.frozen.value(batch.next_observations))
 
 
 def advantage_weights(advantages: Tensor, inv_temp: float) -> Tensor:
-    """min(exp(inv_temp A), 100): how much an action of the data is imitated."""
+    """min(exp(inv_temp A), 100): the weight of an action of the data in behaviour cloning."""
     return (inv_temp * advantages).exp().clamp(max=100.0)

@@ -1,4 +1,4 @@
-"""Flow matching and denoising: regression of a velocity, or of the noise."""
+"""Flow matching and denoising: regression of a velocity, or of noise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def flow_matching(field: Callable[..., Tensor], batch: Batch, noise: Noise, weig
     """mean_b valid_b w_b mean_i (v(s, x_t, t) - (x_1 - x_0))_i^2, a scalar; the behaviour-cloning loss of flows.
 
     Args:
-        field: (observations, x_t, t) -> velocity, on the online view of what is trained.
+        field: (observations, x_t, t) -> velocity, on the online view of the network that is trained.
         weights: w `[B]`, without gradient.
     """
     x_t, t, velocity = interpolate(batch.actions, noise)
@@ -29,7 +29,7 @@ def denoising(network: Callable[..., Tensor], batch: Batch, noise: Noise, diffus
     """mean_b valid_b mean_i (eps_hat(s, x, k) - eps)_i^2, a scalar; the behaviour-cloning loss of diffusions.
 
     Args:
-        network: (observations, x, index) -> predicted noise, on the online view of what is trained.
+        network: (observations, x, index) -> predicted noise, on the online view of the network that is trained.
     """
     noised = diffusion.noised(batch.actions, noise)
     error = (network(batch.observations, noised.x, noised.t) - noised.eps).square().mean(-1)
@@ -38,5 +38,5 @@ def denoising(network: Callable[..., Tensor], batch: Batch, noise: Noise, diffus
 
 @loss_term(trains="actor_flow")
 def flow_matching_loss(nets: Networks, batch: Batch, noise: Noise, cfg: Config) -> Loss:
-    """Behaviour cloning of `actor_flow`."""
+    """|v(s, x_t, t) - (x_1 - x_0)|^2: behaviour cloning of `actor_flow`."""
     return flow_matching(nets.online.actor_flow, batch, noise), {}

@@ -17,7 +17,7 @@ def maximize_q(
     q_agg: QAggregation = "mean",
     rho: float = 0.0,
 ) -> Tensor:
-    """-mean_b agg_e Q_e(s, clip(a)), a scalar; gradient reaches the actions, and none where they saturate.
+    """-mean_b agg_e Q_e(s, clip(a)), a scalar; gradient reaches the actions, except coordinates outside [-1, 1].
 
     Args:
         actions: `[B, A]`, not yet clipped, with gradient to the actor.
@@ -31,12 +31,14 @@ def maximize_q(
 
 
 def temperature_loss(nets: Networks, log_probs: Tensor, target_entropy: float) -> Tensor:
-    """alpha (H - H_target), H = -mean log pi held constant; written on alpha itself, not on its logarithm.
+    """alpha (H - H_target), H = -mean log pi held constant.
 
     Args:
         log_probs: `[B]`.
-        target_entropy: H_target; the authors take minus half the action (chunk) dimension.
+        target_entropy: H_target; the authors use minus half the dimension of the action (chunk).
     """
+    # As in the code of FQL and QAM; Stable-Baselines3 writes the loss on log(alpha) instead
+    # (docs/algorithms/sac.md, "Where code and paper differ").
     entropy = -log_probs.detach().mean()
     return nets.online.temperature() * (entropy - target_entropy)
 

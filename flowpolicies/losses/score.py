@@ -1,4 +1,4 @@
-"""Noise regression that is told the gradient of Q: what DAC and QSM share."""
+"""Noise regression with the gradient of Q, shared by DAC and QSM."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from flowpolicies.flows import Diffusion, Noised, action_gradient
 
 
 class Scored(NamedTuple):
-    """Actions of the data at random noise levels, and what the policy and a critic say of them."""
+    """Actions of the data at random noise levels, with the policy's prediction and a critic's gradient at each."""
 
     noised: Noised
-    """x_t and the eps in it."""
+    """The noisy actions x_t, and the noise eps in them."""
     eps_hat: Tensor
-    """The policy's prediction of eps, with gradient to it, `[B, A]`."""
+    """The policy's prediction of eps, with gradient, `[B, A]`."""
     q_gradient: Tensor
-    """G = grad_x mean_e Q_e(s, x) at x_t, unclipped; constant, `[B, A]`."""
+    """Gradient G = grad_x mean_e Q_e(s, x) at the unclipped x_t, constant, `[B, A]`."""
 
 
 def scored(nets: Networks, critic: BoundNetwork, batch: Batch, noise: Noise, diffusion: Diffusion) -> Scored:
-    """Draws levels and eps as `denoising` does, so that both see the same points on the same draws.
+    """Noisy actions with the policy's prediction and the critic's gradient. Makes the same draws as `denoising`.
 
     Args:
         critic: (observations, actions) -> `[E, B]`, without gradient to its weights.
@@ -35,17 +35,18 @@ def scored(nets: Networks, critic: BoundNetwork, batch: Batch, noise: Noise, dif
 
 
 def noise_error(at: Scored, batch: Batch) -> Tensor:
-    """mean_b valid_b mean_i (eps_hat - eps)_i^2: `denoising`, at these points."""
+    """mean_b valid_b mean_i (eps_hat - eps)_i^2: the loss of `denoising` at these points."""
     return _mean(batch, (at.eps_hat - at.noised.eps).square())
 
 
 def soft_guidance(at: Scored, batch: Batch) -> Tensor:
-    """mean_b valid_b mean_i sqrt(1 - abar_t) G_i eps_hat_i: drives eps_hat along -G, and so the action along G."""
+    """mean_b valid_b mean_i sqrt(1 - abar_t) G_i eps_hat_i: moves eps_hat along -G, and so the action along G."""
     return _mean(batch, (1 - at.noised.abar).sqrt() * at.q_gradient * at.eps_hat)
 
 
 def q_score_error(at: Scored, batch: Batch, inv_temp: float) -> Tensor:
-    """mean_b valid_b mean_i (eps_hat + kappa G)_i^2, kappa the inverse temperature: the noise is to point down Q."""
+    """mean_b valid_b mean_i (eps_hat + kappa G)_i^2, kappa the inverse temperature: regresses the noise onto -kappa
+    G."""
     return _mean(batch, (at.eps_hat + inv_temp * at.q_gradient).square())
 
 

@@ -10,11 +10,11 @@ from flowpolicies.core.types import Batch, Loss
 from flowpolicies.core.views import Networks
 
 QAggregation = Literal["mean", "min"]
-"""mean: mean_e Q_e - rho std_e Q_e; min: min_e Q_e."""
+"""How an ensemble becomes one value. mean: mean_e Q_e - rho std_e Q_e; min: min_e Q_e."""
 
 
 def aggregate(q: Tensor, q_agg: QAggregation = "mean", rho: float = 0.0) -> Tensor:
-    """One value of an ensemble `[E, *]` -> `[*]`; the standard deviation is the population's (ddof 0)."""
+    """One value from an ensemble, `[E, *]` -> `[*]`. The standard deviation is that of the population (ddof 0)."""
     if q_agg == "min":
         return q.amin(0)
     if rho == 0.0:
@@ -27,7 +27,7 @@ def regress_critic(nets: Networks, batch: Batch, target: Tensor, *times: Tensor)
 
     Args:
         target: y `[B]`, without gradient.
-        times: what a timed critic takes beside the action, `[B, 1]`.
+        times: flow time `[B, 1]` of a critic that takes one.
     """
     q = nets.online.critic(batch.observations, batch.actions, *times)
     loss = (batch.valid * (q - target).square()).mean()
@@ -41,7 +41,7 @@ def td_loss(
 
     Args:
         next_actions: a' `[B, A]`, without gradient.
-        times: what a timed critic takes beside the action, `[B, 1]`.
+        times: flow time `[B, 1]` of a critic that takes one.
     """
     next_q = aggregate(nets.target.critic(batch.next_observations, next_actions, *times), q_agg, rho)
     return regress_critic(nets, batch, batch.rewards + batch.discounts * next_q, *times)

@@ -1,4 +1,5 @@
-"""What Diffusion-QL and CAC share: two critics, and an actor that climbs one of them through its whole sampler."""
+"""Losses that Diffusion-QL and CAC share: two critics, and an actor that climbs one of them through its whole
+sampler."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from flowpolicies.losses.td import QAggregation, aggregate
 from flowpolicies.samplers import Sampler, repeat
 
 BACKUP_ACTIONS = 10
-"""Next actions of which a target takes the best."""
+"""Number of next actions of which a TD target takes the best."""
 
 
 def best_next_value(
@@ -26,11 +27,11 @@ def best_next_value(
 ) -> Tensor:
     """agg_e max_i Qbar_e(s', a'_i), `[B]`, without gradient; a'_i from the slow actor.
 
-    Each critic takes the largest of its own values before they become one.
+    Each critic takes the largest of its own values, before the critics become one value.
 
     Args:
-        actor: how actions come out of the slow networks.
-        max_q_backup: whether i runs to 10; otherwise there is one a'.
+        actor: the sampler of next actions, called on the slow networks.
+        max_q_backup: whether there are 10 next actions; otherwise there is one.
     """
     observations = repeat(batch.next_observations, BACKUP_ACTIONS if max_q_backup else 1)
     q = nets.target.critic(observations, actor(nets.target, observations, noise))
@@ -40,7 +41,7 @@ def best_next_value(
 def maximize_either_q(nets: Networks, batch: Batch, actions: Tensor, noise: Noise) -> Tensor:
     """-mean_b Q_i(s, a) / mean_b |Q_j(s, a)|, a scalar; a coin decides which of two critics is i.
 
-    The divisor is constant. A clipped action gets no gradient where it saturates.
+    The divisor is constant. Clipped coordinates of an action get no gradient.
 
     Args:
         actions: `[B, A]`, with gradient to the actor.
@@ -50,7 +51,7 @@ def maximize_either_q(nets: Networks, batch: Batch, actions: Tensor, noise: Nois
     """
     q = nets.frozen.critic(batch.observations, actions)
     if q.shape[0] != 2:
-        raise ValueError(f"the actor's loss divides one critic by the size of the other: ensemble=2, got {q.shape[0]}")
+        raise ValueError(f"the actor's loss divides one critic by the other: set ensemble=2, got {q.shape[0]}")
     heads = noise.draw(Draw("uniform", ())) < 0.5
     climbed, other = torch.where(heads, q, q.flip(0)).unbind()
     return -climbed.mean() / other.abs().mean().detach()

@@ -1,5 +1,6 @@
 """Network modules. Each is built as `Module(observation_dim, action_dim, **options)`."""
 
+from flowpolicies.moved import moved_names
 from flowpolicies.networks.critic import Critic as Critic
 from flowpolicies.networks.diffusion import EmbedLevel as EmbedLevel
 from flowpolicies.networks.diffusion import LevelEmbedding as LevelEmbedding
@@ -8,8 +9,8 @@ from flowpolicies.networks.diffusion import NoisyValue as NoisyValue
 from flowpolicies.networks.encoders import Encoded as Encoded
 from flowpolicies.networks.encoders import ImpalaVariant as ImpalaVariant
 from flowpolicies.networks.encoders import ObservationEncoder as ObservationEncoder
-from flowpolicies.networks.encoders import Part as Part
-from flowpolicies.networks.gaussian import Gaussian as Gaussian
+from flowpolicies.networks.encoders import ObservationPart as ObservationPart
+from flowpolicies.networks.gaussian import GaussianNetwork as GaussianNetwork
 from flowpolicies.networks.gaussian import TanhNormal as TanhNormal
 from flowpolicies.networks.gaussian import normal_log_prob as normal_log_prob
 from flowpolicies.networks.gaussian import tanh_log_slope as tanh_log_slope
@@ -32,4 +33,13 @@ from flowpolicies.networks.unet import UNet as UNet
 from flowpolicies.networks.value import Value as Value
 from flowpolicies.networks.velocity import VelocityField as VelocityField
 
+NETWORKS.register("Gaussian", GaussianNetwork)  # Policy files keep the name that this class once had.
 NETWORKS.register_classes(globals())
+
+__getattr__ = moved_names(
+    __name__,
+    {
+        "Gaussian": "flowpolicies.networks.gaussian:GaussianNetwork",
+        "Part": "flowpolicies.networks.encoders:ObservationPart",
+    },
+)

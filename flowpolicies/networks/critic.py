@@ -1,4 +1,4 @@
-"""Q(s, a), and V(s, x, t) of a noisy action."""
+"""Action values Q(s, a), and values Q(s, x, t) of noisy actions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks that are told a noise level: predictions of the noise, and values of actions with noise in them."""
+"""Networks that take a noise level: noise predictions, and values of noisy actions."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from flowpolicies.networks.mlp import ACTIVATIONS, MLP, Activation, Initialization
 
 LevelEmbedding = Literal["sinusoidal", "learned_fourier", "gaussian_fourier"]
-"""sinusoidal (E1): frequencies 10000^{-i/(d/2-1)}. learned_fourier (E2): trained frequencies, initially N(0, 0.2^2).
-gaussian_fourier (E3): fixed frequencies from N(0, 30^2). rql_diffusion_family 0.4."""
+"""Features of the noise level. sinusoidal: fixed frequencies 10000^{-i/(d/2-1)}. learned_fourier: trained frequencies,
+initially N(0, 0.2^2). gaussian_fourier: fixed frequencies from N(0, 30^2)."""
 
 
 @final
@@ -46,7 +46,7 @@ class LevelMLP(nn.Module):
     Args:
         out_dim: width of the output.
         time_hidden_dims: widths of the MLP on the embedded level.
-        time_activate_last: whether its last layer is activated too.
+        time_activate_last: whether the last layer of that MLP is activated too.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class NoisePrediction(LevelMLP):
 
 @final
 class NoisyValue(LevelMLP):
-    """V(s, x, t), the value (or the energy) of an action with noise in it, `[*]`, or `[E, *]` with an ensemble."""
+    """V(s, x, t), the value (or the energy) of a noisy action, `[*]`, or `[E, *]` with an ensemble."""
 
     def __init__(
         self,

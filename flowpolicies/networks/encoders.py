@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from flowpolicies.moved import moved_names
 from flowpolicies.networks.mlp import Dense, gelu
 from flowpolicies.networks.registry import ENCODERS
 
@@ -32,7 +33,7 @@ _VARIANTS: dict[ImpalaVariant, tuple[tuple[int, ...], int, int]] = {
 """Variant -> channels of each stack, number of residual blocks per stack, number of features."""
 
 
-class Part(NamedTuple):
+class ObservationPart(NamedTuple):
     """A contiguous piece of the flat observation vector."""
 
     shape: tuple[int, ...]
@@ -113,9 +114,9 @@ class ObservationEncoder(nn.Module):
         TypeError: if the encoder's factory does not return a module with an `out_dim`.
     """
 
-    def __init__(self, parts: Sequence[Part], variant: str = "impala_small") -> None:
+    def __init__(self, parts: Sequence[ObservationPart], variant: str = "impala_small") -> None:
         super().__init__()
-        self.parts = tuple(Part(*part) for part in parts)
+        self.parts = tuple(ObservationPart(*part) for part in parts)
         self.images = nn.ModuleList(_build(variant, part.shape) for part in self.parts if part.image)
         widths = iter(image.out_dim for image in self.images)
         self.out_dim = sum(cast(int, next(widths)) if part.image else part.size for part in self.parts)
@@ -163,3 +164,11 @@ class Encoded(nn.Module):
 
     def forward(self, observations: Tensor, *inputs: Tensor) -> Tensor:
         return self.head(self.encoder(observations), *inputs)  # type: ignore[no-any-return]
+
+
+__getattr__ = moved_names(
+    __name__,
+    {
+        "Part": "flowpolicies.networks.encoders:ObservationPart",
+    },
+)

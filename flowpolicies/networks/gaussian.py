@@ -1,4 +1,4 @@
-"""Gaussian heads. They return parameters of a distribution; the noise comes from the caller."""
+"""Gaussian policies. They return parameters of a distribution; the noise comes from the caller."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from flowpolicies.moved import moved_names
 from flowpolicies.networks.mlp import MLP, Dense
 
 
@@ -19,13 +20,13 @@ def normal_log_prob(eps: Tensor, log_std: Tensor) -> Tensor:
 
 
 def tanh_log_slope(u: Tensor) -> Tensor:
-    """sum_i log(1 - tanh(u_i)^2), `[*]`, in a form that stays finite: what squashing takes off a log-probability."""
+    """sum_i log(1 - tanh(u_i)^2), `[*]`, in a stable form; a tanh subtracts it from a log-probability."""
     return (2 * (math.log(2.0) - u - F.softplus(-2 * u))).sum(-1)
 
 
 @final
-class Gaussian(nn.Module):
-    """Diagonal Gaussian (flow_family 1.5, FQL's `Actor`): observations `[*, O]` -> mean and log-std, each `[*, A]`.
+class GaussianNetwork(nn.Module):
+    """Diagonal Gaussian, `Actor` in FQL's code: observations `[*, O]` -> mean and log-std, each `[*, A]`.
 
     Args:
         state_dependent_std: whether a head predicts the log-std; otherwise it is 0.
@@ -62,12 +63,12 @@ class Gaussian(nn.Module):
 
 @final
 class TanhNormal(nn.Module):
-    """Squashed Gaussian (flow_family 1.5): (observations `[*, O]`, eps `[*, A]`) -> sample in (-1, 1), log-prob `[*]`.
+    """Squashed Gaussian: (observations `[*, O]`, eps `[*, A]`) -> sample in (-1, 1), log-probability `[*]`.
 
     The log-probability is computed from the sample before the tanh, so that it stays finite when tanh rounds to 1.
 
     Args:
-        takes_action: whether it is called as (observations, actions `[*, A]`, eps), and sees the actions too.
+        takes_action: whether it also takes actions `[*, A]`: (observations, actions, eps).
         log_std_bounds: the log-std is clamped to this range.
     """
 
@@ -94,3 +95,11 @@ class TanhNormal(nn.Module):
         log_std = self.log_std(features).clamp(*self.log_std_bounds)
         u = self.mean(features) + log_std.exp() * eps
         return u.tanh(), normal_log_prob(eps, log_std) - tanh_log_slope(u)
+
+
+__getattr__ = moved_names(
+    __name__,
+    {
+        "Gaussian": "flowpolicies.networks.gaussian:GaussianNetwork",
+    },
+)

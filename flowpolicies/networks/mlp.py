@@ -13,14 +13,15 @@ from torch.nn import functional as F
 
 Activation = Literal["gelu", "mish", "relu", "silu"]
 Initialization = Literal["xavier", "orthogonal", "lecun", "torch"]
-"""xavier: uniform with variance scale / fan_avg. orthogonal: gain sqrt(2 scale). lecun: normal with variance
-scale / fan_in, cut off at two deviations. torch: nn.Linear's own, uniform within 1 / sqrt(fan_in), biases too."""
+"""Rule of the initial weights. xavier: uniform with variance scale / fan_avg. orthogonal: gain sqrt(2 scale). lecun:
+normal with variance scale / fan_in, cut off at two deviations. torch: that of nn.Linear, uniform within 1 /
+sqrt(fan_in), also for biases."""
 
 _TWO_ROOT = 2 * math.sqrt(2 / math.pi)
 
 
 def gelu(x: Tensor) -> Tensor:
-    """GELU in its tanh approximation, as flax computes it, written as x * sigmoid(2u): the same function.
+    """GELU in its tanh approximation, as flax computes it, written as x * sigmoid(2u), which is the same function.
 
     A tanh is slow on CPUs: this form takes about 0.6 of the time of `F.gelu`, eagerly and through inductor.
     """
@@ -39,7 +40,7 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 class Dense(nn.Module):
     """x W + b with W `[in, out]`, or `[E, in, out]` for an ensemble: `[*, in]` or `[E, *, in]` -> `[E, *, out]`.
 
-    Each member is initialised on its own; biases are 0, unless the initialisation says otherwise.
+    Each member has its own initial weights; biases are 0, unless the initialisation says otherwise.
     """
 
     def __init__(
@@ -99,12 +100,12 @@ class LayerNorm(nn.Module):
 
 @final
 class MLP(nn.Module):
-    """Dense -> activation -> (LayerNorm) for each hidden layer, then a linear output (flow_family 1.1).
+    """Dense -> activation -> (LayerNorm) for each hidden layer, then a linear output.
 
     Args:
         out_dim: width of the output layer; None: the last hidden layer, activated, is the output.
-        ensemble: number of members; their axis leads the output, `[E, *, out]`.
-        norm_first: LayerNorm comes before the activation.
+        ensemble: number of members; the output has a leading axis of them, `[E, *, out]`.
+        norm_first: whether LayerNorm comes before the activation.
     """
 
     def __init__(

@@ -1,4 +1,7 @@
-"""Networks of IDQL (rql_diffusion_family 4)."""
+"""Networks of IDQL.
+
+Hansen-Estruch et al., "IDQL", https://arxiv.org/abs/2304.10573
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from flowpolicies.networks.mlp import ACTIVATIONS, MLP, Activation, Dense, Layer
 
 @final
 class ResidualBlock(nn.Module):
-    """x + W_2 silu(W_1 LN(mask x)), four times as wide inside."""
+    """x + W_2 silu(W_1 LN(mask x)), with a hidden width of four times that of x."""
 
     def __init__(self, dim: int, layer_norm: bool) -> None:
         super().__init__()
@@ -34,13 +37,13 @@ class ResidualBlock(nn.Module):
 class ResidualNoisePrediction(nn.Module):
     """eps(s, x, t): (observations `[*, O]`, x `[*, A]`, index `[*, 1]`) -> predicted noise `[*, A]`.
 
-    A dense layer on [x, s, MLP(phi(t))], residual blocks, SiLU, and a linear output. It may be called with one more
-    input, factors `[*, blocks, width]` of what each block reads: dropout, whose randomness is the caller's.
+    A dense layer on [x, s, MLP(phi(t))], residual blocks, SiLU, and a linear output. For dropout it takes one more
+    input, factors `[*, blocks, width]` of the input of each block, which the caller draws.
 
     Args:
-        hidden_dims: one width for each residual block, all the same.
-        time_dim: Fourier features of the index, of trained frequencies.
-        time_hidden_dims: widths of the MLP on them, of which the last is not activated.
+        hidden_dims: one width per residual block, all equal.
+        time_dim: number of Fourier features of the index, with trained frequencies.
+        time_hidden_dims: widths of the MLP on these features, whose last layer is not activated.
 
     Raises:
         ValueError: if the widths differ.

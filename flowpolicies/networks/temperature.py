@@ -1,4 +1,4 @@
-"""Learnt numbers."""
+"""Trained scalars: temperatures and multipliers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 @final
 class Temperature(nn.Module):
-    """exp(l) with a learnt l, which starts at log(initial): the entropy weight alpha, `[]`. It observes nothing."""
+    """exp(l) with a trained l, initially log(initial): the weight alpha of the entropy, `[]`. It takes no
+    observation."""
 
     observes: ClassVar[bool] = False
 
@@ -24,7 +25,7 @@ class Temperature(nn.Module):
 
 @final
 class Multiplier(nn.Module):
-    """A learnt number as it is, `[]`: a Lagrange multiplier, which starts at `initial`. It observes nothing."""
+    """A trained number, initially `initial`, `[]`: a Lagrange multiplier. It takes no observation."""
 
     observes: ClassVar[bool] = False
 

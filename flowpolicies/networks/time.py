@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 TimeEmbedding = Literal["none", "scalar", "fourier"]
-"""none: the network takes no time; scalar: t itself; fourier: sines and cosines of t."""
+"""How a network sees the flow time t. none: not at all; scalar: t itself; fourier: sines and cosines of t."""
 
 
 def embedding_dim(embedding: TimeEmbedding, time_dim: int) -> int:
-    """Number of features.
+    """Number of features that an embedding of the flow time has.
 
     Raises:
         ValueError: for an odd number of Fourier features, or fewer than 4.
@@ -24,7 +24,7 @@ def embedding_dim(embedding: TimeEmbedding, time_dim: int) -> int:
 
 
 def embed_time(t: Tensor, embedding: TimeEmbedding, time_dim: int = 64) -> Tensor:
-    """phi(t) = [sin(t w), cos(t w)] with log-spaced frequencies w from 1 to 256 (qflow.md), or t; `[*, D]`.
+    """phi(t) = [sin(t w), cos(t w)] with log-spaced frequencies w from 1 to 256, or t itself; `[*, D]`.
 
     Args:
         t: flow times `[*, 1]`.

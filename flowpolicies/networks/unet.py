@@ -1,4 +1,7 @@
-"""QGPO's noise prediction: a U-net of dense blocks, each told the observation and the time."""
+"""QGPO's noise prediction: a U-net of dense blocks that are conditioned on observation and time.
+
+Lu et al., https://arxiv.org/abs/2304.12824
+"""
 
 from __future__ import annotations
 
@@ -34,13 +37,13 @@ class _Block(nn.Module):
 class UNet(nn.Module):
     """eps(s, x, t): (observations `[*, O]`, x `[*, A]`, t `[*, 1]`) -> predicted noise `[*, A]`.
 
-    Down: blocks A -> w_1 -> .. -> w_n -> w_n. Up: from both sides of w_i, side by side, a block to w_{i-1}; from both
-    sides of w_1 a linear layer.
+    On the way down, blocks of widths A -> w_1 -> .. -> w_n -> w_n. On the way up, the outputs of both ways at width w_i
+    are concatenated and go through a block of width w_{i-1}; those at width w_1 go through a linear layer.
 
     Args:
         hidden_dims: w_1, .., w_n.
-        time_dim: features of the time, and of the observation.
-        condition_dim: width of what the blocks are told.
+        time_dim: number of features of the time, and of the observation.
+        condition_dim: width of the condition that each block receives.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""V(s)."""
+"""State values V(s)."""
 
 from __future__ import annotations
 

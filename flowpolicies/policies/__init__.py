@@ -1,4 +1,4 @@
-"""Policies: named networks and a sampler. They act, save and load without any algorithm."""
+"""Policies: named networks and a sampler. They act, save and load without an algorithm."""
 
 from flowpolicies.policies.evaluation import Evaluation as Evaluation
 from flowpolicies.policies.evaluation import Interval as Interval

@@ -1,4 +1,4 @@
-"""Names of devices."""
+"""Checks of device names."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import torch
 
 
 def check_device(device: torch.device | str) -> torch.device | str:
-    """The device as it was given.
+    """The device, unchanged.
 
     Raises:
-        ValueError: if there is no such kind of device.
+        ValueError: if there is no device of this kind.
     """
     if device != "auto":
         try:

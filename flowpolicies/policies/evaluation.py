@@ -1,4 +1,4 @@
-"""Rolling a policy out, and what the episodes say."""
+"""Evaluation of policies: episodes, returns, success rates and their confidence intervals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Predicts(Protocol):
 
 
 def _short(x: float) -> str:
-    """Three significant digits, or all before the point: -1170 and -1222 are not both -1e+03."""
+    """Three significant digits, or all digits before the point, so that -1170 and -1222 do not both become -1e+03."""
     return f"{x:.0f}" if 1000 <= abs(x) < 1e6 else f"{x:.3g}"
 
 
@@ -43,14 +43,15 @@ class Interval(NamedTuple):
 @final
 @dataclass(frozen=True)
 class Evaluation:
-    """The episodes of one evaluation, in the order of their starts: with equal seeds, entry i began alike."""
+    """The episodes of one evaluation, in the order of their starts. With equal seeds, entry i has the same start."""
 
     returns: np.ndarray
-    """Sums of rewards `[n]`."""
+    """Sums of rewards per episode, `[n]`."""
     lengths: np.ndarray
-    """Environment steps `[n]`."""
+    """Numbers of environment steps per episode, `[n]`."""
     successes: np.ndarray | None
-    """`is_success` (or `success`) at the last step `[n]`; None if the environment does not report it."""
+    """Value of `is_success` (or `success`) at the last step of each episode, `[n]`; None if the environment does not
+    report it."""
     deterministic: bool
     """Whether flows started at zero noise."""
 
@@ -72,7 +73,7 @@ class Evaluation:
         return mean_interval(self.returns)
 
     def summary(self) -> dict[str, float]:
-        """Scalars to log."""
+        """Scalars for the log."""
         scalars = {"ep_rew_mean": float(self.returns.mean()), "ep_len_mean": float(self.lengths.mean())}
         if self.successes is not None:
             scalars["success_rate"] = float(self.successes.mean())
@@ -85,15 +86,15 @@ class Evaluation:
 
 
 def success_interval(successes: int, n: int) -> Interval:
-    """Wilson's interval of a share."""
-    from scipy import stats  # A second of import time that acting does not need.
+    """Wilson's interval of a success rate."""
+    from scipy import stats  # Imported here because it takes a second, which acting does not need.
 
     interval = stats.binomtest(successes, n).proportion_ci(method="wilson")
     return Interval(successes / n, float(interval.low), float(interval.high))
 
 
 def mean_interval(values: np.ndarray) -> Interval:
-    """Percentile bootstrap interval of a mean; the bounds are the mean itself for one value or equal values."""
+    """Percentile bootstrap interval of a mean; for one value or equal values, both bounds are the mean."""
     mean = float(np.mean(values))
     if len(values) < 2 or np.ptp(values) == 0:
         return Interval(mean, mean, mean)
@@ -111,25 +112,27 @@ def evaluate(
     deterministic: bool = False,
     seed: int | None = None,
 ) -> Evaluation:
-    """Rolls a policy out for a number of episodes.
+    """Runs a policy for a number of episodes.
 
     Actions are sampled by default, as in the papers' protocol; Stable-Baselines3's `evaluate_policy` passes
-    `deterministic=True` instead. Episodes are divided over the environments beforehand, so that short episodes are
-    not preferred.
+    `deterministic=True` instead. Each environment gets its number of episodes beforehand, so that short episodes
+    are not preferred.
 
-    With a seed, every policy gets the same list of starts and goals: each episode is seeded on its own, so that it
-    does not matter what happened in those before. A VecEnv must have its environments in `SeededEpisodes` for that
-    (`flowpolicies.training.make_vec_env` has, and its list is the same for any number of environments), or such as
-    OGBench's here, which are that way by themselves.
+    With a seed, every policy gets the same list of starts and goals: each episode has its own seed, independent of the
+    episodes before it. For a VecEnv this needs environments in `SeededEpisodes`, as
+    `flowpolicies.training.make_vec_env` makes them (their list is the same for any number of environments), or
+    environments that seed each episode themselves, such as OGBench's here.
 
     Args:
         policy: a policy or an algorithm.
-        env: one environment, where to make it (Gymnasium's id, or an address such as "ogbench:NAME"), or a VecEnv.
-        seed: of the episodes, and of the policy's generator if it has one; None: leave both.
+        env: an environment, its Gymnasium id or address ("ogbench:NAME"), or a VecEnv.
+        episodes: number of episodes.
+        deterministic: whether flows start at zero noise.
+        seed: seed of the episodes, and of the policy's generator if it has one; None: both stay as they are.
 
     Raises:
         ValueError: for fewer than one episode, or an environment with other observations or actions.
-        TypeError: if `policy` cannot predict, or `env` is no environment.
+        TypeError: if `policy` cannot predict, or `env` is not an environment.
     """
     if isinstance(env, str):
         with closing(make_env(env)) as made:
@@ -186,18 +189,18 @@ def _roll_out(policy: Predicts, env: VecEnv, episodes: int, deterministic: bool)
 
 @final
 class SeededEpisodes(gym.Wrapper[Any, Any, Any, Any]):
-    """An environment whose episodes are seeded one by one, as soon as it was seeded once.
+    """An environment that seeds each episode on its own, once it has been seeded.
 
     Episode k after `reset(seed=...)` is a function of the seed and of k alone. Without this it depends on how much
-    randomness the episodes before it used up, and so on the policy.
+    randomness earlier episodes used, and so on the policy.
 
     Several environments share one list of episodes: number `rank` of `n_envs` plays those numbered rank,
-    rank + n_envs, ... Of how many there are, the list does not depend.
+    rank + n_envs, ... The list does not depend on the number of environments.
 
     Args:
         env: the environment.
         rank: its number; `VecEnv.seed(s)` seeds it with s + rank.
-        n_envs: how many there are.
+        n_envs: number of environments that share the list.
     """
 
     def __init__(self, env: gym.Env[Any, Any], rank: int = 0, n_envs: int = 1) -> None:
@@ -206,7 +209,7 @@ class SeededEpisodes(gym.Wrapper[Any, Any, Any, Any]):
         self._seeds: Iterator[int] | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Starts an episode."""
+        """Starts an episode, with the next seed of the list."""
         if seed is not None:
             self._seeds = islice(_episode_seeds((seed - self.rank) % 2**31), self.rank, None, self.n_envs)
         if self._seeds is not None:
@@ -215,7 +218,7 @@ class SeededEpisodes(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def _episode_seeds(seed: int) -> Iterator[int]:
-    """The seed itself, and those that follow from it."""
+    """The seed itself, then seeds derived from it."""
     yield seed
     rng = np.random.default_rng(seed)
     while True:
@@ -223,7 +226,7 @@ def _episode_seeds(seed: int) -> Iterator[int]:
 
 
 def check_predicts(policy: Any) -> None:
-    """Raises a TypeError unless it is something that acts."""
+    """Raises a TypeError unless the policy has a method `predict`."""
     if not callable(getattr(policy, "predict", None)):
         raise TypeError(f"the policy must have Stable-Baselines3's predict(), got {type(policy).__name__}")
 
@@ -237,7 +240,8 @@ def _as_vec_env(env: Any) -> VecEnv:
 
 
 def _check_space(kind: Literal["observation", "action"], policy: Any, theirs: spaces.Space[Any]) -> None:
-    """A chunk for other actions would be cut wrongly, or fail deep inside the environment."""
+    """Raises a ValueError unless the policy's space fits, because actions would be cut wrongly or fail in the
+    environment."""
     own = getattr(policy, f"{kind}_space", None)
     if isinstance(own, spaces.Space) and not _fits(own, theirs):
         discrete = ", which is discrete" if isinstance(theirs, spaces.Discrete) else ""
@@ -248,7 +252,7 @@ def _check_space(kind: Literal["observation", "action"], policy: Any, theirs: sp
 
 
 def _fits(own: spaces.Space[Any], theirs: spaces.Space[Any]) -> bool:
-    """Whether shapes are alike; bounds may differ. Policies put the channels of an image first themselves."""
+    """Whether shapes are equal; bounds may differ. Policies move the channels of an image to the front themselves."""
     if isinstance(own, spaces.Dict) and isinstance(theirs, spaces.Dict):
         return own.keys() == theirs.keys() and all(_fits(own[key], theirs[key]) for key in own)
     if isinstance(own, spaces.Box) and isinstance(theirs, spaces.Box):
@@ -258,7 +262,7 @@ def _fits(own: spaces.Space[Any], theirs: spaces.Space[Any]) -> bool:
 
 
 def _read_episode(total: float, length: int, info: dict[str, Any]) -> _Episode:
-    """The Monitor's sums where there is one: wrappers below it may have changed the rewards."""
+    """Return, length and success. Prefers the sums of a Monitor, because wrappers around it may change rewards."""
     monitored = info.get("episode")
     if monitored is not None:
         total, length = monitored["r"], monitored["l"]

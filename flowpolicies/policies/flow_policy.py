@@ -1,4 +1,4 @@
-"""The policy class: everything that acting needs, and nothing of training."""
+"""The policy class: everything that acting needs, without anything of training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from flowpolicies.core import GeneratorNoise, Network, Noise, ReplayedNoise, View, ZeroNoise
 from flowpolicies.files import atomic_path
-from flowpolicies.networks import Encoded, ObservationEncoder, Part
+from flowpolicies.networks import Encoded, ObservationEncoder, ObservationPart
 from flowpolicies.policies.devices import check_device
 from flowpolicies.policies.serialization import (
     encoder_from_json,
@@ -45,22 +45,22 @@ State = tuple[np.ndarray, ...]
 class FlowPolicy(BasePolicy):
     """Named networks and a sampler, behind Stable-Baselines3's policy contract.
 
-    `policy.sampler` may be exchanged at any time for any sampler whose networks the policy has:
-    `policy.sampler = BestOfN(Guided(beta=0.3), n=8)`. `policy.explorer` may be exchanged likewise.
+    `policy.sampler` may be replaced at any time by any sampler whose networks the policy has, and so may
+    `policy.explorer`: `policy.sampler = BestOfN(Guided(beta=0.3), n=8)`.
 
     Args:
         observation_space: a Box, or a Dict of Boxes; images are uint8, channels first.
         action_space: a Box with finite bounds, symmetric or not.
         lr_schedule: not used; Stable-Baselines3 passes it.
         networks: the declaration of each network.
-        sampler: how actions come out of them.
-        explorer: how they do so while exploring; None: as `sampler` says.
-        act_with: networks whose slow copy acts in `predict`.
-        explore_with: networks whose slow copy acts while exploring; the trained ones act elsewhere.
+        sampler: how actions are sampled from the networks.
+        explorer: how actions are sampled while exploring; None: as in `sampler`.
+        act_with: networks whose slow copy is used in `predict`; of the others the trained weights are.
+        explore_with: networks whose slow copy is used while exploring.
         horizon: length of an action chunk; the networks' actions are `horizon` primitive actions, time-major.
-        execute: actions of a chunk that are executed before planning again; None: all.
+        execute: number of actions of a chunk that are executed before planning again; None: all.
         encoder: name of the image encoder; each network has its own instance.
-        seed: seed of the generator that acting draws from; None: from the operating system.
+        seed: seed of the generator of acting; None: from the operating system.
     """
 
     action_space: spaces.Box
@@ -97,7 +97,8 @@ class FlowPolicy(BasePolicy):
         layout = observation_layout(self.observation_space)
         if not any(entry.image for entry in layout):
             return spec.factory(observation_dim(self.observation_space), self.chunk_dim)
-        encoder = ObservationEncoder([Part(entry.shape, entry.image) for entry in layout], self.encoder)
+        parts = [ObservationPart(entry.shape, entry.image) for entry in layout]
+        encoder = ObservationEncoder(parts, self.encoder)
         head = spec.factory(encoder.out_dim, self.chunk_dim)
         return Encoded(encoder, head) if getattr(head, "observes", True) else head
 
@@ -110,12 +111,12 @@ class FlowPolicy(BasePolicy):
             self.generator.manual_seed(seed)
 
     def view(self, explore: bool = False) -> View:
-        """The networks as samplers see them: slow copies of `act_with`, or of `explore_with` when exploring."""
+        """The networks for samplers, with the slow copies of `act_with`, or of `explore_with` when exploring."""
         slow = self.explore_with if explore else self.act_with
         return View.of({n: self.targets[n] if n in slow else module for n, module in self.networks.items()})
 
     def noise(self, deterministic: bool = False) -> Noise:
-        """Where acting draws from; `deterministic` starts flows at zero noise."""
+        """The noise that acting draws from; with `deterministic`, flows start at zero noise."""
         if deterministic:
             return ZeroNoise(self.chunk_dim, self.device)
         if self.generator.device.type != self.device.type:
@@ -126,7 +127,7 @@ class FlowPolicy(BasePolicy):
         return self._predict(observation, deterministic)
 
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
-        """The first action of a fresh plan, `[N, A]` in [-1, 1]."""
+        """The first action of a new plan, `[N, A]` in [-1, 1]."""
         return self._plan(observation, self.noise(deterministic))[:, 0]
 
     def _plan(self, observation: Tensor | dict[str, Tensor], noise: Noise, explore: bool = False) -> Tensor:
@@ -186,11 +187,11 @@ class FlowPolicy(BasePolicy):
         return (actions if vectorized else actions[0]), new_state
 
     def plan_from(self, observation: Observation, noise: np.ndarray) -> np.ndarray:
-        """The action chunks that grow from a given noise, `[N, H, *action_shape]`, in the units of the action space.
+        """The action chunks made from a given noise, `[N, H, *action_shape]`, in units of the action space.
 
         Args:
-            observation: a batch of N.
-            noise: where the flow starts, `[N, H * A]`; a sampler that draws anything else refuses it.
+            observation: a batch of N observations.
+            noise: where the flow starts, `[N, H * A]`. A sampler that draws anything else raises an error.
         """
         self.set_training_mode(False)
         tensor, _ = self.obs_to_tensor(observation)

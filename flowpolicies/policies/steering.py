@@ -1,4 +1,4 @@
-"""Steering a finished policy from outside: its noise becomes the action of an environment (DSRL-SAC).
+"""Steering a trained policy from outside: its noise becomes the action of an environment (DSRL-SAC).
 
 Wagenmaker et al., "Steering Your Diffusion Policy with Latent Space Reinforcement Learning",
 https://arxiv.org/abs/2506.15799
@@ -25,16 +25,16 @@ class SteeredEnv(gym.Wrapper[Any, np.ndarray, Any, np.ndarray]):
     """An environment whose action is the noise that a policy's flow starts from; any agent can learn to choose it.
 
     A step runs the sampler once and executes `policy.execute` actions of the chunk, or fewer if the episode ends. Its
-    reward is their plain sum, so the agent's gamma discounts per chunk; `info["primitive_steps"]` is their number. The
-    policy is never changed.
+    reward is the plain sum of their rewards, so the agent's gamma discounts per chunk; `info["primitive_steps"]` is the
+    number of executed actions. The policy is never changed.
 
     Deviation: a time limit stays `truncated`, so that agents bootstrap there; the authors' code returns it as
-    `terminated`. Their code also goes on stepping after the end of an episode.
+    `terminated`, and continues to step after the end of an episode (docs/algorithms/dsrl.md).
 
     Args:
-        env: where the policy acts.
+        env: the environment that the policy acts in.
         policy: a policy whose sampler draws one noise, such as `Integrate` or `OneStep`.
-        magnitude: the noise lies in [-magnitude, magnitude], in every coordinate (the authors take 1 to 2.5).
+        magnitude: bound of each coordinate of the noise (the authors use 1 to 2.5).
 
     Raises:
         ValueError: if the policy's spaces are not the environment's, or its sampler draws anything but one noise.
@@ -56,7 +56,7 @@ class SteeredEnv(gym.Wrapper[Any, np.ndarray, Any, np.ndarray]):
         return self._observation, info
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Executes what grows from the noise `action` `[H * A]` at the current observation."""
+        """Executes the chunk that the policy makes from the noise `action` `[H * A]` at the current observation."""
         if self._observation is None:
             raise gym.error.ResetNeeded("call reset() before step(): the policy needs an observation to act on")
         noise = np.asarray(action, np.float32)
@@ -91,7 +91,7 @@ def _check_spaces(env: gym.Env[Any, Any], policy: FlowPolicy) -> None:
 def _check_sampler(policy: FlowPolicy) -> None:
     noise, space = RecordingNoise(ZeroNoise(policy.chunk_dim, policy.device)), policy.observation_space
     observation = torch.zeros(1, observation_dim(space), dtype=flat_dtype(space), device=policy.device)
-    sampler = copy.deepcopy(policy.sampler)  # It may keep statistics.
+    sampler = copy.deepcopy(policy.sampler)  # A call may change the statistics of a sampler.
     with torch.no_grad():
         sampler(policy.view(), observation, noise)
     if noise.draws != [Draw("normal", (1, policy.chunk_dim))]:

@@ -11,10 +11,10 @@ from flowpolicies.core.views import View
 
 
 class Sampler(Protocol):
-    """Acting is data: a frozen dataclass that names the networks it uses.
+    """How actions are sampled from networks: a frozen dataclass that names the networks it uses.
 
-    The view chooses the algorithm: on `nets.frozen` a sampler gives bootstrap actions, on `nets.online` the same
-    sampler is backpropagation through time, on `nets.target` it is the slow actor.
+    The view decides what it computes: on `nets.frozen` a sampler gives actions without gradient to the weights, on
+    `nets.online` gradient flows through all its steps, and on `nets.target` it samples from the slow actor.
     """
 
     def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:

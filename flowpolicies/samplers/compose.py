@@ -1,4 +1,4 @@
-"""Samplers made of samplers."""
+"""Samplers that contain other samplers."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from flowpolicies.samplers.flow import Integrate
 @final
 @dataclass(frozen=True)
 class BestOfN:
-    """Of N candidates, the one with the largest Q."""
+    """The best of N candidates, by a critic."""
 
     inner: Sampler = dataclasses.field(default_factory=Integrate)
-    """Where the candidates come from."""
+    """Sampler of the candidate actions."""
     n: int = 32
-    """Number of candidates."""
+    """Number N of candidates."""
     critic: str = "critic"
-    """Who ranks them."""
+    """Name of the critic that ranks the candidates."""
     score: Literal["mean", "min"] = "mean"
-    """How the ensemble's members become one number."""
+    """How the ensemble's values become one: their mean or their minimum."""
     at: float | None = None
-    """Flow time at which a timed critic is asked; None: the critic takes no time."""
+    """Flow time that a timed critic is called with; None: the critic takes no time."""
 
     def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
         actions, q = _candidates(self, nets, observations, noise)
@@ -39,25 +39,25 @@ class BestOfN:
 @final
 @dataclass(frozen=True)
 class SoftmaxOfN:
-    """Of N candidates, one drawn with probability softmax(Q / T)."""
+    """One of N candidates, drawn with probability softmax(Q / T)."""
 
     inner: Sampler = dataclasses.field(default_factory=Integrate)
-    """Where the candidates come from."""
+    """Sampler of the candidate actions."""
     n: int = 50
-    """Number of candidates."""
+    """Number N of candidates."""
     critic: str = "critic"
-    """Who weighs them."""
+    """Name of the critic that weighs the candidates."""
     score: Literal["mean", "min"] = "min"
-    """How the ensemble's members become one number."""
+    """How the ensemble's values become one: their mean or their minimum."""
     at: float | None = None
-    """Flow time at which a timed critic is asked; None: the critic takes no time."""
+    """Flow time that a timed critic is called with; None: the critic takes no time."""
     temperature: float = 1.0
-    """T > 0; towards 0 it becomes `BestOfN`."""
+    """Temperature T of the softmax, greater than 0; towards 0 the sampler becomes `BestOfN`."""
 
     def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
         actions, q = _candidates(self, nets, observations, noise)
         u = noise.draw(Draw("uniform", tuple(q.shape)))
-        # The logarithms of 0 and of 1 have no use here; the bounds are the float neighbours that uniform draws reach.
+        # Avoids infinite logarithms: the bounds are below and above every other value of a uniform float draw.
         gumbel = -(-u.clamp(2.0**-32, 1 - 2.0**-24).log()).log()
         return _take(actions, (q / self.temperature + gumbel).argmax(-1))
 
@@ -68,9 +68,9 @@ class WithNoise:
     """clip(a + sigma eps), eps ~ N(0, I), a from another sampler."""
 
     inner: Sampler = dataclasses.field(default_factory=Integrate)
-    """Where actions come from."""
+    """Sampler of the actions that noise is added to."""
     std: float = 0.1
-    """sigma."""
+    """Standard deviation sigma of the added noise."""
 
     def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
         actions = self.inner(nets, observations, noise)
@@ -92,12 +92,12 @@ def _candidates(sampler: BestOfN | SoftmaxOfN, nets: View, observations: Tensor,
 
 
 def repeat(observations: Tensor, n: int) -> Tensor:
-    """Each observation n times, `[*, O]` -> `[*, n, O]`: what a sampler needs to give n actions for each."""
+    """Each observation n times, `[*, O]` -> `[*, n, O]`, so that a sampler gives n actions for each."""
     return observations.unsqueeze(-2).expand(*observations.shape[:-1], n, observations.shape[-1])
 
 
 def _take(actions: Tensor, chosen: Tensor) -> Tensor:
-    """The actions number `chosen` `[*]` of `[*, N, A]`."""
+    """The action with index `chosen` `[*]` in `[*, N, A]`."""
     index = chosen[..., None, None].expand(*actions.shape[:-2], 1, actions.shape[-1])
     return actions.gather(-2, index).squeeze(-2)
 

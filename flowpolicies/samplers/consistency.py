@@ -13,7 +13,7 @@ from flowpolicies.core.views import View
 from flowpolicies.flows.consistency import LARGEST, SMALLEST, consistency_function
 
 LAST = 2.0
-"""The smallest noise level that a sampler of several steps goes back to."""
+"""Smallest noise level of a sampler of several steps."""
 
 
 @final
@@ -21,13 +21,13 @@ LAST = 2.0
 class Consistency:
     """x = f(80 z, 80), then x = f(x + sqrt(sigma^2 - 0.002^2) z, sigma) at further levels, clipped to [-1, 1].
 
-    The levels are evenly spaced from 80 to 2. Each takes a fresh z.
+    The levels are evenly spaced from 80 to 2. Each has a fresh z.
     """
 
     network: str = "actor_onestep"
-    """The network of the consistency function, (observations, x, sigma) -> `[*, A]`."""
+    """Name of the network F of the consistency function, (observations, x, sigma) -> `[*, A]`."""
     steps: int = 2
-    """Number of levels T."""
+    """Number T of noise levels, and so of network calls per action."""
 
     def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
         network, shape = nets[self.network].given(observations), observations.shape[:-1]

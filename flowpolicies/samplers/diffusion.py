@@ -1,4 +1,4 @@
-"""Samplers that denoise."""
+"""Samplers of diffusions with finitely many noise levels."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class Denoise:
     """x ~ N(0, I), then one reverse step per noise level, clipped to [-1, 1]."""
 
     network: str = "actor_diffusion"
-    """Who predicts the noise, (observations, x, index) -> eps."""
+    """Name of the network that predicts the noise, (observations, x, index) -> eps."""
     steps: int = 5
-    """Number of noise levels T."""
+    """Number T of noise levels, and so of network calls per action."""
     schedule: BetaSchedule = "vp"
-    """How noise grows."""
+    """Noise schedule of the diffusion: how noise grows with the level."""
     first_index: Literal[0, 1] = 1
-    """Index of the least noisy level, as the network is fed it."""
+    """Index of the least noisy level, as the network receives it."""
     rule: ReverseRule = "ancestral"
-    """The reverse step; see `flowpolicies.flows.REVERSE_RULES`."""
+    """Rule of the reverse step; see `flowpolicies.flows.REVERSE_RULES`."""
     temperature: float = 1.0
-    """Scale of the noise that the steps add."""
+    """Scale of the noise that the reverse steps add."""
 
     def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
         x = noise.actions(observations.shape[:-1])

@@ -1,4 +1,4 @@
-"""Samplers that call a network once."""
+"""Samplers that call one network once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class OneStep:
     """clip(mu(s, z)), z ~ N(0, I): a distilled one-step policy."""
 
     actor: str = "actor_onestep"
-    """The one-step policy."""
+    """Name of the one-step policy, (observations, noise) -> actions."""
 
     def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
         return nets[self.actor](observations, noise.actions(observations.shape[:-1])).clamp(-1, 1)
@@ -35,9 +35,9 @@ class Gaussian:
     """clip(mu(s) + T sigma(s) eps), eps ~ N(0, I)."""
 
     actor: str = "actor"
-    """The Gaussian, observations -> mean and log-std."""
+    """Name of the Gaussian network, observations -> mean and log-std."""
     temperature: float = 1.0
-    """T, a factor of the standard deviation; 0 acts with the mean."""
+    """Factor T of the standard deviation; 0 acts with the mean."""
 
     def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
         return _normal(nets[self.actor], observations, noise, self.temperature).clamp(-1, 1)
@@ -49,9 +49,9 @@ class TanhGaussian:
     """tanh(mu(s) + T sigma(s) eps), eps ~ N(0, I): the policy of SAC."""
 
     actor: str = "actor"
-    """The Gaussian before it is squashed, observations -> mean and log-std."""
+    """Name of the Gaussian network, observations -> mean and log-std before the tanh."""
     temperature: float = 1.0
-    """T, a factor of the standard deviation; 0 acts with tanh of the mean."""
+    """Factor T of the standard deviation; 0 acts with tanh of the mean."""
 
     def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
         return _normal(nets[self.actor], observations, noise, self.temperature).tanh()
@@ -63,11 +63,11 @@ class Perturbed:
     """clip(mu(s) + clip(sigma eps, -c, c)), eps ~ N(0, I): the smoothed target policy of TD3."""
 
     actor: str = "actor"
-    """A Gaussian of which only the mean is used, observations -> mean and log-std."""
+    """Name of the Gaussian network, observations -> mean and log-std, of which only the mean is used."""
     std: float = 0.2
-    """sigma."""
+    """Standard deviation sigma of the perturbation."""
     clip: float = 0.5
-    """c, the largest perturbation of a coordinate."""
+    """Largest perturbation c of each coordinate of the action."""
 
     def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
         mean, _ = nets[self.actor](observations)

@@ -1,4 +1,4 @@
-"""Samplers that solve the probability flow of a continuous diffusion."""
+"""Samplers of diffusions in continuous time, which solve the probability-flow equation."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from flowpolicies.flows import EARLIEST, dpm_solver, noise_level, uniform_grid
 @final
 @dataclass(frozen=True)
 class DPMSolver:
-    """x ~ N(0, I), DPM-Solver++ of second order on a uniform grid from 1 to 0.001, clipped to [-1, 1] at the end."""
+    """x ~ N(0, I), then DPM-Solver++ of second order on a uniform grid from 1 to 0.001, clipped to [-1, 1] at the
+    end."""
 
     network: str = "actor_diffusion"
-    """Who predicts the noise, (observations, x, t) -> eps."""
+    """Name of the network that predicts the noise, (observations, x, t) -> eps."""
     steps: int = 15
-    """Intervals of the grid, with one evaluation each."""
+    """Number of intervals of the grid, with one network evaluation each."""
 
     def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
         return _solve(nets[self.network].given(observations), noise.actions(observations.shape[:-1]), self.steps)
@@ -32,16 +33,16 @@ class DPMSolver:
 @final
 @dataclass(frozen=True)
 class EnergyGuided:
-    """`DPMSolver` along score + s_g grad_x f(s, x, t): behaviour times exp(s_g energy), if f is the noisy energy."""
+    """`DPMSolver` along score + s_g grad_x f(s, x, t): behaviour times exp(s_g energy), for the noisy energy f."""
 
     network: str = "actor_diffusion"
-    """Who predicts the noise, (observations, x, t) -> eps."""
+    """Name of the network that predicts the noise, (observations, x, t) -> eps."""
     energy: str = "inner_value"
-    """f, (observations, x, t) -> `[*]`."""
+    """Name of the network that is the energy f, (observations, x, t) -> `[*]`."""
     guidance_scale: float = 1.0
-    """s_g; 0 is the behaviour, 1 what f was trained for."""
+    """Strength s_g of the guidance: 0 is the behaviour, 1 what f was trained for."""
     steps: int = 15
-    """Intervals of the grid, with one evaluation each."""
+    """Number of intervals of the grid, with one network evaluation each."""
 
     def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
         x = noise.actions(observations.shape[:-1])

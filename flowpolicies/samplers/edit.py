@@ -1,4 +1,4 @@
-"""A policy that corrects another policy's actions."""
+"""Samplers that edit the actions of another sampler."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Edit:
     """clip(a + scale e), a from the inner sampler and e in (-1, 1) sampled from a tanh-normal policy on (s, a)."""
 
     inner: Sampler = dataclasses.field(default_factory=Integrate)
-    """Whose actions are edited."""
+    """Sampler of the actions that are edited."""
     scale: float = 0.2
-    """How far an edit may go, per action dimension."""
+    """Size of the largest edit of each coordinate of the action."""
     actor: str = "edit_actor"
-    """The edit policy."""
+    """Name of the edit policy, (observations, actions, eps) -> edits."""
 
     def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
         actions = self.inner(nets, observations, noise)

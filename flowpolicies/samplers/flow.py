@@ -14,7 +14,8 @@ from flowpolicies.core.views import View
 from flowpolicies.flows import SOLVERS, Method, action_gradient, euler, unit_grid
 
 Schedule = Literal["constant", "linear", "cosine", "late"]
-"""How guidance grows along the flow: 1; t; (1 - cos(pi t)) / 2; 0 before t = 1/2 and 1 from there on."""
+"""Weight of the guidance along the flow. constant: 1; linear: t; cosine: (1 - cos(pi t)) / 2; late: 0 before t = 1/2,
+then 1."""
 
 
 def guidance_schedule(t: Tensor, schedule: Schedule) -> Tensor:
@@ -34,11 +35,11 @@ class Integrate:
     """x_0 ~ N(0, I), dx/dt = v(s, x, t) from 0 to 1, clipped to [-1, 1] at the end."""
 
     field: str = "actor_flow"
-    """The velocity field."""
+    """Name of the network that is the velocity field."""
     steps: int = 10
-    """Solver steps."""
+    """Number of steps of the solver."""
     method: Method = "euler"
-    """Solver."""
+    """Method of the solver: euler, midpoint, heun or rk4."""
 
     def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
         x = noise.actions(observations.shape[:-1])
@@ -48,16 +49,16 @@ class Integrate:
 @final
 @dataclass(frozen=True)
 class IntegrateResidual:
-    """`Integrate` along the sum of two fields: a flow, and what fine-tuning adds to it."""
+    """`Integrate` along the sum of two fields: a flow, and a residual that fine-tuning adds to it."""
 
     base: str = "actor_slow"
-    """The flow."""
+    """Name of the network that is the velocity field of the flow."""
     residual: str = "actor_fast"
-    """What is added to it."""
+    """Name of the network whose output is added to the flow's velocity."""
     steps: int = 10
-    """Solver steps."""
+    """Number of steps of the solver."""
     method: Method = "euler"
-    """Solver."""
+    """Method of the solver: euler, midpoint, heun or rk4."""
 
     def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
         x = noise.actions(observations.shape[:-1])
@@ -74,22 +75,22 @@ class IntegrateResidual:
 class Guided:
     """QFQL: a^{k+1} = a^k + dt (v(s, a^k, t_k) + beta grad_a Q(s, a^k)), clipped to [-1, 1] at the end.
 
-    The critic never saw noisy actions, so its gradient at small t is out of distribution; `schedule` can delay it.
+    The critic is trained on clean actions, so its gradient at small t is out of distribution; `schedule` can delay it.
     The published rule is `constant`.
     """
 
     field: str = "actor_flow"
-    """The velocity field."""
+    """Name of the network that is the velocity field."""
     critic: str = "critic"
-    """The critic whose ensemble mean guides."""
+    """Name of the critic whose gradient, averaged over the ensemble, guides."""
     steps: int = 10
-    """Solver steps."""
+    """Number of steps of the solver."""
     beta: float = 1.0
-    """Guidance strength; 0 is plain integration."""
+    """Strength of the guidance; 0 is plain integration."""
     schedule: Schedule = "constant"
-    """How guidance grows along the flow."""
+    """How the guidance grows along the flow; the published rule is constant."""
     method: Method = "euler"
-    """Solver."""
+    """Method of the solver: euler, midpoint, heun or rk4."""
 
     def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
         x = noise.actions(observations.shape[:-1])
@@ -107,22 +108,23 @@ class Guided:
 class ClassifierGuided:
     """CGQL: dx/dt = v(s, x, t) + c/t (kappa (1 - t) grad_x Q(s, x, tau) + x), clipped to [-1, 1] at the end.
 
-    The added velocity is c times that of a flow whose score is kappa grad Q. At t = 0, where 1/t has no value, it is
-    left out. The critic takes a flow time tau.
+    The added velocity is c times that of a flow whose score is kappa grad Q. It is left out at t = 0, where 1/t is
+    undefined. The critic takes a flow time tau.
     """
 
     field: str = "actor_flow"
-    """The velocity field."""
+    """Name of the network that is the velocity field."""
     critic: str = "critic"
-    """The critic whose ensemble mean guides, (observations, x, t) -> `[E, *]`."""
+    """Name of the critic whose gradient, averaged over the ensemble, guides: (observations, x, t) -> `[E, *]`."""
     steps: int = 10
-    """Euler steps."""
+    """Number of Euler steps of the guided flow."""
     inv_temp: float = 1.0
-    """Inverse temperature kappa."""
+    """Inverse temperature kappa of the policy, which aims at behaviour times exp(kappa Q)."""
     guidance_coef: float = 0.1
-    """Guidance strength c; 0 is plain integration."""
+    """Strength c of the guidance; 0 is plain integration."""
     critic_time: Literal["final", "current"] = "final"
-    """tau: always 1, for a critic that has only seen clean actions, or t, for one that has seen noisy ones."""
+    """Flow time tau of the critic. final: always 1, for a critic trained on clean actions only; current: t, for one
+    trained on noisy actions."""
 
     def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
         x = noise.actions(observations.shape[:-1])
@@ -133,5 +135,7 @@ class ClassifierGuided:
             climb = self.inv_temp * (1 - t) * action_gradient(critic, x, tau)
             return field(x, t) + self.guidance_coef / t * (climb + x)
 
+        # As in QAM's code, the first step is not guided and states are not clipped on the way
+        # (docs/algorithms/cgql.md, "Where code and paper differ").
         grid = unit_grid(x, self.steps)
         return euler(velocity, euler(field, x, grid[:2]), grid[1:]).clamp(-1, 1)

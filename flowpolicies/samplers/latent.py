@@ -1,4 +1,4 @@
-"""Samplers that choose where a flow starts."""
+"""Samplers that choose the noise that a flow starts from."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from flowpolicies.flows import SOLVERS, Method, unit_grid
 class Latent:
     """DSRL: z = scale * y with y in (-1, 1) from a squashed Gaussian, then dx/dt = v(s, x, t) from x_0 = z.
 
-    Draws only y: where the flow starts decides where it arrives. The action is clipped to [-1, 1].
+    Draws only y: z determines the action, which is clipped to [-1, 1].
     """
 
     actor: str = "latent_actor"
-    """The squashed Gaussian, (observations, eps) -> y and its log-probability."""
+    """Name of the squashed Gaussian, (observations, eps) -> y and its log-probability."""
     field: str = "actor_flow"
-    """The velocity field."""
+    """Name of the network that is the velocity field."""
     steps: int = 10
-    """Solver steps."""
+    """Number of steps of the solver."""
     noise_scale: float = 1.0
-    """Largest size of a coordinate of z."""
+    """Largest size of each coordinate of z."""
     method: Method = "euler"
-    """Solver."""
+    """Method of the solver: euler, midpoint, heun or rk4."""
 
     def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
         squashed, _ = nets[self.actor](observations, noise.actions(observations.shape[:-1]))

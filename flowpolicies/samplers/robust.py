@@ -1,4 +1,4 @@
-"""Guided sampling that survives a bad critic (rql_diffusion_family 11.4)."""
+"""Guided sampling that tolerates a bad critic: large or non-finite gradients."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from flowpolicies.samplers.flow import Schedule, guidance_schedule
 @final
 @dataclass
 class GuidanceMonitor:
-    """What the robust sampler saw and how far it has turned guidance down. The one mutable part of a sampler.
+    """Statistics of the gradients of `RobustGuided`, and its current reduction of the guidance. It is mutable.
 
     `scale` starts at 1; it is halved when the running mean of the gradient norm exceeds `alarm`, and grows by 1 % per
     call up to 1 when the mean is below half of it.
     """
 
     alarm: float = 100.0
-    """Gradient norm above which guidance is turned down."""
+    """Gradient norm above which guidance is reduced."""
     memory: float = 0.5
-    """Decay of the running mean over calls."""
+    """Decay per call of the running mean."""
     scale: float = 1.0
-    """Factor of the guidance."""
+    """Current factor of the guidance, at most 1."""
     norm_running: float | None = None
     """Running mean of the gradient norm; None before the first call."""
     norm_mean: float = 0.0
@@ -37,12 +37,12 @@ class GuidanceMonitor:
     norm_max: float = 0.0
     """Largest finite gradient norm of the last call."""
     reduced: float = 0.0
-    """Share of (row, step) pairs whose gradient was reduced, in the last call."""
+    """Share of (row, step) pairs of the last call whose gradient was reduced."""
     non_finite: float = 0.0
-    """Share of (row, step) pairs that were not finite, in the last call."""
+    """Share of (row, step) pairs of the last call whose gradient or velocity was not finite."""
 
     def update(self, norms: Tensor, reduced: Tensor, bad: Tensor) -> None:
-        """Takes the norms `[K, *, 1]` and the two masks of one call."""
+        """Updates the statistics from the norms `[K, *, 1]` and the two masks of one call."""
         finite = norms[norms.isfinite()]
         self.norm_mean = float(finite.mean()) if finite.numel() else float("inf")
         self.norm_max = float(finite.max()) if finite.numel() else float("inf")
@@ -58,31 +58,32 @@ class GuidanceMonitor:
 @final
 @dataclass(frozen=True)
 class RobustGuided:
-    """`Guided` with clamped states, reduced gradients and skipped non-finite steps.
+    """`Guided` with clamped states, reduced gradients, and no guidance in steps with non-finite values.
 
     With `adaptive=False`, `limit=inf` and `clip=None` it equals `Guided`.
     """
 
     field: str = "actor_flow"
-    """The velocity field."""
+    """Name of the network that is the velocity field."""
     critic: str = "critic"
-    """The critic whose ensemble mean guides."""
+    """Name of the critic whose gradient, averaged over the ensemble, guides."""
     steps: int = 10
-    """Euler steps."""
+    """Number of Euler steps of the guided flow."""
     beta: float = 1.0
-    """Guidance strength."""
+    """Strength of the guidance; 0 is plain integration."""
     schedule: Schedule = "constant"
-    """How guidance grows along the flow."""
+    """How the guidance grows along the flow; the published rule is constant."""
     adaptive: bool = True
-    """Reduce gradients longer than the monitor's alarm, row by row, and the guidance as a whole when that persists."""
+    """Whether gradients above the monitor's alarm are reduced, row by row, and the guidance as a whole when this
+    persists."""
     limit: float = 5.0
-    """States are clamped to [-limit, limit]."""
+    """Bound of the states, which are clamped to [-limit, limit]."""
     clip: float | None = None
-    """Clip each row's gradient norm; None: no clipping."""
+    """Largest norm of each row's gradient, which is clipped to it; None: no clipping."""
     normalize_q: bool = False
-    """Divide beta by mean |Q|, so that it is comparable across reward scales."""
+    """Whether beta is divided by mean |Q|, which makes it comparable across reward scales."""
     monitor: GuidanceMonitor = dataclasses.field(default_factory=GuidanceMonitor, compare=False)
-    """What was seen; shared by copies of this sampler."""
+    """Statistics of past calls, shared by copies of this sampler."""
 
     def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
         x = noise.actions(observations.shape[:-1])

@@ -17,16 +17,15 @@ from flowpolicies.flows import memoryless_sde, unit_grid
 class MemorylessSDE:
     """x_0 ~ N(0, I), then the memoryless SDE of adjoint matching (`flows.memoryless_sde`), clipped at the end.
 
-    It has the flow's distribution in the limit of many steps, but noise enters at every step, so the action does not
-    follow from x_0.
+    With many steps it has the flow's distribution. Noise enters at every step, so x_0 does not determine the action.
     """
 
     field: str = "actor_flow"
-    """The velocity field."""
+    """Name of the network that is the velocity field."""
     base: str = "actor_flow"
-    """The field of the last step."""
+    """Name of the network that is the velocity field of the last step."""
     steps: int = 10
-    """Steps of the SDE."""
+    """Number of steps of the SDE."""
 
     def __call__(self, nets: View, observations: Tensor, noise: Noise) -> Tensor:
         x = noise.actions(observations.shape[:-1])

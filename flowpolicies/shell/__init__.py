@@ -1,1 +1,1 @@
-"""The Stable-Baselines3 class that every algorithm extends, and what it is configured with."""
+"""The Stable-Baselines3 class that every algorithm extends, and its configuration."""

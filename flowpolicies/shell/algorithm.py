@@ -1,4 +1,4 @@
-"""The Stable-Baselines3 class that every algorithm extends: it connects SB3's contract to the functional core."""
+"""The Stable-Baselines3 class that every algorithm extends. It connects SB3's methods to the functional core."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ from flowpolicies.shell.setup import as_dataset, buffer_class, check_fits, open_
 from flowpolicies.shell.state import Generators, MetricMeans, Owners, adopt_moments, initial_state, spawn
 
 ALGORITHMS: dict[str, type[OfflineAlgorithm]] = {}
-"""Every algorithm class by its name; a class is entered when it is declared. Those of other packages are entered when
+"""Every algorithm class by its name. A class is added when it is declared; classes of other packages are declared when
 they are first used (`flowpolicies.get_algorithm`)."""
 
 _POLICIES = ("FlowPolicy", "MlpPolicy", "CnnPolicy", "MultiInputPolicy")
 
 
 class OfflineAlgorithm(OffPolicyAlgorithm):
-    """Abstract: what all algorithms share. A subclass is final, and declares `Config` and `losses`.
+    """Abstract: the base of all algorithms. A subclass is final, and declares `Config` and `losses`.
 
     Args:
         policy: "FlowPolicy"; the names of Stable-Baselines3's policies are aliases of it.
         env: environment, its id, or a VecEnv; None: train offline only, until `set_env`.
         learning_rate: learning rate of Adam; a number, or a schedule of the remaining progress from 1 to 0.
-        buffer_size: largest number of online transitions in the replay buffer; the dataset is kept beside them.
-        learning_starts: environment steps before online updates begin. A model that was never trained acts at random
-            until then, a trained one with its policy.
+        buffer_size: largest number of online transitions in the replay buffer; those of the dataset do not count.
+        learning_starts: number of environment steps before online updates begin. Until then a model that was never
+            trained acts at random, a trained one with its policy.
         batch_size, tau, gamma, train_freq, gradient_steps, action_noise: as in Stable-Baselines3.
         n_steps: number of steps of n-step returns without chunks (for chunks see the hyperparameter `horizon`).
         dataset: offline data, or its address ("ogbench:..."); with `env=None` it also determines the spaces.
@@ -69,25 +69,26 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     Config: ClassVar[type[PolicyConfig]]
     """Hyperparameters, networks, sampler, and what an update does."""
     losses: ClassVar[tuple[LossTerm, ...]]
-    """All loss terms, in the order in which they draw from the noise."""
+    """All loss terms, in the order in which they draw noise."""
     act_with: ClassVar[tuple[str, ...]] = ()
-    """Networks whose slow copy acts in `predict` and in evaluation."""
+    """Networks whose slow copy is used by `predict` and in evaluation."""
     explore_with: ClassVar[tuple[str, ...]] = ()
-    """Networks whose slow copy acts while collecting online."""
+    """Networks whose slow copy is used while collecting online."""
     windows: ClassVar[WindowScheme] = "uniform"
-    """How the replay buffer draws windows of transitions."""
+    """How the replay buffer samples windows of transitions."""
     offline_share: ClassVar[float | None] = None
-    """Share of each batch that comes from the dataset, once there are online transitions; None: uniform over all."""
+    """Share of each batch that is sampled from the dataset, once there are online transitions; None: uniform over
+    all."""
     uses_next_actions: ClassVar[bool] = False
-    """Whether a loss reads `batch.next_actions`; otherwise they are not gathered, and have width 0."""
+    """Whether a loss reads `batch.next_actions`; otherwise they are left out of batches, with width 0."""
     parity: ClassVar[tuple[str, ...]] = ()
-    """Names of the recordings of the authors' code in tests/golden that are replayed with this algorithm."""
+    """Names of the recordings of the authors' code in tests/golden that tests replay with this algorithm."""
 
     policy: FlowPolicy
     action_space: spaces.Box
 
     def __init_subclass__(cls) -> None:
-        """Enters the class in ALGORITHMS. It may be declared again where it was declared before, as in a notebook.
+        """Adds the class to ALGORITHMS. The module that declared it may declare it again, as happens in a notebook.
 
         Raises:
             TypeError: if it lacks a declaration, or another module has an algorithm of its name.
@@ -196,7 +197,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     def load(
         cls, path: Any, env: GymEnv | None = None, device: torch.device | str = "auto", *args: Any, **kwargs: Any
     ) -> Self:
-        """As Stable-Baselines3's. Loading a zip can execute code that is in it: load only what you trust.
+        """Loads a model that `save` wrote. A zip can contain code that is executed: load only files that you trust.
 
         Raises:
             ValueError: if the file is damaged, or holds another algorithm's model.
@@ -222,7 +223,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         self._setup_learner()
 
     def _setup_buffer(self, seed: int) -> None:
-        """Makes the replay buffer that the algorithm declares; the user's `replay_buffer_kwargs` override it."""
+        """Builds the replay buffer that the algorithm declares; the user's `replay_buffer_kwargs` override it."""
         self.replay_buffer_class = made = buffer_class(self.replay_buffer_class)
         declared = {
             "horizon": self.cfg.horizon,
@@ -308,7 +309,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         super().set_env(wrapped, force_reset)
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
-        """Updates on batches of the buffer; none while an online buffer holds no window yet."""
+        """Updates on batches of the buffer. Does nothing as long as an online buffer holds no complete window."""
         buffer = self.transitions
         if buffer.num_windows() == 0 and buffer.offline is None and self.num_timesteps > 0:
             return
@@ -336,12 +337,12 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     ) -> Self:
         """Trains on the dataset, without any environment.
 
-        Callbacks see one step per gradient step, with `num_timesteps` the number of offline gradient steps so far;
-        afterwards `num_timesteps` is again the number of environment steps, and `offline_steps` keeps the other.
+        Callbacks are called once per gradient step. Meanwhile `num_timesteps` is the number of offline gradient steps
+        so far; afterwards it is again the number of environment steps. `offline_steps` always counts gradient steps.
 
         Args:
             gradient_steps: number of updates.
-            dataset: a dataset, or its address, which replaces the attached one; None: the attached one.
+            dataset: a dataset, or its address, that replaces the attached one; None: the attached one.
             callback: any Stable-Baselines3 callback; training stops when it returns False.
             log_interval: gradient steps between two dumps of the log; each reports means over the interval.
             tb_log_name: name of the run for TensorBoard.
@@ -368,7 +369,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
                 hooks.update_locals(locals())
                 if not hooks.on_step():
                     break
-        finally:  # Also after Ctrl-C or an error, the log is complete and the counters are right.
+        finally:  # Completes the log and restores the counters also after Ctrl-C or an error.
             if self.offline_steps % log_interval != 0 and self.offline_steps > first:
                 self._dump_offline_logs(first)
             self.num_timesteps, self._environment_steps = self.environment_steps, None
@@ -378,10 +379,10 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     def _setup_learn_offline(
         self, total: int, callback: MaybeCallback, tb_log_name: str, progress_bar: bool
     ) -> BaseCallback:
-        """The counterpart of `_setup_learn`; from here on `num_timesteps` counts offline gradient steps."""
+        """Does for `learn_offline` what `_setup_learn` does for `learn`; `num_timesteps` now counts gradient steps."""
         if self.transitions.offline is None:
             raise ValueError(
-                f"{type(self).__name__} has no dataset (a loaded model does not bring it along). "
+                f"{type(self).__name__} has no dataset (saved models do not contain it). "
                 "Call learn_offline(steps, dataset=...) or set_dataset(...)."
             )
         self.start_time = time.time_ns()
@@ -411,7 +412,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> Self:
-        """Trains online, from scratch or after `learn_offline`, on the union of the dataset and what it collects."""
+        """Trains online, from scratch or after `learn_offline`, on the union of the dataset and the collected
+        transitions."""
         otherwise = "train with learn_offline(gradient_steps)"
         require_environment(self.env, type(self).__name__, "collect from", otherwise)
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
@@ -453,12 +455,12 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
 
     def dump_logs(self) -> None:
-        """Adds the means of the losses since the last dump."""
+        """Writes the log, with the means of the losses since the last time."""
         self.record_training()
         super().dump_logs()
 
     def record_training(self) -> None:
-        """Records learning rate, number of updates, and means of the losses."""
+        """Records the learning rate, the number of updates, and the means of the losses."""
         for key, mean in self._means.pop().items():
             self.logger.record(f"train/{key}", mean)
         self.logger.record("train/learning_rate", self.lr_schedule(self._current_progress_remaining))
@@ -477,12 +479,12 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     def evaluate(
         self, env: AnyEnv | None = None, episodes: int = 50, *, deterministic: bool = False, seed: int | None = None
     ) -> Evaluation:
-        """Rolls the policy out, in the model's environment unless another is given; see `flowpolicies.evaluate`."""
+        """Evaluates the policy in an environment, by default that of the model; see `flowpolicies.evaluate`."""
         who, chosen = type(self).__name__, self.env if env is None else env
         env = require_environment(chosen, who, "evaluate in", "pass env=")
         found = evaluate(self.policy, env, episodes, deterministic=deterministic, seed=seed)
         if env is self.env:
-            self._last_obs = None  # The training environment was stepped: collection starts with a reset.
+            self._last_obs = None  # The training environment was stepped, so collection must begin with a reset.
         return found
 
     def predict(

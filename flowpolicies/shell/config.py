@@ -16,7 +16,7 @@ from flowpolicies.core import Network, UpdateSpec
 from flowpolicies.flows import BetaSchedule, Diffusion, ReverseRule
 from flowpolicies.losses import QAggregation
 from flowpolicies.messages import did_you_mean
-from flowpolicies.networks import ENCODERS, Critic, Gaussian, NoisePrediction, TanhNormal, Value, VelocityField
+from flowpolicies.networks import ENCODERS, Critic, GaussianNetwork, NoisePrediction, TanhNormal, Value, VelocityField
 from flowpolicies.samplers import Denoise, Integrate, IntegrateResidual, Sampler, SoftmaxOfN
 from flowpolicies.shell.fields import Bounds, NonNegativeInt, UnitInterval, check_fields
 
@@ -32,24 +32,24 @@ EncoderName = Annotated[str, Bounds("be the name of an encoder", _is_encoder)]
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig(ABC):
-    """Abstract: what every algorithm has."""
+    """Abstract: hyperparameters that every algorithm has."""
 
     renamed: ClassVar[Mapping[str, str]] = {}
-    """Old name of a field -> its present name. Old names work until 1.0, with a deprecation warning."""
+    """Old names of fields and their present names. Old names work until 1.0, with a deprecation warning."""
 
     horizon: int = 1
-    """Length H of an action chunk, in environment steps. The policy emits H actions and executes them open loop."""
+    """Length H of an action chunk, in environment steps: the policy plans H actions and executes them open loop."""
     execute: int | None = None
-    """How many actions of a chunk are executed before planning again; None: all of them."""
+    """Number of actions of a chunk that are executed before the policy plans again; None: all of them."""
     actor_hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
     """Hidden widths of actors and velocity fields."""
     actor_layer_norm: bool = False
-    """LayerNorm after each activation of actors and velocity fields."""
+    """Whether actors and velocity fields have LayerNorm after each activation."""
     encoder: EncoderName = "impala_small"
     """Encoder of the images in an observation, such as impala_small, impala or impala_large. Observations without
     images do not use it."""
     clip_grad_norm: float | None = None
-    """Clip the joint gradient of all networks to this norm; None: no clipping, as the authors."""
+    """Largest norm of the joint gradient of all networks, which is clipped to it; None: no clipping."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -59,7 +59,7 @@ class PolicyConfig(ABC):
             )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Unpickles a config, which may be of a version in which a field had another name."""
+        """Unpickles a config, also one of an earlier version in which a field had another name."""
         self.__dict__.update(current_names(type(self), state))
 
     @abstractmethod
@@ -67,15 +67,15 @@ class PolicyConfig(ABC):
         """The named networks of the algorithm.
 
         Args:
-            tau: Polyak rate in (0, 1] for target copies that follow the algorithm's `tau`.
+            tau: Polyak rate in (0, 1], for target copies that move at the algorithm's `tau`.
         """
 
     @abstractmethod
     def sampler(self) -> Sampler:
-        """How the policy acts in evaluation; the losses call it too where they need the policy's actions."""
+        """How the policy acts in evaluation, and in losses that need the policy's actions."""
 
     def explorer(self) -> Sampler | None:
-        """How the policy acts while it collects online. None: as `sampler` says."""
+        """How the policy acts while it collects online. None: as in `sampler`."""
         return None
 
     def update_spec(self, step: int) -> UpdateSpec:
@@ -88,60 +88,60 @@ class PolicyConfig(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class CriticConfig(PolicyConfig):
-    """Abstract: what every algorithm with a critic has."""
+    """Abstract: hyperparameters that every algorithm with a critic has."""
 
     value_hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
-    """Hidden widths of critics and values."""
+    """Hidden widths of critics and value functions."""
     value_layer_norm: bool = True
-    """LayerNorm after each activation of critics and values."""
+    """Whether critics and value functions have LayerNorm after each activation."""
     ensemble: int = 2
-    """Number of critics K."""
+    """Number K of critics."""
     q_agg: QAggregation = "mean"
-    """How the target critics become one value: their mean (less rho standard deviations) or their minimum."""
+    """How the target critics become one value: their mean minus rho standard deviations, or their minimum."""
     rho: float = 0.0
-    """Pessimism: mean - rho * std over the ensemble; only with q_agg="mean"."""
+    """Pessimism rho: the critics' value is mean - rho * std over them; needs q_agg="mean"."""
 
     uses_rho_with_min: ClassVar[bool] = False
-    """Whether rho has a part although q_agg="min"."""
+    """Whether a loss uses rho although q_agg="min"."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.q_agg == "min" and self.rho != type(self).rho and not self.uses_rho_with_min:
             raise ValueError(
-                f'rho={self.rho} has no part in the minimum over critics: pass q_agg="mean" with it, or leave it out'
+                f'rho={self.rho} has no effect on the minimum over critics: pass q_agg="mean" with it, or leave it out'
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionConfig(CriticConfig):
-    """Abstract: what every algorithm has that denoises over finitely many levels."""
+    """Abstract: hyperparameters of algorithms whose policy is a diffusion with finitely many noise levels."""
 
     first_index: ClassVar[Literal[0, 1]] = 1
-    """Index of the least noisy level, as the network is fed it."""
+    """Index of the least noisy level, as the network receives it."""
 
     diffusion_steps: int = 5
-    """Noise levels T."""
+    """Number T of noise levels of the diffusion, and so of network calls per action."""
     beta_schedule: BetaSchedule = "vp"
-    """How noise grows with the level."""
+    """Noise schedule of the diffusion: how noise grows with the level."""
 
     @property
     def diffusion(self) -> Diffusion:
-        """The noising process."""
+        """The noising process of the configured levels."""
         return Diffusion(self.diffusion_steps, self.beta_schedule, self.first_index)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreConfig(DiffusionConfig):
-    """Abstract: what DAC and QSM share in the form of QAM's code."""
+    """Abstract: hyperparameters that DAC and QSM share in the form of QAM's code."""
 
     diffusion_steps: int = 10
-    """Number T of noise levels."""
+    """Number T of noise levels of the diffusion, and so of network calls per action."""
     ensemble: int = 10
     """Number K of critics."""
     rho: float = 0.5
-    """Pessimism: mean - rho * std over the ensemble (the authors use 0 on humanoidmaze)."""
+    """Pessimism rho: the critics' value is mean - rho * std over them (the authors use 0 on humanoidmaze)."""
     clip_grad_norm: float | None = 1.0
-    """Clip the joint gradient of all networks to this norm; None: no clipping."""
+    """Largest norm of the joint gradient of all networks, which is clipped to it; None: no clipping."""
     time_dim: int = 64
     """Number of Fourier features of the noise level; their frequencies are trained."""
 
@@ -154,25 +154,24 @@ class ScoreConfig(DiffusionConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class FineTunedConfig(CriticConfig):
-    """Abstract: what every algorithm has that fine-tunes a flow along the memoryless SDE."""
+    """Abstract: hyperparameters of algorithms that fine-tune a flow along the memoryless SDE."""
 
     ensemble: int = 10
     """Number K of critics."""
     rho: float = 0.5
-    """Pessimism: mean - rho * std over the ensemble (the authors use 0 on humanoidmaze)."""
+    """Pessimism rho: the critics' value is mean - rho * std over them (the authors use 0 on humanoidmaze)."""
     clip_grad_norm: float | None = 1.0
-    """Clip the joint gradient of all networks to this norm; None: no clipping."""
+    """Largest norm of the joint gradient of all networks, which is clipped to it; None: no clipping."""
     inv_temp: float = 0.3
-    """Weight of Q against the behaviour flow, the paper's tau; tune this one first (the authors use 0.1 to 30). At 0
-    the policy is the behaviour flow."""
+    """Weight of Q, the paper's tau; tune this one first (0.1 to 30). At 0 the policy is the behaviour flow."""
     flow_steps: int = 10
     """Number T of Euler steps of the flows and of the SDE."""
     best_of_n: int = 1
-    """Number of candidates per action; the critics' mean chooses the best."""
+    """Number of candidates per action, when acting and in TD targets; the critics' mean chooses the best."""
     target_actor: bool = True
-    """Whether the behaviour flow of the fine-tuning loss is the slow copy of `actor_slow`, or its current weights."""
+    """Whether the fine-tuning loss uses the slow copy of the behaviour flow; otherwise it uses the current weights."""
     residual: bool = False
-    """Whether `actor_fast` is added to the behaviour flow, or is the fine-tuned flow itself."""
+    """Whether the trained network is added to the behaviour flow; otherwise it is the fine-tuned flow itself."""
 
     def fine_tuned_networks(self, tau: float) -> dict[str, Network]:
         """Critics and a behaviour flow with slow copies, and the network that fine-tuning trains."""
@@ -181,7 +180,7 @@ class FineTunedConfig(CriticConfig):
 
     def fine_tuned_flow(self) -> Sampler:
         """The fine-tuned flow, without a choice among candidates."""
-        if self.inv_temp == 0:  # Q has no weight: the authors' code acts with the behaviour flow.
+        if self.inv_temp == 0:  # Q has no weight: as in QAM's code, the behaviour flow acts.
             return Integrate("actor_slow", steps=self.flow_steps)
         if self.residual:
             return IntegrateResidual("actor_slow", "actor_fast", steps=self.flow_steps)
@@ -190,48 +189,51 @@ class FineTunedConfig(CriticConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class BackpropagatedConfig(CriticConfig):
-    """Abstract: what Diffusion-QL and CAC share. Their actor climbs Q through all steps of its sampler."""
+    """Abstract: hyperparameters of Diffusion-QL and CAC, whose actor climbs Q through all steps of its sampler."""
 
     actor_hidden_dims: tuple[int, ...] = (256, 256, 256)
     """Hidden widths of the actor."""
     value_hidden_dims: tuple[int, ...] = (256, 256, 256)
     """Hidden widths of the critics."""
     value_layer_norm: bool = False
-    """LayerNorm after each activation of the critics."""
+    """Whether the critics have LayerNorm after each activation."""
     q_agg: QAggregation = "min"
-    """How the target critics become one value."""
+    """How the target critics become one value: their minimum, or their mean minus rho standard deviations."""
     clip_grad_norm: float | None = 1.0
-    """Clip the gradient of each network to this norm, the papers' gn (1 to 10 on D4RL); None: no clipping."""
+    """Largest norm of each network's gradient, the papers' gn (1 to 10 on D4RL); None: no clipping."""
     critic_learning_rate: float | None = 3e-4
-    """Learning rate of the critics; None: the algorithm's."""
+    """Learning rate of the critics; None: the common learning_rate."""
     eta: float = 1.0
-    """Weight of Q against the data; the one number to tune (0.005 to 4.5)."""
+    """Weight of Q against behaviour cloning; tune this one first (the authors use 0.005 to 4.5)."""
     max_q_backup: bool = False
-    """Whether each target critic takes the best of 10 next actions; otherwise there is one."""
+    """Whether each target critic takes the best of 10 next actions; otherwise there is one next action."""
     ema: UnitInterval = 0.995
-    """Decay of the slow actor, whose actions are in the targets."""
+    """Decay per move of the slow actor, whose actions are in the TD targets."""
     ema_every: int = 5
-    """Updates between two moves of the slow actor."""
+    """Number of updates between two moves of the slow actor."""
     ema_start: NonNegativeInt = 1000
-    """Updates before its first move; until then it is the untrained actor."""
+    """Number of updates before the slow actor moves for the first time; until then it is the untrained actor."""
     num_samples: int = 50
-    """Candidates per action, of which one is drawn with probability softmax(min_e Qbar_e)."""
+    """Number N of candidates per action; one is drawn with probability softmax(min_e Qbar_e)."""
 
     @abstractmethod
     def actor(self) -> Sampler:
-        """One action of the policy, without a choice among candidates."""
+        """The policy's sampler of one action, without a choice among candidates."""
 
     def sampler(self) -> Sampler:
         return SoftmaxOfN(self.actor(), self.num_samples)
 
     def update_spec(self, step: int) -> UpdateSpec:
-        """The critics, then the actor, whose loss sees the updated critics; the slow actor moves rarely, and late."""
+        """First the critics, then the actor, whose loss sees the updated critics."""
+        # As in the authors' code, targets take their actions from the untrained slow actor until `ema_start`, and slow
+        # copies move after the step (docs/algorithms/diffusion_ql.md, "Where code and paper differ").
         actor_is_due = step >= self.ema_start and step % self.ema_every == 0
         target_updates = None if actor_is_due else ("critic",)
         return UpdateSpec((("critic",), ("actor",)), target_updates, targets_first=False)
 
     def backpropagated_networks(self, tau: float, actor: str) -> dict[str, Network]:
-        """Critics and an actor with slow copies, each with its own gradient clip, in torch's initialisation."""
+        """Critics and an actor with slow copies, each with a gradient clip of its own, in PyTorch's default
+        initialisation."""
         common: dict[str, Any] = {"activation": "mish", "initialization": "torch"}
         own_rate = replace(critic(self, tau, **common), learning_rate=self.critic_learning_rate)
         networks = {"critic": own_rate, actor: noise_prediction(self, 1 - self.ema, **common)}
@@ -239,7 +241,7 @@ class BackpropagatedConfig(CriticConfig):
 
 
 def denoise(cfg: DiffusionConfig, rule: ReverseRule = "ancestral") -> Denoise:
-    """The reverse chain of `actor_diffusion`."""
+    """The sampler of the reverse chain of `actor_diffusion`."""
     return Denoise("actor_diffusion", cfg.diffusion_steps, cfg.beta_schedule, cfg.first_index, rule)
 
 
@@ -251,12 +253,12 @@ def velocity(cfg: PolicyConfig, target_rate: float | None = None, **options: Any
 
 def gaussian(cfg: PolicyConfig, target_rate: float | None = None, **options: Any) -> Network:
     """A Gaussian policy of the configured size."""
-    factory = partial(Gaussian, hidden_dims=cfg.actor_hidden_dims, layer_norm=cfg.actor_layer_norm, **options)
+    factory = partial(GaussianNetwork, hidden_dims=cfg.actor_hidden_dims, layer_norm=cfg.actor_layer_norm, **options)
     return Network(factory, target_rate)
 
 
 def noise_prediction(cfg: PolicyConfig, target_rate: float | None = None, **options: Any) -> Network:
-    """A diffusion's network of the configured size."""
+    """A noise-prediction network of the configured size."""
     factory = partial(NoisePrediction, hidden_dims=cfg.actor_hidden_dims, layer_norm=cfg.actor_layer_norm, **options)
     return Network(factory, target_rate)
 
@@ -275,13 +277,13 @@ def value(cfg: CriticConfig, target_rate: float | None = None, **options: Any) -
 
 
 def edit_actor(cfg: PolicyConfig) -> Network:
-    """A tanh-normal policy of the configured size, which sees an action and edits it."""
+    """A tanh-normal policy of the configured size that takes an action and returns an edit of it."""
     sizes: dict[str, Any] = {"hidden_dims": cfg.actor_hidden_dims, "layer_norm": cfg.actor_layer_norm}
     return Network(partial(TanhNormal, **sizes, takes_action=True))
 
 
 def current_names(config: type[PolicyConfig], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of fields by name, with old names replaced by the present ones."""
+    """Values of fields by name, with old names replaced by present ones."""
     return {config.renamed.get(name, name): value for name, value in values.items()}
 
 
@@ -292,9 +294,9 @@ def configure(
 
     Args:
         config: class of the config.
-        hyperparameters: values of its fields by name; the others keep their defaults.
+        hyperparameters: values of its fields by name; the other fields have their defaults.
         who: name of the algorithm, for the error.
-        shared: keywords that every algorithm takes, one of which may have been meant.
+        shared: keywords that every algorithm takes, which an unknown name is compared with too.
 
     Raises:
         TypeError: for an unknown hyperparameter, with the nearest name.

@@ -19,7 +19,7 @@ class Bounds(NamedTuple):
     """The range of a number, as an annotation of its type."""
 
     words: str
-    """The range as an error message says it, after "must": "be at least 0"."""
+    """The range in the words of an error message, after "must": "be at least 0"."""
     hold: Callable[[Any], bool]
     """Whether a number lies in the range."""
 
@@ -41,18 +41,18 @@ KINDS: dict[Any, tuple[Any, str]] = {
     int: (Integral, "a whole number"),
     float: (Real, "a number"),
 }
-"""Type of a field -> what may be given, and what an error calls it."""
+"""Type of a field -> types that are accepted for it, and its name in errors."""
 
 
 def check_fields(config: Any) -> None:
-    """Raises a ValueError or a TypeError for the first field of a dataclass that has no value of its type."""
+    """Raises a ValueError or a TypeError for the first field of a dataclass whose value is not valid for its type."""
     hints = get_type_hints(type(config), include_extras=True)
     for field in fields(config):
         check_value(field.name, hints[field.name], getattr(config, field.name))
 
 
 def check_value(name: str, hint: Any, given: Any) -> None:
-    """Raises a ValueError or a TypeError unless the value is one of the type's: it would train something else."""
+    """Raises a ValueError or a TypeError unless the value has the type and lies in its range."""
     options = get_args(hint)
     if type(None) in options:
         if given is None:

@@ -34,7 +34,7 @@ class SB3Hyperparameters:
     n_steps: int = 1
     """Number of steps of n-step returns; only without action chunks (a horizon of 1)."""
     buffer_size: int = 1_000_000
-    """Largest number of online transitions in the replay buffer; the dataset is kept beside them."""
+    """Largest number of online transitions in the replay buffer; those of the dataset do not count."""
     learning_starts: NonNegativeInt = 100
     """Number of environment steps before the first online update."""
     train_freq: int = 1

@@ -1,4 +1,4 @@
-"""A stand-in for the environment of a model that trains on a dataset alone."""
+"""The placeholder for the environment of a model that trains on a dataset alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AnyEnv = Env[Any, Any] | VecEnv
 
 @final
 class SpacesOnlyVecEnv(VecEnv):
-    """Knows its spaces and nothing else, so that callbacks that look at `training_env` work without an environment."""
+    """An environment that only has spaces, so that callbacks can read `training_env` without an environment."""
 
     def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
         super().__init__(1, observation_space, action_space)
@@ -47,7 +47,7 @@ class SpacesOnlyVecEnv(VecEnv):
 
 
 def require_environment(env: AnyEnv | None, who: str, purpose: str, otherwise: str) -> AnyEnv:
-    """The environment, unless it is missing.
+    """The environment, if there is one.
 
     Args:
         env: an environment, `SpacesOnlyVecEnv`, or None.

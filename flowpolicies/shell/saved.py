@@ -1,4 +1,4 @@
-"""Checks of a file that is to be loaded as a model."""
+"""Checks of files before they are loaded as models."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from flowpolicies.policies import FlowPolicy
 
 
 def check_model_file(path: Any) -> Any:
-    """The path, as it was given.
+    """The path, unchanged, unless its file is not a model.
 
     Raises:
-        ValueError: if there is a file, and it is not one that `save` wrote.
+        ValueError: if there is a file that `save` did not write, or a damaged one.
     """
     places = (Path(path), Path(f"{path}.zip")) if isinstance(path, str | Path) else ()
     file = next(filter(Path.is_file, places), None)
     if file is not None:
         try:
             with zipfile.ZipFile(file) as archive:
-                # A file that was cut off may still end in a whole zip, that of the weights, which has no "data".
+                # A truncated file may still end with a complete zip, that of the weights, which has no "data".
                 archive.getinfo("data")
         except (zipfile.BadZipFile, KeyError) as error:
             raise ValueError(f"'{file}' is damaged, or is not a model that model.save() wrote.") from error
@@ -44,8 +44,8 @@ def check_owner(who: str, config: type[Any], saved_config: type[Any], policy_cla
     """
     if not issubclass(policy_class, FlowPolicy):
         raise ValueError(
-            f"{who} acts with FlowPolicy, got {policy_class.__name__}. A file of another "
-            "package's algorithm is loaded with the load() of its own class."
+            f"{who} acts with FlowPolicy, got {policy_class.__name__}. Load a model of another "
+            "package with the load() of its own class."
         )
     if home_of(saved_config) != home_of(config):
         owner = saved_config.__name__.removesuffix("Config")

@@ -1,4 +1,4 @@
-"""What an algorithm is set up with: environment, dataset, spaces, and checks that they fit together."""
+"""Checks of the environment, dataset and spaces that an algorithm is given, and that they fit together."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def spaces_of(dataset: TransitionDataset | None, who: str, frame_stack: int) -> 
 
 
 def buffer_class(given: type[ReplayBuffer] | None) -> type[TransitionBuffer]:
-    """The class of the replay buffer; None: TransitionBuffer.
+    """The class of the replay buffer; `TransitionBuffer` unless another is given.
 
     Raises:
         ValueError: for a class whose batches the losses cannot read.
@@ -88,7 +88,7 @@ def check_fits(
     """Raises a ValueError unless a model with these spaces and this horizon can train on the dataset.
 
     Args:
-        frame_stack: number of consecutive images that the model sees as one observation; a dataset holds one per row.
+        frame_stack: number of consecutive images that the model sees as one observation; a dataset has one per row.
     """
     shown = stacked_space(dataset.observation_space, frame_stack)
     check_space_fits("observation_space", observation_space, shown)

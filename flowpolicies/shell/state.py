@@ -1,4 +1,4 @@
-"""Small pieces of training state."""
+"""State of training besides the networks: generators of random numbers, means of metrics, Adam's moments."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from flowpolicies.policies import FlowPolicy
 
 
 class OwnsGenerator(Protocol):
-    """Something that draws from a generator of its own."""
+    """An object with a random generator of its own."""
 
     generator: torch.Generator
 
 
 Owners = Mapping[str, Callable[[], OwnsGenerator]]
-"""Who has generators, asked each time, as it may be exchanged."""
+"""Name -> function that returns the owner of a generator. It is called each time, because the owner may be replaced."""
 
 
 @final
 class Generators:
-    """The generators that training draws from, as one object with a state dict; what makes a resumed run exact.
+    """All random generators of training, as one object with a state dict, so that a resumed run continues exactly.
 
     Args:
-        seeds: name -> seed of generators that live here.
-        owners: name -> who has a generator that is saved with them.
+        device: device of the generators that are created here.
+        seeds: name -> seed of the generators that are created here.
+        owners: name -> function that returns the owner of another generator, whose state is saved with them.
     """
 
     def __init__(self, device: torch.device, seeds: Mapping[str, int], owners: Owners) -> None:
@@ -46,11 +47,11 @@ class Generators:
         return self._own | {name: owner().generator for name, owner in self._owners.items()}
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Name -> state."""
+        """Name of each generator -> its state."""
         return {name: generator.get_state() for name, generator in self._all().items()}
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor], strict: bool = True) -> None:
-        """Restores what `state_dict` returned; a state of another kind of device is left out, as it cannot be used."""
+        """Restores what `state_dict` returned. States from another kind of device cannot be used and are skipped."""
         for name, generator in self._all().items():
             saved = state[name].cpu()
             if saved.shape == generator.get_state().shape:
@@ -59,27 +60,27 @@ class Generators:
 
 @final
 class MetricMeans:
-    """Means of metrics between two dumps of the log. Values stay tensors until then."""
+    """Means of metrics between two dumps of the log. Values stay tensors until the dump."""
 
     def __init__(self) -> None:
         self._sums: dict[str, torch.Tensor] = {}
         self._counts: dict[str, int] = {}
 
     def add(self, metrics: Metrics) -> None:
-        """Adds one update's scalars."""
+        """Adds the scalars of one update."""
         for key, value in metrics.items():
             self._sums[key] = self._sums[key] + value if key in self._sums else value
             self._counts[key] = self._counts.get(key, 0) + 1
 
     def pop(self) -> dict[str, float]:
-        """The means, and starts over."""
+        """Returns the means since the last call, and starts anew."""
         means = {key: float(total) / self._counts[key] for key, total in self._sums.items()}
         self._sums, self._counts = {}, {}
         return means
 
 
 def initial_state(policy: FlowPolicy, optimizer: torch.optim.Adam) -> LearnerState:
-    """The policy's own weights, and zero moments that the optimiser owns and saves."""
+    """The policy's own weights, and zero moments that the optimiser holds and saves."""
     params, targets = _parameters(policy.networks), _parameters(policy.targets)
     moments = initial_moments(params)
     for name, tree in params.items():
@@ -89,7 +90,8 @@ def initial_state(policy: FlowPolicy, optimizer: torch.optim.Adam) -> LearnerSta
 
 
 def adopt_moments(state: LearnerState, optimizer: torch.optim.Optimizer) -> None:
-    """After an optimiser was loaded, which replaces its tensors: takes over their values, and owns them again."""
+    """Copies the moments that an optimiser has loaded into the learner's tensors, and gives these back to the
+    optimiser."""
     for name, tree in state.params.items():
         for key, parameter in tree.items():
             for part in Moments._fields:
@@ -103,5 +105,5 @@ def _parameters(modules: nn.ModuleDict) -> Tree:
 
 
 def spawn(seed: int | None, n: int) -> list[int]:
-    """Independent seeds from one; None: from the operating system."""
+    """Independent seeds from one seed; None: from the operating system."""
     return [int(child.generate_state(1)[0]) for child in np.random.SeedSequence(seed).spawn(n)]

@@ -13,9 +13,9 @@ from flowpolicies.networks import (
     MLP,
     Critic,
     Encoded,
-    Gaussian,
+    GaussianNetwork,
     ObservationEncoder,
-    Part,
+    ObservationPart,
     TanhNormal,
     Value,
     VelocityField,
@@ -90,10 +90,12 @@ def test_fourier_features_run_from_frequency_1_to_256() -> None:
 
 
 def test_gaussian_head() -> None:
-    mean, log_std = Gaussian(3, 2, hidden_dims=(8,))(torch.randn(4, 3))
+    mean, log_std = GaussianNetwork(3, 2, hidden_dims=(8,))(torch.randn(4, 3))
     assert mean.shape == log_std.shape == (4, 2)
     assert not log_std.any()
-    head = Gaussian(3, 2, hidden_dims=(8,), state_dependent_std=True, tanh_mean=True, log_std_bounds=(-0.01, 0.01))
+    head = GaussianNetwork(
+        3, 2, hidden_dims=(8,), state_dependent_std=True, tanh_mean=True, log_std_bounds=(-0.01, 0.01)
+    )
     mean, log_std = head(100 * torch.randn(4, 3))
     assert mean.abs().max() <= 1
     assert log_std.abs().max() <= 0.01
@@ -121,7 +123,7 @@ def test_max_pooling_pads_below_and_right_only() -> None:
 
 
 def test_encoder_of_pixels_and_dicts() -> None:
-    encoder = ObservationEncoder([Part((3, 64, 64), True), Part((5,), False)])
+    encoder = ObservationEncoder([ObservationPart((3, 64, 64), True), ObservationPart((5,), False)])
     assert encoder.out_dim == 512 + 5
     assert encoder.images[0].output.weight.shape == (2048, 512)
     flat = torch.rand(2, 3, 3 * 64 * 64 + 5)
@@ -129,15 +131,15 @@ def test_encoder_of_pixels_and_dicts() -> None:
     assert features.shape == (2, 3, 517)
     torch.testing.assert_close(features[..., 512:], flat[..., -5:])
     images = torch.randint(0, 256, (2, 48), dtype=torch.uint8)
-    assert ObservationEncoder([Part((3, 4, 4), True)], "impala_debug")(images).shape == (2, 512)
+    assert ObservationEncoder([ObservationPart((3, 4, 4), True)], "impala_debug")(images).shape == (2, 512)
     with pytest.raises(ValueError, match="unknown encoder 'impal'"):
-        ObservationEncoder([Part((3, 4, 4), True)], "impal")
+        ObservationEncoder([ObservationPart((3, 4, 4), True)], "impal")
 
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_expanded_observations_are_encoded_once(compiled: bool) -> None:
     torch.manual_seed(0)
-    encoder = ObservationEncoder([Part((3, 8, 8), True), Part((2,), False)], "impala_debug")
+    encoder = ObservationEncoder([ObservationPart((3, 8, 8), True), ObservationPart((2,), False)], "impala_debug")
     network = Encoded(encoder, Critic(encoder.out_dim, 2, hidden_dims=(8,)))
     encoded = []
     encoder.images[0].register_forward_pre_hook(lambda _, inputs: encoded.append(len(inputs[0])))
@@ -156,7 +158,7 @@ def test_expanded_observations_are_encoded_once(compiled: bool) -> None:
 
 
 def test_given_encodes_once_and_changes_nothing() -> None:
-    encoder = ObservationEncoder([Part((3, 8, 8), True)], "impala_debug")
+    encoder = ObservationEncoder([ObservationPart((3, 8, 8), True)], "impala_debug")
     network = Encoded(encoder, VelocityField(encoder.out_dim, 2, hidden_dims=(8,)))
     calls = []
     encoder.register_forward_hook(lambda *_: calls.append(1))

@@ -5,7 +5,7 @@ import torch
 from stubs import view
 
 from flowpolicies.core import GeneratorNoise, RecordingNoise, ReplayedNoise, View, ZeroNoise
-from flowpolicies.networks import Gaussian as GaussianHead
+from flowpolicies.networks import GaussianNetwork
 from flowpolicies.policies.serialization import sampler_from_json, sampler_to_json
 from flowpolicies.samplers import BestOfN, Gaussian, Perturbed, Sampler, TanhGaussian
 
@@ -41,7 +41,7 @@ def test_squashed_numbers() -> None:
 )
 def test_shapes_bounds_draws_and_file(sampler: Sampler) -> None:
     torch.manual_seed(0)
-    head = GaussianHead(3, 2, hidden_dims=(8,), state_dependent_std=True, head_scale=100.0).requires_grad_(False)
+    head = GaussianNetwork(3, 2, hidden_dims=(8,), state_dependent_std=True, head_scale=100.0).requires_grad_(False)
     nets = View.of({"actor": head, "edit_actor": head}) | view(critic=lambda s, a: a.sum(-1).unsqueeze(0))
     observations = torch.randn(5, 4, 3)
     draw = lambda: GeneratorNoise(2, torch.Generator().manual_seed(0))
