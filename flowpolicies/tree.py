@@ -9,6 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+"""An array of any data type."""
+
 Leaf = TypeVar("Leaf")
 Result = TypeVar("Result")
 

@@ -17,9 +17,8 @@ from torch.func import grad, vmap
 
 from flowpolicies.core.adam import Moments, adam_step, flatten, sgd_step
 from flowpolicies.core.noise import Draw, Noise, RecordingNoise, ReplayedNoise, ZeroNoise
-from flowpolicies.core.terms import LossTerm, UpdateSpec
 from flowpolicies.core.types import Batch, Loss, Metrics, Tree
-from flowpolicies.core.views import Config, Network, Networks, View
+from flowpolicies.core.views import Config, LossTerm, Network, Networks, UpdateSpec, View
 
 Draws = list[list[Tensor]]
 """The draws of one update, per stage, in the order in which the loss terms ask for them."""
@@ -290,6 +289,27 @@ class Learner:
         with torch.no_grad():
             self._loss_of(stage, state.moments, lambda _: noise)(params, params, targets, batch, [])
         return noise.draws
+
+
+@final
+class MetricMeans:
+    """Means of metrics between two dumps of the log. Values stay tensors until the dump."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, torch.Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, metrics: Metrics) -> None:
+        """Adds the scalars of one update."""
+        for key, value in metrics.items():
+            self._sums[key] = self._sums[key] + value if key in self._sums else value
+            self._counts[key] = self._counts.get(key, 0) + 1
+
+    def pop(self) -> dict[str, float]:
+        """Returns the means since the last call, and starts anew."""
+        means = {key: float(total) / self._counts[key] for key, total in self._sums.items()}
+        self._sums, self._counts = {}, {}
+        return means
 
 
 def cosine_decay(done: Tensor, updates: int) -> Tensor:

@@ -13,13 +13,13 @@ from typing import Literal, NamedTuple, final
 import torch
 from torch import Tensor
 
-Kind = Literal["normal", "uniform", "integers"]
+Distribution = Literal["normal", "uniform", "integers"]
 
 
 class Draw(NamedTuple):
     """The kind and the shape of a draw, without its values."""
 
-    kind: Kind
+    kind: Distribution
     shape: tuple[int, ...]
     high: int = 0
     """Upper bound of integers, which are in 0..high - 1; other kinds ignore it."""

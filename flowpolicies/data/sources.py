@@ -33,7 +33,7 @@ from flowpolicies.data.formats.sb3 import load_sb3
 from flowpolicies.messages import did_you_mean
 from flowpolicies.plugins import Registry
 
-Kind = Literal["datasets", "environments", "generators", "writers", "resimulators"]
+SourceKind = Literal["datasets", "environments", "generators", "writers", "resimulators"]
 
 Writer = Callable[[TransitionDataset], Path]
 """Writes a dataset, completely or not at all, and returns the path of what it wrote."""
@@ -49,11 +49,11 @@ _EXAMPLES = {
 }
 
 
-def _registry(kind: str, group: Kind, signature: str) -> Registry[Callable[..., Any]]:
+def _registry(kind: str, group: SourceKind, signature: str) -> Registry[Callable[..., Any]]:
     return Registry(kind, f"flowpolicies.{group}", f"a function {signature}", lambda _, function: callable(function))
 
 
-SOURCES: dict[Kind, Registry[Callable[..., Any]]] = {
+SOURCES: dict[SourceKind, Registry[Callable[..., Any]]] = {
     "datasets": _registry("dataset source", "datasets", "load(name, **options)"),
     "environments": _registry("environment source", "environments", "make_env(name, **options)"),
     "generators": _registry("generator source", "generators", "generate(name, **options)"),
@@ -94,7 +94,7 @@ def register_source(
         TypeError: if no function is given, or one cannot be called.
         ValueError: if the name is taken. Nothing is registered then.
     """
-    given: dict[Kind, Callable[..., Any] | None] = {
+    given: dict[SourceKind, Callable[..., Any] | None] = {
         "datasets": load,
         "environments": make_env,
         "generators": generate,
@@ -113,7 +113,7 @@ def register_source(
         SOURCES[kind].register(name, function)
 
 
-def list_sources(kind: Kind = "datasets") -> dict[str, str]:
+def list_sources(kind: SourceKind = "datasets") -> dict[str, str]:
     """Every known source of this kind, with the package that provides it. Imports no other package."""
     return SOURCES[kind].names()
 
@@ -336,7 +336,7 @@ def _to_text(value: Any) -> str:
     return str(value) if isinstance(value, str | Path) else json.dumps(value)
 
 
-def _split(address: str, kind: Kind) -> tuple[str, str, dict[str, Any]]:
+def _split(address: str, kind: SourceKind) -> tuple[str, str, dict[str, Any]]:
     """Source, name and options of an address."""
     base, options = split_options(address)
     source, colon, name = base.partition(":")

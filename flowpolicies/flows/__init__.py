@@ -15,13 +15,8 @@ from flowpolicies.flows.diffusion import Noised as Noised
 from flowpolicies.flows.diffusion import ReverseRule as ReverseRule
 from flowpolicies.flows.diffusion import betas as betas
 from flowpolicies.flows.diffusion import posterior_mean as posterior_mean
-from flowpolicies.flows.grids import leading_grid as leading_grid
-from flowpolicies.flows.grids import remaining_grid as remaining_grid
-from flowpolicies.flows.grids import uniform_grid as uniform_grid
-from flowpolicies.flows.grids import unit_grid as unit_grid
 from flowpolicies.flows.guidance import action_gradient as action_gradient
 from flowpolicies.flows.guidance import lean_adjoint as lean_adjoint
-from flowpolicies.flows.paths import interpolate as interpolate
 from flowpolicies.flows.pathwise import path_kl as path_kl
 from flowpolicies.flows.pathwise import reverse_step as reverse_step
 from flowpolicies.flows.pathwise import step_kl as step_kl
@@ -29,8 +24,13 @@ from flowpolicies.flows.solvers import SOLVERS as SOLVERS
 from flowpolicies.flows.solvers import Method as Method
 from flowpolicies.flows.solvers import euler as euler
 from flowpolicies.flows.solvers import heun as heun
+from flowpolicies.flows.solvers import interpolate as interpolate
+from flowpolicies.flows.solvers import leading_grid as leading_grid
 from flowpolicies.flows.solvers import midpoint as midpoint
+from flowpolicies.flows.solvers import remaining_grid as remaining_grid
 from flowpolicies.flows.solvers import rk4 as rk4
+from flowpolicies.flows.solvers import uniform_grid as uniform_grid
+from flowpolicies.flows.solvers import unit_grid as unit_grid
 from flowpolicies.flows.stochastic import memoryless_sde as memoryless_sde
 from flowpolicies.flows.stochastic import memoryless_sigma as memoryless_sigma
 from flowpolicies.moved import moved_names

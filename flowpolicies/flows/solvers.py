@@ -1,15 +1,62 @@
-"""Fixed-step solvers of dx/dt = velocity(x, t). All have the same arguments and take any grid, forward or reverse."""
+"""The straight path between noise (t = 0) and data (t = 1), grids of flow times, and fixed-step solvers.
+
+Solvers integrate dx/dt = velocity(x, t). All have the same arguments and take any grid; a descending grid gives the
+reverse flow.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Literal
 
+import torch
 from torch import Tensor
 
+from flowpolicies.core.noise import Noise
 from flowpolicies.core.types import Velocity
 
 Method = Literal["euler", "midpoint", "heun", "rk4"]
+
+
+def interpolate(actions: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+    """A random point of the straight path to each action: x_t = (1 - t) x_0 + t x_1.
+
+    Draws x_0, then t (one per row).
+
+    Args:
+        actions: x_1 `[*, A]`.
+
+    Returns:
+        x_t `[*, A]`, t `[*, 1]`, and the velocity of the path, x_1 - x_0 `[*, A]`.
+    """
+    x_0, t = noise.actions(actions.shape[:-1]), noise.times(actions.shape[:-1])
+    return (1 - t) * x_0 + t * actions, t, actions - x_0
+
+
+def unit_grid(x: Tensor, steps: int) -> Tensor:
+    """From 0 to 1, `[steps + 1, *, 1]` for points x `[*, A]`."""
+    times = torch.linspace(0.0, 1.0, steps + 1, device=x.device, dtype=x.dtype)
+    return times.view(-1, *[1] * x.ndim).expand(-1, *x.shape[:-1], 1)
+
+
+def uniform_grid(start: Tensor, end: Tensor, steps: int) -> Tensor:
+    """Equal steps from `start` to `end`, both `[*, 1]`; descending if `end` is smaller. `[steps + 1, *, 1]`."""
+    return start + (end - start) * _fractions(start, steps)
+
+
+def remaining_grid(start: Tensor, steps: int) -> Tensor:
+    """Steps of at most 1/steps from `start` `[*, 1]` up to 1; rows that arrive early stay there. `[steps + 1, *,
+    1]`."""
+    return (start + _fractions(start, steps)).clamp(max=1.0)
+
+
+def leading_grid(end: Tensor, steps: int) -> Tensor:
+    """Steps of at most 1/steps from 0 up to `end` `[*, 1]`; rows that arrive early stay there. `[steps + 1, *, 1]`."""
+    return torch.minimum(_fractions(end, steps), end)
+
+
+def _fractions(like: Tensor, steps: int) -> Tensor:
+    return torch.linspace(0.0, 1.0, steps + 1, device=like.device, dtype=like.dtype).view(-1, *[1] * like.ndim)
 
 
 def euler(velocity: Velocity, x: Tensor, grid: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from gymnasium.spaces import Box
 from flowpolicies.data.dataset.checks import BOUND_TOLERANCE
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.rows import blocks, read
-from flowpolicies.inspection.findings import Array, Finding, Rows, Track, found, is_image, listed, named_arrays
-from flowpolicies.tree import named_leaves
+from flowpolicies.inspection.findings import Finding, Rows, Track, found, is_image, listed, named_arrays
+from flowpolicies.tree import Array, named_leaves
 
 AT_BOUND = 0.999
 """Share of the way from the middle to a bound beyond which an action counts as being at the bound.

@@ -13,7 +13,6 @@ from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.rows import read
 from flowpolicies.inspection.findings import (
     SPLIT_EPISODES,
-    Array,
     Finding,
     Rows,
     Vectors,
@@ -23,6 +22,7 @@ from flowpolicies.inspection.findings import (
 )
 from flowpolicies.inspection.order import differ
 from flowpolicies.inspection.regression import root_mean_square
+from flowpolicies.tree import Array
 
 LEAST_ENDS = 4
 """Number of ends below which nothing is concluded."""

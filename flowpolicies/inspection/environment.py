@@ -15,7 +15,6 @@ from flowpolicies.inspection.columns import Ranges
 from flowpolicies.inspection.findings import (
     OGBENCH_REWARDS,
     SIDES,
-    Array,
     Finding,
     Rows,
     Vectors,
@@ -26,7 +25,7 @@ from flowpolicies.inspection.findings import (
 )
 from flowpolicies.inspection.regression import deviations
 from flowpolicies.spaces.layout import space_fits
-from flowpolicies.tree import leaf_at, leaves
+from flowpolicies.tree import Array, leaf_at, leaves
 
 RESETS = 20
 """Number of resets of the environment, whose first observations are compared with the data."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Literal, final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,8 @@ import numpy.typing as npt
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.rows import read
 from flowpolicies.spaces.layout import Observations
-from flowpolicies.tree import named_leaves, tree_map
+from flowpolicies.tree import Array, named_leaves, tree_map
 
-Array = npt.NDArray[Any]
 Rows = npt.NDArray[np.intp]
 Severity = Literal["fault", "warning", "info"]
 SIDES = {1: "after", -1: "before"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from flowpolicies.data.dataset.dataset import TransitionDataset
-from flowpolicies.inspection.findings import OGBENCH_REWARDS, SIDES, Array, Finding, Vectors, found
+from flowpolicies.inspection.findings import OGBENCH_REWARDS, SIDES, Finding, Vectors, found
+from flowpolicies.tree import Array
 
 LEAST_EPISODES = 3
 """Number of trajectories below which nothing is concluded from equal lengths."""

@@ -19,12 +19,13 @@ from flowpolicies.inspection.environment import (
     rows_to_resimulate,
     unexplained,
 )
-from flowpolicies.inspection.findings import Array, Finding, Track, is_image, named_arrays, sample_rows
+from flowpolicies.inspection.findings import Finding, Track, is_image, named_arrays, sample_rows
 from flowpolicies.inspection.flags import check_flags, check_rewards, judges_before_step
 from flowpolicies.inspection.jumps import check_jumps, find_jumps
 from flowpolicies.inspection.order import check_duplicates, check_order
 from flowpolicies.inspection.singles import check_frozen, check_single_actions
 from flowpolicies.inspection.timing import check_action_timing, check_reward_timing, choose_rows
+from flowpolicies.tree import Array
 
 SAMPLE = 50_000
 """Default number of rows for the expensive checks."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from flowpolicies.data.dataset.dataset import TransitionDataset
-from flowpolicies.inspection.findings import Array, Finding, Rows, Severity, Vectors, found
+from flowpolicies.inspection.findings import Finding, Rows, Severity, Vectors, found
 from flowpolicies.inspection.regression import (
     LEAST_ROWS,
     MOST_ROWS,
@@ -15,6 +15,7 @@ from flowpolicies.inspection.regression import (
     deviations,
     root_mean_square,
 )
+from flowpolicies.tree import Array
 
 JUMP = 2.0
 """Factor by which the prediction error of a jump exceeds the largest usual error.

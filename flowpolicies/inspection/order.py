@@ -10,7 +10,6 @@ from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.rows import blocks, read
 from flowpolicies.inspection.findings import (
     SPLIT_EPISODES,
-    Array,
     Finding,
     Rows,
     Track,
@@ -19,7 +18,7 @@ from flowpolicies.inspection.findings import (
     observation_pairs,
     sample_rows,
 )
-from flowpolicies.tree import leaves
+from flowpolicies.tree import Array, leaves
 
 CLOSE = 1e-5
 """Relative difference up to which two float32 numbers count as equal, because rounding can cause it."""

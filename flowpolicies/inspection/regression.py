@@ -6,7 +6,7 @@ from typing import final
 
 import numpy as np
 
-from flowpolicies.inspection.findings import Array
+from flowpolicies.tree import Array
 
 MOST_ROWS = 20_000
 """Largest number of rows that a regression learns from."""

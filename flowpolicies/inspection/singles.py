@@ -8,7 +8,6 @@ from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.rows import read
 from flowpolicies.inspection.findings import (
     SIDES,
-    Array,
     Finding,
     Rows,
     Vectors,
@@ -26,6 +25,7 @@ from flowpolicies.inspection.regression import (
     clip,
     deviations,
 )
+from flowpolicies.tree import Array
 
 LEAST_STEPS = 20
 """Number of steps below which a trajectory is not judged."""

@@ -17,7 +17,6 @@ from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.inspection.ends import drift_finding
 from flowpolicies.inspection.findings import (
     SIDES,
-    Array,
     Finding,
     Rows,
     Vectors,
@@ -34,6 +33,7 @@ from flowpolicies.inspection.regression import (
     explained,
     standardise,
 )
+from flowpolicies.tree import Array
 
 CLEARER = 3.0
 """Factor by which a shifted action must explain more than the row's own action."""

@@ -6,7 +6,6 @@ from flowpolicies.losses.adjoint import control_cost as control_cost
 from flowpolicies.losses.adjoint import fine_tuned as fine_tuned
 from flowpolicies.losses.adjoint import slow_or_frozen as slow_or_frozen
 from flowpolicies.losses.adjoint import terminal_adjoint as terminal_adjoint
-from flowpolicies.losses.distillation import distillation as distillation
 from flowpolicies.losses.edit import edit_objective as edit_objective
 from flowpolicies.losses.energy import contrastive_energy as contrastive_energy
 from flowpolicies.losses.energy import soft_td_loss as soft_td_loss
@@ -19,9 +18,10 @@ from flowpolicies.losses.implicit import advantage_weights as advantage_weights
 from flowpolicies.losses.implicit import expectile as expectile
 from flowpolicies.losses.implicit import iql_critic_loss as iql_critic_loss
 from flowpolicies.losses.implicit import iql_value_loss as iql_value_loss
-from flowpolicies.losses.matching import denoising as denoising
-from flowpolicies.losses.matching import flow_matching as flow_matching
-from flowpolicies.losses.matching import flow_matching_loss as flow_matching_loss
+from flowpolicies.losses.policy import denoising as denoising
+from flowpolicies.losses.policy import distillation as distillation
+from flowpolicies.losses.policy import flow_matching as flow_matching
+from flowpolicies.losses.policy import flow_matching_loss as flow_matching_loss
 from flowpolicies.losses.policy import maximize_q as maximize_q
 from flowpolicies.losses.policy import soft_policy_loss as soft_policy_loss
 from flowpolicies.losses.policy import temperature_loss as temperature_loss

@@ -12,9 +12,8 @@ from torch import Tensor
 from torch.func import vmap
 
 from flowpolicies.core.noise import Noise
-from flowpolicies.core.terms import loss_term
 from flowpolicies.core.types import Batch, Loss, Velocity
-from flowpolicies.core.views import BoundNetwork, Config, Networks, View
+from flowpolicies.core.views import BoundNetwork, Config, Networks, View, loss_term
 from flowpolicies.flows import action_gradient, lean_adjoint, memoryless_sde, memoryless_sigma, unit_grid
 
 

@@ -1,12 +1,61 @@
-"""Policy improvement by climbing Q."""
+"""Losses of policies: flow matching and denoising, one-step students of a flow, and maximisation of Q."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
+from flowpolicies.core.noise import Noise
 from flowpolicies.core.types import Batch, Loss
-from flowpolicies.core.views import Networks
+from flowpolicies.core.views import Config, Networks, loss_term
+from flowpolicies.flows import Diffusion, euler, interpolate, unit_grid
 from flowpolicies.losses.td import QAggregation, aggregate
+
+
+def flow_matching(field: Callable[..., Tensor], batch: Batch, noise: Noise, weights: Tensor | float = 1.0) -> Tensor:
+    """mean_b valid_b w_b mean_i (v(s, x_t, t) - (x_1 - x_0))_i^2, a scalar; the behaviour-cloning loss of flows.
+
+    Args:
+        field: (observations, x_t, t) -> velocity, on the online view of the network that is trained.
+        weights: w `[B]`, without gradient.
+    """
+    x_t, t, velocity = interpolate(batch.actions, noise)
+    error = (field(batch.observations, x_t, t) - velocity).square().mean(-1)
+    return (batch.valid * weights * error).mean()
+
+
+def denoising(network: Callable[..., Tensor], batch: Batch, noise: Noise, diffusion: Diffusion) -> Tensor:
+    """mean_b valid_b mean_i (eps_hat(s, x, k) - eps)_i^2, a scalar; the behaviour-cloning loss of diffusions.
+
+    Args:
+        network: (observations, x, index) -> predicted noise, on the online view of the network that is trained.
+    """
+    noised = diffusion.noised(batch.actions, noise)
+    error = (network(batch.observations, noised.x, noised.t) - noised.eps).square().mean(-1)
+    return (batch.valid * error).mean()
+
+
+@loss_term(trains="actor_flow")
+def flow_matching_loss(nets: Networks, batch: Batch, noise: Noise, cfg: Config) -> Loss:
+    """|v(s, x_t, t) - (x_1 - x_0)|^2: behaviour cloning of `actor_flow`."""
+    return flow_matching(nets.online.actor_flow, batch, noise), {}
+
+
+def distillation(nets: Networks, batch: Batch, noise: Noise, steps: int, teacher: str) -> tuple[Tensor, Tensor]:
+    """mean_{b,i} (mu(s, z) - clip(Euler(v; s, z)))_i^2: `actor_onestep` learns to map z to the end of the flow.
+
+    Args:
+        steps: Euler steps of the teacher.
+        teacher: name of the velocity field, used without gradient.
+
+    Returns:
+        The loss, and the student's unclipped actions `[B, A]` with gradient, from the same z.
+    """
+    z = noise.actions(batch.actions.shape[:-1])
+    landed = euler(nets.frozen[teacher].given(batch.observations), z, unit_grid(z, steps)).clamp(-1, 1)
+    student = nets.online.actor_onestep(batch.observations, z)
+    return (student - landed).square().mean(), student
 
 
 def maximize_q(

@@ -17,6 +17,8 @@ from flowpolicies.networks.gaussian import tanh_log_slope as tanh_log_slope
 from flowpolicies.networks.mlp import MLP as MLP
 from flowpolicies.networks.mlp import Activation as Activation
 from flowpolicies.networks.mlp import Initialization as Initialization
+from flowpolicies.networks.mlp import TimeEmbedding as TimeEmbedding
+from flowpolicies.networks.mlp import embed_time as embed_time
 from flowpolicies.networks.registry import ENCODERS as ENCODERS
 from flowpolicies.networks.registry import NETWORKS as NETWORKS
 from flowpolicies.networks.registry import EncoderFactory as EncoderFactory
@@ -27,8 +29,6 @@ from flowpolicies.networks.residual import ResidualBlock as ResidualBlock
 from flowpolicies.networks.residual import ResidualNoisePrediction as ResidualNoisePrediction
 from flowpolicies.networks.temperature import Multiplier as Multiplier
 from flowpolicies.networks.temperature import Temperature as Temperature
-from flowpolicies.networks.time import TimeEmbedding as TimeEmbedding
-from flowpolicies.networks.time import embed_time as embed_time
 from flowpolicies.networks.unet import UNet as UNet
 from flowpolicies.networks.value import Value as Value
 from flowpolicies.networks.velocity import VelocityField as VelocityField

@@ -8,8 +8,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from flowpolicies.networks.mlp import MLP, Activation, Initialization
-from flowpolicies.networks.time import TimeEmbedding, embed_time, embedding_dim
+from flowpolicies.networks.mlp import MLP, Activation, Initialization, TimeEmbedding, embed_time, embedding_dim
 
 
 @final

@@ -9,7 +9,7 @@ from torch import nn
 
 from flowpolicies.plugins import Registry
 
-Class = TypeVar("Class", bound=type[nn.Module])
+NetworkClass = TypeVar("NetworkClass", bound=type[nn.Module])
 EncoderFactory = Callable[[tuple[int, ...]], nn.Module]
 """Shape (C, H, W) of an image -> a module from images `[N, C, H, W]`, values 0 to 255, to features `[N, out_dim]`.
 
@@ -34,10 +34,10 @@ ENCODERS: Registry[EncoderFactory] = Registry(
 """Name -> factory of every encoder of images."""
 
 
-def register_network(name: str) -> Callable[[Class], Class]:
+def register_network(name: str) -> Callable[[NetworkClass], NetworkClass]:
     """Makes a network class known by a name, so that policy files can name it and load it.
 
-    The class is built as `Class(observation_dim, action_dim, **options)`, with options of plain data:
+    The class is built as `NetworkClass(observation_dim, action_dim, **options)`, with options of plain data:
 
         @register_network("my_field")
         class MyField(nn.Module): ...
@@ -52,7 +52,7 @@ def register_network(name: str) -> Callable[[Class], Class]:
         ValueError: if the name is taken.
     """
 
-    def register(cls: Class) -> Class:
+    def register(cls: NetworkClass) -> NetworkClass:
         NETWORKS.register(name, cls)
         return cls
 

@@ -49,7 +49,7 @@ class PublishedTable:
     options: Mapping[str, Any]
     """Fields that all runs get in addition to their presets."""
     published: Mapping[tuple[str, str], PublishedScore]
-    """(row, column) -> published number; empty if this project does not have the numbers."""
+    """Published number of each pair (row, column); empty if this project does not have the numbers."""
     notes: str
     """What a reader must know to compare the numbers."""
 

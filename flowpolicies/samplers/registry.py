@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from flowpolicies.plugins import Registry
 
-Class = TypeVar("Class", bound=type[Any])
+SamplerClass = TypeVar("SamplerClass", bound=type[Any])
 
 SAMPLERS: Registry[type[Any]] = Registry(
     "sampler",
@@ -19,7 +19,7 @@ SAMPLERS: Registry[type[Any]] = Registry(
 """Name -> class of every sampler, and of every dataclass that is a field of a sampler."""
 
 
-def register_sampler(name: str) -> Callable[[Class], Class]:
+def register_sampler(name: str) -> Callable[[SamplerClass], SamplerClass]:
     """Makes a sampler known by a name, so that policy files can name it and load it.
 
     The class is a frozen dataclass whose fields are plain data (numbers, texts, booleans, None, tuples and dicts of
@@ -39,7 +39,7 @@ def register_sampler(name: str) -> Callable[[Class], Class]:
         ValueError: if the name is taken.
     """
 
-    def register(cls: Class) -> Class:
+    def register(cls: SamplerClass) -> SamplerClass:
         SAMPLERS.register(name, cls)
         return cls
 

@@ -21,6 +21,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import configure_logger
 
 from flowpolicies.core import Learner, LossTerm
+from flowpolicies.core.learner import MetricMeans
 from flowpolicies.data import TransitionDataset
 from flowpolicies.data.replay.buffer import TransitionBuffer, WindowScheme
 from flowpolicies.plugins import package_of
@@ -32,7 +33,7 @@ from flowpolicies.shell.hyperparameters import check_hyperparameters
 from flowpolicies.shell.no_environment import AnyEnv, SpacesOnlyVecEnv, require_environment
 from flowpolicies.shell.saved import check_model_file, check_owner
 from flowpolicies.shell.setup import as_dataset, buffer_class, check_fits, open_env, spaces_of
-from flowpolicies.shell.state import Generators, MetricMeans, Owners, adopt_moments, initial_state, spawn
+from flowpolicies.shell.state import Generators, Owners, adopt_moments, initial_state, spawn
 
 ALGORITHMS: dict[str, type[OfflineAlgorithm]] = {}
 """Every algorithm class by its name. A class is added when it is declared; classes of other packages are declared when
@@ -217,6 +218,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         self._setup_policy(act_seed)
         owners: Owners = {"buffer": lambda: self.transitions, "policy": lambda: self.policy}
         self.generators = Generators(self.device, {"noise": noise_seed}, owners)
+        self._noise_generators = [self.generators["noise"]]
         self._explore = np.random.default_rng(explore_seed)
         self.optimizer = torch.optim.Adam(self.policy.networks.parameters(), lr=self.lr_schedule(1.0))
         self._means = MetricMeans()
@@ -322,7 +324,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         for _ in range(gradient_steps):
             batch = buffer.sample(batch_size, env=self._vec_normalize_env)
             spec = self.cfg.update_spec(self._n_updates)
-            draws = self._learner.draws(self._state, batch, spec, [self.generators["noise"]])
+            draws = self._learner.draws(self._state, batch, spec, self._noise_generators)
             self._means.add(self._learner.update(self._state, batch, draws, spec, rate))
             self._n_updates += 1
 
@@ -498,7 +500,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         return self.policy.predict(observation, state, episode_start, deterministic)
 
     def _excluded_save_params(self) -> list[str]:
-        mine = ["_learner", "_state", "_means", "_environment_steps", "optimizer", "generators"]
+        mine = ["_learner", "_state", "_means", "_noise_generators", "_environment_steps", "optimizer", "generators"]
         return [*super()._excluded_save_params(), *mine]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from flowpolicies.core import Metrics
 from flowpolicies.core.adam import Moments, initial_moments
 from flowpolicies.core.learner import LearnerState
 from flowpolicies.core.types import Tree
@@ -56,27 +55,6 @@ class Generators:
             saved = state[name].cpu()
             if saved.shape == generator.get_state().shape:
                 generator.set_state(saved)
-
-
-@final
-class MetricMeans:
-    """Means of metrics between two dumps of the log. Values stay tensors until the dump."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, torch.Tensor] = {}
-        self._counts: dict[str, int] = {}
-
-    def add(self, metrics: Metrics) -> None:
-        """Adds the scalars of one update."""
-        for key, value in metrics.items():
-            self._sums[key] = self._sums[key] + value if key in self._sums else value
-            self._counts[key] = self._counts.get(key, 0) + 1
-
-    def pop(self) -> dict[str, float]:
-        """Returns the means since the last call, and starts anew."""
-        means = {key: float(total) / self._counts[key] for key, total in self._sums.items()}
-        self._sums, self._counts = {}, {}
-        return means
 
 
 def initial_state(policy: FlowPolicy, optimizer: torch.optim.Adam) -> LearnerState:

@@ -8,14 +8,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from flowpolicies.tree import leaf_at, tree_map
+from flowpolicies.tree import Array, leaf_at, tree_map
 
-Array = npt.NDArray[Any]
 Observations = Array | Mapping[str, Array]
 """Observations `[N, *shape]` of a Box space, or one such array for each key of a Dict space."""
 

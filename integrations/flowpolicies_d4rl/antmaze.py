@@ -18,7 +18,7 @@ import numpy.typing as npt
 from gymnasium.envs.mujoco.ant_v5 import AntEnv
 from gymnasium.wrappers import OrderEnforcing
 
-Array = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float64]
 
 MAZES = {
     "umaze": ("#####", "#R..#", "###.#", "#G..#", "#####"),
@@ -122,12 +122,12 @@ def model(rows: tuple[str, ...]) -> str:
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def position(rows: tuple[str, ...], cell: str) -> Array:
+def position(rows: tuple[str, ...], cell: str) -> Floats:
     """Coordinates (x, y) of the centre of the cell with this letter, relative to the start of the ant."""
     return _centre(rows, cell) - _centre(rows, "R")
 
 
-def _centre(rows: tuple[str, ...], cell: str) -> Array:
+def _centre(rows: tuple[str, ...], cell: str) -> Floats:
     """Coordinates (x, y) of the centre of the cell with this letter, relative to the centre of the first cell."""
     i, j = next((i, row.index(cell)) for i, row in enumerate(rows) if cell in row)
     return np.array([CELL * j, CELL * i])

@@ -9,14 +9,12 @@ from typing import Any, SupportsFloat, final
 
 import gymnasium
 import numpy as np
-import numpy.typing as npt
 from gymnasium.spaces import Box
 from gymnasium.wrappers import TimeLimit, TransformObservation
 
+from flowpolicies.tree import Array
 from flowpolicies_d4rl.antmaze import AntMaze
 from flowpolicies_d4rl.names import Task, find_task
-
-Array = npt.NDArray[np.float64]
 
 _LOCOMOTION = {"halfcheetah": "HalfCheetah-v4", "hopper": "Hopper-v4", "walker2d": "Walker2d-v4"}
 """Gymnasium's environments that correspond to D4RL's.

@@ -6,14 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from flowpolicies.data import TransitionDataset
 from flowpolicies.inspection import Resimulated
+from flowpolicies.tree import Array
 from flowpolicies_d4rl.antmaze import AntMaze
 from flowpolicies_d4rl.names import find_task
-
-Array = npt.NDArray[Any]
 
 
 def open_resimulator(name: str, dataset: TransitionDataset, **options: Any) -> Callable[[Array, Array], Resimulated]:

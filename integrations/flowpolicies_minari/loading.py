@@ -10,7 +10,6 @@ from typing import Any
 
 import minari
 import numpy as np
-import numpy.typing as npt
 from gymnasium.spaces import Box, Space
 from minari.dataset.minari_storage import MinariStorage
 
@@ -19,12 +18,11 @@ from flowpolicies.data.dataset.checks import as_flags, as_numbers
 from flowpolicies.data.dataset.transforms import REFERENCE
 from flowpolicies.data.formats.memmap import Storage, from_shards
 from flowpolicies.spaces.layout import ACTION_MARGIN, clip_inside
+from flowpolicies.tree import Array
 from flowpolicies_minari.environment import environment_id
 from flowpolicies_minari.folder import Folder, fetch_folder
 from flowpolicies_minari.observations import ObservationConverter
 from flowpolicies_minari.rewards import RewardConvention, apply_convention, check_convention
-
-Array = npt.NDArray[Any]
 
 _FLAGS = ("terminations", "truncations")
 

@@ -9,15 +9,13 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, cast, final
 
 import numpy as np
-import numpy.typing as npt
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Space, Tuple
 
 from flowpolicies.data.dataset.checks import check_numbers
+from flowpolicies.tree import Array
 
-Array = npt.NDArray[Any]
 
-
-class Leaf(NamedTuple):
+class LeafSpace(NamedTuple):
     """One array of a nested observation."""
 
     path: tuple[str | int, ...]
@@ -35,8 +33,8 @@ class Leaf(NamedTuple):
 class ObservationConverter:
     """Converts observations of a space into arrays of a Box or of a flat Dict of Boxes.
 
-    Nested Dicts and Tuples become one Dict with the keys of `Leaf.key`. Numbers become float32, and Discrete becomes
-    one-hot. Bytes stay bytes, and images `[H, W, C]` become `[C, H, W]`, as Stable-Baselines3 wants them.
+    Nested Dicts and Tuples become one Dict with the keys of `LeafSpace.key`. Numbers become float32, and Discrete
+    becomes one-hot. Bytes stay bytes, and images `[H, W, C]` become `[C, H, W]`, as Stable-Baselines3 wants them.
 
     Args:
         space: Observation space before the conversion.
@@ -65,7 +63,7 @@ class ObservationConverter:
         return arrays.get("", arrays)
 
 
-def _leaves(space: Space[Any], path: tuple[str | int, ...] = ()) -> Iterator[Leaf]:
+def _leaves(space: Space[Any], path: tuple[str | int, ...] = ()) -> Iterator[LeafSpace]:
     if isinstance(space, Dict):
         for key, inner in space.spaces.items():
             yield from _leaves(inner, (*path, key))
@@ -73,7 +71,7 @@ def _leaves(space: Space[Any], path: tuple[str | int, ...] = ()) -> Iterator[Lea
         for index, inner in enumerate(space.spaces):
             yield from _leaves(inner, (*path, index))
     else:
-        yield Leaf(path, space)
+        yield LeafSpace(path, space)
 
 
 def _pick(values: Any, path: tuple[str | int, ...]) -> Any:
@@ -82,7 +80,7 @@ def _pick(values: Any, path: tuple[str | int, ...]) -> Any:
     return values
 
 
-def _box(leaf: Leaf, name: str) -> Box:
+def _box(leaf: LeafSpace, name: str) -> Box:
     space = leaf.space
     if isinstance(space, Box) and space.dtype == np.uint8:
         low, high = (
@@ -105,7 +103,7 @@ def _box(leaf: Leaf, name: str) -> Box:
     )
 
 
-def _encode(leaf: Leaf, values: Any) -> Array:
+def _encode(leaf: LeafSpace, values: Any) -> Array:
     which = f"observation '{leaf.key}'" if leaf.path else "observation"
     array: Array = np.asarray(values)
     check_numbers(which, "values", array)

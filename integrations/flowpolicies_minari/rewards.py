@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from flowpolicies.tree import Array
 
 RewardConvention = Literal["stored", "d4rl-antmaze"]
 """How rewards and masks are made from the stored rewards and terminations.

@@ -14,7 +14,6 @@ from typing import Any
 import gymnasium
 import minari
 import numpy as np
-import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Dict
 from minari.data_collector import EpisodeBuffer
@@ -24,8 +23,6 @@ from minari.namespace import create_namespace, list_local_namespaces
 from flowpolicies.data import TransitionDataset
 from flowpolicies_minari.environment import origin
 from flowpolicies_minari.folder import Folder, datasets_path, folder_of
-
-Array = npt.NDArray[Any]
 
 
 def to_minari(

@@ -6,16 +6,13 @@ from typing import Any, final
 import gymnasium
 import mujoco
 import numpy as np
-import numpy.typing as npt
 from gymnasium.spaces import Box, Dict, Discrete, Space
 
 from flowpolicies.data.replay.pixels import FrameStack
+from flowpolicies.tree import Array
 from flowpolicies_ogbench.names import Mode, parse_name
 from flowpolicies_ogbench.randomness import global_draws_from
 from flowpolicies_ogbench.versions import ogbench_version
-
-Array = npt.NDArray[Any]
-Observation = Array | dict[str, Array]
 
 _KEPT_INFOS = ("success", "xy")
 """Keys of OGBench's `info` that are passed on."""
@@ -128,7 +125,7 @@ class OGBenchEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
+    ) -> tuple[Array | dict[str, Array], dict[str, Any]]:
         """Start an episode: the first one of `seed`, or without it the next one of the last seed.
 
         Raises:
@@ -148,7 +145,7 @@ class OGBenchEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._goal = _public_array(info["goal"])
         return self._observe(observation), self._public(info)
 
-    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Array | dict[str, Array], float, bool, bool, dict[str, Any]]:
         """Take one step with the action clipped to the action space."""
         if isinstance(self._inner_action_space, Box):
             action = np.clip(action, self._inner_action_space.low, self._inner_action_space.high)
@@ -170,7 +167,7 @@ class OGBenchEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         goals = Box(-np.inf, np.inf, np.shape(self.env.reset(seed=0)[1]["goal"]), np.float32)
         return Dict({"observation": states, "achieved_goal": goals, "desired_goal": goals})
 
-    def _observe(self, observation: Array) -> Observation:
+    def _observe(self, observation: Array) -> Array | dict[str, Array]:
         state = _public_array(observation)
         if self._mode == "singletask":
             return state

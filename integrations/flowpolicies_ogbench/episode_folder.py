@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-import numpy.typing as npt
 
 from flowpolicies.data import read_npz, write_npz
 from flowpolicies.files import write_json
-
-Array = npt.NDArray[Any]
+from flowpolicies.tree import Array
 
 _PARAMETERS = "parameters.json"
 """Name of the file with the parameters of the run that the episodes belong to."""

@@ -14,19 +14,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from filelock import FileLock
 from tqdm import tqdm
 
 from flowpolicies.files import write_json
+from flowpolicies.tree import Array
 from flowpolicies_ogbench.episode_folder import EpisodeFolder
 from flowpolicies_ogbench.finding import GENERATED_DATA_DIR, data_file, files_in, record_file, shard_file
 from flowpolicies_ogbench.manipulation import ManipulationCollector
 from flowpolicies_ogbench.names import TaskName, parse_name
 from flowpolicies_ogbench.pointmaze import PointMazeCollector
 from flowpolicies_ogbench.workers import map_in_workers
-
-Array = npt.NDArray[Any]
 
 SPLITS = ("train", "val")
 
@@ -132,7 +130,7 @@ def generate(
         if not overwrite and _is_done(task, folder, parameters):
             return _result(task, folder)
         episodes.open({**parameters, "versions": _versions(), "shard_size": shard_size}, overwrite=overwrite)
-        _collect(setup, episodes, seed=seed, workers=workers, title=task.dataset if progress else None)
+        _generate_episodes(setup, episodes, seed=seed, workers=workers, title=task.dataset if progress else None)
         _remove(task, folder)
         episodes.move(lambda split, number, of: _place(task, folder, split, number, of))
         write_json(record_file(task, folder), {**parameters, "workers": workers, "versions": _versions()})
@@ -265,7 +263,7 @@ def _make_collect(
     return collect_arrays
 
 
-def _collect(
+def _generate_episodes(
     setup: Callable[[], Callable[[list[int]], dict[str, Array]]],
     episodes: EpisodeFolder,
     *,

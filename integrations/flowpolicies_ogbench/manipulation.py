@@ -7,7 +7,6 @@ from typing import Any, final
 
 import gymnasium
 import numpy as np
-import numpy.typing as npt
 from ogbench.manipspace.oracles.markov.button_markov import ButtonMarkovOracle
 from ogbench.manipspace.oracles.markov.cube_markov import CubeMarkovOracle
 from ogbench.manipspace.oracles.markov.drawer_markov import DrawerMarkovOracle
@@ -17,10 +16,9 @@ from ogbench.manipspace.oracles.plan.cube_plan import CubePlanOracle
 from ogbench.manipspace.oracles.plan.drawer_plan import DrawerPlanOracle
 from ogbench.manipspace.oracles.plan.window_plan import WindowPlanOracle
 
+from flowpolicies.tree import Array
 from flowpolicies_ogbench.names import TaskName
 from flowpolicies_ogbench.randomness import global_draws_from
-
-Array = npt.NDArray[Any]
 
 PLAN_NOISE = {"noise": 0.1, "noise_smoothing": 0.5}
 """Noise of the policies of "play" data."""

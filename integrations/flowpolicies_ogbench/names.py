@@ -36,7 +36,7 @@ class TaskName:
     """How the data were collected: one of `DATASET_TYPES`."""
 
     task: str
-    """ "-task1" to "-task5", or "" for the default task of the scene and for goal-conditioned names."""
+    """Suffix "-task1" to "-task5", or "" for the default task of the scene and for goal-conditioned names."""
 
     version: str
     """Version of the environment and the data, such as "v0"."""

@@ -7,12 +7,11 @@ from typing import Any, final
 
 import gymnasium
 import numpy as np
-import numpy.typing as npt
 
+from flowpolicies.tree import Array
 from flowpolicies_ogbench.names import TaskName
 from flowpolicies_ogbench.randomness import global_draws_from
 
-Array = npt.NDArray[Any]
 Cell = tuple[int, int]
 """Row and column of a cell of the maze."""
 

@@ -16,11 +16,10 @@ from flowpolicies.data import DataFault, TransitionDataset
 from flowpolicies.data.dataset.checks import as_flags, check_actions, check_numbers, place
 from flowpolicies.data.dataset.compact import in_full, successors
 from flowpolicies.spaces.layout import Observations, clip_inside
+from flowpolicies.tree import Array
 from flowpolicies_ogbench.environment import channels_first, make_env, sparse_rewards
 from flowpolicies_ogbench.names import TaskName
 from flowpolicies_ogbench.randomness import global_draws_from
-
-Array = npt.NDArray[Any]
 
 _SIMULATOR_STATES = ("qpos", "button_states")
 """Columns from which OGBench computes the rewards of a task."""

@@ -8,16 +8,14 @@ from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
-import numpy.typing as npt
 
 from flowpolicies.data import TransitionDataset
 from flowpolicies.inspection import Resimulated
+from flowpolicies.tree import Array
 from flowpolicies_ogbench.environment import make_env, sparse_rewards
 from flowpolicies_ogbench.finding import GENERATED_DATA_DIR, PUBLISHED_DATA_DIR, files_in, find_folder
 from flowpolicies_ogbench.names import parse_name, task_names
 from flowpolicies_ogbench.randomness import global_draws_from
-
-Array = npt.NDArray[Any]
 
 
 class _States(NamedTuple):

@@ -43,7 +43,7 @@ def map_in_workers(
             # While this process holds the worker's end open, `recv` does not raise an EOFError when the worker dies.
             theirs.close()
             connection.send(task[1])
-        yield from _collect(processes, todo)
+        yield from _results(processes, todo)
     finally:
         for connection, process in processes.items():
             process.terminate()
@@ -51,7 +51,7 @@ def map_in_workers(
             connection.close()
 
 
-def _collect(processes: dict[Connection, Any], todo: Iterator[tuple[int, Argument]]) -> Iterator[tuple[int, Any]]:
+def _results(processes: dict[Connection, Any], todo: Iterator[tuple[int, Argument]]) -> Iterator[tuple[int, Any]]:
     busy = dict(processes)
     while busy:
         for connection in wait(list(busy)):

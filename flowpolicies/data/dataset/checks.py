@@ -9,9 +9,7 @@ import numpy.typing as npt
 from gymnasium.spaces import Box, Dict, Space
 
 from flowpolicies.spaces.layout import Observations
-from flowpolicies.tree import leaves, named_leaves
-
-Array = npt.NDArray[Any]
+from flowpolicies.tree import Array, leaves, named_leaves
 
 BOUND_TOLERANCE = 1e-6
 """How far an action may lie outside its bounds, because float32 rounds; for bounds beyond 1 as a fraction of them."""

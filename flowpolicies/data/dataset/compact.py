@@ -19,9 +19,7 @@ from flowpolicies.data.dataset.checks import DataFault, place
 from flowpolicies.data.dataset.rows import LazyColumn, blocks, read
 from flowpolicies.moved import moved_names
 from flowpolicies.spaces.layout import Observations
-from flowpolicies.tree import leaves, named_leaves, nested, tree_map
-
-Array = npt.NDArray[Any]
+from flowpolicies.tree import Array, leaves, named_leaves, nested, tree_map
 
 
 @final

@@ -6,15 +6,12 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 from gymnasium.spaces import Box, Dict, Space
 
 from flowpolicies.data.dataset import checks
 from flowpolicies.data.dataset.compact import Successors
 from flowpolicies.spaces.layout import Observations
-from flowpolicies.tree import tree_map
-
-Array = npt.NDArray[Any]
+from flowpolicies.tree import Array, tree_map
 
 
 def to_observations(where: str, key: str, observations: Any) -> Observations:

@@ -12,9 +12,8 @@ from flowpolicies.data.dataset.checks import DataFault, as_flags, as_numbers, ch
 from flowpolicies.data.dataset.episodes import Pairs, last_of_each, pair_rows
 from flowpolicies.messages import did_you_mean
 from flowpolicies.spaces.layout import Observations
-from flowpolicies.tree import take, tree_map
+from flowpolicies.tree import Array, take, tree_map
 
-Array = npt.NDArray[Any]
 ColumnNames = Sequence[str] | Mapping[str, Sequence[str]]
 """Names of the columns of an observation, or such names for each key of a Dict space."""
 

@@ -22,9 +22,7 @@ from flowpolicies.data.dataset.episodes import arguments_of_episodes
 from flowpolicies.data.dataset.rows import fingerprint_of
 from flowpolicies.data.dataset.summary import facts_about
 from flowpolicies.spaces.layout import Observations
-from flowpolicies.tree import named_leaves
-
-Array = npt.NDArray[Any]
+from flowpolicies.tree import Array, named_leaves
 
 FIELDS = ("observations", "actions", "rewards", "next_observations", "masks", "terminals")
 """Names of the arrays of a dataset, in the order in which the fingerprint is computed."""

@@ -13,9 +13,7 @@ from flowpolicies.data.dataset.checks import DataFault, as_flags, as_numbers, ch
 from flowpolicies.data.dataset.conversion import to_observations
 from flowpolicies.messages import did_you_mean
 from flowpolicies.spaces.layout import Observations
-from flowpolicies.tree import named_leaves, take, tree_map
-
-Array = npt.NDArray[Any]
+from flowpolicies.tree import Array, named_leaves, take, tree_map
 
 _KEYS = ("observations", "actions", "rewards", "terminations", "truncations", "masks")
 _ARGUMENTS = ("observations", "actions", "rewards", "next_observations", "masks", "terminals")

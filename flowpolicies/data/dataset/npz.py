@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from gymnasium.spaces import Box, Dict
 
 from flowpolicies.data.downloads.files import existing_file
 from flowpolicies.files import atomic_write
 from flowpolicies.spaces.json import space_from_json, space_to_json
-from flowpolicies.tree import nested
-
-Array = npt.NDArray[Any]
+from flowpolicies.tree import Array, nested
 
 _DESCRIPTION = "flowpolicies_dataset"  # Name of the array that holds the spaces and the provenance as JSON.
 _FORMAT = 1

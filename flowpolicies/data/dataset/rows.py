@@ -20,9 +20,7 @@ import torch
 from torch import Tensor
 
 from flowpolicies.spaces.layout import Observations
-from flowpolicies.tree import leaf_at
-
-Array = np.ndarray[Any, Any]
+from flowpolicies.tree import Array, leaf_at
 
 BLOCK_BYTES = 1 << 24
 """Size of the blocks in which whole arrays are read: 16 MB."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from gymnasium.spaces import Box
 
-Array = npt.NDArray[Any]
+from flowpolicies.tree import Array
 
 
 def facts_about(arrays: Mapping[str, Array], action_space: Box, episode_lengths: Array) -> dict[str, str]:

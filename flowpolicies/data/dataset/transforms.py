@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from flowpolicies.data.dataset.dataset import TransitionDataset
-
-Array = npt.NDArray[Any]
+from flowpolicies.tree import Array
 
 RewardTransformName = Literal[
     "none", "sparse", "iql_locomotion", "iql_mujoco", "iql_antmaze", "cql_antmaze", "antmaze100", "normalize"

@@ -25,9 +25,8 @@ from flowpolicies.data.dataset.episodes import pair_rows
 from flowpolicies.data.downloads.files import existing_file
 from flowpolicies.messages import did_you_mean
 from flowpolicies.spaces.layout import ACTION_MARGIN, clip_inside
-from flowpolicies.tree import named_leaves, take
+from flowpolicies.tree import Array, named_leaves, take
 
-Array = npt.NDArray[Any]
 NextObservations = Literal["stored", "shifted"]
 Terminals = Literal["ends", "inside"]
 

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast, final, get_args
 
 import numpy as np
-import numpy.typing as npt
 from filelock import FileLock
 from gymnasium.spaces import Box
 
@@ -32,8 +31,7 @@ from flowpolicies.data.dataset.compact import unpack
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.rows import fingerprint_of, read
 from flowpolicies.spaces.json import space_from_json, space_to_json
-
-Array = npt.NDArray[Any]
+from flowpolicies.tree import Array
 
 Storage = Literal["ram", "memmap"]
 """Storage of a dataset. ram: arrays in memory. memmap: files of any size, shared by all processes."""
@@ -171,7 +169,7 @@ class _GrowingArray:
 
 
 @final
-class _Writer:
+class _ShardWriter:
     """The files of a dataset to which shards are appended.
 
     Args:
@@ -230,9 +228,9 @@ class _Writer:
 
 
 def _write(folder: Path, shards: Iterable[TransitionDataset]) -> None:
-    writer: _Writer | None = None
+    writer: _ShardWriter | None = None
     for shard in shards:
-        writer = writer or _Writer(folder, shard)
+        writer = writer or _ShardWriter(folder, shard)
         writer.append(shard)
         del shard  # Otherwise it would stay in memory while the next one is made.
     if writer is None:

@@ -18,9 +18,7 @@ from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.downloads.files import existing_file
 from flowpolicies.data.replay.buffer import TransitionBuffer
 from flowpolicies.spaces.layout import Observations, scale_actions
-from flowpolicies.tree import leaves, take, tree_map
-
-Array = npt.NDArray[Any]
+from flowpolicies.tree import Array, leaves, take, tree_map
 
 
 def load_sb3(
