@@ -1,6 +1,7 @@
 """Q-guided flow Q-learning: behaviour flow and critic are trained apart; the critic guides the flow when acting.
 
-docs/algorithms/qfql.md describes the rule, and what its source leaves open.
+"Q-Guided Flow Q-Learning", https://openreview.net/forum?id=MFY9i3uR7S; docs/algorithms/qfql.md describes the rule, and
+what its source leaves open.
 """
 
 from __future__ import annotations

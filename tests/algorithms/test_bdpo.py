@@ -1,4 +1,4 @@
-"""Targets and gradients against a transcription of rql_diffusion_family 3 in plain double precision, and the phases."""
+"""BDPO against a transcription of its equations (arXiv 2502.04778) in double precision, and the phases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CAC against a transcription in numpy and double precision (rql_diffusion_family 5)."""
+"""CAC against a transcription in numpy and double precision of arXiv 2309.16984."""
 
 from __future__ import annotations
 

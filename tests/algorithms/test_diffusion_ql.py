@@ -1,4 +1,4 @@
-"""Diffusion-QL against a transcription in numpy and double precision (rql_diffusion_family 8)."""
+"""Diffusion-QL against a transcription in numpy and double precision of arXiv 2208.06193."""
 
 from __future__ import annotations
 

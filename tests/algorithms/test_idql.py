@@ -1,4 +1,4 @@
-"""IDQL against a transcription with torch's own modules and optimisers (rql_diffusion_family 4)."""
+"""IDQL against a transcription with torch's own modules and optimisers (arXiv 2304.10573)."""
 
 from __future__ import annotations
 

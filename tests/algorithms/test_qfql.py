@@ -1,4 +1,4 @@
-"""QFQL's numbers, worked out by hand from rql_diffusion_family 11 with linear stand-ins for the networks."""
+"""QFQL's numbers, worked out by hand (https://openreview.net/forum?id=MFY9i3uR7S), with linear stand-ins."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""RQL and TFQL on linear stubs, with numbers worked out by hand (rql_diffusion_family 1.4 to 1.6, and 2)."""
+"""RQL and TFQL on linear stubs, with numbers worked out by hand (arXiv 2606.17551)."""
 
 from __future__ import annotations
 

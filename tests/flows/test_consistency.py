@@ -1,4 +1,4 @@
-"""Consistency models: golden values of rql_diffusion_family 5, and the boundary condition."""
+"""Consistency models: values worked out from arXiv 2303.01469, and the boundary condition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Discrete diffusion: golden schedule values of rql_diffusion_family 0.2, and the reverse rules of 0.3."""
+"""Discrete diffusion: values of the noise schedules, and the reverse rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""IDQL's networks against numpy in double precision (rql_diffusion_family 4)."""
+"""IDQL's networks against numpy in double precision (arXiv 2304.10573)."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class Recording:
         return {kind: tuple(dims[i] for i in sorted(dims))[:-1] for kind, dims in widths.items() if dims}
 
     def _batch(self) -> Batch:
-        """A plain batch, or the last element of a chunked one (flow_family 2.4)."""
+        """A plain batch, or the last element of a chunked one."""
         get = {
             key.removeprefix("batch/"): torch.from_numpy(a)
             for key, a in self.arrays.items()
@@ -116,7 +116,7 @@ class Recording:
         )
 
     def _time_major_batch(self, get: Mapping[str, Tensor]) -> Batch:
-        """Fields `[h + 1, B, ...]`, from which the recorded loss makes the rest (rql_diffusion_family 1.4)."""
+        """Fields `[h + 1, B, ...]`, from which the recorded loss makes the rest."""
         horizon = len(get["rewards"]) - 1
         past = get["terminals"].roll(1, 0)
         past[0] = 0

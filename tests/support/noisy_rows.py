@@ -33,7 +33,7 @@ def replay() -> ReplayedNoise:
 
 
 def alphas(steps: int) -> list[float]:
-    """The VP schedule, least noisy level first (rql_diffusion_family 0.2)."""
+    """The VP schedule, least noisy level first."""
     return [math.exp(-0.1 / steps - (10 - 0.1) * (2 * t - 1) / (2 * steps**2)) for t in range(1, steps + 1)]
 
 
