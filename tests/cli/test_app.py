@@ -87,7 +87,7 @@ def test_every_hyperparameter_is_a_flag_with_its_meaning(call: Any, name: str) -
     meanings = {flag: without_metavar(rest) for flag, rest in FLAG.findall(text)}
     for field in dataclasses.fields(ALGORITHMS[name].Config):
         assert len(meanings[field.name.replace("_", "-")].split()) >= 2
-    assert meanings["horizon"].startswith("Length H of an action chunk, in environment steps.")  # An inherited field.
+    assert meanings["horizon"].startswith("Length H of an action chunk, in environment steps:")  # An inherited field.
     assert meanings["batch-size"] == "Number of transitions, or of action chunks, per update."
     assert meanings["dataset"].startswith("Address of the dataset: ogbench:NAME")
 
