@@ -298,9 +298,12 @@ class MetricMeans:
     def __init__(self) -> None:
         self._sums: dict[str, torch.Tensor] = {}
         self._counts: dict[str, int] = {}
+        self.newest: Metrics = {}
+        """The scalars of the newest update."""
 
     def add(self, metrics: Metrics) -> None:
         """Adds the scalars of one update."""
+        self.newest = metrics
         for key, value in metrics.items():
             self._sums[key] = self._sums[key] + value if key in self._sums else value
             self._counts[key] = self._counts.get(key, 0) + 1

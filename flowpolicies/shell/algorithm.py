@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import inspect
 import sys
@@ -17,8 +18,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.save_util import load_from_pkl
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import configure_logger
+from stable_baselines3.common.vec_env import VecEnv
 
 from flowpolicies.core import Learner, LossTerm
 from flowpolicies.core.learner import MetricMeans
@@ -27,17 +30,40 @@ from flowpolicies.data.replay.buffer import TransitionBuffer, WindowScheme
 from flowpolicies.plugins import package_of
 from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
 from flowpolicies.policies.devices import check_device
+from flowpolicies.shell.changes import changed_config, sort_changes
 from flowpolicies.shell.config import PolicyConfig, configure
 from flowpolicies.shell.fields import NonNegativeInt, check_value
 from flowpolicies.shell.hyperparameters import check_hyperparameters
 from flowpolicies.shell.no_environment import AnyEnv, SpacesOnlyVecEnv, require_environment
+from flowpolicies.shell.policy_kwargs import translate, with_activation
 from flowpolicies.shell.saved import check_model_file, check_owner
-from flowpolicies.shell.setup import as_dataset, buffer_class, check_fits, open_env, spaces_of
+from flowpolicies.shell.setup import (
+    AUTO,
+    address_of,
+    as_dataset,
+    buffer_class,
+    check_callbacks,
+    check_environment_fits,
+    check_fits,
+    copied_environment,
+    open_env,
+    record_of,
+    recorded_address,
+    spaces_of,
+    warn_of_missing_dataset,
+    warn_of_other_dataset,
+)
 from flowpolicies.shell.state import Generators, Owners, adopt_moments, initial_state, spawn
 
 ALGORITHMS: dict[str, type[OfflineAlgorithm]] = {}
 """Every algorithm class by its name. A class is added when it is declared; classes of other packages are declared when
 they are first used (`flowpolicies.get_algorithm`)."""
+
+REBUILT = ("_learner", "_built", "_state", "_noise_generators", "_translated")
+"""Attributes that are made from the others, and never saved or copied."""
+
+SETTABLE = ("replay_buffer", "lr_schedule", "num_timesteps", "offline_steps", "dataset_record", "n_envs", "start_time")
+"""Attributes that `load` can set, besides the arguments of the constructor."""
 
 _POLICIES = ("FlowPolicy", "MlpPolicy", "CnnPolicy", "MultiInputPolicy")
 
@@ -87,6 +113,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
 
     policy: FlowPolicy
     action_space: spaces.Box
+    _fields: ClassVar[frozenset[str]] = frozenset()
+    """Names of the fields of `Config`, which are read and set as attributes of the model, too."""
 
     def __init_subclass__(cls) -> None:
         """Adds the class to ALGORITHMS. The module that declared it may declare it again, as happens in a notebook.
@@ -96,7 +124,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         """
         super().__init_subclass__()
         cls.name = cls.__dict__.get("name", cls.__name__.lower())
-        missing = [part for part in ("Config", "losses") if part not in cls.__dict__]
+        missing = [part for part in ("Config", "losses") if not hasattr(cls, part)]
         if missing:
             raise TypeError(
                 f"{cls.__name__} must declare {', '.join(missing)}; see CONTRIBUTING.md, 'Adding an algorithm'"
@@ -113,6 +141,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
                 f"{taken.__module__}.{taken.__name__}. Declare another one: name = ..."
             )
         ALGORITHMS[cls.name] = cls
+        cls._fields = frozenset(field.name for field in dataclasses.fields(cls.Config))
 
     def __init__(
         self,
@@ -144,7 +173,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         **hyperparameters: Any,
     ) -> None:
         shared = [name for name in inspect.signature(OfflineAlgorithm).parameters if name != "hyperparameters"]
-        self.cfg = configure(self.Config, hyperparameters, type(self).__name__, shared)
+        implied = translate(policy_kwargs or {}, self.Config, type(self).__name__).hyperparameters
+        self.cfg = configure(self.Config, {**implied, **hyperparameters}, type(self).__name__, shared)
         super().__init__(
             policy,
             open_env(env, type(self).__name__, verbose),  # type: ignore[arg-type]  # None: no environment.
@@ -176,6 +206,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         self.offline_steps = 0
         self._environment_steps: int | None = None
         self._chunk_state: tuple[np.ndarray, ...] | None = None
+        self._is_collecting = False
+        self.dataset_record: dict[str, Any] | None = None
         if _init_setup_model:
             loaded = None if dataset is None else as_dataset(dataset)
             if self.env is None:
@@ -183,7 +215,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
                 self.observation_space, self.action_space = found
             self._setup_model()
             if loaded is not None:
-                self.set_dataset(loaded)
+                self._attach(loaded, address_of(dataset))
 
     @classmethod
     def from_config(cls, config: PolicyConfig, env: GymEnv | str | None = None, **sb3_hyperparameters: Any) -> Self:
@@ -196,19 +228,79 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
 
     @classmethod
     def load(
-        cls, path: Any, env: GymEnv | None = None, device: torch.device | str = "auto", *args: Any, **kwargs: Any
+        cls,
+        path: Any,
+        env: GymEnv | None = None,
+        device: torch.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        *,
+        dataset: TransitionDataset | str | None = None,
+        **kwargs: Any,
     ) -> Self:
         """Loads a model that `save` wrote. A zip can contain code that is executed: load only files that you trust.
 
+        Args:
+            path: path (the suffix .zip may be left out) or file object.
+            env: environment to continue in.
+            device: device of the networks.
+            custom_objects: objects that replace those of the file, as in Stable-Baselines3; fields of the Config may be
+                among them.
+            print_system_info: whether to print the versions that the file was saved with, and the present ones.
+            force_reset: whether the environment is reset before training continues.
+            dataset: a dataset, its address, or "auto" for the one that the model was trained on, by its address.
+            **kwargs: hyperparameters to change: those of Stable-Baselines3 (gamma, learning_rate, seed, ...) and fields
+                of the Config that the networks do not depend on. With a seed, all random numbers from now on follow it.
+
         Raises:
-            ValueError: if the file is damaged, or holds another algorithm's model.
+            ValueError: if the file is damaged, holds another algorithm's model, or a hyperparameter cannot be changed.
+            TypeError: for an unknown keyword.
         """
-        return super().load(check_model_file(path), env, check_device(device), *args, **kwargs)
+        who, known = cls.__name__, [*inspect.signature(OfflineAlgorithm).parameters, *SETTABLE]
+        changes = sort_changes(who, cls.Config, kwargs, custom_objects, known)
+        model = super().load(
+            check_model_file(path),
+            None,
+            check_device(device),
+            changes.custom_objects,
+            print_system_info,
+            force_reset,
+            _changes=changes.hyperparameters,
+            **changes.attributes,
+        )
+        if env is not None:
+            model.set_env(env, force_reset)
+        if changes.attributes.get("seed") is not None:
+            model.set_random_seed(changes.attributes["seed"])
+        if dataset is not None:
+            model.set_dataset(dataset)
+        return model
+
+    def __getattr__(self, name: str) -> Any:
+        """The value of a field of the config: `model.alpha` is `model.cfg.alpha`."""
+        if name in type(self)._fields and "cfg" in self.__dict__:
+            return getattr(self.cfg, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Sets an attribute. A field of the config is changed there, for all updates to come.
+
+        Raises:
+            ValueError: for a field that the networks depend on.
+        """
+        if name in type(self)._fields:
+            self.cfg = changed_config(self.cfg, {name: value}, type(self).__name__)
+        else:
+            super().__setattr__(name, value)
 
     def _setup_model(self) -> None:
         check_owner(type(self).__name__, self.Config, type(self.cfg), self.policy_class)
         if type(self.cfg) is not self.Config:  # A zip brings a copy of a class that was declared in a notebook.
             self.cfg = self.Config(**vars(self.cfg))
+        self._translated = translate(self.policy_kwargs, self.Config, type(self).__name__)
+        if changes := self.__dict__.pop("_changes", None):  # Of `load`.
+            self.cfg = changed_config(self.cfg, changes, type(self).__name__)
         check_hyperparameters(lambda name: getattr(self, name))
         if self.env is None:
             self.env, self.n_envs = SpacesOnlyVecEnv(self.observation_space, self.action_space), 1
@@ -216,12 +308,16 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         if self.replay_buffer is None:
             self._setup_buffer(buffer_seed)
         self._setup_policy(act_seed)
+        self._explore = np.random.default_rng(explore_seed)
+        self._means = MetricMeans()
+        self._setup_training(noise_seed)
+
+    def _setup_training(self, noise_seed: int) -> None:
+        """Makes what belongs to this model alone: generators, optimiser, learner."""
         owners: Owners = {"buffer": lambda: self.transitions, "policy": lambda: self.policy}
         self.generators = Generators(self.device, {"noise": noise_seed}, owners)
         self._noise_generators = [self.generators["noise"]]
-        self._explore = np.random.default_rng(explore_seed)
         self.optimizer = torch.optim.Adam(self.policy.networks.parameters(), lr=self.lr_schedule(1.0))
-        self._means = MetricMeans()
         self._setup_learner()
 
     def _setup_buffer(self, seed: int) -> None:
@@ -253,7 +349,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         """
         given, n_steps = self.policy_kwargs, self.n_steps
         implied = {
-            "networks": self.cfg.networks(self.tau),
+            "networks": with_activation(self.cfg.networks(self.tau), self._translated.activation),
             "sampler": self.cfg.sampler(),
             "explorer": self.cfg.explorer(),
             "act_with": self.act_with,
@@ -263,14 +359,18 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             "encoder": self.cfg.encoder,
             "seed": seed,
         }
-        self.policy_kwargs = {**implied, **given}
+        self.policy_kwargs = {**implied, **self._translated.own}
         self.n_steps = 1  # SB3 warns of n-step returns with any buffer but its own.
         super()._setup_model()
         self.policy_kwargs, self.n_steps = given, n_steps
 
     def _setup_learner(self) -> None:
-        self._state = initial_state(self.policy, self.optimizer)
-        self.optimizer.register_load_state_dict_post_hook(lambda optimizer: adopt_moments(self._state, optimizer))
+        self._state = state = initial_state(self.policy, self.optimizer)
+        self.optimizer.register_load_state_dict_post_hook(lambda optimizer: adopt_moments(state, optimizer))
+        self._build_learner()
+
+    def _build_learner(self) -> None:
+        self._built = (self.cfg, self.gamma, self.tau, self.n_steps)
         self._learner = Learner(
             dict(self.policy.networks.items()),
             self.policy.specs,
@@ -280,6 +380,36 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             clip_grad_norm=self.cfg.clip_grad_norm,
             compile_backend=self.compile_backend,
         )
+
+    def _apply_changes(self) -> None:
+        """Rebuilds what depends on hyperparameters that were assigned since the last update."""
+        if self._built == (self.cfg, self.gamma, self.tau, self.n_steps):
+            return
+        check_hyperparameters(lambda name: getattr(self, name))
+        before, policy = self._built[0], self.policy
+        if policy.sampler == before.sampler():  # Otherwise the user has exchanged it.
+            policy.sampler = self.cfg.sampler()
+        if policy.explorer == before.explorer():
+            policy.explorer = self.cfg.explorer()
+        policy.execute = self.cfg.execute or self.cfg.horizon
+        policy.specs = with_activation(self.cfg.networks(self.tau), self._translated.activation)
+        if (self.gamma, self.n_steps) != (self._built[1], self._built[3]):
+            self.transitions.set_discount(self.gamma, self.n_steps)
+        self._build_learner()
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seeds everything that draws from now on: batches, noise, acting, exploration, spaces and environments.
+
+        Args:
+            seed: a seed as of the constructor; None: nothing is seeded.
+        """
+        super().set_random_seed(seed)
+        if seed is not None and "generators" in self.__dict__:
+            noise_seed, buffer_seed, act_seed, explore_seed = spawn(seed, 4)
+            self.generators["noise"].manual_seed(noise_seed)
+            self.transitions.generator.manual_seed(buffer_seed)
+            self.policy.seed(act_seed)
+            self._explore = np.random.default_rng(explore_seed)
 
     @property
     def _frame_stack(self) -> int:
@@ -295,23 +425,57 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     def set_dataset(self, dataset: TransitionDataset | str) -> None:
         """Makes a dataset the offline part of the replay buffer.
 
+        Args:
+            dataset: a dataset, its address, or "auto" for the address of the one that the model was trained on.
+
         Raises:
-            ValueError: if its spaces are not the model's, or an episode is shorter than an action chunk.
+            ValueError: if its spaces are not the model's, an episode is shorter than an action chunk, or "auto" has no
+                address to load.
         """
-        loaded = as_dataset(dataset)
-        check_fits(loaded, self.observation_space, self.action_space, self.cfg.horizon, self._frame_stack)
-        self.transitions.attach(loaded)
+        if isinstance(dataset, str) and dataset == AUTO:
+            dataset = recorded_address(self.dataset_record, type(self).__name__)
+        self._attach(as_dataset(dataset), address_of(dataset))
+
+    def _attach(self, dataset: TransitionDataset, address: str | None) -> None:
+        check_fits(dataset, self.observation_space, self.action_space, self.cfg.horizon, self._frame_stack)
+        if self._n_updates > 0:
+            warn_of_other_dataset(self.dataset_record, dataset)
+        self.transitions.attach(dataset)
+        self.dataset_record = record_of(dataset, address)
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
-        """Attaches an environment (or a VecEnv of any size) for online training and evaluation."""
+        """Attaches an environment (or a VecEnv of any size) for online training and evaluation.
+
+        Bounds of observations that the model does not know, as with data without a space, become the environment's.
+
+        Raises:
+            ValueError: if the spaces of the environment do not fit those of the model.
+        """
         wrapped = self._wrap_env(env, self.verbose)
+        check_environment_fits(self.observation_space, self.action_space, wrapped)
+        self._adopt_spaces(wrapped)
         if wrapped.num_envs != self.n_envs:
             self.transitions.set_n_envs(wrapped.num_envs)
             self.n_envs = wrapped.num_envs
         super().set_env(wrapped, force_reset)
 
-    def train(self, gradient_steps: int, batch_size: int) -> None:
-        """Updates on batches of the buffer. Does nothing as long as an online buffer holds no complete window."""
+    def _adopt_spaces(self, env: VecEnv) -> None:
+        """Takes over the bounds of an environment's spaces, which Stable-Baselines3 compares exactly."""
+        for owner in (self, self.policy, self.transitions):
+            owner.observation_space, owner.action_space = env.observation_space, env.action_space
+
+    def get_env(self) -> VecEnv | None:
+        """The environment, or None if the model has none. While `learn_offline` runs, a stand-in with the spaces."""
+        return None if isinstance(self.env, SpacesOnlyVecEnv) and not self.is_offline else self.env
+
+    def train(self, gradient_steps: int = 1, batch_size: int | None = None) -> None:
+        """Updates on batches of the buffer. Does nothing as long as an online buffer holds no complete window.
+
+        Args:
+            gradient_steps: number of updates.
+            batch_size: rows per update; None: the model's `batch_size`.
+        """
+        self._apply_changes()
         buffer = self.transitions
         if buffer.num_windows() == 0 and buffer.offline is None and self.num_timesteps > 0:
             return
@@ -322,11 +486,14 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         rate = torch.tensor(learning_rate, device=self.device)
         buffer.updates = self._n_updates
         for _ in range(gradient_steps):
-            batch = buffer.sample(batch_size, env=self._vec_normalize_env)
+            batch = buffer.sample(batch_size or self.batch_size, env=self._vec_normalize_env)
             spec = self.cfg.update_spec(self._n_updates)
             draws = self._learner.draws(self._state, batch, spec, self._noise_generators)
             self._means.add(self._learner.update(self._state, batch, draws, spec, rate))
             self._n_updates += 1
+        if "_logger" in self.__dict__:  # Callbacks read the newest values; a dump replaces them by means.
+            newest: dict[str, Any] = {f"train/{key}": value for key, value in self._means.newest.items()}
+            self.logger.name_to_value.update(newest)
 
     def learn_offline(
         self,
@@ -336,6 +503,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         log_interval: int = 1000,
         tb_log_name: str = "offline",
         progress_bar: bool = False,
+        reset_num_timesteps: bool = True,
     ) -> Self:
         """Trains on the dataset, without any environment.
 
@@ -349,20 +517,25 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             log_interval: gradient steps between two dumps of the log; each reports means over the interval.
             tb_log_name: name of the run for TensorBoard.
             progress_bar: whether to show a progress bar.
+            reset_num_timesteps: whether a schedule of the learning rate starts again: its progress then falls from 1 to
+                0 within this call. False: it continues, and reaches 0 after all offline gradient steps so far and those
+                of this call, as with `learn`. `offline_steps` counts on in both cases.
 
         Raises:
-            ValueError: if there is no dataset.
+            ValueError: if there is no dataset, or a callback needs episodes, of which there are none.
         """
         check_value("gradient_steps", NonNegativeInt, gradient_steps)
         check_value("log_interval", int, log_interval)
         if dataset is not None:
             self.set_dataset(dataset)
         first, total_timesteps = self.offline_steps, self.offline_steps + gradient_steps
+        begin = first if reset_num_timesteps else 0
         hooks = self._setup_learn_offline(total_timesteps, callback, tb_log_name, progress_bar)
+        check_callbacks(hooks)
         hooks.on_training_start(locals(), globals())
         try:
             for _ in range(gradient_steps):
-                self._update_current_progress_remaining(self.num_timesteps - first, gradient_steps)
+                self._update_current_progress_remaining(self.num_timesteps - begin, total_timesteps - begin)
                 self.train(gradient_steps=1, batch_size=self.batch_size)
                 self.offline_steps += 1
                 self.num_timesteps = self.offline_steps
@@ -410,15 +583,25 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         total_timesteps: int,
         callback: MaybeCallback = None,
         log_interval: int = 4,
-        tb_log_name: str = "run",
+        tb_log_name: str | None = None,
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> Self:
         """Trains online, from scratch or after `learn_offline`, on the union of the dataset and the collected
-        transitions."""
+        transitions.
+
+        The arguments are those of Stable-Baselines3; without `tb_log_name` the run has the name of the class.
+        """
         otherwise = "train with learn_offline(gradient_steps)"
         require_environment(self.env, type(self).__name__, "collect from", otherwise)
-        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        if self.transitions.offline is None:
+            warn_of_missing_dataset(self.dataset_record)
+        name = type(self).__name__ if tb_log_name is None else tb_log_name
+        self._is_collecting = True
+        try:
+            return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
+        finally:
+            self._is_collecting = False
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -481,13 +664,27 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     def evaluate(
         self, env: AnyEnv | None = None, episodes: int = 50, *, deterministic: bool = False, seed: int | None = None
     ) -> Evaluation:
-        """Evaluates the policy in an environment, by default that of the model; see `flowpolicies.evaluate`."""
+        """Evaluates the policy in an environment, by default that of the model; see `flowpolicies.evaluate`.
+
+        In a callback of `learn` a copy of the model's environment is used, and the random numbers of exploration stay
+        as they are, so that collection continues as if there had been no evaluation.
+
+        Raises:
+            ValueError: if there is no environment, or it cannot be copied while `learn` collects in it.
+        """
         who, chosen = type(self).__name__, self.env if env is None else env
         env = require_environment(chosen, who, "evaluate in", "pass env=")
-        found = evaluate(self.policy, env, episodes, deterministic=deterministic, seed=seed)
-        if env is self.env:
-            self._last_obs = None  # The training environment was stepped, so collection must begin with a reset.
-        return found
+        if not self._is_collecting:
+            found = evaluate(self.policy, env, episodes, deterministic=deterministic, seed=seed)
+            if env is self.env:
+                self._last_obs = None  # The training environment was stepped, so collection must begin with a reset.
+            return found
+        state = self.policy.generator.get_state()
+        try:
+            apart = copied_environment(env, who) if env is self.env else env
+            return evaluate(self.policy, apart, episodes, deterministic=deterministic, seed=seed)
+        finally:
+            self.policy.generator.set_state(state)
 
     def predict(
         self,
@@ -500,8 +697,47 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         return self.policy.predict(observation, state, episode_start, deterministic)
 
     def _excluded_save_params(self) -> list[str]:
-        mine = ["_learner", "_state", "_means", "_noise_generators", "_environment_steps", "optimizer", "generators"]
-        return [*super()._excluded_save_params(), *mine]
+        counting = ["_environment_steps", "_is_collecting", "_means"]
+        return [*super()._excluded_save_params(), *counting, *REBUILT, "optimizer", "generators"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "optimizer", "generators"], []
+
+    def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
+        """Takes over the online transitions of a buffer that `save_replay_buffer` wrote, as in Stable-Baselines3.
+
+        The dataset stays attached, and gamma, horizon and seed stay those of the model. The file is a pickle, which can
+        execute code: load only files that you trust.
+
+        Args:
+            path: path or file object.
+            truncate_last_traj: whether the episode that was in progress ends where it was saved; otherwise the next
+                transition continues it.
+
+        Raises:
+            ValueError: if the buffer holds transitions of other spaces, or is of a class that cannot be read.
+        """
+        buffer = load_from_pkl(path, self.verbose)
+        self.transitions.adopt(buffer)
+        if truncate_last_traj:
+            self.transitions.end_episodes()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A complete copy shares nothing with its original. It has no environment: call `set_env`."""
+        state = {name: value for name, value in self.__dict__.items() if name not in REBUILT}
+        state |= {"env": None, "_logger": None, "_custom_logger": False, "_vec_normalize_env": None}
+        state["optimizer"], state["generators"] = self.optimizer.state_dict(), self.generators.state_dict()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        optimizer, generators = state.pop("optimizer"), state.pop("generators")
+        self.__dict__.update(state)
+        self.env = SpacesOnlyVecEnv(self.observation_space, self.action_space)
+        del self._logger
+        self._setup_training(spawn(self.seed, 4)[0])
+        self.optimizer.load_state_dict(optimizer)
+        self.generators.load_state_dict(generators)
+
+    def __copy__(self) -> Self:
+        """As `copy.deepcopy`: a shallow copy would share networks, buffer and generators."""
+        return copy.deepcopy(self)

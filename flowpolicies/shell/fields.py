@@ -34,6 +34,8 @@ Rate = Annotated[float, Bounds("lie in (0, 1]", lambda x: 0 < x <= 1)]
 """A rate in (0, 1], such as a Polyak rate."""
 PositiveFloat = Annotated[float, Bounds("be greater than 0", lambda x: x > 0)]
 """A number greater than 0."""
+NonNegativeFloat = Annotated[float, Bounds("be at least 0", lambda x: x >= 0)]
+"""A number that may be 0, such as a learning rate; 0 stops learning, as tools that only load a model set it."""
 GradientSteps = Annotated[int, Bounds("be at least 0, or -1", lambda n: n >= -1)]
 """A number of updates per round of collection; -1: as many as environment steps were collected."""
 KINDS: dict[Any, tuple[Any, str]] = {

@@ -9,10 +9,9 @@ from typing import Any, final, get_type_hints
 from flowpolicies.moved import moved_names
 from flowpolicies.shell.fields import (
     GradientSteps,
+    NonNegativeFloat,
     NonNegativeInt,
-    PositiveFloat,
     Probability,
-    Rate,
     check_fields,
     check_value,
 )
@@ -25,11 +24,11 @@ class SB3Hyperparameters:
 
     batch_size: int = 256
     """Number of transitions, or of action chunks, per update."""
-    learning_rate: PositiveFloat = 3e-4
+    learning_rate: NonNegativeFloat = 3e-4
     """Learning rate of Adam, for all networks without a learning rate of their own."""
     gamma: Probability = 0.99
     """Discount factor per environment step."""
-    tau: Rate = 0.005
+    tau: Probability = 0.005
     """Polyak rate: how far target networks move towards the trained weights per update."""
     n_steps: int = 1
     """Number of steps of n-step returns; only without action chunks (a horizon of 1)."""

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
 from typing import Any
 
 from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.vec_env import VecEnv
 
 from flowpolicies.data import TransitionDataset, load_dataset
 from flowpolicies.data.replay.buffer import TransitionBuffer
 from flowpolicies.data.replay.pixels import stacked_space
-from flowpolicies.spaces.layout import check_action_space, check_space_fits
+from flowpolicies.shell.no_environment import AnyEnv
+from flowpolicies.spaces.layout import check_action_space, check_space_fits, space_fits
+
+AUTO = "auto"
+"""Instead of a dataset: the one that the model was trained on, by its address."""
 
 
 def open_env(env: GymEnv | str | None, who: str, verbose: int) -> GymEnv | None:
@@ -41,6 +49,104 @@ def as_dataset(dataset: TransitionDataset | str) -> TransitionDataset:
             "TransitionDataset.from_arrays() makes one from arrays."
         )
     return dataset
+
+
+def address_of(dataset: TransitionDataset | str | None) -> str | None:
+    """The address, if that is how the dataset was given; else None."""
+    return dataset if isinstance(dataset, str) else None
+
+
+def record_of(dataset: TransitionDataset, address: str | None) -> dict[str, Any]:
+    """What a model remembers of its dataset: name, address (None for arrays), fingerprint and number of rows."""
+    return {"name": dataset.name, "address": address, "fingerprint": dataset.fingerprint, "rows": len(dataset)}
+
+
+def recorded_address(record: dict[str, Any] | None, who: str) -> str:
+    """The address of the dataset that a model was trained on.
+
+    Raises:
+        ValueError: if the model has had no dataset, or one that was not loaded from an address.
+    """
+    if record is None:
+        raise ValueError(f'dataset="{AUTO}": this {who} was not trained on a dataset. Pass the dataset or its address.')
+    if record["address"] is None:
+        raise ValueError(
+            f"dataset=\"{AUTO}\": this {who} was trained on '{record['name']}' ({record['rows']:,} transitions), which "
+            "was given as arrays and not by an address. Pass the dataset itself: dataset=..."
+        )
+    return str(record["address"])
+
+
+def warn_of_missing_dataset(record: dict[str, Any] | None) -> None:
+    """Warns before online training if a model was trained on a dataset that is not attached now."""
+    if record is not None:
+        warnings.warn(
+            f"this model was trained on the dataset '{record['name']}' ({record['rows']:,} transitions, fingerprint "
+            f"{record['fingerprint'][:12]}), which is not attached, so updates now see online transitions only. Attach "
+            f'it with set_dataset(...) or load(..., dataset="{AUTO}"), or set model.dataset_record = None.',
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def warn_of_other_dataset(record: dict[str, Any] | None, dataset: TransitionDataset) -> None:
+    """Warns if a trained model gets another dataset than the one that it was trained on."""
+    if record is not None and record["fingerprint"] != dataset.fingerprint:
+        warnings.warn(
+            f"this model was trained on the dataset '{record['name']}' (fingerprint {record['fingerprint'][:12]}), and "
+            f"continues on another one, '{dataset.name}' (fingerprint {dataset.fingerprint[:12]}).",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def check_environment_fits(observation_space: spaces.Space[Any], action_space: spaces.Space[Any], env: VecEnv) -> None:
+    """Raises a ValueError unless a model with these spaces can act in the environment.
+
+    Shapes, types and keys must agree. Bounds of observations must agree where both are finite; bounds of actions must
+    agree, because actions are scaled to them.
+    """
+    if not space_fits(observation_space, env.observation_space):
+        raise ValueError(
+            f"Observation spaces do not match: the model has {observation_space}, the environment "
+            f"{env.observation_space}. Wrap the environment so that it shows what the model was trained on."
+        )
+    if not space_fits(action_space, env.action_space):
+        raise ValueError(
+            f"Action spaces do not match: the model has {action_space}, the environment {env.action_space}. If the data "
+            "were given as arrays, pass action_space=env.action_space with them; or wrap the environment, for example "
+            "with gymnasium.wrappers.RescaleAction."
+        )
+
+
+def check_callbacks(callback: BaseCallback) -> None:
+    """Raises a ValueError if a callback of `learn_offline` counts episodes, which only an environment has."""
+    for part in _parts(callback):
+        if isinstance(part, StopTrainingOnMaxEpisodes):
+            raise ValueError(
+                "StopTrainingOnMaxEpisodes counts episodes of the environment, and learn_offline has none. Limit "
+                "gradient_steps instead, or use the callback with learn()."
+            )
+
+
+def _parts(callback: BaseCallback) -> list[BaseCallback]:
+    inside = getattr(callback, "callbacks", []) if isinstance(callback, CallbackList) else []
+    return [callback, *(part for child in inside for part in _parts(child))]
+
+
+def copied_environment(env: AnyEnv, who: str) -> AnyEnv:
+    """A copy of an environment, to evaluate in while the original is in use.
+
+    Raises:
+        ValueError: if it cannot be copied, as environments in other processes.
+    """
+    try:
+        return copy.deepcopy(env)
+    except Exception as error:  # Environments may hold anything.
+        raise ValueError(
+            f"{who} cannot evaluate in its environment while learn() collects in it, because the environment cannot be "
+            f"copied ({type(error).__name__}: {error}). Pass another one: evaluate(env=...)."
+        ) from error
 
 
 def spaces_of(dataset: TransitionDataset | None, who: str, frame_stack: int) -> tuple[spaces.Space[Any], spaces.Box]:

@@ -1,0 +1,157 @@
+"""Stable-Baselines3's `policy_kwargs`, translated into hyperparameters and networks of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from functools import partial
+from inspect import signature
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium.spaces import Box
+from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor
+from torch import Tensor, nn
+
+from flowpolicies.core import Network
+from flowpolicies.messages import did_you_mean
+from flowpolicies.networks import ENCODERS, Activation
+from flowpolicies.policies import FlowPolicy
+from flowpolicies.shell.config import PolicyConfig
+
+ACTIVATIONS: dict[type[nn.Module], Activation] = {nn.GELU: "gelu", nn.Mish: "mish", nn.ReLU: "relu", nn.SiLU: "silu"}
+"""Activation modules of torch, and the names of the same functions in this package."""
+
+ELSEWHERE = {
+    "optimizer_class": "all networks are trained with Adam; set learning_rate",
+    "optimizer_kwargs": "Adam has its default betas and eps; set learning_rate, clip_grad_norm or weight_decay",
+    "share_features_extractor": "each network has an encoder of its own",
+    "normalize_images": "images are uint8 and divided by 255",
+    "use_sde": "there is no state-dependent exploration; pass action_noise",
+    "log_std_init": "it is part of the published algorithm",
+    "use_expln": "there is no state-dependent exploration; pass action_noise",
+    "clip_mean": "it is part of the published algorithm",
+    "squash_output": "actions are always scaled to the bounds of the action space",
+    "ortho_init": "the initialisation is part of the published algorithm",
+}
+"""Arguments of Stable-Baselines3's policies without a counterpart, and what to do instead."""
+
+
+class PolicyArguments(NamedTuple):
+    """What `policy_kwargs` mean here."""
+
+    hyperparameters: dict[str, Any]
+    """Fields of the Config that they imply."""
+    activation: Activation | None
+    """Activation of all networks; None: that of the algorithm."""
+    own: dict[str, Any]
+    """Arguments of FlowPolicy itself."""
+
+
+def translate(policy_kwargs: Mapping[str, Any], config: type[PolicyConfig], who: str) -> PolicyArguments:
+    """Translates Stable-Baselines3's `policy_kwargs`.
+
+    `net_arch` becomes `actor_hidden_dims` and `value_hidden_dims`, `n_critics` becomes `ensemble`, `activation_fn` the
+    activation of all networks, and `features_extractor_class` the encoder of images.
+
+    Args:
+        policy_kwargs: what the user gave.
+        config: Config of the algorithm.
+        who: class name of the algorithm, for errors.
+
+    Raises:
+        TypeError: for an argument without a counterpart, with what to do instead.
+        ValueError: for a value without a counterpart.
+    """
+    given, known = dict(policy_kwargs), {field.name for field in fields(config)}
+    implied: dict[str, Any] = {}
+    if (net_arch := given.pop("net_arch", None)) is not None:
+        implied |= {name: sizes for name, sizes in _hidden_dims(net_arch).items() if name in known}
+    if (n_critics := given.pop("n_critics", None)) is not None and "ensemble" in known:
+        implied["ensemble"] = n_critics
+    activation = _activation(given.pop("activation_fn", None))
+    extractor, options = given.pop("features_extractor_class", None), given.pop("features_extractor_kwargs", None)
+    if extractor in (FlattenExtractor, CombinedExtractor) and not options:
+        extractor = None  # Vectors are concatenated, which is what these do.
+    if extractor is not None:
+        implied["encoder"] = _encoder(extractor, options or {})
+    elif options:
+        raise ValueError(
+            "policy_kwargs has features_extractor_kwargs without features_extractor_class. The image encoder is the "
+            f"hyperparameter encoder= of {who} ({', '.join(ENCODERS.names())})."
+        )
+    own = set(signature(FlowPolicy).parameters)
+    for name in given:
+        if name in ELSEWHERE:
+            raise TypeError(f"policy_kwargs has {name!r}, which {who} does not take: {ELSEWHERE[name]}.")
+        if name not in own:
+            hint = f" Pass it to {who} itself: {who}({name}=...)." if name in known else did_you_mean(name, own | known)
+            raise TypeError(
+                f"policy_kwargs has {name!r}, which {who} does not take. Sizes of networks are hyperparameters: "
+                f"actor_hidden_dims, value_hidden_dims, or net_arch in policy_kwargs.{hint}"
+            )
+    return PolicyArguments(implied, activation, given)
+
+
+def _hidden_dims(net_arch: Any) -> dict[str, tuple[int, ...]]:
+    if isinstance(net_arch, Mapping):
+        unknown = set(net_arch) - {"pi", "qf", "vf"}
+        if unknown:
+            raise ValueError(f"net_arch has the keys {sorted(unknown)}; it may have 'pi' (actors) and 'qf' (critics).")
+        sizes = {"actor_hidden_dims": net_arch.get("pi"), "value_hidden_dims": net_arch.get("qf", net_arch.get("vf"))}
+        return {name: tuple(layers) for name, layers in sizes.items() if layers is not None}
+    return {"actor_hidden_dims": tuple(net_arch), "value_hidden_dims": tuple(net_arch)}
+
+
+def _activation(module: Any) -> Activation | None:
+    if module is None:
+        return None
+    if module not in ACTIVATIONS:
+        names = ", ".join(f"torch.nn.{cls.__name__}" for cls in ACTIVATIONS)
+        raise ValueError(f"activation_fn must be one of {names}, got {getattr(module, '__name__', module)}.")
+    return ACTIVATIONS[module]
+
+
+def with_activation(networks: Mapping[str, Network], activation: Activation | None) -> dict[str, Network]:
+    """The networks with another activation, where their class has one; None: unchanged."""
+    if activation is None:
+        return dict(networks)
+    changed = {}
+    for name, network in networks.items():
+        factory = network.factory if isinstance(network.factory, partial) else partial(network.factory)
+        takes = "activation" in signature(factory.func).parameters
+        made = partial(factory.func, *factory.args, **{**factory.keywords, "activation": activation})
+        changed[name] = replace(network, factory=made) if takes else network
+    return changed
+
+
+class ExtractorEncoder(nn.Module):
+    """A feature extractor of Stable-Baselines3 as an encoder of one image.
+
+    Args:
+        shape: (C, H, W) of the image.
+        extractor: subclass of `BaseFeaturesExtractor`.
+        options: keyword arguments of the extractor.
+    """
+
+    def __init__(self, shape: tuple[int, ...], extractor: Any, options: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.extractor = extractor(Box(0, 255, shape, np.uint8), **options)
+        self.out_dim = int(self.extractor.features_dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features `[N, F]` of images `[N, C, H, W]` with values in 0..255, which the extractor sees divided by 255."""
+        features: Tensor = self.extractor(images.float() / 255)
+        return features
+
+
+def _encoder(extractor: Any, options: Mapping[str, Any]) -> str:
+    """Name of the encoder that wraps the extractor, which is declared now if it is new."""
+    text = "-".join(f"{key}.{value}" for key, value in sorted(options.items()))
+    name = "sb3." + "-".join(filter(None, [extractor.__module__, extractor.__qualname__, text])).replace(
+        "<locals>", "local"
+    )
+    name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
+    if name not in ENCODERS:
+        ENCODERS.register(name, partial(ExtractorEncoder, extractor=extractor, options=dict(options)))
+    return name
