@@ -17,6 +17,7 @@ from flowpolicies.data.dataset.checks import DataFault
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.downloads.files import existing_file
 from flowpolicies.data.replay.buffer import TransitionBuffer
+from flowpolicies.data.replay.steps import stored_order
 from flowpolicies.spaces.layout import Observations, scale_actions
 from flowpolicies.tree import Array, leaves, take, tree_map
 
@@ -85,7 +86,7 @@ def from_sb3_buffer(
         )
     if not isinstance(buffer.action_space, Box):
         raise DataFault(f"replay buffer '{name}' holds actions of {buffer.action_space}; flow policies need a Box.")
-    order, following = _order(buffer)
+    order, following = stored_order(buffer)
     if len(order) == 0:
         raise DataFault(f"replay buffer '{name}' holds no transition.")
 
@@ -150,17 +151,6 @@ def to_sb3_buffer(
     buffer.timeouts[rows, 0] = dataset.terminals * dataset.masks
     buffer.pos, buffer.full = len(dataset) % size, len(dataset) == size
     return buffer
-
-
-def _order(buffer: ReplayBuffer) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """The rows of a buffer from the oldest to the newest, and the rows of their next observations."""
-    size = buffer.buffer_size
-    order = np.arange(buffer.pos, buffer.pos + size) % size if buffer.full else np.arange(buffer.pos)
-    if not buffer.optimize_memory_usage:
-        return order, order
-    # The observation of the oldest row of a full ring was overwritten by the next observation of the newest.
-    order = order[1:] if buffer.full else order
-    return order, (order + 1) % size
 
 
 def _by_environment(array: Array) -> Array:

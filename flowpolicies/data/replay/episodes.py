@@ -39,6 +39,7 @@ class Episodes:
         self.running = torch.zeros(n_envs, dtype=torch.long)
         self.ended = torch.zeros(3, 0, dtype=torch.long)
         self._table: Tensor | None = None
+        self._sorted: Tensor | None = None
 
     @property
     def oldest(self) -> int:
@@ -50,7 +51,7 @@ class Episodes:
         stream, time = terminals.T.nonzero(as_tuple=True)
         last = time + self.recorded
         self.recorded += len(terminals)
-        self._table = None
+        self._table = self._sorted = None
         if len(stream) == 0:
             return
         newest_stream = stream.diff(prepend=stream.new_tensor([-1])) > 0
@@ -65,7 +66,7 @@ class Episodes:
         ended = torch.stack([stream, self.running[stream], torch.full_like(stream, self.recorded - 1)])
         self.ended = torch.cat([self.ended, ended], 1)
         self.running.fill_(self.recorded)
-        self._table = None
+        self._table = self._sorted = None
 
     def table(self) -> Tensor:
         """Stream, first step and last step of each episode in which a window can start, `[3, N]`.
@@ -80,6 +81,20 @@ class Episodes:
             table[1].clamp_(min=0)
             self._table = table[:, table[2] > table[1]]
         return self._table
+
+    def bounds(self, stream: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+        """First and last stored steps of the episodes of the steps `step` `[B]`, counted from the oldest stored one.
+
+        An episode that has not ended ends at the newest step.
+        """
+        if self._sorted is None:
+            newest = torch.full_like(self.running, self.recorded - 1)
+            running = torch.stack([torch.arange(len(self.running)), self.running, newest])
+            every = torch.cat([self.ended, running[:, self.running < self.recorded]], 1)
+            self._sorted = every[:, (every[0] * (self.recorded + 1) + every[2]).argsort()]
+        keys = self._sorted[0] * (self.recorded + 1) + self._sorted[2]
+        found = torch.searchsorted(keys, stream * (self.recorded + 1) + step + self.oldest)
+        return (self._sorted[1, found] - self.oldest).clamp(min=0), self._sorted[2, found] - self.oldest
 
     def starts(self) -> int:
         """Number of windows: one from each step of an episode except its last step."""

@@ -12,6 +12,7 @@ import torch
 from gymnasium.spaces import Dict, Space
 from torch import Tensor
 
+from flowpolicies.data.replay.store import Store
 from flowpolicies.spaces.layout import flat_dtype, observation_layout
 
 DESIRED, ACHIEVED, STATE = "desired_goal", "achieved_goal", "observation"
@@ -71,7 +72,7 @@ class HindsightGoals:
 
 @final
 class Hindsight:
-    """Draws goals for the transitions of one dataset and puts them into flat observations.
+    """Draws goals for the transitions of one dataset, and puts them into flat observations without goals.
 
     Args:
         mix: distribution of the goals.
@@ -84,7 +85,8 @@ class Hindsight:
     """
 
     def __init__(self, mix: HindsightGoals, space: Space[Any], ends: np.ndarray, discount: float) -> None:
-        self.mix, self.ends, self.discount = mix, torch.tensor(np.asarray(ends, np.int64)), discount
+        self.mix, self.space, self.discount = mix, space, discount
+        self.ends = torch.tensor(np.asarray(ends, np.int64))
         if not isinstance(space, Dict) or not {DESIRED, STATE} <= set(space.spaces):
             raise ValueError(
                 f"hindsight goals need observations with the keys '{DESIRED}' and '{STATE}' (and optionally "
@@ -107,11 +109,20 @@ class Hindsight:
         self.rest = Dict(OrderedDict((str(key), space[str(key)]) for key in keys if key != DESIRED))
         self.dtype = flat_dtype(space)
 
-    def draw(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+    def with_discount(self, discount: float) -> Hindsight:
+        """The same goals for another discount."""
+        return Hindsight(self.mix, self.space, self.ends.numpy(), discount)
+
+    def draw(self, store: Store, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Draws goals for the transitions `rows` `[B]`, and returns the rows `[B]` of the goals."""
         return self.mix.draw(rows, self.ends, self.discount, generator)
 
-    def insert(self, rest: Tensor, goals: Tensor) -> Tensor:
-        """Flat observations `[B, O]`, composed of observations without goals `[B, O - G]` and goals `[B, G]`."""
-        parts = (rest[:, : self.start], goals, rest[:, self.start :])
+    def rewards(self, store: Store, rows: Tensor, goals: Tensor) -> tuple[Tensor, Tensor]:
+        """Rewards and masks of the steps `rows` `[B, H]` for the goals in the rows `goals` `[B]`."""
+        reached = (rows == goals.unsqueeze(-1)).float()
+        return reached - 1, 1 - reached
+
+    def place(self, store: Store, flat: Tensor, goals: Tensor) -> Tensor:
+        """Flat observations `[B, O]`, composed of observations without goals `[B, O - G]` and of drawn goals."""
+        parts = (flat[:, : self.start], store.take("goals", goals), flat[:, self.start :])
         return torch.cat([part.to(self.dtype) for part in parts], -1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -26,7 +28,10 @@ class Windows(NamedTuple):
     last: Tensor
     """Row of the last step in the window that belongs to the episode, `[B]`."""
     valid: Tensor
-    """Whether all H steps belong to one episode (1, also if it ends exactly with the window) or not (0), `[B]`."""
+    """Whether all H steps belong to one episode (1, also if it ends exactly with the window) or not (0), `[B]`. It is 1
+    for every window that is cut."""
+    steps: Tensor
+    """Number of steps of the window whose rewards count, between 1 and H, `[B]` int64."""
 
 
 class CachedWindows(NamedTuple):
@@ -38,13 +43,17 @@ class CachedWindows(NamedTuple):
     rewards: np.ndarray
     """Discounted sums of rewards, see `Windows`, `[N]`."""
     discounts: np.ndarray
-    """Discount of the value after the window, gamma^H times the mask, `[N]`."""
+    """Discount of the value after the window: gamma to the power of its steps, times the mask, `[N]`."""
     valid: np.ndarray
-    """Whether the window lies in one episode, see `Windows`, `[N]` bool."""
+    """Whether losses use the window, see `Windows`, `[N]` bool."""
     span: np.ndarray
     """Number of rows from the first one to `Windows.last`, `[N]` int16."""
     chunks: Tensor | None
     """Action chunks as a view of the actions, `[M, horizon * A]`; None if the actions are in a file."""
+
+
+Columns = dict[str, Tensor]
+"""Values by column."""
 
 
 @final
@@ -68,6 +77,7 @@ class Store:
         self.head, self.size = 0, 0
         self.cached: CachedWindows | None = None
         self.episodes = Episodes(capacity, n_envs)
+        self.infos: list[Mapping[str, Any]] | None = None
 
     @classmethod
     def empty(cls, capacity: int, n_envs: int, widths: dict[str, tuple[int, torch.dtype]]) -> Store:
@@ -86,7 +96,36 @@ class Store:
         columns = {name: torch.from_numpy(np.zeros(shape[name], dtypes[dtype])) for name, (_, dtype) in widths.items()}
         return cls(capacity, n_envs, columns)
 
-    def append(self, step: dict[str, Tensor]) -> None:
+    @classmethod
+    def filled(cls, capacity: int, n_envs: int, widths: dict[str, tuple[int, torch.dtype]], steps: Columns) -> Store:
+        """A store with the given steps.
+
+        Args:
+            capacity: number of steps of each stream that the store has room for, at least T.
+            n_envs: number of environments.
+            widths: width and type of each column, see `empty`.
+            steps: the values `[T, n_envs, ...]` of each column, oldest step first.
+        """
+        store, count = cls.empty(capacity, n_envs, widths), len(steps["terminals"])
+        for name, values in steps.items():
+            store.columns[name][: count * n_envs] = values.flatten(0, 1)
+        store.head, store.size = count % capacity, count
+        store.episodes.extend(steps["terminals"])
+        return store
+
+    def steps(self) -> Columns:
+        """The stored steps `[T, n_envs, ...]` of each column, oldest step first."""
+        rows = self.at(torch.arange(self.n_envs), torch.arange(self.size).unsqueeze(-1))
+        return {name: self.take(name, rows) for name in self.columns}
+
+    def twin(self) -> Store:
+        """Another store with the same rows, for a dataset, whose rows are never written."""
+        other = Store(self.capacity, self.n_envs, dict(self.columns), dict(self.in_files))
+        other.head, other.size, other.cached = self.head, self.size, self.cached
+        other.episodes = deepcopy(self.episodes)
+        return other
+
+    def append(self, step: Columns) -> None:
         """Adds one step of every environment: the values `[n_envs, ...]` of each column."""
         first = self.head * self.n_envs
         for name, value in step.items():
@@ -94,6 +133,12 @@ class Store:
         self.head = (self.head + 1) % self.capacity
         self.size = min(self.size + 1, self.capacity)
         self.episodes.extend(step["terminals"].unsqueeze(0))
+
+    def keep_infos(self, infos: Sequence[Mapping[str, Any]]) -> None:
+        """Stores the info dicts of the step that `append` adds next, one for each environment."""
+        if self.infos is None:
+            self.infos = [{}] * (self.capacity * self.n_envs)
+        self.infos[self.head * self.n_envs : (self.head + 1) * self.n_envs] = list(infos)
 
     def end_episodes(self) -> None:
         """Ends the running episode of every stream at its newest step, as a time limit does."""
@@ -108,6 +153,7 @@ class Store:
         return {**self.__dict__, "columns": {name: column[:rows].clone() for name, column in self.columns.items()}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self.infos = None  # Missing in the files of older versions.
         self.__dict__.update(state)
         if self.size < self.capacity:
             written = self.columns
@@ -119,20 +165,32 @@ class Store:
                 self.columns[name][: len(column)] = column
 
     def starts(self, length: int) -> int:
-        """Number of windows of `length` steps."""
+        """Number of windows of which `length` steps must be stored."""
         return max(self.size - length + 1, 0) * self.n_envs
 
     def rows(self, starts: Tensor, offsets: Tensor) -> Tensor:
-        """Rows `[B, H]` of the steps that are `offsets` `[H]` steps after the windows' first steps `starts` `[B]`."""
-        if (self.n_envs == 1 and self.size < self.capacity) or self.cached is not None:
-            return starts.unsqueeze(-1) + offsets
+        """Rows `[B, H]` of the steps that are `offsets` `[H]` steps after the windows' first steps `starts` `[B]`.
+
+        After the newest stored step of a stream its row is repeated.
+        """
+        if self.n_envs == 1 and (self.size < self.capacity or self.head == 0):
+            return (starts.unsqueeze(-1) + offsets).clamp_(max=self.size - 1)
         env, time = starts % self.n_envs, starts // self.n_envs
-        return self.at(env.unsqueeze(-1), time.unsqueeze(-1) + offsets)
+        return self.at(env.unsqueeze(-1), (time.unsqueeze(-1) + offsets).clamp_(max=self.size - 1))
+
+    def newest(self, starts: Tensor, offsets: Tensor) -> Tensor:
+        """Whether the steps `rows(starts, offsets)` are the newest ones of their streams, `[B, H]` bool."""
+        return (starts // self.n_envs).unsqueeze(-1) + offsets >= self.size - 1
 
     def at(self, env: Tensor, time: Tensor) -> Tensor:
         """Rows of the steps `time`, counted from the oldest stored step, of the streams `env`."""
         oldest = self.head if self.size == self.capacity else 0
         return (oldest + time) % self.capacity * self.n_envs + env
+
+    def locate(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Streams of rows, and their steps counted from the oldest stored step: the inverse of `at`."""
+        oldest = self.head if self.size == self.capacity else 0
+        return rows % self.n_envs, (rows // self.n_envs - oldest) % self.capacity
 
     def take(self, name: str, rows: Tensor) -> Tensor:
         """The rows `rows` `[*]` of a column; `index_select` takes half of the time of indexing with a tensor."""
@@ -142,40 +200,57 @@ class Store:
         return column.index_select(0, rows.flatten()).view(*rows.shape, *column.shape[1:])
 
     def windows(
-        self, rows: Tensor, powers: Tensor, rewards: Tensor | None = None, masks: Tensor | None = None
+        self,
+        rows: Tensor,
+        powers: Tensor,
+        rewards: Tensor | None = None,
+        masks: Tensor | None = None,
+        newest: Tensor | None = None,
     ) -> Windows:
         """Summaries of windows.
+
+        A window extends to the end of its episode. A window that is cut also stops where bootstrapping stops, so that
+        its return is one of the MDP in which single steps are learned.
 
         Args:
             rows: rows of the windows' steps, `[B, H]`.
             powers: discounts of the steps, gamma^j, `[H]`.
             rewards: rewards `[B, H]` that replace the stored ones.
             masks: masks `[B, H]` that replace the stored ones.
+            newest: whether a step is the newest one of its stream, `[B, H]` bool. If given, windows are cut, and none
+                continues after such a step.
         """
         ends = self.columns["terminals"][rows]
+        masks = self.columns["masks"][rows] if masks is None else masks
+        if newest is not None:
+            ends = ((ends > 0) | (masks == 0) | newest).float()
         inside = torch.ones_like(ends)
         inside[:, 1:] = 1 - ends[:, :-1].cummax(-1).values
         total = ((self.columns["rewards"][rows] if rewards is None else rewards) * powers * inside).sum(-1)
-        masks = torch.where(inside > 0, self.columns["masks"][rows] if masks is None else masks, 1.0).amin(-1)
-        last = rows.gather(1, inside.sum(-1, keepdim=True).long() - 1).squeeze(1)
-        return Windows(total, masks, last, inside[:, -1])
+        steps = inside.sum(-1).long()
+        last = rows.gather(1, steps.unsqueeze(-1) - 1).squeeze(1)
+        valid = inside[:, -1] if newest is None else torch.ones_like(total)
+        return Windows(total, torch.where(inside > 0, masks, 1.0).amin(-1), last, valid, steps)
 
-    def cache_windows(self, powers: Tensor, horizon: int, discount: float) -> None:
-        """Computes all windows once, for a store that no longer changes.
+    def cache_windows(self, gamma: float, length: int, horizon: int, *, cut: bool) -> None:
+        """Computes all windows once, for a store of one stream that no longer changes.
 
         Args:
-            powers: discounts of the steps of a window, gamma^j, `[H]`.
+            gamma: discount per step.
+            length: number of steps of a window.
             horizon: number of actions in a chunk.
-            discount: discount of the value after a window, gamma^H.
+            cut: whether windows are cut, see `windows`.
         """
-        self.cached, count = None, self.starts(len(powers))
+        count, offsets, powers = self.starts(1 if cut else length), torch.arange(length), discount_powers(gamma, length)
         rewards, discounts = np.empty(count, np.float32), np.empty(count, np.float32)
         valid, span = np.empty(count, bool), np.empty(count, np.int16)
         for begin in range(0, count, 65536):
             block = torch.arange(begin, min(begin + 65536, count))
-            windows = self.windows(block.unsqueeze(-1) + torch.arange(len(powers)), powers)
+            newest = self.newest(block, offsets) if cut else None
+            windows = self.windows(self.rows(block, offsets), powers[:-1], newest=newest)
             part = slice(begin, begin + len(block))
-            rewards[part], discounts[part] = windows.rewards, np.float32(discount) * windows.masks.numpy()
+            rewards[part] = windows.rewards
+            discounts[part] = powers[windows.steps if cut else -1] * windows.masks
             valid[part], span[part] = windows.valid, windows.last - block
         self.cached = CachedWindows(rewards, discounts, valid, span, self._chunks(horizon))
 
@@ -198,3 +273,8 @@ class Store:
         if name in self.in_files:
             return self.in_files[name].take(rows)
         return torch.from_numpy(self.columns[name].numpy().take(rows, 0))
+
+
+def discount_powers(gamma: float, length: int) -> Tensor:
+    """Powers of the discount: gamma^j for j from 0 to `length`, `[length + 1]`."""
+    return torch.tensor([gamma**j for j in range(length + 1)])

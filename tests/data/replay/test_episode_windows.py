@@ -247,8 +247,8 @@ def test_offline_and_online_episodes_are_drawn_as_one_and_shuffled() -> None:
     buffer = make()
     buffer.attach(dataset(episodes(10, 50, 2)))
     for t in range(30):
-        add(buffer, [1000.0 + t], [t == 3])
-    online = torch.stack([buffer.sample(100).observations[:, 0] >= 1000 for _ in range(60)]).float()
+        add(buffer, [900.0 + t], [t == 3])
+    online = torch.stack([buffer.sample(100).observations[:, 0] >= 900 for _ in range(60)]).float()
     assert float(online.mean()) == pytest.approx(2 / 5, abs=0.03)
     # RQL treats the two halves of a batch differently, so both must contain offline and online data.
     assert float(online[:, :50].mean()) == pytest.approx(float(online[:, 50:].mean()), abs=0.05)

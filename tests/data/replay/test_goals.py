@@ -113,11 +113,10 @@ def test_random_goals_come_from_everywhere() -> None:
     assert pairs.min() > 20
 
 
-@pytest.mark.parametrize("options", [{"horizon": 3}, {"n_steps": 3}], ids=["chunks", "steps"])
 @pytest.mark.parametrize("goals", ["dataset", RANDOM], ids=["default", "random"])
-def test_windows_of_three_steps(options: dict[str, int], goals: Any) -> None:
+def test_chunks_of_three_steps(goals: Any) -> None:
     """Compared with QAM's recursion, with the rewards -1 + [row is the goal] and the masks 1 - [row is the goal]."""
-    batch = buffer(dataset(), goals, **options).sample(500)
+    batch = buffer(dataset(), goals, horizon=3).sample(500)
     states, goal_rows = rows_of(batch)
     for i, (start, goal) in enumerate(zip(states.tolist(), goal_rows.tolist(), strict=True)):
         total, mask, valid, last = 0.0, 1.0, 1.0, start
@@ -132,6 +131,20 @@ def test_windows_of_three_steps(options: dict[str, int], goals: Any) -> None:
         assert batch.discounts[i] == pytest.approx(GAMMA**3 * mask)
         assert batch.valid[i] == valid
         assert batch.next_observations[i, 2] == last + 1
+
+
+@pytest.mark.parametrize("goals", ["dataset", RANDOM], ids=["default", "random"])
+def test_returns_of_three_steps_stop_at_the_goal_and_at_the_end(goals: Any) -> None:
+    batch = buffer(dataset(), goals, n_steps=3).sample(500)
+    states, goal_rows = rows_of(batch)
+    assert set(states.tolist()) == set(range(8))
+    assert batch.valid.all()
+    for i, (start, goal) in enumerate(zip(states.tolist(), goal_rows.tolist(), strict=True)):
+        steps = list(range(start, min(start + 2, 2 if start < 3 else 7) + 1))
+        steps = steps[: steps.index(goal) + 1] if goal in steps else steps
+        assert batch.rewards[i] == pytest.approx(sum(GAMMA**j * ((row == goal) - 1) for j, row in enumerate(steps)))
+        assert batch.discounts[i] == pytest.approx(0 if goal in steps else GAMMA ** len(steps))
+        assert batch.next_observations[i, 2] == steps[-1] + 1
 
 
 def test_windows_inside_episodes() -> None:
