@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flowpolicies.moved import moved_names
-from flowpolicies.networks.mlp import MLP, Dense
+from flowpolicies.networks.mlp import MLP, Activation, Dense
 
 
 def normal_log_prob(eps: Tensor, log_std: Tensor) -> Tensor:
@@ -46,10 +46,11 @@ class GaussianNetwork(nn.Module):
         tanh_mean: bool = False,
         head_scale: float = 0.01,
         log_std_bounds: tuple[float, float] = (-5.0, 2.0),
+        activation: Activation = "gelu",
     ) -> None:
         super().__init__()
         self.tanh_mean, self.log_std_bounds = tanh_mean, log_std_bounds
-        self.trunk = MLP(observation_dim, hidden_dims, None, layer_norm=layer_norm)
+        self.trunk = MLP(observation_dim, hidden_dims, None, layer_norm=layer_norm, activation=activation)
         self.mean = Dense(hidden_dims[-1], action_dim, scale=head_scale)
         self.log_std = Dense(hidden_dims[-1], action_dim, scale=head_scale) if state_dependent_std else None
 
@@ -81,11 +82,12 @@ class TanhNormal(nn.Module):
         layer_norm: bool = False,
         takes_action: bool = False,
         log_std_bounds: tuple[float, float] = (-20.0, 2.0),
+        activation: Activation = "gelu",
     ) -> None:
         super().__init__()
         self.log_std_bounds = log_std_bounds
         in_dim = observation_dim + takes_action * action_dim
-        self.trunk = MLP(in_dim, hidden_dims, None, layer_norm=layer_norm)
+        self.trunk = MLP(in_dim, hidden_dims, None, layer_norm=layer_norm, activation=activation)
         self.mean = Dense(hidden_dims[-1], action_dim)
         self.log_std = Dense(hidden_dims[-1], action_dim)
 

@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from flowpolicies.networks.mlp import MLP, TimeEmbedding, embed_time, embedding_dim
+from flowpolicies.networks.mlp import MLP, Activation, TimeEmbedding, embed_time, embedding_dim
 
 
 @final
@@ -27,11 +27,12 @@ class VelocityField(nn.Module):
         layer_norm: bool = False,
         time_embedding: TimeEmbedding = "scalar",
         time_dim: int = 64,
+        activation: Activation = "gelu",
     ) -> None:
         super().__init__()
         self.time_embedding, self.time_dim = time_embedding, time_dim
         in_dim = observation_dim + action_dim + embedding_dim(time_embedding, time_dim)
-        self.net = MLP(in_dim, hidden_dims, action_dim, layer_norm=layer_norm)
+        self.net = MLP(in_dim, hidden_dims, action_dim, layer_norm=layer_norm, activation=activation)
 
     def forward(self, observations: Tensor, actions: Tensor, *times: Tensor) -> Tensor:
         phi = [embed_time(t, self.time_embedding, self.time_dim) for t in times]

@@ -230,7 +230,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     def load(
         cls,
         path: Any,
-        env: GymEnv | None = None,
+        env: GymEnv | str | None = None,
         device: torch.device | str = "auto",
         custom_objects: dict[str, Any] | None = None,
         print_system_info: bool = False,
@@ -443,15 +443,15 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         self.transitions.attach(dataset)
         self.dataset_record = record_of(dataset, address)
 
-    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
-        """Attaches an environment (or a VecEnv of any size) for online training and evaluation.
+    def set_env(self, env: GymEnv | str, force_reset: bool = True) -> None:
+        """Attaches an environment (or its id, or a VecEnv of any size) for online training and evaluation.
 
         Bounds of observations that the model does not know, as with data without a space, become the environment's.
 
         Raises:
             ValueError: if the spaces of the environment do not fit those of the model.
         """
-        wrapped = self._wrap_env(env, self.verbose)
+        wrapped = self._wrap_env(open_env(env, type(self).__name__, self.verbose), self.verbose)
         check_environment_fits(self.observation_space, self.action_space, wrapped)
         self._adopt_spaces(wrapped)
         if wrapped.num_envs != self.n_envs:
@@ -531,7 +531,6 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         first, total_timesteps = self.offline_steps, self.offline_steps + gradient_steps
         begin = first if reset_num_timesteps else 0
         hooks = self._setup_learn_offline(total_timesteps, callback, tb_log_name, progress_bar)
-        check_callbacks(hooks)
         hooks.on_training_start(locals(), globals())
         try:
             for _ in range(gradient_steps):
@@ -560,6 +559,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
                 f"{type(self).__name__} has no dataset (saved models do not contain it). "
                 "Call learn_offline(steps, dataset=...) or set_dataset(...)."
             )
+        check_callbacks(callback)
         self.start_time = time.time_ns()
         self._total_timesteps = total
         self.ep_info_buffer = self.ep_info_buffer or deque(maxlen=self._stats_window_size)

@@ -113,16 +113,34 @@ def _activation(module: Any) -> Activation | None:
 
 
 def with_activation(networks: Mapping[str, Network], activation: Activation | None) -> dict[str, Network]:
-    """The networks with another activation, where their class has one; None: unchanged."""
+    """The networks with another activation; None: unchanged.
+
+    Raises:
+        ValueError: for a network whose hidden layers have a fixed activation.
+    """
     if activation is None:
         return dict(networks)
     changed = {}
     for name, network in networks.items():
         factory = network.factory if isinstance(network.factory, partial) else partial(network.factory)
-        takes = "activation" in signature(factory.func).parameters
-        made = partial(factory.func, *factory.args, **{**factory.keywords, "activation": activation})
-        changed[name] = replace(network, factory=made) if takes else network
+        options = _options(factory.func)
+        if "hidden_dims" not in options:  # A single number, such as a temperature.
+            changed[name] = network
+        elif "activation" not in options:
+            raise ValueError(
+                f"policy_kwargs has activation_fn, but the network '{name}' ({factory.func.__name__}) has a fixed "
+                "activation, which is part of the published algorithm. Leave activation_fn out."
+            )
+        else:
+            made = partial(factory.func, *factory.args, **{**factory.keywords, "activation": activation})
+            changed[name] = replace(network, factory=made)
     return changed
+
+
+def _options(cls: Any) -> set[str]:
+    """Names of the constructor's arguments, those that it passes on to its parents included."""
+    parents = [parent for parent in getattr(cls, "__mro__", [cls]) if parent not in (nn.Module, object)]
+    return {name for parent in parents for name in signature(parent).parameters}
 
 
 class ExtractorEncoder(nn.Module):

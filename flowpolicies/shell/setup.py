@@ -9,8 +9,8 @@ from typing import Any
 from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList, StopTrainingOnMaxEpisodes
-from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.callbacks import CallbackList, StopTrainingOnMaxEpisodes
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from flowpolicies.data import TransitionDataset, load_dataset
@@ -113,13 +113,13 @@ def check_environment_fits(observation_space: spaces.Space[Any], action_space: s
         )
     if not space_fits(action_space, env.action_space):
         raise ValueError(
-            f"Action spaces do not match: the model has {action_space}, the environment {env.action_space}. If the data "
-            "were given as arrays, pass action_space=env.action_space with them; or wrap the environment, for example "
-            "with gymnasium.wrappers.RescaleAction."
+            f"Action spaces do not match: the model has {action_space}, the environment {env.action_space}. If the "
+            "data were given as arrays, pass action_space=env.action_space with them; or wrap the environment, for "
+            "example with gymnasium.wrappers.RescaleAction."
         )
 
 
-def check_callbacks(callback: BaseCallback) -> None:
+def check_callbacks(callback: MaybeCallback) -> None:
     """Raises a ValueError if a callback of `learn_offline` counts episodes, which only an environment has."""
     for part in _parts(callback):
         if isinstance(part, StopTrainingOnMaxEpisodes):
@@ -129,9 +129,9 @@ def check_callbacks(callback: BaseCallback) -> None:
             )
 
 
-def _parts(callback: BaseCallback) -> list[BaseCallback]:
-    inside = getattr(callback, "callbacks", []) if isinstance(callback, CallbackList) else []
-    return [callback, *(part for child in inside for part in _parts(child))]
+def _parts(callback: MaybeCallback) -> list[Any]:
+    inside = callback.callbacks if isinstance(callback, CallbackList) else callback
+    return [part for child in inside for part in _parts(child)] if isinstance(inside, list) else [callback]
 
 
 def copied_environment(env: AnyEnv, who: str) -> AnyEnv:
