@@ -104,7 +104,7 @@ def test_every_hyperparameter_is_changed_or_refused_by_name(name: str, data: Tra
             assert getattr(model.cfg, field) == other
             setattr(model, field, now)
     assert all(field in message for field, message in refusals.items())
-    assert model.learn_offline(1)._learner.cfg is model.cfg
+    assert model.learn_offline(1)._learner.cfg == model.cfg
 
 
 def test_assigned_hyperparameters_take_effect_at_the_next_update(data: TransitionDataset) -> None:
