@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, final
@@ -148,6 +150,13 @@ def optimizers(model: OffPolicyAlgorithm) -> list[torch.optim.Optimizer]:
     return [recursive_getattr(model, name) for name in names]
 
 
+def actions_of(model: OffPolicyAlgorithm, steps: int = STEPS) -> np.ndarray:
+    """The actions that a model takes in its environment in a run, scaled to [-1, 1]."""
+    trace = Trace(look=lambda c: c.locals["buffer_actions"].copy())
+    model.learn(steps, callback=trace)
+    return np.array(trace.seen)
+
+
 def stored(model: OffPolicyAlgorithm, name: str) -> np.ndarray:
     """The filled rows of an array of the replay buffer."""
     buffer = model.replay_buffer
@@ -165,18 +174,19 @@ def raises(kinds: tuple[type[Exception], ...], call: Callable[[], Any]) -> str:
     raise AssertionError(f"no {names} was raised")
 
 
+def has_argument(case: Case, name: str) -> bool:
+    """Whether the constructor names an argument."""
+    return name in inspect.signature(case.cls.__init__).parameters
+
+
 def need_argument(case: Case, name: str) -> None:
     """Raises NotApplicable unless the constructor has an argument."""
-    import inspect
-
-    if name not in inspect.signature(case.cls.__init__).parameters:
+    if not has_argument(case, name):
         raise NotApplicable(f"The constructor has no argument {name!r}.")
 
 
 def need_package(name: str) -> None:
     """Raises NotApplicable unless a package is installed."""
-    import importlib.util
-
     if importlib.util.find_spec(name) is None:
         raise NotApplicable(f"The package {name!r} is not installed.")
 

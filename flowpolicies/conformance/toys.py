@@ -10,7 +10,9 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
-Kind = Literal["box", "dict", "image", "image_first", "dict_image", "discrete", "multidiscrete", "multibinary", "dict_discrete"]
+Kind = Literal[
+    "box", "dict", "image", "image_first", "dict_image", "discrete", "multidiscrete", "multibinary", "dict_discrete"
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 IMAGE_SIZE = 36
 """Side of the images in pixels; the smallest that Stable-Baselines3's NatureCNN accepts."""
@@ -22,17 +24,20 @@ def _box(size: int) -> spaces.Box:
 
 
 def observation_space(kind: Kind) -> spaces.Space[Any]:
-    """The observation space of a kind; the keys of dictionaries are not in alphabetical order on purpose."""
+    """The observation space of a kind.
+
+    The keys of dictionaries are not in alphabetical order on purpose; Gymnasium sorts them unless they are keywords.
+    """
     made: dict[Kind, spaces.Space[Any]] = {
         "box": _box(3),
-        "dict": spaces.Dict({"velocity": _box(1), "position": _box(2)}),
+        "dict": spaces.Dict(velocity=_box(1), position=_box(2)),
         "image": _IMAGE,
         "image_first": spaces.Box(0, 255, (1, IMAGE_SIZE, IMAGE_SIZE), np.uint8),
-        "dict_image": spaces.Dict({"vector": _box(3), "camera": _IMAGE}),
+        "dict_image": spaces.Dict(vector=_box(3), camera=_IMAGE),
         "discrete": spaces.Discrete(4),
         "multidiscrete": spaces.MultiDiscrete([4, 4, 4]),
         "multibinary": spaces.MultiBinary(3),
-        "dict_discrete": spaces.Dict({"vector": _box(3), "bin": spaces.Discrete(4)}),
+        "dict_discrete": spaces.Dict(vector=_box(3), bin=spaces.Discrete(4)),
     }
     return made[kind]
 
@@ -50,7 +55,9 @@ class ToyEnv(gym.Env[Any, np.ndarray]):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
 
-    def __init__(self, kind: Kind = "box", length: int = 10, *, terminates: bool = False, success: bool = False) -> None:
+    def __init__(
+        self, kind: Kind = "box", length: int = 10, *, terminates: bool = False, success: bool = False
+    ) -> None:
         self.kind, self.length, self.terminates, self.success = kind, length, terminates, success
         self.observation_space = observation_space(kind)
         self.action_space = spaces.Box(np.array([-2, -1], np.float32), np.array([2, 3], np.float32))

@@ -30,9 +30,10 @@ def trains_acts_and_loads(case: Case, kind: Kind) -> None:
     np.testing.assert_allclose(again, actions, atol=1e-6, err_msg="the loaded model acts differently")
 
 
-def accepts_an_environment_id(case: Case) -> None:
-    """The environment may be the id of a registered one."""
-    env = case.model("Pendulum-v1").get_env()
+@over(plain="Pendulum-v1", with_module="gymnasium.envs.classic_control:Pendulum-v1")
+def accepts_an_environment_id(case: Case, env_id: str) -> None:
+    """The environment may be the id of a registered one, also with the module that registers it."""
+    env = case.model(env_id).get_env()
     assert env is not None, "get_env() is None"
     assert env.observation_space.shape == (3,), "the environment is not Pendulum-v1"
 
@@ -68,11 +69,9 @@ def takes_positional_arguments(case: Case) -> None:
 def keeps_its_arguments(case: Case) -> None:
     """The constructor's arguments are attributes of the model."""
     given = {"gamma": 0.9, "tau": 0.1, "batch_size": 7, "buffer_size": 123, "learning_starts": 5, "gradient_steps": 2}
-    given |= {"seed": 3, "verbose": 0, "learning_rate": 2e-3, "tensorboard_log": None, "stats_window_size": 7}
+    given |= {"seed": 3, "verbose": 0, "learning_rate": 2e-3, "tensorboard_log": None, "optimize_memory_usage": False}
     model = case.model(**given)
-    named = {**given, "_stats_window_size": given.pop("stats_window_size")}
-    named.pop("stats_window_size")
-    wrong = {name: getattr(model, name) for name, value in named.items() if getattr(model, name) != value}
+    wrong = {name: getattr(model, name) for name, value in given.items() if getattr(model, name) != value}
     assert not wrong, f"{wrong} are not what was given"
 
 

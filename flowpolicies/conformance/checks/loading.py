@@ -31,7 +31,9 @@ def load_restores_the_hyperparameters(case: Case) -> None:
     model = case.trained(gamma=0.9, tau=0.1, batch_size=7, learning_starts=5, learning_rate=2e-3)
     model.save(case.folder / "model")
     loaded = case.load(case.folder / "model")
-    names = "gamma tau batch_size learning_starts learning_rate buffer_size gradient_steps num_timesteps seed _n_updates"
+    names = (
+        "gamma tau batch_size learning_starts learning_rate buffer_size gradient_steps num_timesteps seed _n_updates"
+    )
     wrong = {name: getattr(loaded, name) for name in names.split() if getattr(loaded, name) != getattr(model, name)}
     assert not wrong, f"{wrong} differ"
     assert loaded.observation_space == model.observation_space, "the observation space differs"
@@ -47,7 +49,9 @@ def load_restores_the_optimisers(case: Case) -> None:
         assert a, "the optimiser has no state after updates"
         assert a.keys() == b.keys(), "the loaded optimiser has a state for other parameters"
         for key, state in a.items():
-            assert all(torch.equal(torch.as_tensor(v), torch.as_tensor(b[key][n])) for n, v in state.items()), "it differs"
+            assert all(torch.equal(torch.as_tensor(v), torch.as_tensor(b[key][n])) for n, v in state.items()), (
+                "it differs"
+            )
 
 
 def a_loaded_model_acts_without_an_environment(case: Case) -> None:

@@ -8,13 +8,15 @@ from pathlib import Path
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from flowpolicies.conformance.case import STEPS, Case, need_package, without
+from flowpolicies.conformance.case import STEPS, Case, need_argument, need_package, without
 
 _ROLLOUT = ["rollout/ep_rew_mean", "rollout/ep_len_mean", "time/episodes", "time/fps", "time/time_elapsed"]
 _KEYS = [*_ROLLOUT, "time/total_timesteps", "train/learning_rate", "train/n_updates"]
 
 
-def _logged(model: OffPolicyAlgorithm, folder: Path, steps: int = 24, log_interval: int | None = 1) -> list[dict[str, str]]:
+def _logged(
+    model: OffPolicyAlgorithm, folder: Path, steps: int = 24, log_interval: int | None = 1
+) -> list[dict[str, str]]:
     """The rows of the log of a run."""
     model.set_logger(configure(str(folder), ["csv"]))
     model.learn(steps, log_interval=log_interval)  # type: ignore[arg-type]
@@ -149,6 +151,7 @@ def episodes_are_remembered(case: Case) -> None:
 
 def stats_window_size_is_obeyed(case: Case) -> None:
     """`stats_window_size` is the number of episodes that `ep_info_buffer` and `ep_success_buffer` hold."""
+    need_argument(case, "stats_window_size")
     model = case.model(case.env(length=2, success=True), stats_window_size=3).learn(STEPS)
     for buffer in (model.ep_info_buffer, model.ep_success_buffer):
         assert buffer is not None

@@ -208,3 +208,16 @@ def the_policy_predicts_like_the_model(case: Case) -> None:
     observations: Any = env.reset()
     ours, theirs = (one.predict(observations, deterministic=True)[0] for one in (model, model.policy))
     np.testing.assert_array_equal(ours, theirs)
+
+
+def models_can_be_copied(case: Case) -> None:
+    """A deep copy of a model shares nothing with it: training one leaves the other alone."""
+    model = case.trained()
+    before, twin = best_actions(model), copy.deepcopy(model)
+    np.testing.assert_allclose(best_actions(twin), before, atol=1e-6, err_msg="the copy acts differently")
+    twin.learn(STEPS)
+    np.testing.assert_array_equal(best_actions(model), before, err_msg="training the copy changed the original")
+    assert twin.replay_buffer is not None
+    assert model.replay_buffer is not None
+    assert (twin.replay_buffer.size(), model.replay_buffer.size()) == (2 * STEPS, STEPS), "they share a buffer"
+    assert np.abs(best_actions(twin) - before).max() > 0, "the copy does not learn"
