@@ -70,6 +70,7 @@ def pytest_configure(config: pytest.Config) -> None:
         load_object(name), config.getoption("sb3_replaces"), arguments_of(config.getoption("sb3_arg")), function
     )
     config.args = [tests]
+    config.option.continue_on_collection_errors = True  # Some need packages such as ale_py, and none needs all of them.
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 Kind = Literal[
     "box", "dict", "image", "image_first", "dict_image", "discrete", "multidiscrete", "multibinary", "dict_discrete"
 ]
+"""Kinds of observations; "image" has its channels last, "image_first" has them first."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 IMAGE_SIZE = 36
 """Side of the images in pixels; the smallest that Stable-Baselines3's NatureCNN accepts."""

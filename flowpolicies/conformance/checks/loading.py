@@ -31,9 +31,7 @@ def load_restores_the_hyperparameters(case: Case) -> None:
     model = case.trained(gamma=0.9, tau=0.1, batch_size=7, learning_starts=5, learning_rate=2e-3)
     model.save(case.folder / "model")
     loaded = case.load(case.folder / "model")
-    names = (
-        "gamma tau batch_size learning_starts learning_rate buffer_size gradient_steps num_timesteps seed _n_updates"
-    )
+    names = "gamma tau batch_size learning_starts learning_rate buffer_size gradient_steps num_timesteps seed"
     wrong = {name: getattr(loaded, name) for name in names.split() if getattr(loaded, name) != getattr(model, name)}
     assert not wrong, f"{wrong} differ"
     assert loaded.observation_space == model.observation_space, "the observation space differs"

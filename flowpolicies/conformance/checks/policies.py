@@ -9,7 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
-from flowpolicies.conformance.case import STEPS, Case, best_actions, optimizers
+from flowpolicies.conformance.case import STEPS, Case, best_actions, optimizers, raises
 from flowpolicies.conformance.promises import over
 
 
@@ -34,7 +34,7 @@ def _linear_widths(model: Any) -> set[int]:
 
 @over(list=[17, 19], dictionary={"pi": [17, 19], "qf": [19, 17]})
 def net_arch_is_obeyed(case: Case, net_arch: Any) -> None:
-    """`policy_kwargs=dict(net_arch=...)` sets the widths of the hidden layers, as a list or by network, and is saved."""
+    """`policy_kwargs=dict(net_arch=...)` sets the hidden widths, as a list or by network, and is saved."""
     model = case.trained(policy_kwargs={"net_arch": net_arch})
     assert {17, 19} <= _linear_widths(model), f"the sizes are {sorted(_linear_widths(model))}"
     model.save(case.folder / "model")
@@ -107,12 +107,8 @@ def normalize_images_is_obeyed(case: Case) -> None:
 
 def unknown_policy_kwargs_are_refused(case: Case) -> None:
     """An unknown entry of `policy_kwargs` raises a TypeError that names it."""
-    try:
-        case.model(policy_kwargs={"no_such_argument": 1})
-    except (TypeError, ValueError) as error:
-        assert "no_such_argument" in str(error), f"the error does not name it: {error}"
-        return
-    raise AssertionError("no error was raised")
+    text = raises((TypeError, ValueError), lambda: case.model(policy_kwargs={"no_such_argument": 1}))
+    assert "no_such_argument" in text, f"the error does not name it: {text}"
 
 
 def policy_kwargs_are_kept(case: Case) -> None:
