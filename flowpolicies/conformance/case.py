@@ -174,9 +174,25 @@ def raises(kinds: tuple[type[Exception], ...], call: Callable[[], Any]) -> str:
     raise AssertionError(f"no {names} was raised")
 
 
+def uses(case: Case, name: str, value: float) -> bool:
+    """Whether what a class learns depends on `gamma` or `tau`; it must depend on every other hyperparameter.
+
+    A class without a critic has no use for a discount, and one without target networks none for their rate.
+    """
+    if name == "gamma":
+        return not same_weights(case.trained(), case.trained(gamma=value))
+    return name != "tau" or any("target" in key for key in weights(case.model()))
+
+
 def has_argument(case: Case, name: str) -> bool:
-    """Whether the constructor names an argument."""
-    return name in inspect.signature(case.cls.__init__).parameters
+    """Whether the constructor names an argument, or passes others on to a base that names it."""
+    for base in case.cls.__mro__:
+        parameters = inspect.signature(base.__init__).parameters  # type: ignore[misc]
+        if name in parameters:
+            return True
+        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+            return False
+    return False
 
 
 def need_argument(case: Case, name: str) -> None:

@@ -207,6 +207,11 @@ def acts_at_random_before_learning_starts(case: Case) -> None:
     assert actions.min() < -0.8 and actions.max() > 0.8, "100 numbers do not fill [-1, 1]"  # noqa: PT018
     share = (np.abs(actions) > 0.5).mean()
     assert 0.3 < share < 0.7, f"{share:.0%} of the numbers are beyond 0.5, expected about half"
+    other = case.model(learning_starts=60)
+    with torch.no_grad():
+        for parameter in other.policy.parameters():
+            parameter.zero_()
+    np.testing.assert_array_equal(actions_of(other, 50), actions, err_msg="they depend on the policy's weights")
 
 
 def stores_scaled_actions(case: Case) -> None:
