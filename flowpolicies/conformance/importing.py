@@ -44,5 +44,8 @@ def arguments_of(given: Iterable[str]) -> dict[str, Any]:
 
 def _literal(node: ast.expr) -> Any:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict" and not node.args:
-        return {str(keyword.arg): _literal(keyword.value) for keyword in node.keywords}
+        named = {keyword.arg: _literal(keyword.value) for keyword in node.keywords}
+        if None in named:
+            raise ValueError("dict takes keywords only")
+        return named
     return ast.literal_eval(node)

@@ -42,7 +42,8 @@ def check(cls: type[OffPolicyAlgorithm], only: Sequence[str] | str | None = None
         TypeError: if the class does not extend Stable-Baselines3's OffPolicyAlgorithm.
         ValueError: for an unknown name of a check, here or in the class's `conformance_exceptions`.
     """
-    return Report(cls.__name__, [run(promise, cls, arguments) for promise in chosen(cls, only)])
+    rows = [run(promise, cls, arguments) for promise in chosen(cls, only)]
+    return Report(cls.__name__, rows)
 
 
 def chosen(cls: type[OffPolicyAlgorithm], only: Sequence[str] | str | None = None) -> list[Promise]:

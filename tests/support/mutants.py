@@ -345,7 +345,7 @@ def targets_stay() -> Mutant:
     return learning_with(tau=0.0)
 
 
-@caught_by("a_tau_of_one_copies_the_networks")
+@caught_by("a_tau_of_one_is_accepted")
 def large_rates_are_refused() -> Mutant:
     def change(kwargs):
         if kwargs.get("tau", 0) >= 1:

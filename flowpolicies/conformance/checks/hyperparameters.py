@@ -128,9 +128,10 @@ def tau_moves_the_targets(case: Case) -> None:
     assert differing(before, targets(model.learn(STEPS))), "no target network moved"
 
 
-def a_tau_of_one_copies_the_networks(case: Case) -> None:
-    """`tau=1.0` is accepted."""
-    assert case.trained(tau=1.0).tau == 1.0, "tau is another number"
+def a_tau_of_one_is_accepted(case: Case) -> None:
+    """`tau=1.0` is accepted, and makes the target networks copies of the online ones."""
+    model = case.trained(tau=1.0)
+    assert model.tau == 1.0, f"tau is {model.tau}"
 
 
 def learning_rates_are_obeyed(case: Case) -> None:
