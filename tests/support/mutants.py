@@ -393,6 +393,19 @@ def n_steps_are_ignored() -> Mutant:
     return constructed_with(lambda kwargs: kwargs.pop("n_steps", None))
 
 
+@caught_by("n_step_returns_learn_from_short_episodes")
+def short_episodes_are_dropped() -> Mutant:
+    def train(self, gradient_steps, batch_size=64):
+        rewards = self.replay_buffer.rewards
+        kept = rewards.copy()
+        if self.n_steps > 2:
+            rewards[:] = 0
+        SAC.train(self, gradient_steps, batch_size)
+        rewards[:] = kept
+
+    return subclass(train=train)
+
+
 @caught_by("weights_stay_finite")
 def zeros_are_divided_by() -> Mutant:
     def train(self, *args, **kwargs):

@@ -14,11 +14,13 @@ from stable_baselines3.common.noise import (
     OrnsteinUhlenbeckActionNoise,
     VectorizedActionNoise,
 )
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
 from flowpolicies.conformance.case import (
     STEPS,
     Case,
+    NotApplicable,
     Trace,
     actions_of,
     differing,
@@ -286,14 +288,26 @@ def n_step_returns_are_accepted(case: Case) -> None:
     assert not same_weights(one, three), "n_steps has no effect"
 
 
-def n_step_returns_stop_at_ends(case: Case) -> None:
-    """Episodes shorter than `n_steps` are learned from: their returns are cut at the end of the episode."""
+def _rewarded(case: Case, factor: float, n_steps: int) -> OffPolicyAlgorithm:
+    """A model that was trained on episodes of two steps."""
+    env = gym.wrappers.TransformReward(case.env(length=2, terminates=True), lambda reward: factor * float(reward))
+    return case.model(env, n_steps=n_steps).learn(STEPS)
+
+
+def n_step_returns_learn_from_short_episodes(case: Case) -> None:
+    """Episodes shorter than `n_steps` are learned from: their rewards have an effect."""
     need_argument(case, "n_steps")
-    model = case.model(case.env(length=2, terminates=True), n_steps=5)
+    if same_weights(_rewarded(case, 1, 1), _rewarded(case, 5, 1)):
+        raise NotApplicable("The class does not use rewards.")
+    plain, larger = (_rewarded(case, factor, 5) for factor in (1, 5))
+    assert not same_weights(plain, larger), "rewards of episodes of 2 steps have no effect with n_steps=5"
+
+
+def n_step_returns_stop_at_ends(case: Case) -> None:
+    """Sampled returns of `n_steps` steps are cut at the end of an episode."""
+    need_argument(case, "n_steps")
     trace = Trace(look=lambda c: float(c.locals["rewards"][0]))
-    before = weights(model)
-    model.learn(STEPS, callback=trace)
-    assert differing(before, weights(model)), "nothing was learned from episodes of 2 steps with n_steps=5"
+    model = case.model(case.env(length=2, terminates=True), n_steps=5).learn(STEPS, callback=trace)
     assert model.replay_buffer is not None
     batch: Any = model.replay_buffer.sample(30)
     pairs = np.array(trace.seen).reshape(-1, 2)
