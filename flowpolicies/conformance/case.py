@@ -18,7 +18,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from flowpolicies.conformance.toys import Kind, ToyEnv
+from flowpolicies.conformance.toys import ObservationKind, ToyEnv
 
 SMALL: Mapping[str, Any] = {"learning_starts": 8, "batch_size": 8, "buffer_size": 200, "seed": 0, "device": "cpu"}
 """Constructor arguments of every model of the checks, unless the caller or the check gives others."""
@@ -43,11 +43,11 @@ class Case:
     def __init__(self, cls: type[OffPolicyAlgorithm], arguments: Mapping[str, Any], folder: Path) -> None:
         self.cls, self.arguments, self.folder = cls, dict(arguments), folder
 
-    def env(self, kind: Kind = "box", length: int = 10, **options: Any) -> ToyEnv:
+    def env(self, kind: ObservationKind = "box", length: int = 10, **options: Any) -> ToyEnv:
         """One environment."""
         return ToyEnv(kind, length, **options)
 
-    def vec(self, count: int = 2, kind: Kind = "box", length: int = 10, **options: Any) -> DummyVecEnv:
+    def vec(self, count: int = 2, kind: ObservationKind = "box", length: int = 10, **options: Any) -> DummyVecEnv:
         """Several environments in this process."""
         return DummyVecEnv([lambda: ToyEnv(kind, length, **options) for _ in range(count)])
 

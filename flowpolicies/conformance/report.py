@@ -7,15 +7,15 @@ from typing import Literal, NamedTuple, get_args
 
 from flowpolicies.conformance.promises import Promise
 
-Result = Literal["passed", "failed", "refused", "not applicable"]
-RESULTS: tuple[Result, ...] = get_args(Result)
+CheckResult = Literal["passed", "failed", "refused", "not applicable"]
+RESULTS: tuple[CheckResult, ...] = get_args(CheckResult)
 
 
 class Verdict(NamedTuple):
     """What one check found."""
 
     promise: Promise
-    result: Result
+    result: CheckResult
     message: str = ""
     """Why the check failed or does not apply, or the text of the refusal."""
     seconds: float = 0.0
@@ -33,7 +33,7 @@ class Report(NamedTuple):
     """One verdict per check, in the order of the checks."""
 
     @property
-    def counts(self) -> dict[Result, int]:
+    def counts(self) -> dict[CheckResult, int]:
         """Number of checks by result."""
         found = Counter(row.result for row in self.rows)
         return {result: found[result] for result in RESULTS}

@@ -19,7 +19,7 @@ from stable_baselines3.common.utils import set_random_seed
 from flowpolicies.conformance.case import Case, NotApplicable
 from flowpolicies.conformance.checks import PROMISES
 from flowpolicies.conformance.promises import Promise
-from flowpolicies.conformance.report import Report, Result, Verdict
+from flowpolicies.conformance.report import CheckResult, Report, Verdict
 from flowpolicies.messages import did_you_mean
 
 EXCEPTIONS = "conformance_exceptions"
@@ -94,7 +94,7 @@ def run(promise: Promise, cls: type[OffPolicyAlgorithm], arguments: Mapping[str,
     return Verdict(promise, result, message, time.perf_counter() - start, reason is not None)
 
 
-def _outcome(promise: Promise, cls: type[OffPolicyAlgorithm], arguments: Mapping[str, Any]) -> tuple[Result, str]:
+def _outcome(promise: Promise, cls: type[OffPolicyAlgorithm], arguments: Mapping[str, Any]) -> tuple[CheckResult, str]:
     try:
         with _quiet(), tempfile.TemporaryDirectory() as folder:
             promise.run(Case(cls, arguments, Path(folder)))

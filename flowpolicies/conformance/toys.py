@@ -10,11 +10,11 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
-Kind = Literal[
+ObservationKind = Literal[
     "box", "dict", "image", "image_first", "dict_image", "discrete", "multidiscrete", "multibinary", "dict_discrete"
 ]
 """Kinds of observations; "image" has its channels last, "image_first" has them first."""
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[ObservationKind, ...] = get_args(ObservationKind)
 IMAGE_SIZE = 36
 """Side of the images in pixels; the smallest that Stable-Baselines3's NatureCNN accepts."""
 _IMAGE = spaces.Box(0, 255, (IMAGE_SIZE, IMAGE_SIZE, 1), np.uint8)
@@ -24,12 +24,12 @@ def _box(size: int) -> spaces.Box:
     return spaces.Box(-1.0, 1.0, (size,), np.float32)
 
 
-def observation_space(kind: Kind) -> spaces.Space[Any]:
+def observation_space(kind: ObservationKind) -> spaces.Space[Any]:
     """The observation space of a kind.
 
     The keys of dictionaries are not in alphabetical order on purpose; Gymnasium sorts them unless they are keywords.
     """
-    made: dict[Kind, spaces.Space[Any]] = {
+    made: dict[ObservationKind, spaces.Space[Any]] = {
         "box": _box(3),
         "dict": spaces.Dict(velocity=_box(1), position=_box(2)),
         "image": _IMAGE,
@@ -57,7 +57,7 @@ class ToyEnv(gym.Env[Any, np.ndarray]):
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
 
     def __init__(
-        self, kind: Kind = "box", length: int = 10, *, terminates: bool = False, success: bool = False
+        self, kind: ObservationKind = "box", length: int = 10, *, terminates: bool = False, success: bool = False
     ) -> None:
         self.kind, self.length, self.terminates, self.success = kind, length, terminates, success
         self.observation_space = observation_space(kind)
@@ -84,7 +84,7 @@ class ToyEnv(gym.Env[Any, np.ndarray]):
         bins = np.minimum(((self.point + 1) * 2).astype(np.int64), 3)
         image = np.full((IMAGE_SIZE, IMAGE_SIZE, 1), 127.5 * (self.point[0] + 1), np.uint8)
         image[: int(IMAGE_SIZE * (self.point[1] + 1) / 2)] = 255
-        made: dict[Kind, Callable[[], Any]] = {
+        made: dict[ObservationKind, Callable[[], Any]] = {
             "box": lambda: self.point.copy(),
             "dict": lambda: {"velocity": self.point[2:].copy(), "position": self.point[:2].copy()},
             "image": lambda: image,
@@ -134,7 +134,7 @@ class GymnasiumVectorBridge(VecEnv):
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
 
     def reset(self) -> Any:
-        seeds = [None if seed is None else int(seed) for seed in self._seeds]
+        seeds: Any = [None if seed is None else int(seed) for seed in self._seeds]
         observations, _ = self.envs.reset(seed=seeds)
         self._reset_seeds()
         return observations

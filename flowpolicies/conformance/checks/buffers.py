@@ -240,8 +240,8 @@ def hindsight_works(case: Case) -> None:
     case.policy_for(ToyEnv("dict").observation_space)
     options: dict[str, Any] = {"replay_buffer_class": HerReplayBuffer, "learning_starts": 20}
     kwargs = {"n_sampled_goal": 4, "goal_selection_strategy": "future"}
-    make = lambda: BitFlippingEnv(n_bits=2, continuous=True, max_steps=4)  # noqa: E731
-    model = case.model(make(), replay_buffer_kwargs=kwargs, **options).learn(30)
+    env = BitFlippingEnv(n_bits=2, continuous=True, max_steps=4)
+    model = case.model(env, replay_buffer_kwargs=kwargs, **options).learn(30)
     assert isinstance(model.replay_buffer, HerReplayBuffer), f"the buffer is a {type(model.replay_buffer).__name__}"
     model.save_replay_buffer(case.folder / "buffer")
     model.load_replay_buffer(case.folder / "buffer")

@@ -182,7 +182,7 @@ def checkpoints_are_written(case: Case) -> None:
     training run can continue from them."""
     env = VecNormalize(case.vec(1))
     saving = {"save_replay_buffer": True, "save_vecnormalize": True}
-    callback = CheckpointCallback(10, str(case.folder), name_prefix="mine", **saving)  # type: ignore[arg-type]
+    callback = CheckpointCallback(10, str(case.folder), name_prefix="mine", **saving)
     case.model(env).learn(STEPS, callback=callback)
     found = sorted(path.name for path in case.folder.iterdir())
     expected = ["mine_10_steps.zip", "mine_replay_buffer_10_steps.pkl", "mine_vecnormalize_10_steps.pkl"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -11,13 +13,13 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecTransposeIm
 
 from flowpolicies.conformance.case import STEPS, Case, raises, same_weights, some_observations, without
 from flowpolicies.conformance.promises import over
-from flowpolicies.conformance.toys import KINDS, Kind, WithActions, WithObservations
+from flowpolicies.conformance.toys import KINDS, ObservationKind, WithActions, WithObservations
 
 _ERRORS = (AssertionError, ValueError, TypeError, NotImplementedError)
 
 
 @over(**{kind: kind for kind in KINDS})
-def trains_acts_and_loads(case: Case, kind: Kind) -> None:
+def trains_acts_and_loads(case: Case, kind: ObservationKind) -> None:
     """A model learns from every kind of observation, acts on it within the action space, and acts the same after it was
     saved and loaded."""
     model = case.model(case.env(kind)).learn(STEPS)
@@ -68,7 +70,14 @@ def takes_positional_arguments(case: Case) -> None:
 
 def keeps_its_arguments(case: Case) -> None:
     """The constructor's arguments are attributes of the model."""
-    given = {"gamma": 0.9, "tau": 0.1, "batch_size": 7, "buffer_size": 123, "learning_starts": 5, "gradient_steps": 2}
+    given: dict[str, Any] = {
+        "gamma": 0.9,
+        "tau": 0.1,
+        "batch_size": 7,
+        "buffer_size": 123,
+        "learning_starts": 5,
+        "gradient_steps": 2,
+    }
     given |= {"seed": 3, "verbose": 0, "learning_rate": 2e-3, "tensorboard_log": None, "optimize_memory_usage": False}
     model = case.model(**given)
     wrong = {name: getattr(model, name) for name, value in given.items() if getattr(model, name) != value}
@@ -170,7 +179,7 @@ def can_be_subclassed(case: Case) -> None:
         calls.append(gradient_steps)
         return case.cls.train(self, gradient_steps, batch_size)
 
-    mine = type("MyAlgorithm", (case.cls,), {"train": train})
+    mine: Any = type("MyAlgorithm", (case.cls,), {"train": train})
     model = mine("MlpPolicy", case.env(), **case.options()).learn(STEPS)
     assert len(calls) == STEPS - 8, f"train was called {len(calls)} times in {STEPS - 8} updates"
     model.save(case.folder / "mine")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from stable_baselines3.common.callbacks import (
@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import (
 )
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 from flowpolicies.conformance.case import STEPS, Case, Trace, best_actions, weights
@@ -87,7 +88,7 @@ def eval_callback_writes_its_results(case: Case) -> None:
 def eval_callback_saves_the_best_model(case: Case) -> None:
     """EvalCallback saves `best_model.zip`, which loads and acts like the model at that step."""
     actions: dict[int, np.ndarray] = {}
-    look = Trace(look=lambda c: actions.update({c.num_timesteps: best_actions(c.model)}))
+    look = Trace(look=lambda c: actions.update({c.num_timesteps: best_actions(cast(OffPolicyAlgorithm, c.model))}))
     callback = _eval(case, best_model_save_path=str(case.folder), eval_freq=100)
     callback.eval_freq = 12
     case.model().learn(STEPS, callback=[look, callback])
@@ -113,8 +114,9 @@ def eval_callback_synchronises_normalisation(case: Case) -> None:
     evaluation does not change them."""
     env, other = VecNormalize(case.vec(1)), VecNormalize(VecMonitor(case.vec(1)), training=False, norm_reward=False)
     case.model(env).learn(10, callback=EvalCallback(other, eval_freq=10, n_eval_episodes=1, verbose=0))
-    assert other.obs_rms.count == env.obs_rms.count, "the statistics were not copied"  # type: ignore[union-attr]
-    assert abs(env.obs_rms.count - 11) < 1, f"{env.obs_rms.count} observations in 10 steps"  # type: ignore[union-attr]
+    counts: list[Any] = [cast(Any, one.obs_rms).count for one in (env, other)]
+    assert counts[0] == counts[1], "the statistics were not copied"
+    assert abs(counts[0] - 11) < 1, f"{counts[0]} observations in 10 steps"
 
 
 def reward_thresholds_stop(case: Case) -> None:

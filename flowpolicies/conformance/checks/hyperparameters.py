@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
@@ -25,7 +26,8 @@ def _same_as_constructed(case: Case, name: str, value: float, make: Callable[[],
     """Whether a model with an assigned value learns what a model constructed with it learns."""
     if not uses(case, name, value):
         raise NotApplicable(f"The class does not use {name}.")
-    plain, constructed, assigned = case.trained(), case.trained(**{name: value}), make().learn(STEPS)
+    given: dict[str, Any] = {name: value}
+    plain, constructed, assigned = case.trained(), case.trained(**given), make().learn(STEPS)
     assert getattr(assigned, name) == value, f"{name} is {getattr(assigned, name)}"
     assert not same_weights(plain, assigned), f"{name} = {value} has no effect"
     assert same_weights(constructed, assigned, 1e-5), f"{name} = {value} has another effect than in the constructor"

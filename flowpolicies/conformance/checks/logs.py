@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import importlib
 from pathlib import Path
+from typing import Any
 
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -111,10 +113,9 @@ def tensorboard_runs_continue(case: Case) -> None:
 def tensorboard_has_the_metrics(case: Case) -> None:
     """TensorBoard's files have the metrics of rollouts and training, by environment step."""
     need_package("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
+    reader: Any = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
     case.model(case.env(length=4), tensorboard_log=str(case.folder)).learn(STEPS, log_interval=1, tb_log_name="mine")
-    events = EventAccumulator(str(case.folder / "mine_1")).Reload()
+    events = reader.EventAccumulator(str(case.folder / "mine_1")).Reload()
     names = events.Tags()["scalars"]
     missing = without(["rollout/ep_rew_mean", "rollout/ep_len_mean", "train/learning_rate"], names)
     assert not missing, f"missing: {missing}"

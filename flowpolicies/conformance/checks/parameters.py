@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from flowpolicies.conformance.case import (
@@ -24,6 +25,11 @@ from flowpolicies.conformance.case import (
 from flowpolicies.conformance.promises import over
 
 
+def _given(model: OffPolicyAlgorithm) -> Any:
+    """The parameters; Stable-Baselines3's annotations do not agree on their type."""
+    return model.get_parameters()
+
+
 def get_parameters_names_the_policy(case: Case) -> None:
     """`get_parameters()` maps names of objects to state dicts; "policy" is one of them."""
     found = case.model().get_parameters()
@@ -35,7 +41,7 @@ def set_parameters_takes_what_get_parameters_gives(case: Case) -> None:
     """`set_parameters(get_parameters())` makes another model act the same."""
     a, b = case.trained(), case.model(seed=5)
     assert not same_weights(a, b), "the models are equal before"
-    b.set_parameters(a.get_parameters())
+    b.set_parameters(_given(a))
     assert same_weights(a, b), "the weights differ"
     np.testing.assert_allclose(best_actions(a), best_actions(b), atol=1e-6)
 
@@ -51,7 +57,7 @@ def set_parameters_takes_a_file(case: Case) -> None:
 def set_parameters_does_not_share_memory(case: Case) -> None:
     """Training a model after `set_parameters` leaves the model alone that the parameters came from."""
     a, b = case.trained(), case.model(seed=5)
-    b.set_parameters(a.get_parameters())
+    b.set_parameters(_given(a))
     before = weights(a)
     b.learn(STEPS)
     assert all(torch.equal(before[name], value) for name, value in weights(a).items()), "the source changed"
@@ -60,7 +66,7 @@ def set_parameters_does_not_share_memory(case: Case) -> None:
 def set_parameters_requires_all_objects(case: Case) -> None:
     """A dictionary that lacks an object raises a ValueError, unless `exact_match=False`."""
     a, b = case.trained(), case.model(seed=5)
-    part = {"policy": a.get_parameters()["policy"]}
+    part = {"policy": _given(a)["policy"]}
     if optimizers(a):
         raises((ValueError,), lambda: b.set_parameters(part))
     b.set_parameters(part, exact_match=False)
@@ -70,7 +76,7 @@ def set_parameters_requires_all_objects(case: Case) -> None:
 def set_parameters_requires_all_tensors(case: Case) -> None:
     """A state dict that lacks a tensor raises an error, unless `exact_match=False`."""
     model = case.model()
-    given = model.get_parameters()
+    given = _given(model)
     given["policy"] = dict(list(given["policy"].items())[1:])
     raises((RuntimeError, ValueError), lambda: model.set_parameters(given))
     model.set_parameters(given, exact_match=False)
@@ -79,7 +85,8 @@ def set_parameters_requires_all_tensors(case: Case) -> None:
 def set_parameters_refuses_unknown_objects(case: Case) -> None:
     """An unknown name of an object raises a ValueError."""
     model = case.model()
-    raises((ValueError,), lambda: model.set_parameters({"no_such_object": {}}, exact_match=False))
+    unknown: Any = {"no_such_object": {}}
+    raises((ValueError,), lambda: model.set_parameters(unknown, exact_match=False))
 
 
 def parameters_can_be_pretrained(case: Case) -> None:
@@ -90,7 +97,7 @@ def parameters_can_be_pretrained(case: Case) -> None:
     assert any(parameter.requires_grad for parameter in trained), "no parameter requires a gradient"
     with torch.no_grad():
         for parameter in trained:
-            parameter += 0.3
+            parameter.add_(0.3)
     assert np.abs(best_actions(model) - before).max() > 1e-3, "the actions did not change"
 
 

@@ -9,13 +9,13 @@ from gymnasium import spaces
 
 from flowpolicies.conformance.case import Case, best_actions, raises, some_observations
 from flowpolicies.conformance.promises import over
-from flowpolicies.conformance.toys import KINDS, Kind
+from flowpolicies.conformance.toys import KINDS, ObservationKind
 
 _ERRORS = (ValueError, AssertionError, TypeError, RuntimeError, IndexError)
 
 
 @over(**{kind: kind for kind in KINDS})
-def predicts_for_one_observation(case: Case, kind: Kind) -> None:
+def predicts_for_one_observation(case: Case, kind: ObservationKind) -> None:
     """`predict` takes a single observation of any kind and gives a single action within the action space, and no
     state."""
     model, env = case.model(case.env(kind)), case.env(kind)
@@ -26,7 +26,7 @@ def predicts_for_one_observation(case: Case, kind: Kind) -> None:
 
 
 @over(**{kind: kind for kind in KINDS})
-def predicts_for_a_vec_env(case: Case, kind: Kind) -> None:
+def predicts_for_a_vec_env(case: Case, kind: ObservationKind) -> None:
     """`predict` takes the observations of a VecEnv and gives one action for each environment."""
     model = case.model(case.vec(3, kind))
     env = model.get_env()

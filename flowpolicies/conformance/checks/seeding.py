@@ -175,7 +175,7 @@ def the_seed_changes_stochastic_actions(case: Case) -> None:
     for seed in (1, 2):
         model.set_random_seed(seed)
         found.append(model.predict(rows)[0])
-    assert not np.array_equal(*found), "two seeds gave the same actions"
+    assert not np.array_equal(found[0], found[1]), "two seeds gave the same actions"
 
 
 def prediction_does_not_learn(case: Case) -> None:

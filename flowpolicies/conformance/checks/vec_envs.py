@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import (
 
 from flowpolicies.conformance.case import STEPS, Case, NotApplicable, best_actions, need_package
 from flowpolicies.conformance.promises import over
-from flowpolicies.conformance.toys import GymnasiumVectorBridge, Kind, ToyEnv
+from flowpolicies.conformance.toys import GymnasiumVectorBridge, ObservationKind, ToyEnv
 
 
 def _learns(case: Case, env: VecEnv, **options: Any) -> None:
@@ -35,7 +35,7 @@ def _learns(case: Case, env: VecEnv, **options: Any) -> None:
 
 
 @over(box="box", dict="dict", image="image", discrete="discrete")
-def learns_in_several_environments(case: Case, kind: Kind) -> None:
+def learns_in_several_environments(case: Case, kind: ObservationKind) -> None:
     """A model learns in several environments at once, with any kind of observation."""
     _learns(case, case.vec(3, kind))
 
@@ -60,7 +60,7 @@ def learns_in_subprocesses(case: Case) -> None:
 
 
 @over(box="box", dict="dict")
-def learns_with_normalisation(case: Case, kind: Kind) -> None:
+def learns_with_normalisation(case: Case, kind: ObservationKind) -> None:
     """A model learns in a VecNormalize, finds it with `get_vec_normalize_env`, and is evaluated in one."""
     env = VecNormalize(case.vec(2, kind))
     model = case.model(env).learn(STEPS)
@@ -78,11 +78,12 @@ def normalisation_reaches_the_policy(case: Case) -> None:
     model = case.model(env).learn(30)
     seen = model._last_obs
     assert isinstance(seen, np.ndarray)
-    np.testing.assert_allclose(seen, env.normalize_obs(env.get_original_obs()), atol=1e-3)
+    expected: Any = env.normalize_obs(env.get_original_obs())
+    np.testing.assert_allclose(seen, expected, atol=1e-3)
 
 
 @over(box="box", image="image")
-def learns_with_stacked_frames(case: Case, kind: Kind) -> None:
+def learns_with_stacked_frames(case: Case, kind: ObservationKind) -> None:
     """A model learns in a VecFrameStack."""
     _learns(case, VecFrameStack(case.vec(2, kind), n_stack=2))
 
@@ -119,7 +120,7 @@ def learns_in_a_users_vec_env(case: Case) -> None:
     if not hasattr(gym.vector, "AutoresetMode"):
         raise NotApplicable("This version of Gymnasium cannot reset environments within the step.")
     mode = gym.vector.AutoresetMode.SAME_STEP
-    vector = gym.vector.SyncVectorEnv([ToyEnv, ToyEnv], autoreset_mode=mode)  # type: ignore[list-item]
+    vector = gym.vector.SyncVectorEnv([ToyEnv, ToyEnv], autoreset_mode=mode)
     model = case.model(VecMonitor(GymnasiumVectorBridge(vector))).learn(24)
     assert model.num_timesteps == 24, f"num_timesteps is {model.num_timesteps}"
     assert [one["l"] for one in model.ep_info_buffer or []] == [10, 10], f"episodes: {model.ep_info_buffer}"
