@@ -675,6 +675,17 @@ def predict_wants_float32() -> Mutant:
     return predicting(checked)
 
 
+@caught_by("predicts_with_another_default_dtype")
+def predict_wants_the_default_dtype() -> Mutant:
+    def change(model, predict, observation):
+        return predict(
+            torch.as_tensor(observation, dtype=torch.get_default_dtype()).to(torch.float32).numpy()
+            * (1 if torch.get_default_dtype() == torch.float32 else 0.5)
+        )
+
+    return predicting(change)
+
+
 @caught_by("one_hot_observations_are_told_apart", "predicts_for_one_observation[dict_discrete]")
 def discrete_observations_are_lost() -> Mutant:
     def change(model, predict, observation):

@@ -243,6 +243,9 @@ def hindsight_works(case: Case) -> None:
     env = BitFlippingEnv(n_bits=2, continuous=True, max_steps=4)
     model = case.model(env, replay_buffer_kwargs=kwargs, **options).learn(30)
     assert isinstance(model.replay_buffer, HerReplayBuffer), f"the buffer is a {type(model.replay_buffer).__name__}"
+    batch: Any = model.replay_buffer.sample(60)
+    goals = batch.observations["desired_goal"]
+    assert (goals != 1).any(), "all sampled goals are the environment's own, which is always 1"
     model.save_replay_buffer(case.folder / "buffer")
     model.load_replay_buffer(case.folder / "buffer")
     model.learn(10, reset_num_timesteps=False)

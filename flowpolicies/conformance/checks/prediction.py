@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 
 from flowpolicies.conformance.case import Case, best_actions, raises, some_observations
@@ -59,6 +60,18 @@ def predicts_for_other_dtypes(case: Case, dtype: type) -> None:
     model = case.trained()
     rows = some_observations(model.observation_space)
     np.testing.assert_allclose(best_actions(model, rows.astype(dtype)), best_actions(model, rows), atol=1e-5)
+
+
+def predicts_with_another_default_dtype(case: Case) -> None:
+    """A model acts as before where the program has since called `torch.set_default_dtype(torch.float64)`."""
+    model = case.trained()
+    before, usual = best_actions(model), torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        after = best_actions(model)
+    finally:
+        torch.set_default_dtype(usual)
+    np.testing.assert_allclose(after, before, atol=1e-5)
 
 
 def predicted_actions_are_the_spaces(case: Case) -> None:
