@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import sys
 import time
+import warnings
 from collections import deque
 from typing import Any, ClassVar, Self
 
@@ -21,7 +22,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_pkl
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import configure_logger
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from flowpolicies.core import Learner, LossTerm
 from flowpolicies.core.learner import MetricMeans
@@ -35,7 +36,7 @@ from flowpolicies.shell.config import PolicyConfig, configure
 from flowpolicies.shell.fields import NonNegativeInt, check_value
 from flowpolicies.shell.hyperparameters import check_hyperparameters
 from flowpolicies.shell.no_environment import AnyEnv, SpacesOnlyVecEnv, require_environment
-from flowpolicies.shell.policy_kwargs import translate, with_activation
+from flowpolicies.shell.policy_kwargs import check_not_twice, translate, with_activation
 from flowpolicies.shell.saved import check_model_file, check_owner
 from flowpolicies.shell.setup import (
     AUTO,
@@ -174,6 +175,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     ) -> None:
         shared = [name for name in inspect.signature(OfflineAlgorithm).parameters if name != "hyperparameters"]
         implied = translate(policy_kwargs or {}, self.Config, type(self).__name__).hyperparameters
+        check_not_twice(implied, hyperparameters)
         self.cfg = configure(self.Config, {**implied, **hyperparameters}, type(self).__name__, shared)
         super().__init__(
             policy,
@@ -493,6 +495,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             self._n_updates += 1
         if "_logger" in self.__dict__:  # Callbacks read the newest values; a dump replaces them by means.
             newest: dict[str, Any] = {f"train/{key}": value for key, value in self._means.newest.items()}
+            newest |= {"train/learning_rate": learning_rate, "train/n_updates": self._n_updates}
             self.logger.name_to_value.update(newest)
 
     def learn_offline(
@@ -723,9 +726,9 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             self.transitions.end_episodes()
 
     def __getstate__(self) -> dict[str, Any]:
-        """A complete copy shares nothing with its original. It has no environment: call `set_env`."""
+        """A pickle is complete, but for the environment and the logger, which belong to the process."""
         state = {name: value for name, value in self.__dict__.items() if name not in REBUILT}
-        state |= {"env": None, "_logger": None, "_custom_logger": False, "_vec_normalize_env": None}
+        state |= {"env": None, "_logger": None, "_custom_logger": False, "_vec_normalize_env": None, "_last_obs": None}
         state["optimizer"], state["generators"] = self.optimizer.state_dict(), self.generators.state_dict()
         return state
 
@@ -737,6 +740,20 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         self._setup_training(spawn(self.seed, 4)[0])
         self.optimizer.load_state_dict(optimizer)
         self.generators.load_state_dict(generators)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A copy that shares nothing with its original, with a copy of the environment if that can be copied."""
+        twin = type(self).__new__(type(self))
+        twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        if not isinstance(self.env, SpacesOnlyVecEnv | None):
+            try:
+                twin.env = copied_environment(self.env, type(self).__name__)
+            except ValueError as error:
+                warnings.warn(f"the copy has no environment; call set_env on it. {error}", stacklevel=3)
+            else:
+                twin._vec_normalize_env = unwrap_vec_normalize(twin.env)
+                twin._last_obs = copy.deepcopy(self._last_obs)
+        return twin
 
     def __copy__(self) -> Self:
         """As `copy.deepcopy`: a shallow copy would share networks, buffer and generators."""

@@ -93,6 +93,15 @@ def translate(policy_kwargs: Mapping[str, Any], config: type[PolicyConfig], who:
     return PolicyArguments(implied, activation, given)
 
 
+def check_not_twice(implied: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raises a ValueError for a hyperparameter that is given beside `policy_kwargs`, which say something else."""
+    for name in implied.keys() & given.keys():
+        if implied[name] != given[name]:
+            raise ValueError(
+                f"{name}={given[name]!r} was given, and policy_kwargs imply {name}={implied[name]!r}. Give one of the two."
+            )
+
+
 def _hidden_dims(net_arch: Any) -> dict[str, tuple[int, ...]]:
     if isinstance(net_arch, Mapping):
         unknown = set(net_arch) - {"pi", "qf", "vf"}

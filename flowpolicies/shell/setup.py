@@ -144,8 +144,8 @@ def copied_environment(env: AnyEnv, who: str) -> AnyEnv:
         return copy.deepcopy(env)
     except Exception as error:  # Environments may hold anything.
         raise ValueError(
-            f"{who} cannot evaluate in its environment while learn() collects in it, because the environment cannot be "
-            f"copied ({type(error).__name__}: {error}). Pass another one: evaluate(env=...)."
+            f"the environment of {who} cannot be copied ({type(error).__name__}: {error}), which is needed to evaluate "
+            "while learn() collects in it. Pass another one: evaluate(env=...)."
         ) from error
 
 

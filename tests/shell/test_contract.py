@@ -226,7 +226,9 @@ def test_evaluation_in_a_callback_asks_for_an_environment_that_can_be_copied(mon
     env = make_vec_env("Pendulum-v1")
     monkeypatch.setattr(type(env), "__deepcopy__", refuse, raising=False)
     model = tiny(FQL, env=env)
-    with pytest.raises(ValueError, match=r"cannot be copied \(TypeError: cannot pickle a socket\)\. Pass another one"):
+    with pytest.raises(
+        ValueError, match=r"cannot be copied \(TypeError: cannot pickle a socket\), .* Pass another one"
+    ):
         model.learn(20, callback=lambda locals_, globals_: bool(model.evaluate(episodes=1)))
 
 
@@ -429,7 +431,7 @@ def test_a_copy_is_complete_and_shares_nothing(cls: type[OfflineAlgorithm], copi
     model = tiny(cls, env="Pendulum-v1", dataset=data, learning_starts=5).learn_offline(2)
     model.learn(10)
     twin = copied(model)
-    twin.set_dataset(data)
+    twin.set_dataset(data)  # A pickle does not carry it.
     np.testing.assert_array_equal(act(twin), act(model))
     before, state = weights(model), model.policy.generator.get_state()
     twin.learn_offline(3)
@@ -440,8 +442,8 @@ def test_a_copy_is_complete_and_shares_nothing(cls: type[OfflineAlgorithm], copi
     model.predict(OBSERVATIONS)
     assert torch.equal(weights(model), weights(twin)), "the copy continues as its original"
     assert twin.transitions.online.size == model.transitions.online.size
-    assert twin.get_env() is None
-    assert twin.set_env(gym.make("Pendulum-v1")) is None
+    assert twin.get_env() is not model.get_env()
+    twin.set_env(gym.make("Pendulum-v1"))
     assert twin.learn(10, reset_num_timesteps=False).num_timesteps == 20
 
 
