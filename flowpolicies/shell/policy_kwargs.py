@@ -98,7 +98,7 @@ def check_not_twice(implied: Mapping[str, Any], given: Mapping[str, Any]) -> Non
     for name in implied.keys() & given.keys():
         if implied[name] != given[name]:
             raise ValueError(
-                f"{name}={given[name]!r} was given, and policy_kwargs imply {name}={implied[name]!r}. Give one of the two."
+                f"{name}={given[name]!r} was given, and policy_kwargs imply {name}={implied[name]!r}. Give only one."
             )
 
 
