@@ -66,6 +66,9 @@ REBUILT = ("_learner", "_built", "_state", "_noise_generators", "_translated")
 SETTABLE = ("replay_buffer", "lr_schedule", "num_timesteps", "offline_steps", "dataset_record", "n_envs", "start_time")
 """Attributes that `load` can set, besides the arguments of the constructor."""
 
+OUTPUT_FORMATS = ("stdout", "log", "json", "csv", "tensorboard")
+"""Names of all output formats of Stable-Baselines3's logger."""
+
 _POLICIES = ("FlowPolicy", "MlpPolicy", "CnnPolicy", "MultiInputPolicy")
 
 
@@ -493,10 +496,20 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             draws = self._learner.draws(self._state, batch, spec, self._noise_generators)
             self._means.add(self._learner.update(self._state, batch, draws, spec, rate))
             self._n_updates += 1
-        if "_logger" in self.__dict__:  # Callbacks read the newest values; a dump replaces them by means.
-            newest: dict[str, Any] = {f"train/{key}": value for key, value in self._means.newest.items()}
-            newest |= {"train/learning_rate": learning_rate, "train/n_updates": self._n_updates}
-            self.logger.name_to_value.update(newest)
+        if "_logger" in self.__dict__:
+            self._record_newest(learning_rate)
+
+    def _record_newest(self, learning_rate: float) -> None:
+        """Records the values of the newest update, for callbacks. A dump of the model's own replaces them by means."""
+        names, values = list(self._means.newest), list(self._means.newest.values())
+        # Offline, values stay tensors, since reading them would wait for the GPU after each update; no format can show
+        # tensors as numbers. Online, acting waits in any case.
+        shown: list[Any] = values if self.is_offline or not values else torch.stack(values).tolist()
+        exclude = OUTPUT_FORMATS if self.is_offline else None
+        for name, value in zip(names, shown, strict=True):
+            self.logger.record(f"train/{name}", value, exclude=exclude)
+        self.logger.record("train/learning_rate", learning_rate)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def learn_offline(
         self,
