@@ -118,6 +118,13 @@ class Store:
         rows = self.at(torch.arange(self.n_envs), torch.arange(self.size).unsqueeze(-1))
         return {name: self.take(name, rows) for name in self.columns}
 
+    def ordered_infos(self) -> list[Mapping[str, Any]] | None:
+        """The info dicts of the stored steps in the order of `steps`; None if they are not stored."""
+        if self.infos is None:
+            return None
+        rows = self.at(torch.arange(self.n_envs), torch.arange(self.size).unsqueeze(-1)).flatten()
+        return [self.infos[row] for row in rows.tolist()]
+
     def twin(self) -> Store:
         """Another store with the same rows, for a dataset, whose rows are never written."""
         other = Store(self.capacity, self.n_envs, dict(self.columns), dict(self.in_files))
