@@ -191,9 +191,9 @@ class OnlineRing(ReplayBuffer):
         self.buffer_size = self._steps_per_env()
         if steps is not None:
             self.buffer_size = max(self.buffer_size, len(steps["terminals"]))
-            ring = self.online = Store.filled(self.buffer_size, self.n_envs, self._widths(), steps)
-            if self.keep_infos and infos is not None:
-                ring.infos = [*infos, *[{}] * (ring.capacity * self.n_envs - len(infos))]
+            head = other.pos if other.full and other.buffer_size == self.buffer_size else 0
+            kept = infos if self.keep_infos else None
+            ring = self.online = Store.filled(self.buffer_size, self.n_envs, self._widths(), steps, kept, head)
             self.pos, self.full = ring.head, ring.size == ring.capacity
 
     def _shown(self, values: Array) -> Array:

@@ -97,7 +97,15 @@ class Store:
         return cls(capacity, n_envs, columns)
 
     @classmethod
-    def filled(cls, capacity: int, n_envs: int, widths: dict[str, tuple[int, torch.dtype]], steps: Columns) -> Store:
+    def filled(
+        cls,
+        capacity: int,
+        n_envs: int,
+        widths: dict[str, tuple[int, torch.dtype]],
+        steps: Columns,
+        infos: Sequence[Mapping[str, Any]] | None = None,
+        head: int = 0,
+    ) -> Store:
         """A store with the given steps.
 
         Args:
@@ -105,12 +113,19 @@ class Store:
             n_envs: number of environments.
             widths: width and type of each column, see `empty`.
             steps: the values `[T, n_envs, ...]` of each column, oldest step first.
+            infos: the info dicts of the steps, oldest step first; None: they are not stored.
+            head: where the oldest step is stored if the store is full.
         """
         store, count = cls.empty(capacity, n_envs, widths), len(steps["terminals"])
+        store.head, store.size = head if count == capacity else count, count
+        rows = store.at(torch.arange(n_envs), torch.arange(count).unsqueeze(-1))
         for name, values in steps.items():
-            store.columns[name][: count * n_envs] = values.flatten(0, 1)
-        store.head, store.size = count % capacity, count
+            store.columns[name][rows] = values
         store.episodes.extend(steps["terminals"])
+        if infos is not None:
+            store.infos = [{}] * (capacity * n_envs)
+            for row, info in zip(rows.flatten().tolist(), infos, strict=True):
+                store.infos[row] = info
         return store
 
     def steps(self) -> Columns:

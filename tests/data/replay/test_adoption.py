@@ -70,17 +70,10 @@ def test_the_online_part_is_replaced_and_nothing_else(kind: Any, n_envs: int, st
     assert (adopting.gamma, adopting.n_steps) == (0.9, 3)
     for buffer in (adopting, expected):
         buffer.generator.manual_seed(1)
-    starts = [set(buffer.sample(500).observations[:, 0].tolist()) for buffer in (adopting, expected)]
-    assert starts[0] == starts[1]
+    assert same(adopting.sample(100), expected.sample(100))
     for buffer in (adopting, expected):
         fill(buffer, 3, first=steps)
-        buffer.generator.manual_seed(1)
-
-    def by_start(batch: Batch) -> dict[Any, Any]:
-        rows = [torch.cat([c[i].flatten() for c in batch]).tolist() for i in range(len(batch.rewards))]
-        return {tuple(row[: batch.observations.shape[1]]): row for row in rows}
-
-    assert by_start(adopting.sample(800)) == by_start(expected.sample(800))
+    assert same(adopting.sample(100), expected.sample(100))
 
 
 def test_the_dataset_stays_and_sizes_follow() -> None:
@@ -125,7 +118,7 @@ def test_buffers_without_next_observations() -> None:
 
 
 def test_what_cannot_be_adopted() -> None:
-    with pytest.raises(TypeError, match="expected a replay buffer: .* got RolloutBuffer"):
+    with pytest.raises(TypeError, match=r"expected a replay buffer: .* got RolloutBuffer"):
         make().adopt(RolloutBuffer(5, OBS, ACT, "cpu"))
     with pytest.raises(TypeError, match="got dict"):
         make().adopt({})
@@ -170,7 +163,7 @@ def test_pickles_say_what_is_missing(tmp_path: Path) -> None:
     assert same(loaded.sample(20), buffer.sample(20))
     empty = make()
     empty.attach(dataset())
-    with pytest.raises(ValueError, match="0 transitions and no window of 1 steps. A dataset of 5 .* was not saved"):
+    with pytest.raises(ValueError, match=r"0 transitions and no window of 1 steps\. A dataset of 5 .* was not saved"):
         pickle.loads(pickle.dumps(empty)).sample(1)
 
 
@@ -187,7 +180,7 @@ def test_a_buffer_of_version_0_1() -> None:
     """Files of versions before the ring had its own class lack its attributes."""
     buffer = make(size=40, n_envs=2, n_steps=3)
     fill(buffer, 7)
-    state = buffer.__getstate__()
+    state = copy.deepcopy(buffer.__getstate__())
     for name in ("requested_size", "window", "keep_infos", "online_goals", "relabelling", "missing", "cut", "needed"):
         del state[name]
     state |= {"gamma": state.pop("_gamma"), "buffer_size": 40}
@@ -198,19 +191,10 @@ def test_a_buffer_of_version_0_1() -> None:
     old = TransitionBuffer.__new__(TransitionBuffer)
     old.__setstate__(state)
     assert (old.gamma, old.n_steps, old.buffer_size) == (0.9, 3, 20)
-    assert same(old.sample(30), pickle.loads(pickle.dumps(make_like(buffer, old))).sample(30))
+    assert same(old.sample(30), buffer.sample(30))
     adopting = make(n_envs=2)
     adopting.adopt(old)
     assert adopting.size() == 14
-
-
-def make_like(buffer: TransitionBuffer, old: TransitionBuffer) -> TransitionBuffer:
-    """The buffer, once its generator is where it was."""
-    assert buffer.online is not None
-    buffer.online.infos = None
-    buffer.generator.manual_seed(0)
-    old.generator.manual_seed(0)
-    return buffer
 
 
 def test_the_environment_of_the_spaces_does_not_matter() -> None:

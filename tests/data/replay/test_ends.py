@@ -1,4 +1,4 @@
-"""N-step returns near ends of episodes: compared with Stable-Baselines3's NStepReplayBuffer, by hand, and by learning."""
+"""N-step returns near ends of episodes: compared with Stable-Baselines3's NStepReplayBuffer, by hand, by learning."""
 
 from pathlib import Path
 from typing import Any
@@ -170,8 +170,8 @@ def test_chunks_keep_the_rule_of_the_papers() -> None:
 def chain(kind: str) -> TransitionDataset:
     """Ten states in a row with reward 1 in the last one, where the episode terminates: Q(s) = 0.9^(9 - s).
 
-    "terminal": whole episodes. "short": episodes begin in any of the last three states, or lead through all. "truncated":
-    episodes of at most four steps from each state.
+    "terminal": whole episodes. "short": also episodes from the last three states. "truncated": episodes of at most four
+    steps from each state.
     """
     starts = {"terminal": [0], "short": [0, 7, 8, 9], "truncated": list(range(10))}[kind]
     episodes = [list(range(s, min(s + (4 if kind == "truncated" else 10), 10))) for s in starts]

@@ -141,15 +141,14 @@ def test_offline_and_online_rows_are_normalised_alike(windows: Any, n_steps: int
     for row in range(8):
         step = (data.observations[row], data.next_observations[row], data.actions[row] / 2, data.rewards[row])
         buffer.add(*step, data.terminals[row], [{}])
-    plain, normal = (buffer.sample(300, env=each) for each in (None, env))
-    del plain
+    normal = buffer.sample(300, env=env)
     by_start: dict[tuple[float, ...], set[tuple[float, ...]]] = {}
     for i in range(300):
         start = tuple(normal.observations[i].tolist())
         parts = (normal.rewards[i : i + 1], normal.next_observations[i])
         by_start.setdefault(start, set()).add(tuple(torch.cat(parts).tolist()))
     known = env.normalize_obs(data.observations)
-    assert {start for start in by_start} <= {tuple(row.tolist()) for row in known}
+    assert set(by_start) <= {tuple(row.tolist()) for row in known}
     first = by_start[tuple(known[0].tolist())]
     assert len(first) == 1, "the offline and the online copy of row 0 differ"
 
