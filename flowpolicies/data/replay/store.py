@@ -70,6 +70,8 @@ class Store:
         in_files: columns whose rows are read when they are needed, by name.
     """
 
+    infos: list[Mapping[str, Any]] | None = None  # Missing in the files of older versions.
+
     def __init__(
         self, capacity: int, n_envs: int, columns: dict[str, Tensor], in_files: dict[str, LazyColumn] | None = None
     ) -> None:
@@ -77,7 +79,6 @@ class Store:
         self.head, self.size = 0, 0
         self.cached: CachedWindows | None = None
         self.episodes = Episodes(capacity, n_envs)
-        self.infos: list[Mapping[str, Any]] | None = None
 
     @classmethod
     def empty(cls, capacity: int, n_envs: int, widths: dict[str, tuple[int, torch.dtype]]) -> Store:
@@ -175,7 +176,6 @@ class Store:
         return {**self.__dict__, "columns": {name: column[:rows].clone() for name, column in self.columns.items()}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.infos = None  # Missing in the files of older versions.
         self.__dict__.update(state)
         if self.size < self.capacity:
             written = self.columns
