@@ -12,6 +12,7 @@ from flowpolicies.data.formats.memmap import write_memmap as write_memmap
 from flowpolicies.data.formats.sb3 import from_sb3_buffer as from_sb3_buffer
 from flowpolicies.data.formats.sb3 import to_sb3_buffer as to_sb3_buffer
 from flowpolicies.data.replay.goals import HindsightGoals as HindsightGoals
+from flowpolicies.data.replay.relabelling import OnlineGoals as OnlineGoals
 from flowpolicies.data.sources import generate_dataset as generate_dataset
 from flowpolicies.data.sources import list_sources as list_sources
 from flowpolicies.data.sources import load_dataset as load_dataset

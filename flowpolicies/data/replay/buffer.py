@@ -16,7 +16,8 @@ from flowpolicies.data.replay.goals import Hindsight, HindsightGoals
 from flowpolicies.data.replay.normalization import start_statistics
 from flowpolicies.data.replay.relabelling import OnlineGoals, Relabelling
 from flowpolicies.data.replay.rotation import ShardRotation
-from flowpolicies.data.replay.sampling import WindowSampling, WindowScheme
+from flowpolicies.data.replay.sampling import WindowSampling
+from flowpolicies.data.replay.sampling import WindowScheme as WindowScheme
 from flowpolicies.data.replay.store import Store
 from flowpolicies.spaces.layout import observation_layout
 
@@ -28,10 +29,10 @@ class TransitionBuffer(WindowSampling):
     The dataset is referred to, not copied, and never overwritten. Online transitions are stored in a ring of
     `buffer_size` transitions. Random numbers come from the buffer's own generator, not from NumPy's global state.
 
-    Windows start uniformly. An n-step return ends with its episode or where bootstrapping stops, as in
-    Stable-Baselines3's `NStepReplayBuffer`, and at the newest online transition. An action chunk may cross the end of an
-    episode, as in `Dataset.sample_sequence` in `utils/datasets.py` of https://github.com/ColinQiyangLi/qam: such a
-    window has `valid` 0 in the batch, and losses give it no weight.
+    Windows start uniformly. An n-step return ends with its episode, where bootstrapping stops, or at the newest online
+    transition, as in Stable-Baselines3's `NStepReplayBuffer`. An action chunk may cross the end of an episode, as in
+    `Dataset.sample_sequence` in `utils/datasets.py` of https://github.com/ColinQiyangLi/qam: such a window has `valid`
+    0 in the batch, and losses give it no weight.
 
     Args:
         handle_timeout_termination: whether values bootstrap after a time limit (`TimeLimit.truncated` of an info).
@@ -192,8 +193,11 @@ class TransitionBuffer(WindowSampling):
             store.cache_windows(self.gamma, self.length, self.horizon, cut=self.cut)
 
     def start_statistics(self, env: VecNormalize | None) -> None:
-        """Lets a VecNormalize that has seen no step start from the dataset's statistics, see `start_statistics` in
-        `normalization.py`. Does nothing without a dataset or a VecNormalize."""
+        """Lets a VecNormalize that has seen no step start from the statistics of the dataset.
+
+        Does nothing without a dataset or a VecNormalize, or if statistics have seen steps already. The function
+        `start_statistics` in `normalization.py` explains the statistics.
+        """
         if self.offline is not None and env is not None:
             start_statistics(env, self.offline, self.observation_space, self.hindsight)
 
@@ -211,6 +215,7 @@ class TransitionBuffer(WindowSampling):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restores a buffer, also from files of older versions, which lack some attributes."""
         added = {"optimize_memory_usage": False, "keep_infos": False, "online_goals": None, "missing": None}
+        added |= dict.fromkeys(("offline", "hindsight", "relabelling"))
         self.__dict__.update({**added, "requested_size": state["buffer_size"], "window": state["horizon"], **state})
         self.rotation = None
         if "gamma" in state:
@@ -223,7 +228,7 @@ class TransitionBuffer(WindowSampling):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TransitionBuffer:
         """A buffer with its own generator, options and online transitions; the dataset is referred to by both."""
-        twin = TransitionBuffer.__new__(TransitionBuffer)
+        memo[id(self)] = twin = TransitionBuffer.__new__(TransitionBuffer)
         twin.__setstate__(deepcopy(self.__getstate__(), memo))
         twin.missing = self.missing
         twin.offline = None if self.offline is None else self.offline.twin()

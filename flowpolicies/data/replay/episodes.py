@@ -34,12 +34,13 @@ class Episodes:
         n_envs: number of streams.
     """
 
+    _sorted: Tensor | None = None  # Missing in the files of older versions.
+
     def __init__(self, capacity: int, n_envs: int) -> None:
         self.capacity, self.recorded = capacity, 0
         self.running = torch.zeros(n_envs, dtype=torch.long)
         self.ended = torch.zeros(3, 0, dtype=torch.long)
         self._table: Tensor | None = None
-        self._sorted: Tensor | None = None
 
     @property
     def oldest(self) -> int:

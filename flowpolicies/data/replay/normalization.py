@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from gymnasium.spaces import Space
@@ -19,7 +22,7 @@ BLOCK = 65_536
 """Number of rows that are read at once."""
 
 
-def start_statistics(env: VecNormalize, store: Store, space: Space, hindsight: Hindsight | None) -> None:
+def start_statistics(env: VecNormalize, store: Store, space: Space[Any], hindsight: Hindsight | None) -> None:
     """Lets a VecNormalize that has seen no step start from a dataset, as if it had seen the dataset's steps.
 
     The mean and variance of observations become those of the dataset's observations, and the variance of the discounted
@@ -31,8 +34,8 @@ def start_statistics(env: VecNormalize, store: Store, space: Space, hindsight: H
         env: the VecNormalize.
         store: the dataset's transitions.
         space: the observation space.
-        hindsight: the source of the dataset's goals, if these are drawn; rewards are then 0 or -1 depending on the goal,
-            and count as -1 here.
+        hindsight: the source of the dataset's goals, if these are drawn; rewards are then 0 or -1 depending on the
+            goal, and count as -1 here.
 
     Raises:
         ValueError: if the statistics are of another shape than the dataset's observations.
@@ -40,7 +43,8 @@ def start_statistics(env: VecNormalize, store: Store, space: Space, hindsight: H
     if not env.training:
         return
     if env.norm_obs:
-        statistics = named_leaves("observations", env.obs_rms)
+        found: RunningMeanStd | Mapping[str, RunningMeanStd] = env.obs_rms
+        statistics = named_leaves("observations", found)
         if all(each.count < UNUSED for each in statistics.values()):
             _start_observations(statistics, store, space, hindsight)
     if env.norm_reward and env.ret_rms.count < UNUSED:
@@ -50,7 +54,7 @@ def start_statistics(env: VecNormalize, store: Store, space: Space, hindsight: H
 
 
 def _start_observations(
-    statistics: dict[str, RunningMeanStd], store: Store, space: Space, hindsight: Hindsight | None
+    statistics: dict[str, RunningMeanStd], store: Store, space: Space[Any], hindsight: Hindsight | None
 ) -> None:
     for begin in range(0, store.size, BLOCK):
         rows = torch.arange(begin, min(begin + BLOCK, store.size))

@@ -16,6 +16,7 @@ from flowpolicies.data.replay.steps import (
     checked_ends,
     checked_numbers,
     checked_observations,
+    infos_of_sb3,
     steps_of_sb3,
 )
 from flowpolicies.data.replay.store import Store
@@ -178,13 +179,21 @@ class OnlineRing(ReplayBuffer):
             )
         if isinstance(other, OnlineRing):
             steps = None if other.online is None else other.online.steps()
+            infos = None if other.online is None else other.online.ordered_infos()
         else:
-            steps = steps_of_sb3(other)
+            steps, infos = steps_of_sb3(other), infos_of_sb3(other)
+        if self.keep_infos and steps is not None and infos is None:
+            raise ValueError(
+                "online_goals with copy_info_dict=True need the info dicts of all steps, which the replay buffer does "
+                "not hold. Set copy_info_dict=False, or start with an empty buffer."
+            )
         self.reset()
         self.buffer_size = self._steps_per_env()
         if steps is not None:
             self.buffer_size = max(self.buffer_size, len(steps["terminals"]))
-            ring = self.online = Store.filled(self.buffer_size, self.n_envs, self._widths(), steps)
+            head = other.pos if other.full and other.buffer_size == self.buffer_size else 0
+            kept = infos if self.keep_infos else None
+            ring = self.online = Store.filled(self.buffer_size, self.n_envs, self._widths(), steps, kept, head)
             self.pos, self.full = ring.head, ring.size == ring.capacity
 
     def _shown(self, values: Array) -> Array:

@@ -157,7 +157,7 @@ def steps_of_sb3(buffer: ReplayBuffer) -> Columns:
 
     def flat(value: Observations) -> Tensor:
         merged = tree_map(lambda part: part.reshape(-1, *part.shape[2:]), value)
-        return flatten_arrays(buffer.observation_space, merged).unflatten(0, (len(order), -1))
+        return flatten_arrays(buffer.observation_space, merged).view(len(order), buffer.n_envs, -1)
 
     return {
         "observations": flat(observations),
@@ -167,6 +167,13 @@ def steps_of_sb3(buffer: ReplayBuffer) -> Columns:
         "masks": torch.from_numpy(1 - (ends & ~limited).astype(np.float32)),
         "terminals": torch.from_numpy((ends | jumps).astype(np.float32)),
     }
+
+
+def infos_of_sb3(buffer: ReplayBuffer) -> list[Mapping[str, Any]] | None:
+    """The info dicts of the steps in a HerReplayBuffer that stores them, oldest first; None for other buffers."""
+    if not getattr(buffer, "copy_info_dict", False):
+        return None
+    return list(np.asarray(vars(buffer)["infos"])[stored_order(buffer)[0]].flatten())
 
 
 def _differ(first: Array, second: Array) -> npt.NDArray[np.bool_]:

@@ -70,6 +70,8 @@ class Store:
         in_files: columns whose rows are read when they are needed, by name.
     """
 
+    infos: list[Mapping[str, Any]] | None = None  # Missing in the files of older versions.
+
     def __init__(
         self, capacity: int, n_envs: int, columns: dict[str, Tensor], in_files: dict[str, LazyColumn] | None = None
     ) -> None:
@@ -77,7 +79,6 @@ class Store:
         self.head, self.size = 0, 0
         self.cached: CachedWindows | None = None
         self.episodes = Episodes(capacity, n_envs)
-        self.infos: list[Mapping[str, Any]] | None = None
 
     @classmethod
     def empty(cls, capacity: int, n_envs: int, widths: dict[str, tuple[int, torch.dtype]]) -> Store:
@@ -97,7 +98,15 @@ class Store:
         return cls(capacity, n_envs, columns)
 
     @classmethod
-    def filled(cls, capacity: int, n_envs: int, widths: dict[str, tuple[int, torch.dtype]], steps: Columns) -> Store:
+    def filled(
+        cls,
+        capacity: int,
+        n_envs: int,
+        widths: dict[str, tuple[int, torch.dtype]],
+        steps: Columns,
+        infos: Sequence[Mapping[str, Any]] | None = None,
+        head: int = 0,
+    ) -> Store:
         """A store with the given steps.
 
         Args:
@@ -105,18 +114,32 @@ class Store:
             n_envs: number of environments.
             widths: width and type of each column, see `empty`.
             steps: the values `[T, n_envs, ...]` of each column, oldest step first.
+            infos: the info dicts of the steps, oldest step first; None: they are not stored.
+            head: where the oldest step is stored if the store is full.
         """
         store, count = cls.empty(capacity, n_envs, widths), len(steps["terminals"])
+        store.head, store.size = head if count == capacity else count, count
+        rows = store.at(torch.arange(n_envs), torch.arange(count).unsqueeze(-1))
         for name, values in steps.items():
-            store.columns[name][: count * n_envs] = values.flatten(0, 1)
-        store.head, store.size = count % capacity, count
+            store.columns[name][rows] = values
         store.episodes.extend(steps["terminals"])
+        if infos is not None:
+            store.infos = [{}] * (capacity * n_envs)
+            for row, info in zip(rows.flatten().tolist(), infos, strict=True):
+                store.infos[row] = info
         return store
 
     def steps(self) -> Columns:
         """The stored steps `[T, n_envs, ...]` of each column, oldest step first."""
         rows = self.at(torch.arange(self.n_envs), torch.arange(self.size).unsqueeze(-1))
         return {name: self.take(name, rows) for name in self.columns}
+
+    def ordered_infos(self) -> list[Mapping[str, Any]] | None:
+        """The info dicts of the stored steps in the order of `steps`; None if they are not stored."""
+        if self.infos is None:
+            return None
+        rows = self.at(torch.arange(self.n_envs), torch.arange(self.size).unsqueeze(-1)).flatten()
+        return [self.infos[row] for row in rows.tolist()]
 
     def twin(self) -> Store:
         """Another store with the same rows, for a dataset, whose rows are never written."""
@@ -153,7 +176,6 @@ class Store:
         return {**self.__dict__, "columns": {name: column[:rows].clone() for name, column in self.columns.items()}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.infos = None  # Missing in the files of older versions.
         self.__dict__.update(state)
         if self.size < self.capacity:
             written = self.columns

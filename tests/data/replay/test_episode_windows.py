@@ -256,6 +256,16 @@ def test_offline_and_online_episodes_are_drawn_as_one_and_shuffled() -> None:
     torch.testing.assert_close(batch.next_observations, batch.observations + 1)
 
 
+def test_a_share_of_offline_windows_is_shuffled() -> None:
+    buffer = make(offline_share=0.5)
+    buffer.attach(dataset(episodes(10, 50, 2)))
+    for t in range(30):
+        add(buffer, [900.0 + t], [t == 3])
+    online = torch.stack([buffer.sample(100).observations[:, 0] >= 900 for _ in range(60)]).float()
+    assert (online.sum(1) == 50).all()
+    assert float(online[:, :50].mean()) == pytest.approx(0.5, abs=0.05)
+
+
 def test_vec_normalize_is_applied_when_sampling() -> None:
     env = VecNormalize(DummyVecEnv([lambda: gym.make("Pendulum-v1")]))
     env.obs_rms.mean, env.obs_rms.var = np.full(3, 10.0), np.full(3, 4.0)
