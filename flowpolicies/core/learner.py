@@ -152,7 +152,7 @@ class Learner:
         def total(trained: Tree, params: Tree, targets: Tree, batch: Batch, draws: list[Tensor]) -> Loss:
             """The sum over the terms of the stage, `[]`, and the metrics of all of them."""
             nets, noise = self._views(trained, params, targets, moments), noise_of(draws)
-            loss, metrics = torch.zeros((), device=batch.rewards.device), {}
+            loss, metrics = torch.zeros((), dtype=torch.float32, device=batch.rewards.device), {}
             for name in stage:
                 value, info = self.terms[name](nets, batch, noise, self.cfg)
                 loss = loss + value

@@ -53,9 +53,9 @@ class _Stack(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, blocks: int) -> None:
         super().__init__()
-        self.entry = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.entry = nn.Conv2d(in_channels, channels, 3, padding=1, dtype=torch.float32)
         self.blocks = nn.ModuleList(
-            nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2)) for _ in range(blocks)
+            nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1, dtype=torch.float32) for _ in range(2)) for _ in range(blocks)
         )
 
     def forward(self, x: Tensor) -> Tensor:
