@@ -1,7 +1,8 @@
 """Observations as flat vectors and actions scaled to [-1, 1], and what spaces must be like for both.
 
-A flat vector has one element for each number of a Box or MultiBinary space, and one for each category of a Discrete or
-MultiDiscrete space. Networks see a category as a one-hot vector, see `flowpolicies.networks.ObservationEncoder`.
+A flat vector holds categories, the values of Discrete and MultiDiscrete spaces, as one number each, so that a replay
+buffer needs no more memory for 500 categories than for one number. Networks see them as one-hot vectors, which
+`flowpolicies.networks.ObservationEncoder` makes.
 """
 
 from __future__ import annotations
@@ -85,16 +86,33 @@ def flatten_tensors(space: spaces.Space[Any], observations: Tensor | Mapping[str
     """Flat observations `[N, O]` of type `flat_dtype`, from tensors `[N, *shape]`.
 
     Raises:
-        ValueError: if a category is not one of the values of its space.
+        ValueError: if a category is not one of the values of its space, or a pixel is not an integer from 0 to 255.
     """
     layout = observation_layout(space)
     dtype = torch.uint8 if all(entry.image for entry in layout) else torch.float32
     parts = [leaf_at(observations, entry.key) for entry in layout]
+    for entry, part in zip(layout, parts, strict=True):
+        if entry.image and part.dtype != torch.uint8:
+            _check_pixels(entry, part)
     flat = [part.reshape(part.shape[0], -1).to(dtype) for part in parts]
     for entry, columns in zip(layout, flat, strict=True):
         if entry.categories:
             _check_categories(entry, columns)
     return flat[0] if len(flat) == 1 else torch.cat(flat, -1)
+
+
+def _named(entry: Entry) -> str:
+    return "observations" if entry.key is None else f"observations[{entry.key!r}]"
+
+
+def _check_pixels(entry: Entry, part: Tensor) -> None:
+    is_bytes = not part.is_floating_point() and (part.numel() == 0 or (part.min() >= 0 and part.max() <= 255))
+    if not is_bytes:
+        raise ValueError(
+            f"{_named(entry)} are images, and pixels are integers from 0 to 255, but these are {part.dtype} from "
+            f"{part.min():g} to {part.max():g}. Images as floats between 0 and 1 are converted by "
+            '(255 * images).round().astype("uint8").'
+        )
 
 
 def _check_categories(entry: Entry, columns: Tensor) -> None:
@@ -103,9 +121,8 @@ def _check_categories(entry: Entry, columns: Tensor) -> None:
     if wrong.any():
         row, column = (int(i) for i in wrong.nonzero()[0])
         start, n = entry.categories[column]
-        name = "observations" if entry.key is None else f"observations[{entry.key!r}]"
         raise ValueError(
-            f"{name} must be integers from {start} to {start + n - 1} in element {column}, but row {row} has "
+            f"{_named(entry)} must be integers from {start} to {start + n - 1} in element {column}, but row {row} has "
             f"{columns[row, column]:g}. Pass the numbers of the categories, not one-hot vectors, and the space that "
             "they were recorded in."
         )
