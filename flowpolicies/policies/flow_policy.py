@@ -252,7 +252,7 @@ class FlowPolicy(BasePolicy):
 
     def make_features_extractor(self) -> NoReturn:
         """Not supported, see `extract_features`."""
-        return self.extract_features(None)
+        self.extract_features(None)
 
     def __getstate__(self) -> dict[str, Any]:
         """What is copied and pickled: the state of the generator instead of the generator, so that a copy acts the

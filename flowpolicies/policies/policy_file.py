@@ -38,9 +38,8 @@ def read_policy(source: str | Path | BinaryIO, device: torch.device) -> tuple[di
         FileNotFoundError: if there is no such file.
         ValueError: if it is not a policy file, or one of a newer version.
     """
-    is_path = isinstance(source, str | Path)
-    what = repr(str(source)) if is_path else f"the file object {source!r}"
-    if is_path and not Path(source).is_file():
+    what = repr(str(source)) if isinstance(source, str | Path) else f"the file object {source!r}"
+    if isinstance(source, str | Path) and not Path(source).is_file():
         raise FileNotFoundError(f"no policy file {what}; FlowPolicy.load reads what FlowPolicy.save wrote")
     try:
         metadata, weights = _read_path(source, device) if isinstance(source, str | Path) else _read_object(source)

@@ -37,7 +37,7 @@ def space_to_json(space: Space[Any]) -> dict[str, Any]:
                 "dtype": np.dtype(space.dtype).name,
             }
         case MultiBinary():
-            return {"type": "MultiBinary", "shape": list(space.shape)}
+            return {"type": "MultiBinary", "n": space.n if isinstance(space.n, int) else list(space.n)}
         case Dict():
             parts = {key: space_to_json(part) for key, part in space.spaces.items()}
             return {"type": "Dict", "order": list(parts), "spaces": parts}
@@ -68,7 +68,7 @@ def space_from_json(data: dict[str, Any]) -> Space[Any]:
             dtype = np.dtype(data["dtype"])
             return MultiDiscrete(np.array(data["nvec"]), dtype=dtype.type, start=np.array(data["start"]))
         case "MultiBinary":
-            return MultiBinary(data["shape"])
+            return MultiBinary(data["n"])
         case "Dict":
             # Pairs, because gymnasium sorts the keys of a plain dict.
             parts = data["spaces"]

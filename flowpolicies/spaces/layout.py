@@ -196,10 +196,11 @@ def channels_first(space: spaces.Space[Any], observations: Observations) -> Obse
     """
     if isinstance(space, spaces.Dict) and isinstance(observations, Mapping):
         return {key: _channels_first(space[key], array) for key, array in observations.items()}
+    assert not isinstance(observations, Mapping)
     return _channels_first(space, observations)
 
 
-def _channels_first(space: spaces.Space[Any], array: Any) -> Any:
+def _channels_first(space: spaces.Space[Any], array: Array) -> Array:
     return array.transpose(0, 3, 1, 2) if has_channels_last(space) else array
 
 
@@ -315,9 +316,9 @@ def space_fits(own: spaces.Space[Any], theirs: spaces.Space[Any]) -> bool:
     if isinstance(own, spaces.Box) and isinstance(theirs, spaces.Box):
         is_image = is_image_space(own)
         return is_image == is_image_space(theirs) and (is_image or _bounds_fit(own, theirs))
-    if isinstance(own, spaces.Box) or isinstance(theirs, spaces.Box):
-        box = own if isinstance(own, spaces.Box) else theirs
-        return bool(np.isinf(box.low).all() and np.isinf(box.high).all())
+    for box in (own, theirs):
+        if isinstance(box, spaces.Box):
+            return bool(np.isinf(box.low).all() and np.isinf(box.high).all())
     return type(own) is type(theirs) and categories_of(own) == categories_of(theirs)
 
 
