@@ -305,8 +305,8 @@ def space_fits(own: spaces.Space[Any], theirs: spaces.Space[Any]) -> bool:
     """Whether data of one space can be used in the other: equal keys, shapes and categories, and bounds that agree.
 
     Keys of a Dict may have any order. Two bounds agree if they are close to each other or one of them is infinite.
-    Images fit only images, because other numbers have another scale. Numbers of a Box with infinite bounds fit
-    Discrete, MultiDiscrete and MultiBinary spaces of their shape, because that Box may have been inferred from data.
+    Images fit only images, because other numbers have another scale. A Box that may have been inferred from data, with
+    infinite bounds or bytes, fits Discrete, MultiDiscrete and MultiBinary spaces of its shape.
     """
     if isinstance(own, spaces.Dict) and isinstance(theirs, spaces.Dict):
         keys = own.spaces.keys()
@@ -318,8 +318,13 @@ def space_fits(own: spaces.Space[Any], theirs: spaces.Space[Any]) -> bool:
         return is_image == is_image_space(theirs) and (is_image or _bounds_fit(own, theirs))
     for box in (own, theirs):
         if isinstance(box, spaces.Box):
-            return bool(np.isinf(box.low).all() and np.isinf(box.high).all())
+            return _may_be_inferred(box)
     return type(own) is type(theirs) and categories_of(own) == categories_of(theirs)
+
+
+def _may_be_inferred(box: spaces.Box) -> bool:
+    is_unbounded = np.isinf(box.low).all() and np.isinf(box.high).all()
+    return bool(is_unbounded or (box.dtype == np.uint8 and (box.low == 0).all() and (box.high == 255).all()))
 
 
 def _bounds_fit(own: spaces.Box, theirs: spaces.Box) -> bool:
