@@ -70,7 +70,7 @@ def reversal_depths(noise: Noise, batch_size: int, steps: int) -> Tensor:
     if batch_size % 2:
         raise ValueError(f"RQL needs an even batch: its halves are reversed differently; got batch_size={batch_size}")
     continuous = noise.times((batch_size // 2,))
-    return torch.cat([continuous, noise.integers(steps + 1, (batch_size // 2,)).unsqueeze(-1) / steps])
+    return torch.cat([continuous, noise.integers(steps + 1, (batch_size // 2,)).unsqueeze(-1).to(continuous) / steps])
 
 
 def _regress_value(nets: Networks, batch: Batch, x: Tensor, t: Tensor, target: Tensor, level: float) -> Loss:
@@ -103,7 +103,7 @@ def step_value_loss(nets: Networks, batch: Batch, noise: Noise, cfg: TFQLConfig)
     x_{f+1} is the point that the reversal came from, which a forward step from x_f would miss.
     """
     x_0 = noise.actions(batch.rewards.shape)
-    index = noise.integers(cfg.flow_steps + 1, batch.rewards.shape).unsqueeze(-1)
+    index = noise.integers(cfg.flow_steps + 1, batch.rewards.shape).unsqueeze(-1).to(batch.rewards)
     t, t_next = index / cfg.flow_steps, ((index + 1) / cfg.flow_steps).clamp(max=1.0)
     field, ends = nets.frozen.actor_flow.given(batch.observations), index == cfg.flow_steps
     # Rows are reversed down to t_next in at most F - 1 steps; one more step leads to t.

@@ -31,7 +31,10 @@ def flatten(tree: Tree, names: Sequence[str]) -> list[Tensor]:
 
 def initial_moments(params: Tree) -> Moments:
     """Zero moments of the shapes and on the devices of the parameters."""
-    step = {name: {key: torch.zeros((), device=p.device) for key, p in tree.items()} for name, tree in params.items()}
+    step = {
+        name: {key: torch.zeros((), dtype=torch.float32, device=p.device) for key, p in tree.items()}
+        for name, tree in params.items()
+    }
     first, second = (
         {name: {key: torch.zeros_like(p) for key, p in tree.items()} for name, tree in params.items()} for _ in range(2)
     )

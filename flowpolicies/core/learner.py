@@ -89,6 +89,8 @@ class Learner:
         Returns:
             Metrics named `term/quantity`, detached scalars (`[S]` with seeds).
         """
+        # Weights that require gradients, as a policy's do, would make every loss build graphs that nobody reads.
+        state = state._replace(params={name: _detached(tree) for name, tree in state.params.items()})
         self._copy_weights(state, spec.copy_weights)
         spec = spec._replace(stages=self._stages(spec), copy_weights=())
         if spec not in self._updates:
@@ -152,7 +154,7 @@ class Learner:
         def total(trained: Tree, params: Tree, targets: Tree, batch: Batch, draws: list[Tensor]) -> Loss:
             """The sum over the terms of the stage, `[]`, and the metrics of all of them."""
             nets, noise = self._views(trained, params, targets, moments), noise_of(draws)
-            loss, metrics = torch.zeros((), device=batch.rewards.device), {}
+            loss, metrics = torch.zeros((), dtype=torch.float32, device=batch.rewards.device), {}
             for name in stage:
                 value, info = self.terms[name](nets, batch, noise, self.cfg)
                 loss = loss + value
@@ -325,6 +327,10 @@ def clip_by_global_norm(grads: Tree, max_norm: float) -> tuple[Tree, Tensor]:
     norm = torch.stack([g.square().sum() for g in flatten(grads, list(grads))]).sum().sqrt()
     scale = (max_norm / norm).clamp(max=1.0)
     return {name: {key: g * scale for key, g in tree.items()} for name, tree in grads.items()}, norm
+
+
+def _detached(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: tensor.detach() for key, tensor in weights.items()}
 
 
 def _first(tree: Tree) -> Tree:

@@ -29,7 +29,7 @@ class Draw(NamedTuple):
         if self.kind == "integers":
             return torch.randint(self.high, self.shape, generator=generator, device=generator.device)
         make = torch.randn if self.kind == "normal" else torch.rand
-        return make(self.shape, generator=generator, device=generator.device)
+        return make(self.shape, generator=generator, device=generator.device, dtype=torch.float32)
 
 
 class Noise(ABC):
@@ -79,8 +79,10 @@ class ZeroNoise(Noise):
         self.device = torch.device(device)
 
     def draw(self, draw: Draw) -> Tensor:
-        center = {"normal": 0.0, "uniform": 0.5, "integers": draw.high // 2}[draw.kind]
-        return torch.full(draw.shape, center, device=self.device)
+        if draw.kind == "integers":
+            return torch.full(draw.shape, draw.high // 2, device=self.device)
+        center = 0.0 if draw.kind == "normal" else 0.5
+        return torch.full(draw.shape, center, device=self.device, dtype=torch.float32)
 
 
 @final

@@ -32,6 +32,7 @@ from flowpolicies.losses.score import scored as scored
 from flowpolicies.losses.score import soft_guidance as soft_guidance
 from flowpolicies.losses.td import QAggregation as QAggregation
 from flowpolicies.losses.td import aggregate as aggregate
+from flowpolicies.losses.td import mean_size as mean_size
 from flowpolicies.losses.td import regress_critic as regress_critic
 from flowpolicies.losses.td import td_loss as td_loss
 from flowpolicies.losses.twin import best_next_value as best_next_value

@@ -15,7 +15,7 @@ from flowpolicies.losses.td import QAggregation, aggregate, regress_critic
 
 def expectile(difference: Tensor, level: float) -> Tensor:
     """|level - 1(u < 0)| u^2 for u = target - prediction, element by element."""
-    return torch.where(difference < 0, 1 - level, level) * difference.square()
+    return torch.where(difference < 0, 1 - level, level).to(difference) * difference.square()
 
 
 def iql_value_loss(nets: Networks, batch: Batch, level: float, q_agg: QAggregation, rho: float) -> Loss:

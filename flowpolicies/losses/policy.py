@@ -10,7 +10,7 @@ from flowpolicies.core.noise import Noise
 from flowpolicies.core.types import Batch, Loss
 from flowpolicies.core.views import Config, Networks, loss_term
 from flowpolicies.flows import Diffusion, euler, interpolate, unit_grid
-from flowpolicies.losses.td import QAggregation, aggregate
+from flowpolicies.losses.td import QAggregation, aggregate, mean_size
 
 
 def flow_matching(field: Callable[..., Tensor], batch: Batch, noise: Noise, weights: Tensor | float = 1.0) -> Tensor:
@@ -71,12 +71,12 @@ def maximize_q(
     Args:
         actions: `[B, A]`, not yet clipped, with gradient to the actor.
         normalize: divide by the (constant) mean of |Q|, which makes the weight of this term independent of the
-            reward scale.
+            reward scale; see `mean_size`.
         q_agg, rho: how the ensemble becomes one value.
     """
     q = aggregate(nets.frozen.critic(batch.observations, actions.clamp(-1, 1)), q_agg, rho)
     loss = -q.mean()
-    return loss / q.abs().mean().detach() if normalize else loss
+    return loss / mean_size(q) if normalize else loss
 
 
 def temperature_loss(nets: Networks, log_probs: Tensor, target_entropy: float) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from flowpolicies.core.types import Batch, Loss
@@ -13,6 +14,10 @@ QAggregation = Literal["mean", "min"]
 """How an ensemble becomes one value. mean: mean_e Q_e - rho std_e Q_e; min: min_e Q_e."""
 
 
+SMALLEST_SIZE = 1e-12
+"""Mean |Q| up to which values count as 0; their quotient would not be finite, or its gradient too large for Adam."""
+
+
 def aggregate(q: Tensor, q_agg: QAggregation = "mean", rho: float = 0.0) -> Tensor:
     """One value from an ensemble, `[E, *]` -> `[*]`. The standard deviation is that of the population (ddof 0)."""
     if q_agg == "min":
@@ -20,6 +25,13 @@ def aggregate(q: Tensor, q_agg: QAggregation = "mean", rho: float = 0.0) -> Tens
     if rho == 0.0:
         return q.mean(0)
     return q.mean(0) - rho * q.std(0, correction=0)
+
+
+def mean_size(q: Tensor) -> Tensor:
+    """mean |Q| as a divisor, `[]`, without gradient; 1 where it is 0, which is every value of a new network without
+    biases at a zero state and a zero action."""
+    size = q.detach().abs().mean()
+    return torch.where(size > SMALLEST_SIZE, size, torch.ones_like(size))
 
 
 def regress_critic(nets: Networks, batch: Batch, target: Tensor, *times: Tensor) -> Loss:

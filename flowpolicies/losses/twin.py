@@ -9,7 +9,7 @@ from torch import Tensor
 from flowpolicies.core.noise import Draw, Noise
 from flowpolicies.core.types import Batch
 from flowpolicies.core.views import Networks
-from flowpolicies.losses.td import QAggregation, aggregate
+from flowpolicies.losses.td import QAggregation, aggregate, mean_size
 from flowpolicies.samplers import Sampler, repeat
 
 BACKUP_ACTIONS = 10
@@ -54,4 +54,4 @@ def maximize_either_q(nets: Networks, batch: Batch, actions: Tensor, noise: Nois
         raise ValueError(f"the actor's loss divides one critic by the other: set ensemble=2, got {q.shape[0]}")
     heads = noise.draw(Draw("uniform", ())) < 0.5
     climbed, other = torch.where(heads, q, q.flip(0)).unbind()
-    return -climbed.mean() / other.abs().mean().detach()
+    return -climbed.mean() / mean_size(other)

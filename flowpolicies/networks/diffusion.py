@@ -28,12 +28,12 @@ class EmbedLevel(nn.Module):
             raise ValueError(f"time_dim must be even and at least 4 (sines and cosines), got {dim}")
         self.unit = 1.0 if embedding == "sinusoidal" else 2 * math.pi
         if embedding == "sinusoidal":
-            exponents = torch.arange(dim // 2) / (dim // 2 - 1)
+            exponents = torch.arange(dim // 2, dtype=torch.float32) / (dim // 2 - 1)
             self.register_buffer("frequencies", 10_000.0**-exponents, persistent=False)
         elif embedding == "learned_fourier":
-            self.frequencies = nn.Parameter(0.2 * torch.randn(dim // 2))
+            self.frequencies = nn.Parameter(0.2 * torch.randn(dim // 2, dtype=torch.float32))
         else:
-            self.register_buffer("frequencies", 30.0 * torch.randn(dim // 2))
+            self.register_buffer("frequencies", 30.0 * torch.randn(dim // 2, dtype=torch.float32))
 
     def forward(self, t: Tensor) -> Tensor:
         angles = self.unit * t * self.frequencies

@@ -1,4 +1,4 @@
-"""Encoders of images and of dictionaries that contain images.
+"""Encoders of images, of categories, and of dictionaries that contain them.
 
 Inside the library an observation is one flat vector `[*, O]`, whatever the space: losses and samplers see no images.
 `ObservationEncoder` knows the layout of that vector, cuts it into its parts, and returns features `[*, F]`. The IMPALA
@@ -40,11 +40,22 @@ class ObservationPart(NamedTuple):
     """Shape of the piece: (C, H, W) for an image, any shape for other numbers."""
     image: bool
     """Whether the piece is an image with values from 0 to 255."""
+    categories: tuple[tuple[int, int], ...] = ()
+    """Smallest value and number of values of each element, if the elements are categories; empty for numbers."""
 
     @property
     def size(self) -> int:
         """How many components of the observation vector the piece has."""
         return math.prod(self.shape)
+
+    @property
+    def width(self) -> int:
+        """Number of features of a piece that is not an image."""
+        return sum(n for _, n in self.categories) if self.categories else self.size
+
+
+def _convolution(in_channels: int, channels: int) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, channels, 3, padding=1, dtype=torch.float32)
 
 
 @final
@@ -53,9 +64,9 @@ class _Stack(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, blocks: int) -> None:
         super().__init__()
-        self.entry = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.entry = _convolution(in_channels, channels)
         self.blocks = nn.ModuleList(
-            nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2)) for _ in range(blocks)
+            nn.ModuleList(_convolution(channels, channels) for _ in range(2)) for _ in range(blocks)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -95,13 +106,36 @@ class _Impala(nn.Module):
         return gelu(self.output(F.relu(x).movedim(-3, -1).flatten(-3)))
 
 
+@final
+class _OneHot(nn.Module):
+    """Categories `[*, K]` -> their one-hot vectors, concatenated, `[*, sum of the numbers of values]`.
+
+    Args:
+        categories: smallest value and number of values of each of the K elements.
+    """
+
+    owner: Tensor
+    values: Tensor
+
+    def __init__(self, categories: Sequence[tuple[int, int]]) -> None:
+        super().__init__()
+        counts = torch.tensor([n for _, n in categories])
+        values = [torch.arange(start, start + n, dtype=torch.float32) for start, n in categories]
+        self.register_buffer("owner", torch.arange(len(counts)).repeat_interleave(counts), persistent=False)
+        self.register_buffer("values", torch.cat(values), persistent=False)
+
+    def forward(self, columns: Tensor) -> Tensor:
+        return (columns[..., self.owner] == self.values).to(self.values.dtype)
+
+
 for _variant in _VARIANTS:
     ENCODERS.register(_variant, partial(_Impala, variant=_variant))
 
 
 @final
 class ObservationEncoder(nn.Module):
-    """Flat observations `[*, O]` -> features `[*, F]`: encoded images and unchanged vectors, concatenated.
+    """Flat observations `[*, O]` -> features `[*, F]`: encoded images, one-hot vectors of categories, and unchanged
+    numbers, concatenated in the order of the pieces.
 
     An observation that was expanded, for many actions each (`samplers.compose.repeat`), is encoded once.
 
@@ -118,17 +152,20 @@ class ObservationEncoder(nn.Module):
         super().__init__()
         self.parts = tuple(ObservationPart(*part) for part in parts)
         self.images = nn.ModuleList(_build(variant, part.shape) for part in self.parts if part.image)
+        self.categories = nn.ModuleList(_OneHot(part.categories) for part in self.parts if part.categories)
         widths = iter(image.out_dim for image in self.images)
-        self.out_dim = sum(cast(int, next(widths)) if part.image else part.size for part in self.parts)
+        self.out_dim = sum(cast(int, next(widths)) if part.image else part.width for part in self.parts)
 
     def forward(self, observations: Tensor) -> Tensor:
         distinct = _unexpanded(observations)
         rows = distinct.reshape(-1, observations.shape[-1])
-        features, image, sizes = [], 0, [part.size for part in self.parts]
+        features, sizes = [], [part.size for part in self.parts]
+        images, categories = iter(self.images), iter(self.categories)
         for part, columns in zip(self.parts, torch.split(rows, sizes, -1), strict=True):
             if part.image:
-                features.append(self.images[image](columns.reshape(-1, *part.shape)))
-                image += 1
+                features.append(next(images)(columns.reshape(-1, *part.shape)))
+            elif part.categories:
+                features.append(next(categories)(columns))
             else:
                 features.append(columns.float())
         encoded = torch.cat(features, -1).reshape(*distinct.shape[:-1], self.out_dim)

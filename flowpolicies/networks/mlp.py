@@ -54,8 +54,8 @@ class Dense(nn.Module):
         super().__init__()
         leading = () if ensemble is None else (ensemble,)
         self.ensemble = ensemble
-        self.weight = nn.Parameter(torch.empty(*leading, in_dim, out_dim))
-        self.bias = nn.Parameter(torch.zeros(*leading, out_dim))
+        self.weight = nn.Parameter(torch.empty(*leading, in_dim, out_dim, dtype=torch.float32))
+        self.bias = nn.Parameter(torch.zeros(*leading, out_dim, dtype=torch.float32))
         with torch.no_grad():
             for member in self.weight.unbind() if ensemble else [self.weight]:
                 _initialize(member, scale, initialization)
@@ -89,8 +89,8 @@ class LayerNorm(nn.Module):
     def __init__(self, dim: int, ensemble: int | None = None) -> None:
         super().__init__()
         shape = (dim,) if ensemble is None else (ensemble, 1, dim)
-        self.weight = nn.Parameter(torch.ones(shape))
-        self.bias = nn.Parameter(torch.zeros(shape))
+        self.weight = nn.Parameter(torch.ones(shape, dtype=torch.float32))
+        self.bias = nn.Parameter(torch.zeros(shape, dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.weight.ndim == 1:

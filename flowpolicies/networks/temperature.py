@@ -17,7 +17,7 @@ class Temperature(nn.Module):
 
     def __init__(self, observation_dim: int, action_dim: int, *, initial: float = 1.0) -> None:
         super().__init__()
-        self.log_value = nn.Parameter(torch.tensor(initial).log())
+        self.log_value = nn.Parameter(torch.tensor(initial, dtype=torch.float32).log())
 
     def forward(self) -> Tensor:
         return self.log_value.exp()
@@ -31,7 +31,7 @@ class Multiplier(nn.Module):
 
     def __init__(self, observation_dim: int, action_dim: int, *, initial: float = 1.0) -> None:
         super().__init__()
-        self.value = nn.Parameter(torch.tensor(float(initial)))
+        self.value = nn.Parameter(torch.tensor(initial, dtype=torch.float32))
 
     def forward(self) -> Tensor:
         return self.value

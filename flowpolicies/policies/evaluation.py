@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, NamedTuple, Protocol, final
@@ -11,9 +12,12 @@ from typing import Any, Literal, NamedTuple, Protocol, final
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize
 
 from flowpolicies.data import make_env
+
+LONG_EPISODE = 10_000
+"""Number of steps of one episode after which `evaluate` warns that the environment may never end."""
 
 
 class Predicts(Protocol):
@@ -111,6 +115,7 @@ def evaluate(
     *,
     deterministic: bool = False,
     seed: int | None = None,
+    max_steps: int | None = None,
 ) -> Evaluation:
     """Runs a policy for a number of episodes.
 
@@ -123,29 +128,39 @@ def evaluate(
     `flowpolicies.training.make_vec_env` makes them (their list is the same for any number of environments), or
     environments that seed each episode themselves, such as OGBench's here.
 
+    Returns are in the units of the task: of environments in `VecNormalize` the rewards before its normalisation are
+    summed. Its statistics normalise observations as they are, and evaluation does not change them. If an episode has
+    not ended after 10,000 steps (`LONG_EPISODE`), a warning says so.
+
     Args:
         policy: a policy or an algorithm.
         env: an environment, its Gymnasium id or address ("ogbench:NAME"), or a VecEnv.
         episodes: number of episodes.
         deterministic: whether flows start at zero noise.
         seed: seed of the episodes, and of the policy's generator if it has one; None: both stay as they are.
+        max_steps: number of steps after which an episode is cut and counts with its return so far; None: episodes are
+            never cut.
 
     Raises:
-        ValueError: for fewer than one episode, or an environment with other observations or actions.
+        ValueError: for fewer than one episode or step, or an environment with other observations or actions.
         TypeError: if `policy` cannot predict, or `env` is not an environment.
     """
     if isinstance(env, str):
         with closing(make_env(env)) as made:
-            return evaluate(policy, made, episodes, deterministic=deterministic, seed=seed)
+            return evaluate(policy, made, episodes, deterministic=deterministic, seed=seed, max_steps=max_steps)
     check_predicts(policy)
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
+    if max_steps is not None and max_steps < 1:
+        raise ValueError(f"max_steps is a number of steps and must be at least 1, or None, got {max_steps}")
     vec_env = _as_vec_env(env)
     _check_space("observation", policy, vec_env.observation_space)
     _check_space("action", policy, vec_env.action_space)
     if seed is not None:
         _seed(policy, vec_env, seed)
-    returns, lengths, successes = zip(*_roll_out(policy, vec_env, episodes, deterministic), strict=True)
+    with _frozen_statistics(vec_env):
+        found = _roll_out(policy, vec_env, episodes, deterministic, max_steps)
+    returns, lengths, successes = zip(*found, strict=True)
     known = all(success is not None for success in successes)
     return Evaluation(
         returns=np.array(returns),
@@ -168,23 +183,72 @@ class _Episode(NamedTuple):
     success: float | None
 
 
-def _roll_out(policy: Predicts, env: VecEnv, episodes: int, deterministic: bool) -> list[_Episode]:
-    """The episodes in the order of their starts: environment i runs numbers i, i + n, ..."""
-    n = env.num_envs
+def _normalizers(env: VecEnv) -> list[VecNormalize]:
+    """All `VecNormalize` around the environments, the outermost one first."""
+    found = []
+    while isinstance(env, VecEnvWrapper):
+        if isinstance(env, VecNormalize):
+            found.append(env)
+        env = env.venv
+    return found
+
+
+@contextmanager
+def _frozen_statistics(env: VecEnv) -> Iterator[None]:
+    """Within this context no `VecNormalize` changes its statistics; afterwards each is as it was."""
+    names = ("training", "returns", "old_obs", "old_reward")
+    wrappers = _normalizers(env)
+    kept = [{name: value for name, value in vars(wrapper).items() if name in names} for wrapper in wrappers]
+    try:
+        for wrapper in wrappers:
+            wrapper.training = False
+        yield
+    finally:
+        for wrapper, values in zip(wrappers, kept, strict=True):
+            vars(wrapper).update(values)
+
+
+def _roll_out(
+    policy: Predicts, env: VecEnv, episodes: int, deterministic: bool, max_steps: int | None
+) -> list[_Episode]:
+    """The episodes in the order of their starts: environment i runs numbers i, i + n, ...
+
+    A VecEnv cannot reset one of its environments. One whose episode was cut waits until its episode ends after all, or
+    all that have episodes to run wait, so that the seeds of its episodes are those of a run without cuts.
+    """
+    n, normalizers = env.num_envs, _normalizers(env)
     quota = np.array([(episodes + n - 1 - i) // n for i in range(n)])
-    returns, lengths, numbers = np.zeros(n), np.zeros(n, int), np.arange(n)
+    returns, lengths, numbers, waits = np.zeros(n), np.zeros(n, int), np.arange(n), np.zeros(n, bool)
     finished: dict[int, _Episode] = {}
     observations, state, starts = env.reset(), None, np.ones(n, bool)
     while (quota > 0).any():
+        if waits[quota > 0].all():
+            observations, starts, waits = env.reset(), np.ones(n, bool), np.zeros(n, bool)
         actions, state = policy.predict(observations, state, starts, deterministic)
         observations, rewards, starts, infos = env.step(actions)
+        rewards = normalizers[-1].get_original_reward() if normalizers else rewards
         returns, lengths = returns + rewards, lengths + 1
-        for i in np.flatnonzero(starts):
+        cut = (lengths == max_steps) & ~starts & ~waits
+        if max_steps is None and (lengths[quota > 0] == LONG_EPISODE).any():
+            _warn_of_long_episodes()
+        for i in np.flatnonzero(starts & ~waits | cut):
             if quota[i] > 0:
                 quota[i] -= 1
                 finished[int(numbers[i])] = _read_episode(returns[i], lengths[i], infos[i])
-            returns[i], lengths[i], numbers[i] = 0.0, 0, numbers[i] + n
+            numbers[i] += n
+        waits = (waits | cut) & ~starts
+        over = starts | waits
+        returns[over], lengths[over] = 0.0, 0
     return [finished[number] for number in sorted(finished)]
+
+
+def _warn_of_long_episodes() -> None:
+    warnings.warn(
+        f"an episode has not ended after {LONG_EPISODE} steps, and evaluation continues until it does. If the "
+        "environment never ends, pass max_steps= to cut its episodes, or give it a time limit "
+        "(gymnasium.make(..., max_episode_steps=...)).",
+        stacklevel=4,
+    )
 
 
 @final

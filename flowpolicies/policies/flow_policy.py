@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import copy
-import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any, BinaryIO, NoReturn, final
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
 from flowpolicies.core import GeneratorNoise, Network, Noise, ReplayedNoise, View, ZeroNoise
-from flowpolicies.files import atomic_path
 from flowpolicies.networks import Encoded, ObservationEncoder, ObservationPart
 from flowpolicies.policies.devices import check_device
+from flowpolicies.policies.policy_file import read_policy, write_policy
 from flowpolicies.policies.serialization import (
     encoder_from_json,
     encoder_to_json,
@@ -31,11 +27,17 @@ from flowpolicies.policies.serialization import (
     sampler_to_json,
 )
 from flowpolicies.samplers import Sampler
+from flowpolicies.spaces.batches import as_batch
 from flowpolicies.spaces.json import space_from_json, space_to_json
-from flowpolicies.spaces.layout import check_action_space, flatten_tensors, observation_dim, observation_layout
-
-FORMAT = "flowpolicies.policy"
-VERSION = 1
+from flowpolicies.spaces.layout import (
+    as_tensor,
+    channels_first_space,
+    check_action_space,
+    flatten_tensors,
+    observation_dim,
+    observation_layout,
+)
+from flowpolicies.tree import leaves, take, tree_map
 
 Observation = np.ndarray | dict[str, np.ndarray]
 State = tuple[np.ndarray, ...]
@@ -49,7 +51,8 @@ class FlowPolicy(BasePolicy):
     `policy.explorer`: `policy.sampler = BestOfN(Guided(beta=0.3), n=8)`.
 
     Args:
-        observation_space: a Box, or a Dict of Boxes; images are uint8, channels first.
+        observation_space: a Box, Discrete, MultiDiscrete or MultiBinary space, or a Dict of these. Images are uint8
+            with their channels first. Networks see categories as one-hot vectors.
         action_space: a Box with finite bounds, symmetric or not.
         lr_schedule: not used; Stable-Baselines3 passes it.
         networks: the declaration of each network.
@@ -61,6 +64,9 @@ class FlowPolicy(BasePolicy):
         execute: number of actions of a chunk that are executed before planning again; None: all.
         encoder: name of the image encoder; each network has its own instance.
         seed: seed of the generator of acting; None: from the operating system.
+
+    Raises:
+        ValueError: for another space, or images with their channels last.
     """
 
     action_space: spaces.Box
@@ -81,6 +87,7 @@ class FlowPolicy(BasePolicy):
         encoder: str = "impala_small",
         seed: int | None = None,
     ) -> None:
+        _check_channels(observation_space)
         super().__init__(observation_space, check_action_space(action_space, "FlowPolicy"), squash_output=True)
         self.specs, self.sampler, self.explorer = dict(networks), sampler, explorer
         self.act_with, self.explore_with = tuple(act_with), tuple(explore_with)
@@ -89,18 +96,19 @@ class FlowPolicy(BasePolicy):
         self.networks = nn.ModuleDict({name: self._build(spec) for name, spec in networks.items()})
         slow = {name: self.networks[name] for name, spec in networks.items() if spec.target_rate is not None}
         self.targets = nn.ModuleDict({name: copy.deepcopy(module) for name, module in slow.items()})
-        self.requires_grad_(False)
+        self.targets.requires_grad_(False)
         self.generator = torch.Generator()
         self.seed(seed)
 
     def _build(self, spec: Network) -> nn.Module:
+        """The network, of type float32 whatever torch's default type is."""
         layout = observation_layout(self.observation_space)
-        if not any(entry.image for entry in layout):
-            return spec.factory(observation_dim(self.observation_space), self.chunk_dim)
-        parts = [ObservationPart(entry.shape, entry.image) for entry in layout]
+        if not any(entry.image or entry.categories for entry in layout):
+            return spec.factory(observation_dim(self.observation_space), self.chunk_dim).float()
+        parts = [ObservationPart(entry.shape, entry.image, entry.categories) for entry in layout]
         encoder = ObservationEncoder(parts, self.encoder)
         head = spec.factory(encoder.out_dim, self.chunk_dim)
-        return Encoded(encoder, head) if getattr(head, "observes", True) else head
+        return (Encoded(encoder, head) if getattr(head, "observes", True) else head).float()
 
     def seed(self, seed: int | None) -> None:
         """Seeds the generator that acting draws from."""
@@ -155,7 +163,7 @@ class FlowPolicy(BasePolicy):
         Args:
             observation: one observation, or a batch of N.
             state: (queue `[N, H, *action_shape]`, position `[N]`), or None.
-            episode_start: `[N]`, where a new episode begins and the queue is dropped.
+            episode_start: `[N]`, where a new episode begins and the queue is dropped; one flag for one observation.
             deterministic: start the flow at zero noise. The papers' protocol samples.
             explore: act with `explorer`, and with the slow copies of `explore_with` instead of those of `act_with`.
 
@@ -163,7 +171,8 @@ class FlowPolicy(BasePolicy):
             Actions `[N, *action_shape]` (no N for one observation), and the new state (None without chunks).
 
         Raises:
-            ValueError: if gymnasium's (observation, info) is passed, or the shape does not fit the space.
+            ValueError: if gymnasium's (observation, info) is passed, keys or shapes do not fit the space, pixels are
+                not integers from 0 to 255, or `state` or `episode_start` belong to another number of environments.
         """
         self.set_training_mode(False)
         if isinstance(observation, tuple):
@@ -172,14 +181,11 @@ class FlowPolicy(BasePolicy):
                 "Pass the first of the two."
             )
         tensor, vectorized = self.obs_to_tensor(observation)
-        n = next(iter(tensor.values())).shape[0] if isinstance(tensor, dict) else tensor.shape[0]
+        n = len(leaves(tensor)[0])
         queue, position = self._queue(state, n)
-        replan = position >= self.execute
-        if episode_start is not None:
-            replan = replan | np.asarray(episode_start, bool).reshape(-1)
+        replan = (position >= self.execute) | _starts(episode_start, n)
         if replan.any():
-            rows = torch.as_tensor(replan.nonzero()[0], device=self.device)
-            asked = {k: v[rows] for k, v in tensor.items()} if isinstance(tensor, dict) else tensor[rows]
+            asked = take(tensor, torch.as_tensor(replan.nonzero()[0], device=self.device))
             queue[replan] = self._to_space(self._plan(asked, self.noise(deterministic), explore))
             position[replan] = 0
         actions = queue[np.arange(n), position]
@@ -203,7 +209,7 @@ class FlowPolicy(BasePolicy):
         if state is None or self.horizon == 1:
             return np.zeros(shape, self.action_space.dtype), np.full(n, self.execute)
         queue, position = np.array(state[0]), np.array(state[1])
-        if queue.shape != shape:
+        if queue.shape != shape or position.shape != (n,):
             raise ValueError(
                 f"state holds chunks of shape {queue.shape}, but {n} observations of this policy need {shape}. "
                 "Pass the state that predict() returned for the same environments, or None to plan afresh."
@@ -211,9 +217,53 @@ class FlowPolicy(BasePolicy):
         return queue, position
 
     def _to_space(self, chunks: Tensor) -> np.ndarray:
-        scaled = chunks.cpu().numpy().reshape(-1, self.horizon, *self.action_space.shape)
+        scaled = chunks.float().cpu().numpy().reshape(-1, self.horizon, *self.action_space.shape)
         low, high = self.action_space.low, self.action_space.high
         return np.clip(low + 0.5 * (scaled + 1.0) * (high - low), low, high).astype(self.action_space.dtype)
+
+    def obs_to_tensor(self, observation: Observation) -> tuple[Any, bool]:
+        """A batch `[N, *shape]` of tensors, in a dict for a Dict space, and whether the observation was a batch.
+
+        Raises:
+            ValueError: as `predict`.
+        """
+        batch, is_batch = as_batch(self.observation_space, observation)
+        return tree_map(lambda array: as_tensor(array).to(self.device), batch), is_batch
+
+    def is_vectorized_observation(self, observation: Observation) -> bool:
+        """Whether the observation is a batch of observations.
+
+        Raises:
+            ValueError: if it is neither a batch nor one observation of the space.
+        """
+        return as_batch(self.observation_space, observation)[1]
+
+    def extract_features(self, obs: Any, features_extractor: Any = None) -> NoReturn:
+        """Not supported: there is no features extractor that the networks share.
+
+        Raises:
+            NotImplementedError: always; the message names what to use instead.
+        """
+        raise NotImplementedError(
+            "FlowPolicy has no features extractor: each network encodes images and categories itself. Call a network, "
+            "for example policy.view().critic(observations, actions) with flat observations, or its encoder: "
+            "policy.networks['critic'].encoder(observations)."
+        )
+
+    def make_features_extractor(self) -> NoReturn:
+        """Not supported, see `extract_features`."""
+        self.extract_features(None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and pickled: the state of the generator instead of the generator, so that a copy acts the
+        same and shares nothing with its original."""
+        return {**self.__dict__, "generator": (self.generator.device, self.generator.get_state())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        device, drawn = state["generator"]
+        generator = torch.Generator(device=device)
+        generator.set_state(drawn)
+        super().__setstate__({**state, "generator": generator})  # type: ignore[no-untyped-call]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {
@@ -241,8 +291,6 @@ class FlowPolicy(BasePolicy):
     def _to_json(self) -> dict[str, Any]:
         """Everything that a policy file holds besides the weights."""
         return {
-            "format": FORMAT,
-            "version": VERSION,
             "observation_space": space_to_json(self.observation_space),
             "action_space": space_to_json(self.action_space),
             "networks": {name: network_to_json(name, spec) for name, spec in self.specs.items()},
@@ -255,22 +303,22 @@ class FlowPolicy(BasePolicy):
             "encoder": encoder_to_json(self.encoder),
         }
 
-    def save(self, path: str | Path) -> None:
-        """Writes weights and declaration to one safetensors file, atomically and without pickle.
+    def save(self, path: str | Path | BinaryIO) -> None:
+        """Writes weights and declaration in the safetensors format, without pickle.
 
         Networks and samplers of other packages are written with the name of their package.
+
+        Args:
+            path: a path, whose file is replaced atomically, or a binary file object.
 
         Raises:
             TypeError: as `check_savable`.
         """
-        config = self._to_json()
-        weights = {key: tensor.detach().cpu().contiguous() for key, tensor in self.state_dict().items()}
-        with atomic_path(Path(path)) as temporary:
-            save_file(weights, temporary, metadata={"config": json.dumps(config)})
+        write_policy(path, self._to_json(), self.state_dict())
 
     @classmethod
-    def load(cls, path: str | Path, device: torch.device | str = "auto") -> FlowPolicy:
-        """Reads a file that `save` wrote. Nothing in the file is executed.
+    def load(cls, path: str | Path | BinaryIO, device: torch.device | str = "auto") -> FlowPolicy:
+        """Reads what `save` wrote. Nothing in the file is executed.
 
         Raises:
             FileNotFoundError: if there is no such file.
@@ -278,27 +326,11 @@ class FlowPolicy(BasePolicy):
                 here; the message names its package.
             ImportError: if the package of one of them cannot be imported.
         """
-        if isinstance(path, io.IOBase) or not Path(path).is_file():
-            raise FileNotFoundError(f"no policy file {str(path)!r}; FlowPolicy.load reads what FlowPolicy.save wrote")
         target = get_device(check_device(device))
-        try:
-            with safe_open(path, framework="pt", device=str(target)) as file:
-                config = json.loads((file.metadata() or {}).get("config", "{}"))
-                weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise ValueError(
-                f"{str(path)!r} is not a policy file ({error}). Zips of model.save() are read by the algorithm's "
-                "load(), for example flowpolicies.FQL.load(path).policy."
-            ) from error
-        if config.get("format") != FORMAT or config["version"] > VERSION:
-            raise ValueError(
-                f"{str(path)!r} holds format {config.get('format')!r} version {config.get('version')}, "
-                f"this version of flowpolicies reads {FORMAT!r} up to version {VERSION}. "
-                "Update flowpolicies, if a newer one wrote the file."
-            )
+        config, weights = read_policy(path, target)
         policy = cls(
             space_from_json(config["observation_space"]),
-            space_from_json(config["action_space"]),
+            check_action_space(space_from_json(config["action_space"]), "FlowPolicy"),
             networks={name: network_from_json(entry) for name, entry in config["networks"].items()},
             sampler=sampler_from_json(config["sampler"]),
             explorer=sampler_from_json(config["explorer"]) if config.get("explorer") else None,
@@ -310,3 +342,22 @@ class FlowPolicy(BasePolicy):
         )
         policy.load_state_dict(weights)
         return policy.to(target)
+
+
+def _starts(episode_start: Any, n: int) -> np.ndarray:
+    """Where new episodes begin, `[N]`; nowhere if `episode_start` is None."""
+    if episode_start is None:
+        return np.zeros(n, bool)
+    starts = np.asarray(episode_start, bool).reshape(-1)
+    if len(starts) != n:
+        raise ValueError(f"episode_start has {len(starts)} flags for {n} observations: pass one for each.")
+    return starts
+
+
+def _check_channels(space: spaces.Space[Any]) -> None:
+    if channels_first_space(space) != space:
+        raise ValueError(
+            f"images must have their channels first, but the observations are {space}. Wrap the environment in "
+            "stable_baselines3.common.vec_env.VecTransposeImage, as models of Stable-Baselines3 do themselves, or pass "
+            "flowpolicies.spaces.layout.channels_first_space(space)."
+        )

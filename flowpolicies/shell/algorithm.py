@@ -488,7 +488,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         learning_rate = self.lr_schedule(self._current_progress_remaining)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        rate = torch.tensor(learning_rate, device=self.device)
+        rate = torch.tensor(learning_rate, dtype=torch.float32, device=self.device)
         buffer.updates = self._n_updates
         for _ in range(gradient_steps):
             batch = buffer.sample(batch_size or self.batch_size, env=self._vec_normalize_env)

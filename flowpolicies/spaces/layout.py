@@ -1,4 +1,9 @@
-"""Observations as flat vectors and actions scaled to [-1, 1], and what spaces must be like for both."""
+"""Observations as flat vectors and actions scaled to [-1, 1], and what spaces must be like for both.
+
+A flat vector holds categories, the values of Discrete and MultiDiscrete spaces, as one number each, so that a replay
+buffer needs no more memory for 500 categories than for one number. Networks see them as one-hot vectors, which
+`flowpolicies.networks.ObservationEncoder` makes.
+"""
 
 from __future__ import annotations
 
@@ -15,42 +20,56 @@ from torch import Tensor
 from flowpolicies.tree import Array, leaf_at, tree_map
 
 Observations = Array | Mapping[str, Array]
-"""Observations `[N, *shape]` of a Box space, or one such array for each key of a Dict space."""
+"""Observations `[N, *shape]` of one space, or one such array for each key of a Dict space."""
+
+OBSERVABLE = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+"""The spaces that an observation, or a value of a Dict of observations, may have."""
 
 ACTION_MARGIN = 1e-5
 """Distance that `clip_inside` keeps from the bounds, as a fraction of half the range of an action."""
 
 
 class Entry(NamedTuple):
-    """The part of a flat observation that comes from one Box."""
+    """The part of a flat observation that comes from one space that is not a Dict."""
 
     key: str | None
-    """Key of the Box in its Dict space, or None if the space is the Box itself."""
+    """Key of the space in its Dict space, or None if the observation space is not a Dict."""
     shape: tuple[int, ...]
-    """Shape of the Box."""
+    """Shape of the observations of the space."""
     image: bool
-    """Whether the Box holds images: uint8, three axes, channels first."""
+    """Whether the space holds images, see `is_image_space`."""
+    categories: tuple[tuple[int, int], ...] = ()
+    """Smallest value and number of values of each element, if the elements are categories; empty for numbers."""
 
 
 def observation_layout(space: spaces.Space[Any]) -> list[Entry]:
-    """The entries of a flat observation: one for a Box, or one for each key of a Dict of Boxes, in its order.
+    """The entries of a flat observation: one, or one for each key of a Dict, in the order of the Dict.
 
     Raises:
-        ValueError: if the space is neither a Box nor a Dict of Boxes.
+        ValueError: if the space is not Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these.
     """
-    boxes: list[tuple[str | None, Any]] = [(None, space)]
+    parts: list[tuple[str | None, Any]] = [(None, space)]
     if isinstance(space, spaces.Dict):
-        boxes = [*space.spaces.items()]
-    if all(isinstance(box, spaces.Box) for _, box in boxes):
-        return [_entry(key, box) for key, box in boxes]
+        parts = [*space.spaces.items()]
+    if all(isinstance(part, OBSERVABLE) for _, part in parts):
+        return [_entry(key, part) for key, part in parts]
     raise ValueError(
-        f"observations must be a Box or a Dict of Boxes, got {space}. Wrap the environment, for example with "
-        "gymnasium.wrappers.FlattenObservation."
+        f"observations must be a Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these, got {space}. "
+        "Wrap the environment, for example with gymnasium.wrappers.FlattenObservation."
     )
 
 
-def _entry(key: str | None, box: spaces.Box) -> Entry:
-    return Entry(key, box.shape, box.dtype == np.uint8 and len(box.shape) == 3)
+def _entry(key: str | None, part: spaces.Space[Any]) -> Entry:
+    return Entry(key, part.shape or (), is_image_space(part), categories_of(part))
+
+
+def categories_of(space: spaces.Space[Any]) -> tuple[tuple[int, int], ...]:
+    """Smallest value and number of values of each element of a Discrete or MultiDiscrete space; empty for others."""
+    if isinstance(space, spaces.Discrete):
+        return ((int(space.start), int(space.n)),)
+    if isinstance(space, spaces.MultiDiscrete):
+        return tuple(zip(np.ravel(space.start).tolist(), np.ravel(space.nvec).tolist(), strict=True))
+    return ()
 
 
 def observation_dim(space: spaces.Space[Any]) -> int:
@@ -64,11 +83,49 @@ def flat_dtype(space: spaces.Space[Any]) -> torch.dtype:
 
 
 def flatten_tensors(space: spaces.Space[Any], observations: Tensor | Mapping[str, Tensor]) -> Tensor:
-    """Flat observations `[N, O]` of type `flat_dtype`, from tensors `[N, *shape]`."""
-    dtype = flat_dtype(space)
-    parts = [leaf_at(observations, entry.key) for entry in observation_layout(space)]
+    """Flat observations `[N, O]` of type `flat_dtype`, from tensors `[N, *shape]`.
+
+    Raises:
+        ValueError: if a category is not one of the values of its space, or a pixel is not an integer from 0 to 255.
+    """
+    layout = observation_layout(space)
+    dtype = torch.uint8 if all(entry.image for entry in layout) else torch.float32
+    parts = [leaf_at(observations, entry.key) for entry in layout]
+    for entry, part in zip(layout, parts, strict=True):
+        if entry.image and part.dtype != torch.uint8:
+            _check_pixels(entry, part)
     flat = [part.reshape(part.shape[0], -1).to(dtype) for part in parts]
+    for entry, columns in zip(layout, flat, strict=True):
+        if entry.categories:
+            _check_categories(entry, columns)
     return flat[0] if len(flat) == 1 else torch.cat(flat, -1)
+
+
+def _named(entry: Entry) -> str:
+    return "observations" if entry.key is None else f"observations[{entry.key!r}]"
+
+
+def _check_pixels(entry: Entry, part: Tensor) -> None:
+    is_bytes = not part.is_floating_point() and (part.numel() == 0 or (part.min() >= 0 and part.max() <= 255))
+    if not is_bytes:
+        raise ValueError(
+            f"{_named(entry)} are images, and pixels are integers from 0 to 255, but these are {part.dtype} from "
+            f"{part.min():g} to {part.max():g}. Images as floats between 0 and 1 are converted by "
+            '(255 * images).round().astype("uint8").'
+        )
+
+
+def _check_categories(entry: Entry, columns: Tensor) -> None:
+    low, counts = torch.tensor(entry.categories, dtype=columns.dtype, device=columns.device).unbind(-1)
+    wrong = (columns < low) | (columns >= low + counts) | (columns != columns.round())
+    if wrong.any():
+        row, column = (int(i) for i in wrong.nonzero()[0])
+        start, n = entry.categories[column]
+        raise ValueError(
+            f"{_named(entry)} must be integers from {start} to {start + n - 1} in element {column}, but row {row} has "
+            f"{columns[row, column]:g}. Pass the numbers of the categories, not one-hot vectors, and the space that "
+            "they were recorded in."
+        )
 
 
 def flatten_arrays(space: spaces.Space[Any], observations: Observations) -> Tensor:
@@ -87,10 +144,75 @@ def unflatten(space: spaces.Space[Any], flat: Tensor) -> Array | dict[str, Array
     """The observations, with the structure and shapes of the space, from flat observations `[N, O]`."""
     layout = observation_layout(space)
     columns = torch.split(flat.cpu(), [math.prod(entry.shape) for entry in layout], -1)
-    arrays: list[Array] = [c.reshape(-1, *e.shape).numpy() for e, c in zip(layout, columns, strict=True)]
+    arrays: list[Array] = [_unflattened(entry, part) for entry, part in zip(layout, columns, strict=True)]
     if layout[0].key is None:
         return arrays[0]
     return {str(entry.key): array for entry, array in zip(layout, arrays, strict=True)}
+
+
+def _unflattened(entry: Entry, columns: Tensor) -> Array:
+    array: Array = columns.reshape(-1, *entry.shape).numpy()
+    return array.astype(np.int64) if entry.categories else array
+
+
+def is_image_space(space: spaces.Space[Any]) -> bool:
+    """Whether a space holds images: a uint8 Box of three axes with the bounds 0 and 255.
+
+    This is the rule of `stable_baselines3.common.preprocessing.is_image_space`. Which of the axes holds the channels
+    does not matter; see `has_channels_last`. Floats in [0, 1] are not images; see `may_be_float_images`.
+    """
+    if not isinstance(space, spaces.Box) or space.dtype != np.uint8 or len(space.shape) != 3:
+        return False
+    return bool((space.low == 0).all() and (space.high == 255).all())
+
+
+def has_channels_last(space: spaces.Space[Any]) -> bool:
+    """Whether a space holds images `[H, W, C]`: `is_image_space`, and the last axis is smaller than both others.
+
+    Stable-Baselines3 decides likewise (the smallest axis holds the channels; the first one if two are equal), except
+    where the middle axis is the smallest. It then transposes with a warning; here the channels stay first, as in a deep
+    stack of small images `[48, 32, 32]`.
+    """
+    return is_image_space(space) and int(np.argmin(space.shape or ())) == 2
+
+
+def channels_first_space(space: spaces.Space[Any]) -> spaces.Space[Any]:
+    """The space with images `[C, H, W]` where `has_channels_last` finds images `[H, W, C]`; also inside a Dict.
+
+    Stable-Baselines3's `VecTransposeImage` shows this space to a model. Keys of a Dict keep their order.
+    """
+    if isinstance(space, spaces.Dict):
+        return spaces.Dict([(key, channels_first_space(part)) for key, part in space.spaces.items()])
+    if not has_channels_last(space):
+        return space
+    assert isinstance(space, spaces.Box)
+    return spaces.Box(0, 255, (space.shape[2], *space.shape[:2]), np.uint8)
+
+
+def channels_first(space: spaces.Space[Any], observations: Observations) -> Observations:
+    """Observations `[N, *shape]` of `space` as observations of `channels_first_space(space)`.
+
+    Images with channels last are transposed without a copy, so the result is not contiguous; others stay as they are.
+    """
+    if isinstance(space, spaces.Dict) and isinstance(observations, Mapping):
+        return {key: _channels_first(space[key], array) for key, array in observations.items()}
+    assert not isinstance(observations, Mapping)
+    return _channels_first(space, observations)
+
+
+def _channels_first(space: spaces.Space[Any], array: Array) -> Array:
+    return array.transpose(0, 3, 1, 2) if has_channels_last(space) else array
+
+
+def may_be_float_images(space: spaces.Space[Any]) -> bool:
+    """Whether a space may hold images as floats in [0, 1]: a Box of floats with three axes, one of them 1, 3 or 4 long.
+
+    Networks take such observations as plain numbers. Data of this kind do not fit a model with images (`space_fits`):
+    convert them by `(255 * images).round().astype("uint8")`, if their values are between 0 and 1.
+    """
+    is_float = isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating)
+    shape = space.shape or ()
+    return is_float and len(shape) == 3 and min(shape) in (1, 3, 4)
 
 
 def scale_actions(space: spaces.Box, actions: Array) -> Array:
@@ -159,21 +281,52 @@ def check_space_fits(part: str, own: spaces.Space[Any], theirs: spaces.Space[Any
     """
     if not space_fits(own, theirs):
         raise ValueError(
-            f"the dataset's {part} does not match the model's: dataset {theirs}, model {own}. "
-            "Use data of this environment, or wrap the environment so that both agree."
+            f"the dataset's {part} does not match the model's: dataset {theirs}, model {own}. {_advice(own, theirs)}"
         )
 
 
-def space_fits(own: spaces.Space[Any], theirs: spaces.Space[Any]) -> bool:
-    """Whether data of one space can be used in the other: equal keys and shapes, and bounds that agree.
+def _advice(own: spaces.Space[Any], theirs: spaces.Space[Any]) -> str:
+    pairs = [(own, theirs)]
+    if isinstance(own, spaces.Dict) and isinstance(theirs, spaces.Dict):
+        pairs = [(own[key], theirs[key]) for key in own.spaces if key in theirs.spaces]
+    if any(is_image_space(mine) and may_be_float_images(other) for mine, other in pairs):
+        return (
+            "The dataset's images are floats and the model's are bytes. If the floats are between 0 and 1, convert "
+            'them: (255 * images).round().astype("uint8").'
+        )
+    if any(has_channels_last(mine) != has_channels_last(other) for mine, other in pairs if is_image_space(other)):
+        return (
+            "The model's images have their channels first: transpose the dataset's, from [N, H, W, C] to [N, C, H, W]."
+        )
+    return "Use data of this environment, or wrap the environment so that both agree."
 
-    Bounds agree if they are close to each other, or if one of the two spaces has an infinite bound.
+
+def space_fits(own: spaces.Space[Any], theirs: spaces.Space[Any]) -> bool:
+    """Whether data of one space can be used in the other: equal keys, shapes and categories, and bounds that agree.
+
+    Keys of a Dict may have any order. Two bounds agree if they are close to each other or one of them is infinite.
+    Images fit only images, because other numbers have another scale. A Box that may have been inferred from data, with
+    infinite bounds or bytes, fits Discrete, MultiDiscrete and MultiBinary spaces of its shape.
     """
     if isinstance(own, spaces.Dict) and isinstance(theirs, spaces.Dict):
         keys = own.spaces.keys()
         return keys == theirs.spaces.keys() and all(space_fits(own[key], theirs[key]) for key in keys)
-    if not (isinstance(own, spaces.Box) and isinstance(theirs, spaces.Box)) or own.shape != theirs.shape:
+    if not (isinstance(own, OBSERVABLE) and isinstance(theirs, OBSERVABLE)) or own.shape != theirs.shape:
         return False
-    if np.isfinite(own.low).all() and np.isfinite(theirs.low).all():
-        return np.allclose(own.low, theirs.low) and np.allclose(own.high, theirs.high)
-    return True
+    if isinstance(own, spaces.Box) and isinstance(theirs, spaces.Box):
+        is_image = is_image_space(own)
+        return is_image == is_image_space(theirs) and (is_image or _bounds_fit(own, theirs))
+    for box in (own, theirs):
+        if isinstance(box, spaces.Box):
+            return _may_be_inferred(box)
+    return type(own) is type(theirs) and categories_of(own) == categories_of(theirs)
+
+
+def _may_be_inferred(box: spaces.Box) -> bool:
+    is_unbounded = np.isinf(box.low).all() and np.isinf(box.high).all()
+    return bool(is_unbounded or (box.dtype == np.uint8 and (box.low == 0).all() and (box.high == 255).all()))
+
+
+def _bounds_fit(own: spaces.Box, theirs: spaces.Box) -> bool:
+    pairs = ((own.low, theirs.low), (own.high, theirs.high))
+    return all((np.isinf(mine) | np.isinf(other) | np.isclose(mine, other)).all() for mine, other in pairs)

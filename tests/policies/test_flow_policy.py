@@ -101,8 +101,8 @@ def test_dict_and_image_observations() -> None:
     image = make(spaces.Box(0, 255, (3, 16, 16), np.uint8), encoder="impala_debug")
     dark, bright = (image.predict(np.full((3, 16, 16), v, np.uint8), deterministic=True)[0] for v in (0, 255))
     assert not np.array_equal(dark, bright)
-    with pytest.raises(ValueError, match="Box or a Dict of Boxes"):
-        make(spaces.Discrete(4))
+    with pytest.raises(ValueError, match="must be a Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these"):
+        make(spaces.Text(4))
 
 
 def test_chunks_are_executed_open_loop_and_replanned() -> None:
@@ -319,7 +319,7 @@ def test_failed_save_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Monk
     def fail(*args, **kwargs):
         raise OSError("disk full")
 
-    monkeypatch.setattr("flowpolicies.policies.flow_policy.save_file", fail)
+    monkeypatch.setattr("flowpolicies.policies.policy_file.save_file", fail)
     with pytest.raises(OSError, match="disk full"):
         policy.save(path)
     assert path.read_bytes() == before

@@ -46,9 +46,10 @@ def linear(horizon: int = 1, action_dim: int = 1, steps: int = 4, **options) -> 
         Counter.observation_space, space, networks=networks, sampler=Integrate(steps=steps), horizon=horizon, **options
     )
     field = policy.networks["actor_flow"].net.output
-    field.weight.zero_()
-    field.weight[0] = 1.0
-    field.weight[1 : 1 + policy.chunk_dim] = -torch.eye(policy.chunk_dim)
+    with torch.no_grad():
+        field.weight.zero_()
+        field.weight[0] = 1.0
+        field.weight[1 : 1 + policy.chunk_dim] = -torch.eye(policy.chunk_dim)
     return policy
 
 
