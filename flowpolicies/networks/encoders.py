@@ -195,7 +195,7 @@ def _unexpanded(x: Tensor) -> Tensor:
 class Encoded(nn.Module):
     """A network with its own encoder in front: head(encoder(observations), ...)."""
 
-    def __init__(self, encoder: ObservationEncoder, head: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.encoder, self.head = encoder, head
 

@@ -15,7 +15,7 @@ from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
 from flowpolicies.core import GeneratorNoise, Network, Noise, ReplayedNoise, View, ZeroNoise
-from flowpolicies.networks import Encoded, ObservationEncoder, ObservationPart
+from flowpolicies.networks import ENCODERS, Encoded, ObservationEncoder, ObservationPart
 from flowpolicies.policies.devices import check_device
 from flowpolicies.policies.policy_file import read_policy, write_policy
 from flowpolicies.policies.serialization import (
@@ -102,11 +102,16 @@ class FlowPolicy(BasePolicy):
 
     def _build(self, spec: Network) -> nn.Module:
         """The network, of type float32 whatever torch's default type is."""
+        factory: Any = ENCODERS.find(self.encoder)
+        if getattr(factory, "encodes_observations", False):  # A feature extractor of Stable-Baselines3.
+            return self._encoded(factory(self.observation_space), spec)
         layout = observation_layout(self.observation_space)
         if not any(entry.image or entry.categories for entry in layout):
             return spec.factory(observation_dim(self.observation_space), self.chunk_dim).float()
         parts = [ObservationPart(entry.shape, entry.image, entry.categories) for entry in layout]
-        encoder = ObservationEncoder(parts, self.encoder)
+        return self._encoded(ObservationEncoder(parts, self.encoder), spec)
+
+    def _encoded(self, encoder: Any, spec: Network) -> nn.Module:
         head = spec.factory(encoder.out_dim, self.chunk_dim)
         return (Encoded(encoder, head) if getattr(head, "observes", True) else head).float()
 

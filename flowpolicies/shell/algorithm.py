@@ -30,6 +30,7 @@ from flowpolicies.data import TransitionDataset
 from flowpolicies.data.replay.buffer import TransitionBuffer, WindowScheme
 from flowpolicies.plugins import package_of
 from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
+from flowpolicies.policies.aliases import check_policy_alias
 from flowpolicies.policies.devices import check_device
 from flowpolicies.shell.changes import changed_config, sort_changes
 from flowpolicies.shell.config import PolicyConfig, configure
@@ -218,6 +219,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             if self.env is None:
                 found = spaces_of(loaded, type(self).__name__, self._frame_stack)
                 self.observation_space, self.action_space = found
+            check_policy_alias(policy, self.observation_space)
             self._setup_model()
             if loaded is not None:
                 self._attach(loaded, address_of(dataset))
@@ -312,6 +314,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         noise_seed, buffer_seed, act_seed, explore_seed = spawn(self.seed, 4)
         if self.replay_buffer is None:
             self._setup_buffer(buffer_seed)
+        self._connect_buffer()
         self._setup_policy(act_seed)
         self._explore = np.random.default_rng(explore_seed)
         self._means = MetricMeans()
@@ -446,6 +449,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         if self._n_updates > 0:
             warn_of_other_dataset(self.dataset_record, dataset)
         self.transitions.attach(dataset)
+        self.transitions.start_statistics(self._vec_normalize_env)
         self.dataset_record = record_of(dataset, address)
 
     def set_env(self, env: GymEnv | str, force_reset: bool = True) -> None:
@@ -456,13 +460,22 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         Raises:
             ValueError: if the spaces of the environment do not fit those of the model.
         """
-        wrapped = self._wrap_env(open_env(env, type(self).__name__, self.verbose), self.verbose)
+        opened = open_env(env, type(self).__name__, self.verbose)
+        assert opened is not None
+        wrapped = self._wrap_env(opened, self.verbose)
         check_environment_fits(self.observation_space, self.action_space, wrapped)
         self._adopt_spaces(wrapped)
         if wrapped.num_envs != self.n_envs:
             self.transitions.set_n_envs(wrapped.num_envs)
             self.n_envs = wrapped.num_envs
         super().set_env(wrapped, force_reset)
+        self._connect_buffer()
+
+    def _connect_buffer(self) -> None:
+        """Tells the buffer of the environment, which judges relabelled goals, and of statistics to start."""
+        assert self.env is not None
+        self.transitions.set_env(self.env)
+        self.transitions.start_statistics(self._vec_normalize_env)
 
     def _adopt_spaces(self, env: VecEnv) -> None:
         """Takes over the bounds of an environment's spaces, which Stable-Baselines3 compares exactly."""
@@ -760,11 +773,11 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
         if not isinstance(self.env, SpacesOnlyVecEnv | None):
             try:
-                twin.env = copied_environment(self.env, type(self).__name__)
+                twin.env = env = copied_environment(self.env, type(self).__name__)
             except ValueError as error:
                 warnings.warn(f"the copy has no environment; call set_env on it. {error}", stacklevel=3)
             else:
-                twin._vec_normalize_env = unwrap_vec_normalize(twin.env)
+                twin._vec_normalize_env = unwrap_vec_normalize(env)
                 twin._last_obs = copy.deepcopy(self._last_obs)
         return twin
 

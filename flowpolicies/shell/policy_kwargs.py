@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import partial
 from inspect import signature
 from typing import Any, NamedTuple
 
-import numpy as np
-from gymnasium.spaces import Box
+import torch
+from gymnasium.spaces import Dict, Space
+from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor
 from torch import Tensor, nn
 
@@ -18,6 +20,7 @@ from flowpolicies.messages import did_you_mean
 from flowpolicies.networks import ENCODERS, Activation
 from flowpolicies.policies import FlowPolicy
 from flowpolicies.shell.config import PolicyConfig
+from flowpolicies.spaces.layout import observation_layout
 
 ACTIVATIONS: dict[type[nn.Module], Activation] = {nn.GELU: "gelu", nn.Mish: "mish", nn.ReLU: "relu", nn.SiLU: "silu"}
 """Activation modules of torch, and the names of the same functions in this package."""
@@ -52,7 +55,7 @@ def translate(policy_kwargs: Mapping[str, Any], config: type[PolicyConfig], who:
     """Translates Stable-Baselines3's `policy_kwargs`.
 
     `net_arch` becomes `actor_hidden_dims` and `value_hidden_dims`, `n_critics` becomes `ensemble`, `activation_fn` the
-    activation of all networks, and `features_extractor_class` the encoder of images.
+    activation of all networks, and `features_extractor_class` the encoder of observations.
 
     Args:
         policy_kwargs: what the user gave.
@@ -153,32 +156,37 @@ def _options(cls: Any) -> set[str]:
 
 
 class ExtractorEncoder(nn.Module):
-    """A feature extractor of Stable-Baselines3 as an encoder of one image.
+    """A feature extractor of Stable-Baselines3 as the encoder of whole observations: flat `[*, O]` -> `[*, F]`.
+
+    The extractor sees observations as in Stable-Baselines3: images divided by 255, categories as one-hot vectors.
 
     Args:
-        shape: (C, H, W) of the image.
+        space: observation space of the policy.
         extractor: subclass of `BaseFeaturesExtractor`.
         options: keyword arguments of the extractor.
     """
 
-    def __init__(self, shape: tuple[int, ...], extractor: Any, options: Mapping[str, Any]) -> None:
+    def __init__(self, space: Space[Any], extractor: Any, options: Mapping[str, Any]) -> None:
         super().__init__()
-        self.extractor = extractor(Box(0, 255, shape, np.uint8), **options)
+        self.space, self.layout = space, observation_layout(space)
+        self.extractor = extractor(space, **options)
         self.out_dim = int(self.extractor.features_dim)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Features `[N, F]` of images `[N, C, H, W]` with values in 0..255, which the extractor sees divided by 255."""
-        features: Tensor = self.extractor(images.float() / 255)
-        return features
+    def forward(self, observations: Tensor) -> Tensor:
+        rows = observations.reshape(-1, observations.shape[-1])
+        columns = torch.split(rows, [math.prod(entry.shape) for entry in self.layout], -1)
+        parts = {entry.key: c.reshape(-1, *entry.shape) for entry, c in zip(self.layout, columns, strict=True)}
+        shaped: Any = parts if isinstance(self.space, Dict) else parts[self.layout[0].key]
+        features: Tensor = self.extractor(preprocess_obs(shaped, self.space))
+        return features.reshape(*observations.shape[:-1], self.out_dim)
 
 
 def _encoder(extractor: Any, options: Mapping[str, Any]) -> str:
     """Name of the encoder that wraps the extractor, which is declared now if it is new."""
     text = "-".join(f"{key}.{value}" for key, value in sorted(options.items()))
-    name = "sb3." + "-".join(filter(None, [extractor.__module__, extractor.__qualname__, text])).replace(
-        "<locals>", "local"
-    )
-    name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
-    if name not in ENCODERS:
-        ENCODERS.register(name, partial(ExtractorEncoder, extractor=extractor, options=dict(options)))
+    described = "-".join(filter(None, ["sb3", extractor.__module__, extractor.__qualname__, text]))
+    name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in described)
+    factory = partial(ExtractorEncoder, extractor=extractor, options=dict(options))
+    factory.encodes_observations = True  # type: ignore[attr-defined]  # FlowPolicy asks for it.
+    ENCODERS.declared[name] = factory  # Declared anew, so that a class that was edited in a notebook is the new one.
     return name

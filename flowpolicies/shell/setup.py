@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import Any
+from typing import Any, TypeVar
 
 from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
@@ -12,12 +12,15 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import CallbackList, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.her import HerReplayBuffer
 
 from flowpolicies.data import TransitionDataset, load_dataset
 from flowpolicies.data.replay.buffer import TransitionBuffer
 from flowpolicies.data.replay.pixels import stacked_space
 from flowpolicies.shell.no_environment import AnyEnv
 from flowpolicies.spaces.layout import check_action_space, check_space_fits, space_fits
+
+EnvType = TypeVar("EnvType", bound=AnyEnv)
 
 AUTO = "auto"
 """Instead of a dataset: the one that the model was trained on, by its address."""
@@ -134,7 +137,7 @@ def _parts(callback: MaybeCallback) -> list[Any]:
     return [part for child in inside for part in _parts(child)] if isinstance(inside, list) else [callback]
 
 
-def copied_environment(env: AnyEnv, who: str) -> AnyEnv:
+def copied_environment(env: EnvType, who: str) -> EnvType:
     """A copy of an environment, to evaluate in while the original is in use.
 
     Raises:
@@ -176,6 +179,11 @@ def buffer_class(given: type[ReplayBuffer] | None) -> type[TransitionBuffer]:
     """
     if given is None:
         return TransitionBuffer
+    if issubclass(given, HerReplayBuffer):
+        raise ValueError(
+            "replay_buffer_class=HerReplayBuffer: the buffer of this package relabels goals itself. Leave the argument "
+            "out, and pass replay_buffer_kwargs=dict(online_goals=OnlineGoals()), from flowpolicies.data."
+        )
     if not issubclass(given, TransitionBuffer):
         raise ValueError(
             f"replay_buffer_class must be TransitionBuffer or a subclass of it, got {given.__name__}: "

@@ -226,9 +226,7 @@ def test_evaluation_in_a_callback_asks_for_an_environment_that_can_be_copied(mon
     env = make_vec_env("Pendulum-v1")
     monkeypatch.setattr(type(env), "__deepcopy__", refuse, raising=False)
     model = tiny(FQL, env=env)
-    with pytest.raises(
-        ValueError, match=r"copied \(TypeError: cannot pickle a socket\), .* Pass another one"
-    ):
+    with pytest.raises(ValueError, match=r"copied \(TypeError: cannot pickle a socket\), .* Pass another one"):
         model.learn(20, callback=lambda locals_, globals_: bool(model.evaluate(episodes=1)))
 
 
