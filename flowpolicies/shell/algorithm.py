@@ -34,6 +34,7 @@ from flowpolicies.policies.aliases import check_policy_alias
 from flowpolicies.policies.devices import check_device
 from flowpolicies.shell.changes import changed_config, sort_changes
 from flowpolicies.shell.config import PolicyConfig, configure
+from flowpolicies.shell.exceptions import CONFORMANCE_EXCEPTIONS
 from flowpolicies.shell.fields import NonNegativeInt, check_value
 from flowpolicies.shell.hyperparameters import check_hyperparameters
 from flowpolicies.shell.no_environment import AnyEnv, SpacesOnlyVecEnv, require_environment
@@ -115,6 +116,9 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     """Whether a loss reads `batch.next_actions`; otherwise they are left out of batches, with width 0."""
     parity: ClassVar[tuple[str, ...]] = ()
     """Names of the recordings of the authors' code in tests/golden that tests replay with this algorithm."""
+
+    conformance_exceptions: ClassVar[dict[str, str]] = CONFORMANCE_EXCEPTIONS
+    """Checks of `flowpolicies.conformance` that do not apply, each with its reason."""
 
     policy: FlowPolicy
     action_space: spaces.Box

@@ -1,0 +1,28 @@
+"""What Stable-Baselines3 offers and this package does not, on purpose: checks of the conformance kit, with reasons.
+
+`flowpolicies.conformance` reads this table, and docs/guides/sb3.md shows it.
+"""
+
+CONFORMANCE_EXCEPTIONS = {
+    "activation_fn_is_obeyed": "activation_fn may be GELU, Mish, ReLU or SiLU; networks have no other activations. "
+    "Another one is refused with this list.",
+    "optimizer_class_is_obeyed": "All networks are trained with Adam, as published, so that the update can be compiled "
+    "and vectorised. optimizer_class is refused.",
+    "optimizer_kwargs_are_obeyed": "Adam has its default betas and eps. optimizer_kwargs is refused, with the "
+    "hyperparameters to use instead (learning_rate, clip_grad_norm).",
+    "normalize_images_is_obeyed": "Images are uint8 and divided by 255. normalize_images is refused.",
+    "state_dependent_exploration_is_accepted": "Exploration samples from the policy. use_sde is refused; pass "
+    "action_noise for more.",
+    "stochastic_actions_can_be_seeded[global_seed]": "Every model owns its random generators, so that other code "
+    "cannot disturb it. Seed it with model.set_random_seed(seed) or load(seed=...).",
+    "samples_have_their_fields": "Samples are a `Batch`. Its `discounts` (gamma^n where values bootstrap, else 0) take "
+    "the place of `dones`, and it has the masks that action chunks need.",
+    "ends_are_told_apart": "Samples have `discounts` in place of `dones`: 0 after a termination, not after a time limit.",
+    "stock_buffers_can_be_given": "The losses need the batches of TransitionBuffer. Other classes are refused; "
+    "load_replay_buffer takes over the transitions of a saved ReplayBuffer.",
+    "memory_can_be_optimised": "Next observations are stored separately. optimize_memory_usage is refused; a dataset "
+    "can be stored compactly (compact=True).",
+    "hindsight_works": "HerReplayBuffer is refused. The buffer relabels goals itself, with "
+    "replay_buffer_kwargs=dict(online_goals=OnlineGoals()).",
+    "dictionaries_are_stored_by_key": "Observations are stored as flat vectors; buffer.observations has them by key.",
+}
