@@ -137,6 +137,7 @@ def plain(message: str, name: str) -> str:
     """A message without what differs from class to class: its name, its hyperparameters, and measured numbers."""
     text = message.replace(ALGORITHMS[name].__name__, "the class") if name in ALGORITHMS else message
     text = re.sub(r"; it has .*", "", text)
+    text = re.sub(r"\d+\.\d{4,}(e-?\d+)?", "...", text)
     return re.sub(r"(Mismatched elements|Mismatch at|First \d+ mismatches).*", "...", text, flags=re.DOTALL)
 
 
