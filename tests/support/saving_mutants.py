@@ -240,7 +240,9 @@ def get_parameters_is_flat() -> Mutant:
     return subclass(get_parameters=lambda self: dict(self.policy.state_dict()))
 
 
-@caught_by("parameters_can_be_pretrained", "parameters_can_be_frozen", "parameters_are_learned_in_place")
+@caught_by(
+    "parameters_can_be_pretrained", "state_dicts_can_be_loaded_into_the_policy", "parameters_are_learned_in_place"
+)
 def the_policy_acts_with_a_copy() -> Mutant:
     import copy
 

@@ -88,7 +88,7 @@ def counts_steps_of_all_environments(case: Case, counts: tuple[int, int, int]) -
 
 
 def a_second_learn_starts_counting_again(case: Case) -> None:
-    """`learn` resets `num_timesteps` by default, and resets the environment."""
+    """`learn` resets `num_timesteps` by default."""
     model = case.model().learn(12)
     assert model.learn(5).num_timesteps == 5, f"num_timesteps is {model.num_timesteps}"
 

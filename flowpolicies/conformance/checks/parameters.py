@@ -123,8 +123,8 @@ def parameters_are_learned_in_place(case: Case) -> None:
     assert any(changed), "the parameters held before training did not change"
 
 
-def parameters_can_be_frozen(case: Case) -> None:
-    """The policy's tensors can be replaced during training by `policy.load_state_dict`, and the actions follow."""
+def state_dicts_can_be_loaded_into_the_policy(case: Case) -> None:
+    """`policy.load_state_dict` replaces the policy's tensors, and the actions follow."""
     a, b = case.trained(), case.model(seed=5)
     b.policy.load_state_dict(a.policy.state_dict())
     np.testing.assert_allclose(best_actions(a), best_actions(b), atol=1e-6)
