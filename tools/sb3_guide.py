@@ -113,6 +113,9 @@ def summary(stock: Results, ours: Results) -> str:
         cells = [str(counts[result]) for result in ("passed", "refused", "not applicable", "failed")]
         title = name if name in stock else f"`{name}`"
         lines.append(f"| {title} | {' | '.join(cells)} |")
+    missing = [name for name in ALGORITHMS if name not in ours]
+    if missing:
+        lines.append(f"\nNot run for {len(missing)} of {len(ALGORITHMS)} algorithms: {', '.join(missing)}.")
     return "\n".join([*lines, ""])
 
 
