@@ -12,7 +12,7 @@ import argparse
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -64,15 +64,13 @@ def examine(name: str) -> dict[str, Found]:
     return {row.promise.name: Found(row.result, row.message) for row in report.rows}
 
 
-def run(names: Iterable[str], jobs: int) -> Results:
-    """The results of several classes, with as many processes."""
-    found: Results = {}
+def run(names: Iterable[str], jobs: int) -> Iterator[tuple[str, dict[str, Found]]]:
+    """The results of several classes, one after the other."""
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         for name, rows in zip(names, pool.map(examine, names), strict=True):
             counts = Counter(row.result for row in rows.values())
             print(f"{name}: {', '.join(f'{number} {result}' for result, number in counts.items())}", flush=True)
-            found[name] = rows
-    return found
+            yield name, rows
 
 
 def shown(rows: Iterable[Found]) -> str:
@@ -115,6 +113,9 @@ def summary(stock: Results, ours: Results) -> str:
         cells = [str(counts[result]) for result in ("passed", "refused", "not applicable", "failed")]
         title = name if name in stock else f"`{name}`"
         lines.append(f"| {title} | {' | '.join(cells)} |")
+    missing = [name for name in ALGORITHMS if name not in ours]
+    if missing:
+        lines.append(f"\nNot run for {len(missing)} of {len(ALGORITHMS)} algorithms: {', '.join(missing)}.")
     return "\n".join([*lines, ""])
 
 
@@ -137,6 +138,7 @@ def plain(message: str, name: str) -> str:
     """A message without what differs from class to class: its name, its hyperparameters, and measured numbers."""
     text = message.replace(ALGORITHMS[name].__name__, "the class") if name in ALGORITHMS else message
     text = re.sub(r"; it has .*", "", text)
+    text = re.sub(r"\d+\.\d{4,}(e-?\d+)?", "...", text)
     return re.sub(r"(Mismatched elements|Mismatch at|First \d+ mismatches).*", "...", text, flags=re.DOTALL)
 
 
@@ -155,9 +157,10 @@ def main() -> None:
         results = {name: {key: Found(*row) for key, row in rows.items()} for name, rows in loaded.items()}
     everything = [*(f"stock {name}" for name in STOCK), *ALGORITHMS]
     wanted = everything if arguments.classes is None and arguments.reuse is None else arguments.classes or []
-    results |= run(wanted, arguments.jobs)
-    if arguments.save is not None:
-        arguments.save.write_text(json.dumps(results, indent=1))
+    for name, rows in run(wanted, arguments.jobs):
+        results[name] = rows
+        if arguments.save is not None:  # After each class, so that a long run that is stopped can be continued.
+            arguments.save.write_text(json.dumps(results, indent=1))
     before, _, rest = PAGE.read_text().partition(BEGIN)
     PAGE.write_text(f"{before}{BEGIN}\n\n{tables(results)}\n{END}{rest.partition(END)[2]}")
 

@@ -418,7 +418,7 @@ def zeros_are_divided_by() -> Mutant:
     return subclass(train=train)
 
 
-@caught_by("stores_scaled_actions")
+@caught_by("stores_scaled_actions", "predicted_actions_have_the_units_of_the_space")
 def actions_are_not_unscaled() -> Mutant:
     return with_policy(unscale_action=lambda self, action: action, scale_action=lambda self, action: action * 0.5)
 
@@ -707,6 +707,6 @@ def images_are_reshaped() -> Mutant:
     return predicting(change)
 
 
-@caught_by("predicted_actions_are_the_spaces", "predicts_for_one_observation")
+@caught_by("predicted_actions_have_the_units_of_the_space", "predicts_for_one_observation")
 def predicted_actions_are_float64() -> Mutant:
     return predicting(lambda model, predict, observation: (predict(observation)[0].astype(np.float64) * 1.5 + 5, None))

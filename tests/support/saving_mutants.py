@@ -15,6 +15,7 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import unwrap_vec_normalize
+from stable_baselines3.sac.policies import SACPolicy
 
 # Loading
 
@@ -239,7 +240,9 @@ def get_parameters_is_flat() -> Mutant:
     return subclass(get_parameters=lambda self: dict(self.policy.state_dict()))
 
 
-@caught_by("parameters_can_be_pretrained", "parameters_can_be_frozen", "parameters_are_learned_in_place")
+@caught_by(
+    "parameters_can_be_pretrained", "state_dicts_can_be_loaded_into_the_policy", "parameters_are_learned_in_place"
+)
 def the_policy_acts_with_a_copy() -> Mutant:
     import copy
 
@@ -276,6 +279,15 @@ def policies_are_saved_without_weights() -> Mutant:
         torch.save({"state_dict": blank.state_dict(), "data": data}, path)
 
     return with_policy(save=save)
+
+
+@caught_by("parameters_can_be_randomised")
+def generators_are_parameters() -> Mutant:
+    def __init__(self, *args, **kwargs):
+        SACPolicy.__init__(self, *args, **kwargs)
+        self.register_buffer("generator", torch.zeros(5, dtype=torch.uint8))
+
+    return with_policy(__init__=__init__)
 
 
 @caught_by("policies_become_vectors")

@@ -73,7 +73,7 @@ def keeps_its_arguments(case: Case) -> None:
     given: dict[str, Any] = {
         "gamma": 0.9,
         "tau": 0.1,
-        "batch_size": 7,
+        "batch_size": 6,
         "buffer_size": 123,
         "learning_starts": 5,
         "gradient_steps": 2,

@@ -131,7 +131,7 @@ def tau_moves_the_targets(case: Case) -> None:
 
 
 def a_tau_of_one_is_accepted(case: Case) -> None:
-    """`tau=1.0` is accepted, and makes the target networks copies of the online ones."""
+    """`tau=1.0`, which copies the networks at each update, is accepted."""
     model = case.trained(tau=1.0)
     assert model.tau == 1.0, f"tau is {model.tau}"
 

@@ -88,7 +88,7 @@ def counts_steps_of_all_environments(case: Case, counts: tuple[int, int, int]) -
 
 
 def a_second_learn_starts_counting_again(case: Case) -> None:
-    """`learn` resets `num_timesteps` by default, and resets the environment."""
+    """`learn` resets `num_timesteps` by default."""
     model = case.model().learn(12)
     assert model.learn(5).num_timesteps == 5, f"num_timesteps is {model.num_timesteps}"
 
@@ -184,8 +184,8 @@ def train_takes_a_batch_size(case: Case) -> None:
         return sample(batch_size, *args, **kwargs)
 
     buffer.sample = spy  # type: ignore[method-assign]
-    model.train(gradient_steps=1, batch_size=5)
-    assert sizes == [5], f"batches of {sizes} were drawn"
+    model.train(gradient_steps=1, batch_size=6)
+    assert sizes == [6], f"batches of {sizes} were drawn"
 
 
 def trains_on_a_buffer_filled_by_hand(case: Case) -> None:

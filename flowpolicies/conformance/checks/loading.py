@@ -29,7 +29,7 @@ from flowpolicies.conformance.toys import WithActions, WithObservations
 
 def load_restores_the_hyperparameters(case: Case) -> None:
     """A loaded model has the hyperparameters, counters and spaces of the saved one."""
-    model = case.trained(gamma=0.9, tau=0.1, batch_size=7, learning_starts=5, learning_rate=2e-3)
+    model = case.trained(gamma=0.9, tau=0.1, batch_size=6, learning_starts=5, learning_rate=2e-3)
     model.save(case.folder / "model")
     loaded = case.load(case.folder / "model")
     names = "gamma tau batch_size learning_starts learning_rate buffer_size gradient_steps num_timesteps seed"

@@ -34,7 +34,7 @@ def the_documented_keys_are_logged(case: Case) -> None:
 
 
 def losses_are_logged(case: Case) -> None:
-    """Each loss is logged under a name that begins with `train/` and contains "loss"."""
+    """Losses are logged under names that begin with `train/` and contain "loss"."""
     rows = _logged(case.model(case.env(length=4)), case.folder)
     names = [name for name in rows[-1] if name.startswith("train/") and "loss" in name]
     assert names, f"the log has only {sorted(rows[-1])}"

@@ -89,6 +89,18 @@ def set_parameters_refuses_unknown_objects(case: Case) -> None:
     raises((ValueError,), lambda: model.set_parameters(unknown, exact_match=False))
 
 
+def parameters_can_be_randomised(case: Case) -> None:
+    """Every state dict but the optimisers' holds floating-point tensors, for which `set_parameters` takes others."""
+    model = case.model()
+    given = {name: state for name, state in _given(model).items() if "optim" not in name}
+    found = {f"{name}.{key}": value for name, state in given.items() for key, value in state.items()}
+    other = [key for key, value in found.items() if not value.is_floating_point()]
+    assert not other, f"{other[:3]} are of another dtype"
+    new = {name: {key: torch.rand_like(value) for key, value in state.items()} for name, state in given.items()}
+    model.set_parameters(new, exact_match=False)  # type: ignore[arg-type]
+    assert all(torch.equal(value, new["policy"][name]) for name, value in weights(model).items()), "they were not taken"
+
+
 def parameters_can_be_pretrained(case: Case) -> None:
     """`model.policy.parameters()` can be changed in place, as hand-written pretraining does, and the actions follow."""
     model = case.model()
@@ -111,8 +123,8 @@ def parameters_are_learned_in_place(case: Case) -> None:
     assert any(changed), "the parameters held before training did not change"
 
 
-def parameters_can_be_frozen(case: Case) -> None:
-    """The policy's tensors can be replaced during training by `policy.load_state_dict`, and the actions follow."""
+def state_dicts_can_be_loaded_into_the_policy(case: Case) -> None:
+    """`policy.load_state_dict` replaces the policy's tensors, and the actions follow."""
     a, b = case.trained(), case.model(seed=5)
     b.policy.load_state_dict(a.policy.state_dict())
     np.testing.assert_allclose(best_actions(a), best_actions(b), atol=1e-6)

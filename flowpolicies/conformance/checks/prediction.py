@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from flowpolicies.conformance.case import Case, best_actions, raises, some_observations
 from flowpolicies.conformance.promises import over
-from flowpolicies.conformance.toys import KINDS, ObservationKind
+from flowpolicies.conformance.toys import KINDS, ObservationKind, WithActions
 
 _ERRORS = (ValueError, AssertionError, TypeError, RuntimeError, IndexError)
 
@@ -74,14 +74,15 @@ def predicts_with_another_default_dtype(case: Case) -> None:
     np.testing.assert_allclose(after, before, atol=1e-5)
 
 
-def predicted_actions_are_the_spaces(case: Case) -> None:
-    """Actions have the dtype of the action space, and reach it whole: they are not scaled to [-1, 1]."""
-    model = case.model()
+def predicted_actions_have_the_units_of_the_space(case: Case) -> None:
+    """Actions are in the units and the dtype of the action space; they are neither scaled to [-1, 1] nor all at a
+    bound."""
+    space = spaces.Box(5, 6, (2,), np.float32)
+    model = case.model(WithActions(case.env(), space))
     actions = model.predict(np.random.default_rng(0).uniform(-1, 1, (200, 3)).astype(np.float32))[0]
-    low, high = model.action_space.low, model.action_space.high  # type: ignore[attr-defined]
-    assert np.all(actions >= low) and np.all(actions <= high), "an action is out of bounds"  # noqa: PT018
-    middle = (np.asarray(low) + np.asarray(high)) / 2
-    assert actions[:, 1].mean() > -0.9, f"the mean action is {actions.mean(0)}, the middle of the space {middle}"
+    assert actions.dtype == np.float32, f"the dtype is {actions.dtype}"
+    assert all(space.contains(action) for action in actions), f"actions lie in [{actions.min()}, {actions.max()}]"
+    assert 5.05 < actions.mean() < 5.95, f"the mean action is {actions.mean()} in a space from 5 to 6"
 
 
 def predict_takes_states(case: Case) -> None:

@@ -97,7 +97,7 @@ def learns_with_a_vec_monitor(case: Case) -> None:
 
 
 def learns_with_checks_of_nan(case: Case) -> None:
-    """A model learns in a VecCheckNan, which raises an error for actions that are not finite."""
+    """A model learns in a VecCheckNan, which would raise an error for actions that are not finite."""
     _learns(case, VecCheckNan(case.vec(2), raise_exception=True))
 
 
