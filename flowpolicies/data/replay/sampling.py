@@ -215,7 +215,7 @@ class WindowSampling(OnlineRing):
         """The batch on the buffer's device, with shifted images if `p_aug` asks for it."""
         if self.device.type != "cpu":
             batch = Batch(*(column.to(self.device) for column in batch))
-        if self.p_aug and torch.rand((), generator=self.generator) < self.p_aug:
+        if self.p_aug and torch.rand((), generator=self.generator, dtype=torch.float32) < self.p_aug:
             count = len(batch.rewards)
             offsets = torch.randint(2 * CROP_PADDING + 1, (count, 2), generator=self.generator)
             moved = {

@@ -299,4 +299,4 @@ class Store:
 
 def discount_powers(gamma: float, length: int) -> Tensor:
     """Powers of the discount: gamma^j for j from 0 to `length`, `[length + 1]`."""
-    return torch.tensor([gamma**j for j in range(length + 1)])
+    return torch.tensor([gamma**j for j in range(length + 1)], dtype=torch.float32)
