@@ -196,9 +196,9 @@ class OnlineRing(ReplayBuffer):
             ring = self.online = Store.filled(self.buffer_size, self.n_envs, self._widths(), steps, kept, head)
             self.pos, self.full = ring.head, ring.size == ring.capacity
 
-    def _shown(self, values: Array) -> Array:
-        """Rows of the ring as a read-only array `[buffer_size, n_envs, ...]`."""
-        shown = values.reshape(self.buffer_size, self.n_envs, *values.shape[1:]).view()
+    def _shown(self, values: Array, shape: tuple[int, ...] = ()) -> Array:
+        """Rows of the ring as a read-only array `[buffer_size, n_envs, *shape]`."""
+        shown = values.reshape(self.buffer_size, self.n_envs, *shape).view()
         shown.flags.writeable = False
         return shown
 
@@ -206,8 +206,11 @@ class OnlineRing(ReplayBuffer):
         found, space = unflatten(self.observation_space, self._ring().columns[name]), self.observation_space
         if isinstance(found, dict):
             assert isinstance(space, spaces.Dict)
-            return {key: self._shown(part.astype(space[key].dtype, copy=False)) for key, part in found.items()}
-        return self._shown(found.astype(space.dtype, copy=False))
+            shapes: Any = self.obs_shape
+            return {
+                key: self._shown(part.astype(space[key].dtype, copy=False), shapes[key]) for key, part in found.items()
+            }
+        return self._shown(found.astype(space.dtype, copy=False), self.obs_shape)
 
     @property
     def observations(self) -> Any:  # type: ignore[override]
@@ -222,7 +225,7 @@ class OnlineRing(ReplayBuffer):
     @property
     def actions(self) -> np.ndarray:  # type: ignore[override]
         """The scaled actions, with one axis for all elements of an action."""
-        return self._shown(self._ring().columns["actions"].numpy())
+        return self._shown(self._ring().columns["actions"].numpy(), (self.action_dim,))
 
     @property
     def rewards(self) -> np.ndarray:  # type: ignore[override]

@@ -13,7 +13,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from torch import Tensor
 
 from flowpolicies.data.replay.store import Columns
-from flowpolicies.spaces.layout import Observations, flatten_arrays
+from flowpolicies.spaces.layout import Observations, flatten_arrays, flatten_tensors
 from flowpolicies.tree import Array, leaves, take, tree_map
 
 ACTION_LIMIT = 1 + 1e-4
@@ -36,18 +36,26 @@ def checked_observations(name: str, space: spaces.Space[Any], given: Any, n_envs
     if not isinstance(space, spaces.Dict):
         if isinstance(given, Mapping):
             raise ValueError(f"{name} is a mapping with the keys {sorted(given)}, but the observation space is {space}")
-        return flatten_arrays(space, _observation_rows(name, space, given, n_envs))
+        return flatten_tensors(space, _observation_rows(name, space, given, n_envs))
     if not isinstance(given, Mapping):
         raise ValueError(f"{name} must be a mapping with the keys {sorted(space.spaces)}, got {type(given).__name__}")
     if set(given) != set(space.spaces):
         raise ValueError(f"{name} has the keys {sorted(given)}, but the observation space has {sorted(space.spaces)}")
     rows = {key: _observation_rows(f"{name}[{key!r}]", part, given[key], n_envs) for key, part in space.spaces.items()}
-    return flatten_arrays(space, rows)
+    return flatten_tensors(space, rows)
 
 
-def _observation_rows(name: str, space: spaces.Space[Any], given: Any, n_envs: int) -> Array:
-    """Observations `[n_envs, *shape]` of one Box, of the type of the space."""
+def _observation_rows(name: str, space: spaces.Space[Any], given: Any, n_envs: int) -> Tensor:
+    """Observations `[n_envs, *shape]` of one space that is no Dict, of its type."""
     array, shape = np.asarray(given), space.shape or ()
+    if array.shape == (n_envs, *shape) and array.dtype == space.dtype and array.flags.carray:
+        return torch.from_numpy(array)
+    return torch.from_numpy(np.array(_converted_rows(name, space, array, n_envs)))
+
+
+def _converted_rows(name: str, space: spaces.Space[Any], array: Array, n_envs: int) -> Array:
+    """Observations `[n_envs, *shape]` of the type of the space, from those of another shape or type."""
+    shape = space.shape or ()
     one_number = shape == () and array.shape == (n_envs, 1)
     if array.shape != (n_envs, *shape) and not one_number and (n_envs > 1 or array.shape != shape):
         raise ValueError(
@@ -90,7 +98,7 @@ def checked_actions(given: Any, dim: int, n_envs: int) -> Tensor:
             f"action has the shape {array.shape}, but {n_envs} environments with actions of {dim} elements need "
             f"{(n_envs, dim)}"
         )
-    if not (np.abs(array) <= ACTION_LIMIT).all():
+    if not np.abs(array).max() <= ACTION_LIMIT:
         raise ValueError(
             f"action must be between -1 and 1, got numbers from {array.min():.4g} to {array.max():.4g}. The buffer "
             "holds scaled actions, as in Stable-Baselines3: add model.policy.scale_action(action)."
@@ -125,13 +133,14 @@ def checked_ends(
         ValueError: if a shape is wrong, or `done` is not 0 or 1.
     """
     ends = checked_numbers("done", done, n_envs)
-    if not ((ends == 0) | (ends == 1)).all():
+    if not set(ends.tolist()) <= {0.0, 1.0}:
         raise ValueError(f"done must be 0 or 1 (False or True) for each environment, got {ends}")
     if isinstance(infos, Mapping) or len(infos) != n_envs:
         given = "one dict" if isinstance(infos, Mapping) else f"{len(infos)} elements"
         raise ValueError(f"infos must be a list of {n_envs} dicts, one for each environment, got {given}")
-    limited = np.array([time_limits and bool(info.get("TimeLimit.truncated", False)) for info in infos])
-    return torch.from_numpy(ends), torch.from_numpy(1 - ends * ~limited)
+    limited = [time_limits and bool(info.get("TimeLimit.truncated", False)) for info in infos]
+    stops = [end and not limit for end, limit in zip(ends.tolist(), limited, strict=True)]
+    return torch.from_numpy(ends), torch.tensor([1.0 - stop for stop in stops], dtype=torch.float32)
 
 
 def steps_of_sb3(buffer: ReplayBuffer) -> Columns:
