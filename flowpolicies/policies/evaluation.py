@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol, final
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecMonitor, VecNormalize
 
 from flowpolicies.data import make_env
 
@@ -193,6 +193,13 @@ def _normalizers(env: VecEnv) -> list[VecNormalize]:
     return found
 
 
+def _monitor_sees_normalized(env: VecEnv) -> bool:
+    """Whether a `VecMonitor` around a `VecNormalize` puts sums of normalised rewards into the infos."""
+    while isinstance(env, VecEnvWrapper) and not isinstance(env, VecMonitor):
+        env = env.venv
+    return isinstance(env, VecMonitor) and bool(_normalizers(env))
+
+
 @contextmanager
 def _frozen_statistics(env: VecEnv) -> Iterator[None]:
     """Within this context no `VecNormalize` changes its statistics; afterwards each is as it was."""
@@ -216,7 +223,7 @@ def _roll_out(
     A VecEnv cannot reset one of its environments. One whose episode was cut waits until its episode ends after all, or
     all that have episodes to run wait, so that the seeds of its episodes are those of a run without cuts.
     """
-    n, normalizers = env.num_envs, _normalizers(env)
+    n, normalizers, use_monitor = env.num_envs, _normalizers(env), not _monitor_sees_normalized(env)
     quota = np.array([(episodes + n - 1 - i) // n for i in range(n)])
     returns, lengths, numbers, waits = np.zeros(n), np.zeros(n, int), np.arange(n), np.zeros(n, bool)
     finished: dict[int, _Episode] = {}
@@ -234,7 +241,7 @@ def _roll_out(
         for i in np.flatnonzero(starts & ~waits | cut):
             if quota[i] > 0:
                 quota[i] -= 1
-                finished[int(numbers[i])] = _read_episode(returns[i], lengths[i], infos[i])
+                finished[int(numbers[i])] = _read_episode(returns[i], lengths[i], infos[i], use_monitor)
             numbers[i] += n
         waits = (waits | cut) & ~starts
         over = starts | waits
@@ -325,10 +332,10 @@ def _fits(own: spaces.Space[Any], theirs: spaces.Space[Any]) -> bool:
     return own == theirs
 
 
-def _read_episode(total: float, length: int, info: dict[str, Any]) -> _Episode:
+def _read_episode(total: float, length: int, info: dict[str, Any], use_monitor: bool) -> _Episode:
     """Return, length and success. Prefers the sums of a Monitor, because wrappers around it may change rewards."""
     monitored = info.get("episode")
-    if monitored is not None:
+    if monitored is not None and use_monitor:
         total, length = monitored["r"], monitored["l"]
     success = info.get("is_success", info.get("success"))
     return _Episode(float(total), int(length), None if success is None else float(success))

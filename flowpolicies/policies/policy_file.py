@@ -16,8 +16,8 @@ from flowpolicies.files import atomic_path
 
 FORMAT = "flowpolicies.policy"
 VERSION = 2
-"""Version of the files that are written. Version 2 lists the keys of a Dict space in their order; version 1 holds them
-in the same order, but flowpolicies before 0.11 sorted them when it read a file."""
+"""Version of the files that are written. Version 2 lists the keys of a Dict space in their order. Files of version 1
+hold the keys in the same order, but the versions of flowpolicies that wrote them sorted the keys when they read one."""
 
 
 def write_policy(target: str | Path | BinaryIO, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:

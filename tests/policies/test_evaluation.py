@@ -1,5 +1,6 @@
 """Evaluations that can be compared with each other."""
 
+import warnings
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,7 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Space
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecMonitor, VecNormalize
 
 from flowpolicies import evaluate
 from flowpolicies.policies.evaluation import Interval, SeededEpisodes
@@ -149,3 +150,98 @@ def test_an_address_is_an_environment_and_other_things_are_not() -> None:
 )
 def test_returns_can_be_told_apart(numbers: tuple[float, float, float], text: str) -> None:
     assert str(Interval(*numbers)) == text
+
+
+class Paid(gymnasium.Env[Any, Any]):
+    """Pays -100 per step; ends after `length` steps, or never."""
+
+    observation_space, action_space = Box(-9, 9, (1,), np.float32), Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, length: int | None = 7) -> None:
+        self.length = length
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.age = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.age += 1
+        return self.observation_space.sample(), -100.0, self.age == self.length, False, {"is_success": True}
+
+
+class Still:
+    """Does nothing."""
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> Any:
+        return np.zeros((len(observation), 1)), state
+
+
+def normalized(n_envs: int = 2) -> VecNormalize:
+    env = VecNormalize(DummyVecEnv([Paid] * n_envs))
+    env.reset()
+    for _ in range(20):
+        env.step(np.zeros((n_envs, 1)))
+    return env
+
+
+def statistics(env: VecNormalize) -> list[float]:
+    rms = (env.obs_rms, env.ret_rms)
+    return [float(value) for found in rms for value in (found.mean.sum(), found.var.sum(), found.count)]
+
+
+@pytest.mark.parametrize("wrap", [lambda env: env, VecMonitor, lambda env: VecFrameStack(env, 2)])
+def test_returns_are_those_of_the_task_and_statistics_stay(wrap: Any) -> None:
+    inner = normalized()
+    env, before, running = wrap(inner), statistics(inner), inner.returns.copy()
+    assert np.abs(inner.step(np.zeros((2, 1)))[1]).max() < 20  # What VecNormalize shows instead of -100.
+    before, running = statistics(inner), inner.returns.copy()
+    for training in (True, False):
+        inner.training = training
+        found = evaluate(Still(), env, 3)
+        assert found.returns.tolist() == [-700.0] * 3
+        assert statistics(inner) == before
+        np.testing.assert_array_equal(inner.returns, running)
+        assert inner.training is training
+
+
+def test_statistics_come_back_after_an_error() -> None:
+    env, broken = normalized(), SimpleNamespace(predict=lambda *args: 1 / 0)
+    before = statistics(env)
+    with pytest.raises(ZeroDivisionError):
+        evaluate(broken, env, 1)
+    assert env.training
+    assert statistics(env) == before
+
+
+def test_an_episode_without_end_is_announced_and_can_be_cut() -> None:
+    with pytest.warns(UserWarning, match=r"not ended after 10000 steps.*pass max_steps=") as said:
+        found = evaluate(Still(), Paid(10_005), 1)
+    assert found.lengths.tolist() == [10_005]
+    assert len(said) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = evaluate(Still(), Paid(None), 3, max_steps=5)
+        assert len(evaluate(Still(), Paid(9_999), 1)) == 1
+    assert (found.lengths.tolist(), found.returns.tolist()) == ([5] * 3, [-500.0] * 3)
+    assert found.successes.tolist() == [1] * 3
+    with pytest.raises(ValueError, match="max_steps is a number of steps and must be at least 1"):
+        evaluate(Still(), Paid(), 1, max_steps=0)
+
+
+@pytest.mark.parametrize("max_steps", [3, 4, 7, 100])
+def test_cut_episodes_start_as_uncut_ones_for_any_number_of_environments(max_steps: int) -> None:
+    """Episodes of different lengths, so that environments are cut, end, and wait at different times."""
+    starts = []
+    for n in (1, 2, 3, 5):
+        envs = [SeededEpisodes(Wasteful(), rank=i, n_envs=n) for i in range(n)]
+        env = DummyVecEnv([lambda env=env: env for env in envs])
+        found = evaluate(Lasting(0), env, 12, seed=4, max_steps=max_steps)
+        assert found.lengths.max() <= max_steps
+        starts.append((found.returns.tolist(), found.lengths.tolist()))
+    assert starts == [starts[0]] * 4
+    whole = evaluate(Lasting(0), DummyVecEnv([lambda: SeededEpisodes(Wasteful())]), 12, seed=4)
+    assert starts[0][0] == whole.returns.tolist()  # The start is the reward of the first step.
+    assert starts[0][1] == np.minimum(whole.lengths, max_steps).tolist()
