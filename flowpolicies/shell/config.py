@@ -52,6 +52,9 @@ class PolicyConfig(ABC):
     """Largest norm of the joint gradient of all networks, which is clipped to it; None: no clipping."""
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            if isinstance(given := getattr(self, field.name), list):  # YAML and JSON have lists in place of tuples.
+                object.__setattr__(self, field.name, tuple(given))
         check_fields(self)
         if self.execute is not None and self.execute > self.horizon:
             raise ValueError(

@@ -155,3 +155,13 @@ def test_a_config_that_was_pickled_under_an_old_name_keeps_its_value() -> None:
     assert config.behavior_learning_rate == 1e-4
     assert config.horizon == 3
     assert "behaviour_learning_rate" not in vars(config)
+
+
+def test_sizes_may_be_lists_as_in_yaml_and_are_the_same_as_tuples(tmp_path) -> None:
+    model = QFlow("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [8, 8]}, device="cpu")
+    assert QFlow.Config(actor_hidden_dims=[8, 8]) == QFlow.Config(actor_hidden_dims=(8, 8))
+    model.save(tmp_path / "model.zip")
+    loaded = QFlow.load(tmp_path / "model.zip", actor_hidden_dims=[8, 8], value_hidden_dims=[8, 8], device="cpu")
+    assert loaded.cfg == model.cfg
+    with pytest.raises(ValueError, match="actor_hidden_dims cannot be changed"):
+        QFlow.load(tmp_path / "model.zip", actor_hidden_dims=[8, 8, 8], device="cpu")
