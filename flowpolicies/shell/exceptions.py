@@ -17,7 +17,7 @@ CONFORMANCE_EXCEPTIONS = {
     "cannot disturb it. Seed it with model.set_random_seed(seed) or load(seed=...).",
     "samples_have_their_fields": "Samples are a `Batch`. Its `discounts` (gamma^n where values bootstrap, else 0) take "
     "the place of `dones`, and it has the masks that action chunks need.",
-    "ends_are_told_apart": "Samples have `discounts` in place of `dones`: 0 after a termination, not after a time limit.",
+    "ends_are_told_apart": "Samples have `discounts` in place of `dones`: 0 after a termination only.",
     "stock_buffers_can_be_given": "The losses need the batches of TransitionBuffer. Other classes are refused; "
     "load_replay_buffer takes over the transitions of a saved ReplayBuffer.",
     "memory_can_be_optimised": "Next observations are stored separately. optimize_memory_usage is refused; a dataset "

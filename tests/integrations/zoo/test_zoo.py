@@ -117,7 +117,9 @@ def test_search(capsys: pytest.CaptureFixture[str]) -> None:
     manager = rl_zoo3.exp_manager
     found = manager.optuna.load_study(
         study_name="qflow",
-        storage=manager.optuna.storages.JournalStorage(manager.optuna.storages.journal.JournalFileBackend("search.log")),
+        storage=manager.optuna.storages.JournalStorage(
+            manager.optuna.storages.journal.JournalFileBackend("search.log")
+        ),
     ).trials
     assert [trial.state.name for trial in found] == ["COMPLETE", "COMPLETE"]
     model = trained(len(list(Path("logs/qflow").glob("Pendulum-v1_*"))))
@@ -160,7 +162,9 @@ def test_an_algorithm_under_the_name_sac_is_loaded_with_a_tiny_buffer(monkeypatc
             assert model.learning_rate == 0
             return model
 
-    Path("sac.yml").write_text("default: {n_timesteps: 20, policy: MlpPolicy, actor_hidden_dims: [8, 8], value_hidden_dims: [8, 8]}")
+    Path("sac.yml").write_text(
+        "default: {n_timesteps: 20, policy: MlpPolicy, actor_hidden_dims: [8, 8], value_hidden_dims: [8, 8]}"
+    )
     run("train --algo sac --env Pendulum-v1 --conf-file sac.yml", "--n-timesteps", "20", "--eval-freq", "-1")
     again = ("-i", "logs/sac/Pendulum-v1_1/Pendulum-v1.zip", "--n-timesteps", "20", "--eval-freq", "-1")
     run("train --algo sac --env Pendulum-v1 --conf-file sac.yml", *again)
