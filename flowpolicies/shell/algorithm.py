@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
@@ -45,7 +45,6 @@ from flowpolicies.shell.setup import (
     address_of,
     as_dataset,
     buffer_class,
-    check_callbacks,
     check_environment_fits,
     check_fits,
     copied_environment,
@@ -592,7 +591,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
                 f"{type(self).__name__} has no dataset (saved models do not contain it). "
                 "Call learn_offline(steps, dataset=...) or set_dataset(...)."
             )
-        check_callbacks(callback)
+        _check_callbacks(callback)
         self.start_time = time.time_ns()
         self._total_timesteps = total
         self.ep_info_buffer = self.ep_info_buffer or deque(maxlen=self._stats_window_size)
@@ -788,3 +787,18 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     def __copy__(self) -> Self:
         """As `copy.deepcopy`: a shallow copy would share networks, buffer and generators."""
         return copy.deepcopy(self)
+
+
+def _check_callbacks(callback: MaybeCallback) -> None:
+    """Raises a ValueError if a callback of `learn_offline` counts episodes, which only an environment has."""
+    for part in _parts(callback):
+        if isinstance(part, StopTrainingOnMaxEpisodes):
+            raise ValueError(
+                "StopTrainingOnMaxEpisodes counts episodes of the environment, and learn_offline has none. Limit "
+                "gradient_steps instead, or use the callback with learn()."
+            )
+
+
+def _parts(callback: MaybeCallback) -> list[Any]:
+    inside = callback.callbacks if isinstance(callback, CallbackList) else callback
+    return [part for child in inside for part in _parts(child)] if isinstance(inside, list) else [callback]

@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.callbacks import CallbackList, StopTrainingOnMaxEpisodes
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.her import HerReplayBuffer
 
@@ -120,21 +119,6 @@ def check_environment_fits(observation_space: spaces.Space[Any], action_space: s
             "data were given as arrays, pass action_space=env.action_space with them; or wrap the environment, for "
             "example with gymnasium.wrappers.RescaleAction."
         )
-
-
-def check_callbacks(callback: MaybeCallback) -> None:
-    """Raises a ValueError if a callback of `learn_offline` counts episodes, which only an environment has."""
-    for part in _parts(callback):
-        if isinstance(part, StopTrainingOnMaxEpisodes):
-            raise ValueError(
-                "StopTrainingOnMaxEpisodes counts episodes of the environment, and learn_offline has none. Limit "
-                "gradient_steps instead, or use the callback with learn()."
-            )
-
-
-def _parts(callback: MaybeCallback) -> list[Any]:
-    inside = callback.callbacks if isinstance(callback, CallbackList) else callback
-    return [part for child in inside for part in _parts(child)] if isinstance(inside, list) else [callback]
 
 
 def copied_environment(env: EnvType, who: str) -> EnvType:
