@@ -30,7 +30,6 @@ def test_stock_classes_keep_all_promises(cls: Any) -> None:
     without = {row.promise.name for row in report.rows if row.result == "not applicable"}
     assert without - {"learns_with_a_video_recorder"} == NOT_APPLICABLE[cls.__name__]
     assert report.counts["refused"] == 0
-    assert report.seconds < 60 * 4  # About 15 s on one core; the limit allows for a busy machine.
 
 
 def test_there_is_a_promise_of_each_kind() -> None:
