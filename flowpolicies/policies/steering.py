@@ -78,7 +78,7 @@ def _check_spaces(env: gym.Env[Any, Any], policy: FlowPolicy) -> None:
     if not (same_shape and np.allclose(own.low, theirs.low) and np.allclose(own.high, theirs.high)):  # type: ignore[attr-defined]
         raise ValueError(f"the policy acts in {own}, the environment takes {theirs}. Wrap it so that both agree.")
     sizes = [
-        {entry.key: math.prod(entry.shape) for entry in observation_layout(space)}
+        {entry.key: (math.prod(entry.shape), entry.categories) for entry in observation_layout(space)}
         for space in (policy.observation_space, env.observation_space)
     ]
     if sizes[0] != sizes[1]:

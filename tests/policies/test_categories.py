@@ -15,7 +15,7 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.vec_env import VecNormalize
 from tiny import tiny
 
-from flowpolicies import FQL, FlowPolicy, QFlow, evaluate
+from flowpolicies import BC, FQL, FlowPolicy, QFlow, SteeredEnv, evaluate
 from flowpolicies.data import TransitionDataset
 from flowpolicies.networks import Critic, ObservationEncoder, ObservationPart
 from flowpolicies.spaces.layout import flatten_arrays, observation_dim, observation_layout, unflatten
@@ -187,3 +187,12 @@ def test_actions_of_such_spaces_stay_refused(space: spaces.Space[Any]) -> None:
     env.action_space = space
     with pytest.raises(ValueError, match=r"acts in continuous spaces .* use an algorithm made for them"):
         tiny(FQL, env=env)
+
+
+def test_a_steered_environment_has_the_categories_of_the_policy() -> None:
+    policy = tiny(BC, env=Sampled(spaces.Discrete(5))).policy
+    env = SteeredEnv(Sampled(spaces.Discrete(5)), policy)
+    env.reset(seed=0)
+    assert env.step(np.zeros(1, np.float32))[0] in env.observation_space
+    with pytest.raises(ValueError, match=r"the policy observes Discrete\(5\), the environment shows Discrete\(4\)\."):
+        SteeredEnv(Sampled(spaces.Discrete(4)), policy)
