@@ -30,6 +30,7 @@ from gymnasium.spaces import Box
 from flowpolicies.data.dataset.compact import unpack
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.rows import fingerprint_of, read
+from flowpolicies.data.downloads.files import expanded
 from flowpolicies.spaces.json import space_from_json, space_to_json
 from flowpolicies.tree import Array
 
@@ -90,7 +91,7 @@ def open_memmap(path: str | os.PathLike[str]) -> TransitionDataset:
         FileNotFoundError: if the folder does not exist or is not a dataset.
         ValueError: if the format is newer, the index is damaged, or a file does not have the size in the index.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not (path / _INDEX).is_file():
         raise FileNotFoundError(
             f"no dataset in '{path}': a folder with '{_INDEX}' is needed, which flowpolicies.data.write_memmap writes."
