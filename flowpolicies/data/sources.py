@@ -42,7 +42,9 @@ Writer = Callable[[TransitionDataset], Path]
 """Writes a dataset, completely or not at all, and returns the path of what it wrote."""
 
 _UNKNOWN_KEYWORD = re.compile(r"unexpected keyword argument '(\w+)'")
-_FOR_ANY_SOURCE = ("storage", "compact", "cache_dir", "min_length")
+FOR_ANY_SOURCE = ("storage", "compact", "cache_dir", "min_length")
+"""Options of `load_dataset` that the functions of sources need not have."""
+
 _EXAMPLES = {
     "datasets": "'ogbench:cube-single-play-singletask-v0' or 'npz:path/to/file.npz'",
     "environments": "'ogbench:cube-single-play-singletask-v0', or a Gymnasium id such as 'Pendulum-v1'",
@@ -153,7 +155,7 @@ def load_dataset(
         source, name, written = _split(address, "datasets")
     else:
         (source, _, name), written = address_of(address).partition(":"), {}
-    own = {key: written.pop(key, None) for key in _FOR_ANY_SOURCE}
+    own = {key: written.pop(key, None) for key in FOR_ANY_SOURCE}
     storage, cache_dir = storage or own["storage"], cache_dir or own["cache_dir"]
     compact = compact or (own["compact"] if own["compact"] is not None else False)
     min_length = own["min_length"] if min_length is None else min_length
@@ -190,7 +192,7 @@ def _check_options(source: str, load: Callable[..., Any], options: dict[str, Any
         return
     own = [key for key, parameter in parameters.items() if parameter.kind == parameter.KEYWORD_ONLY]
     if unknown := [key for key in options if key not in own]:
-        hint = did_you_mean(unknown[0], [*own, *_FOR_ANY_SOURCE])
+        hint = did_you_mean(unknown[0], [*own, *FOR_ANY_SOURCE])
         raise ValueError(f"the source '{source}' has no option {unknown}; it has {', '.join(own) or 'none'}.{hint}")
 
 

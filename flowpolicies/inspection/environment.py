@@ -10,7 +10,8 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from flowpolicies.data.dataset.dataset import TransitionDataset
-from flowpolicies.data.sources import SOURCES, split_options
+from flowpolicies.data.dataset.selection import SELECTIONS
+from flowpolicies.data.sources import FOR_ANY_SOURCE, SOURCES, split_options
 from flowpolicies.inspection.columns import Ranges
 from flowpolicies.inspection.findings import (
     OGBENCH_REWARDS,
@@ -92,6 +93,9 @@ def open_resimulator(address: str, dataset: TransitionDataset, **options: Any) -
     source, _, name = base.partition(":")
     if source not in SOURCES["resimulators"]:
         return None
+    if SELECTIONS in dataset.provenance:
+        raise ValueError("the dataset is a selection of trajectories, whose rows are not those of the file.")
+    written = {key: value for key, value in written.items() if key not in FOR_ANY_SOURCE}
     resimulate: Resimulate = SOURCES["resimulators"].find(source)(name, dataset, **{**written, **options})
     return resimulate
 

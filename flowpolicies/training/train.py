@@ -105,7 +105,8 @@ def _load_data(settings: TrainSettings) -> tuple[TransitionDataset | None, Rewar
         return None, RewardTransform.fit(settings.reward_transform, None)
     folders = {"data_dir": settings.data_dir, "cache_dir": settings.cache_dir}
     options: dict[str, Any] = {key: folder for key, folder in folders.items() if folder is not None}
-    dataset = load_dataset(settings.dataset, storage=settings.storage, compact=settings.compact, **options)
+    wishes = {"storage": settings.storage, "compact": settings.compact, "min_length": settings.min_length}
+    dataset = load_dataset(settings.dataset, **wishes, **options)
     transform = RewardTransform.fit(settings.reward_transform, dataset)
     return transform.apply(dataset), transform
 

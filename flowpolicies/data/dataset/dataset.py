@@ -20,6 +20,7 @@ from flowpolicies.data.dataset.compact import compact_observations, ends_of, fin
 from flowpolicies.data.dataset.dataframe import ColumnNames, TableColumns, arguments_of_dataframe
 from flowpolicies.data.dataset.episodes import arguments_of_episodes
 from flowpolicies.data.dataset.rows import fingerprint_of
+from flowpolicies.data.dataset.selection import Trajectories
 from flowpolicies.data.dataset.summary import facts_about
 from flowpolicies.spaces.layout import Observations
 from flowpolicies.tree import Array, named_leaves
@@ -30,7 +31,7 @@ FIELDS = ("observations", "actions", "rewards", "next_observations", "masks", "t
 
 @final
 @dataclass(frozen=True, eq=False)
-class TransitionDataset:
+class TransitionDataset(Trajectories):
     """N transitions in rows: the trajectories one after another, each in the order of its steps.
 
     Use `from_arrays` to build a dataset: it converts types and infers spaces, while the constructor only checks.
@@ -236,7 +237,7 @@ class TransitionDataset:
         observation_space: Box | Dict,
         action_space: Box,
         provenance: dict[str, Any],
-        fingerprint: str,
+        fingerprint: str | None,
         episode_ends: npt.NDArray[np.intp],
     ) -> TransitionDataset:
         """A dataset of arrays that were checked before, such as those of an opened folder: none of them is read.
@@ -244,7 +245,7 @@ class TransitionDataset:
         Args:
             arrays: the arrays by name, as `stored` returns them.
             observation_space, action_space, provenance: see the fields of the class.
-            fingerprint: the fingerprint of the arrays.
+            fingerprint: the fingerprint of the arrays; None: it is computed when it is asked for.
             episode_ends: row of the last transition of every trajectory, ascending.
         """
         dataset = object.__new__(TransitionDataset)
@@ -254,7 +255,9 @@ class TransitionDataset:
             action_space=action_space,
             provenance=provenance,
         )
-        dataset.__dict__.update(fingerprint=fingerprint, episode_ends=episode_ends)
+        dataset.__dict__.update(episode_ends=episode_ends)
+        if fingerprint is not None:
+            dataset.__dict__.update(fingerprint=fingerprint)
         return dataset
 
     def __len__(self) -> int:
@@ -264,26 +267,6 @@ class TransitionDataset:
     def name(self) -> str:
         """The name of the dataset in messages and summaries: `provenance["name"]`."""
         return str(self.provenance.get("name", "unnamed"))
-
-    @property
-    def num_episodes(self) -> int:
-        """Number of trajectories."""
-        return len(self.episode_ends)
-
-    @cached_property
-    def episode_ends(self) -> npt.NDArray[np.intp]:
-        """Row of the last transition of every trajectory, ascending."""
-        return np.flatnonzero(self.terminals)
-
-    @property
-    def episode_starts(self) -> npt.NDArray[np.intp]:
-        """Row of the first transition of every trajectory, ascending."""
-        return np.append(0, self.episode_ends[:-1] + 1)
-
-    @property
-    def episode_lengths(self) -> npt.NDArray[np.intp]:
-        """Number of transitions of every trajectory."""
-        return np.diff(self.episode_ends, prepend=-1)
 
     @cached_property
     def fingerprint(self) -> str:
