@@ -23,6 +23,7 @@ from flowpolicies.inspection.findings import Finding, Track, is_image, named_arr
 from flowpolicies.inspection.flags import check_flags, check_rewards, judges_before_step
 from flowpolicies.inspection.jumps import check_jumps, find_jumps
 from flowpolicies.inspection.order import check_duplicates, check_order
+from flowpolicies.inspection.resets import check_resets, find_resets
 from flowpolicies.inspection.singles import check_frozen, check_single_actions
 from flowpolicies.inspection.timing import check_action_timing, check_reward_timing, choose_rows
 from flowpolicies.tree import Array
@@ -141,10 +142,14 @@ def _check_by_regression(
     dataset: TransitionDataset, findings: Sequence[Finding], resimulate: Resimulate | None, sample: int
 ) -> list[Finding]:
     """Checks of actions, rewards and jumps by regression; faults among the `findings` so far rule out some of them."""
-    rows = choose_rows(dataset, sample)
-    jumps = find_jumps(dataset, rows, sample, anywhere=resimulate is not None)
-    if resimulate is not None and len(jumps):
-        jumps = unexplained(dataset, resimulate, jumps[:RESIMULATED])
+    rows, simulated = choose_rows(dataset, sample), resimulate is not None
+    jumps, resets = find_jumps(dataset, rows, sample, anywhere=simulated), find_resets(dataset, sample)
+    if resimulate is not None:
+        jumps = unexplained(dataset, resimulate, jumps[:RESIMULATED]) if len(jumps) else jumps
+        resets = resets and resets._replace(rows=unexplained(dataset, resimulate, resets.rows[:RESIMULATED]))
+        resets = resets if resets and len(resets.rows) else None
+    if resets is not None:
+        jumps = np.union1d(jumps, resets.rows)
     rows = rows[~np.isin(rows, jumps[:, None] + np.arange(-1, 2))]  # One jump is enough to spoil a regression.
     more = check_action_timing(dataset, rows)
     if _has(more, "alignment"):
@@ -153,7 +158,10 @@ def _check_by_regression(
     if not _has(findings, "rewards"):
         more += check_reward_timing(dataset, rows)
     if not _has(findings, "trajectories"):
-        more += check_jumps(dataset, jumps, simulated=resimulate is not None)
+        if resets is None:
+            more += check_jumps(dataset, jumps, simulated=simulated)
+        else:
+            more += check_resets(dataset, resets, simulated=simulated)
     return more
 
 
