@@ -16,7 +16,7 @@ from flowpolicies.data.dataset.checks import DataFault
 from flowpolicies.data.dataset.compact import Successors
 from flowpolicies.data.dataset.rows import blocks, read
 from flowpolicies.spaces.layout import Observations, channels_first_space, has_channels_last, is_image_space
-from flowpolicies.tree import Array, named_leaves
+from flowpolicies.tree import Array, named_leaves, nested
 
 CONVERTED = "converted"
 """Key of a dataset's provenance for the conversions of its observations, by name."""
@@ -48,16 +48,17 @@ def fit_observations(
     fitting, done = channels_first_space(space), {}
     parts = fitting.spaces if isinstance(fitting, Dict) else fitting
     spaces: dict[str, Space[Any]] = named_leaves("observations", cast("Space[Any] | Mapping[str, Space[Any]]", parts))
-    now, then = named_leaves("observations", observations), named_leaves("observations", next_observations)
-    if not now.keys() == then.keys() == spaces.keys():
+    now, then = named_leaves("observations", observations), named_leaves("next_observations", next_observations)
+    if now.keys() != spaces.keys() or len(then) != len(now) or _keys(observations) != _keys(next_observations):
         return observations, next_observations, fitting, {}
     for key, part in spaces.items():
-        pair, notes = _fit(f"dataset '{name}': {key}", (now[key], then[key]), part)
+        next_key = key.replace("observations", "next_observations", 1)
+        (now[key], then[next_key]), notes = _fit(f"dataset '{name}': {key}", (now[key], then[next_key]), part)
         if notes:
-            (now[key], then[key]), done[key] = pair, "; ".join(notes)
+            done[key] = "; ".join(notes)
         if notes and (is_guess or _SCALED in notes):
             warnings.warn(f"dataset '{name}': {key} were converted: {done[key]}.", stacklevel=3)
-    return _like(observations, now), _like(next_observations, then), fitting, done
+    return nested(now)["observations"], nested(then)["next_observations"], fitting, done
 
 
 _SCALED = "floats from 0 to 1 were multiplied by 255 and rounded to bytes"
@@ -137,7 +138,5 @@ def _category_numbers(where: str, array: Array, space: Space[Any], low: Any, hig
     return values.astype(np.int64, copy=False)
 
 
-def _like(tree: Observations, arrays: dict[str, Array]) -> Observations:
-    if isinstance(tree, Mapping):
-        return {key: arrays[f"observations/{key}"] for key in tree}
-    return arrays["observations"]
+def _keys(tree: Observations) -> set[str] | None:
+    return set(tree) if isinstance(tree, Mapping) else None
