@@ -1,9 +1,9 @@
 """The text of an address, such as "npz:data.npz,min_length=5": its source, its name and its options.
 
 The name begins after the first colon, so that it may hold colons itself, as the paths of Windows do. Options follow the
-name: ",key=value", where the key is a lower-case identifier and the value is JSON, or text where it is not valid JSON. A
-value that holds a comma is written as a JSON string: `data_dir="/data, old"`. If a file or folder of the name with its
-commas exists, the commas belong to the name.
+name: ",key=value", where the key is a lower-case identifier and the value is JSON, or text where it is not valid JSON.
+A value that holds a comma is written as a JSON string: `data_dir="/data, old"`. If a file or folder of the name with
+its commas exists, the commas belong to the name.
 """
 
 from __future__ import annotations

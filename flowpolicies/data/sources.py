@@ -228,8 +228,8 @@ def _mapped(
 def make_env(address: str, **options: Any) -> gymnasium.Env[Any, Any]:
     """The environment at "source:name", or `gymnasium.make(address, **options)` for an id of Gymnasium.
 
-    An id may have the form "module:EnvId-v0": Gymnasium imports the module, which registers the environment. If the text
-    before the colon is the name of a source, it means the source.
+    An id may have the form "module:EnvId-v0": Gymnasium imports the module, which registers the environment. If the
+    text before the colon is the name of a source, it means the source.
 
     Raises:
         ValueError: if there is no such source, or the source has no such environment or option.
@@ -249,7 +249,9 @@ def make_env(address: str, **options: Any) -> gymnasium.Env[Any, Any]:
     except ValueError as error:
         if make is not gymnasium.make and base in gymnasium.registry:
             text = f"{error} '{source}:' names the environment source '{source}', not the Python module."
-            raise ValueError(f"{text} Import the module, and pass the id '{base}' for the environment of Gymnasium.") from error
+            raise ValueError(
+                f"{text} Import the module, and pass the id '{base}' for the environment of Gymnasium."
+            ) from error
         raise
     except TypeError as error:
         unknown = _UNKNOWN_KEYWORD.search(str(error))
@@ -266,8 +268,8 @@ def _environment_source(source: str, name: str) -> Callable[..., gymnasium.Env[A
         if re.search(r"-v\d+$", name) is None or source in SOURCES["environments"]:
             raise
         raise ValueError(
-            f"{error} If '{source}:{name}' is an id of Gymnasium, the module '{source}' cannot be found: put its folder "
-            "into PYTHONPATH, or install it."
+            f"{error} If '{source}:{name}' is an id of Gymnasium, the module '{source}' cannot be found: put its "
+            "folder into PYTHONPATH, or install it."
         ) from error
 
 

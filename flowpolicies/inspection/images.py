@@ -38,7 +38,8 @@ def check_images(dataset: TransitionDataset, ranges: dict[str, Ranges]) -> list[
             text = f"{name} have the shape of images {array.shape[1:]}, but are {array.dtype} (up to {brightest:.6g})"
             advice = (
                 "Networks take them as plain numbers, not as images. If they are images, pass them to "
-                "TransitionDataset.from_arrays with observation_space=Box(0, 255, shape, np.uint8), which converts them."
+                "TransitionDataset.from_arrays with observation_space=Box(0, 255, shape, np.uint8), which converts "
+                "them."
             )
             findings.append(found(dataset, "observations", "warning", text, advice))
     return findings

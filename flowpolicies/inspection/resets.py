@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flowpolicies.data.dataset.dataset import TransitionDataset
-from flowpolicies.inspection.findings import Finding, Rows, Vectors, found
+from flowpolicies.inspection.findings import Finding, Rows, Severity, Vectors, found
 from flowpolicies.inspection.jumps import LARGEST_ERROR, stretches
 from flowpolicies.inspection.regression import LEAST_ROWS, MOST_ROWS, STRETCH, Ridge, clip
 from flowpolicies.tree import Array
@@ -63,7 +63,7 @@ class Resets(NamedTuple):
     """Rows that look like resets."""
 
     rows: Rows
-    """The rows, ascending."""
+    """Rows of the dataset, ascending."""
     period: int | None
     """Number of steps between two resets, if it is always the same."""
 
@@ -78,7 +78,7 @@ class _Steps(NamedTuple):
     orders: tuple[Rows, Rows]
     """Positions in `rows`, those with the largest errors first: errors in units of a usual step, and of usual errors.
 
-    The first finds resets that are larger than all steps, the second those that a few components of contact forces hide.
+    The first finds resets that are larger than all steps, the second those that a few components of large errors hide.
     """
     jumping: Array
     """Share of the components whose error is unusual, `[n]`."""
@@ -120,7 +120,9 @@ def _examine(dataset: TransitionDataset, vectors: Vectors, rows: Rows) -> _Steps
     steps = then - now
     usual, all_steps = _spread(steps), steps.std(axis=0)
     # Components that change at resets only, such as goals, have no usual step.
-    scale = np.where(usual > 1e-8, np.maximum(usual, 1e-3 * all_steps), np.where(all_steps > 1e-8, 1e-2 * all_steps, np.inf))
+    scale = np.where(
+        usual > 1e-8, np.maximum(usual, 1e-3 * all_steps), np.where(all_steps > 1e-8, 1e-2 * all_steps, np.inf)
+    )
     outputs = clip(steps / scale)
     errors = _errors(inputs, outputs, steps / scale, np.arange(len(rows)))
     total = np.mean(errors**2, axis=1)
@@ -189,13 +191,15 @@ def check_resets(dataset: TransitionDataset, resets: Resets | None, *, simulated
         return []
     number = f"{len(resets.rows):,}"
     advice = (
-        "Ends of episodes are probably not marked: set terminals to 1 there (and masks to 0 unless it was a time limit), "
-        "and give these rows their true next observations or drop them. "
+        "Ends of episodes are probably not marked: set terminals to 1 there (and masks to 0 unless it was a time "
+        "limit), and give these rows their true next observations or drop them. "
     )
     if resets.period is not None:
-        text = f"resets inside trajectories, one every {resets.period:,} steps: {number} jumps, and hardly any elsewhere"
+        text = (
+            f"resets inside trajectories, one every {resets.period:,} steps: {number} jumps, and hardly any elsewhere"
+        )
         return [found(dataset, "trajectories", "fault", text, advice.rstrip(), rows=resets.rows)]
     text = f"the steps that contradict the dynamics most lead back to where trajectories start: {number}"
     advice += "An environment that puts its agent back during an episode looks the same and is right."
-    severity = "fault" if simulated else "warning"
+    severity: Severity = "fault" if simulated else "warning"
     return [found(dataset, "trajectories", severity, text, advice, rows=resets.rows)]

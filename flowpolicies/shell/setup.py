@@ -104,6 +104,7 @@ def check_horizon(dataset: TransitionDataset, horizon: int) -> None:
     if 1 < horizon > shortest:
         raise ValueError(
             f"horizon={horizon} is longer than the shortest of {len(lengths)} episodes ({shortest} steps; "
-            f"{int((lengths < horizon).sum())} episodes are too short). Drop them by dataset.filter(min_length={horizon}), "
-            f"load_dataset(address, min_length={horizon}) or --min-length {horizon}, or choose a smaller horizon."
+            f"{int((lengths < horizon).sum())} episodes are too short). Drop them by "
+            f"dataset.filter(min_length={horizon}), load_dataset(address, min_length={horizon}) or "
+            f"--min-length {horizon}, or choose a smaller horizon."
         )

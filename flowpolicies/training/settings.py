@@ -102,7 +102,9 @@ class TrainSettings:
         short = Path(base.rpartition(":")[2]).name.removesuffix(".npz")
         # Files are named by their last part, but datasets of other sources may differ in the other parts only.
         name = short if source in (*SUFFIXES.values(), "memmap") else base
-        names = [f"{algorithm}-{'-'.join([part, *map(str, options.values())])}-seed{self.seed}" for part in (name, short)]
+        names = [
+            f"{algorithm}-{'-'.join([part, *map(str, options.values())])}-seed{self.seed}" for part in (name, short)
+        ]
         new, old = (Path("runs") / re.sub(r"[^\w.-]+", "-", text) for text in names)
         return old if self.resume and not new.exists() and self._began(old) else new
 

@@ -193,6 +193,27 @@ def check_actions(name: str, actions: Array, space: Box, terminals: Array) -> No
         )
 
 
+def warn_if_clipped(where: str, actions: Array, space: Space[Any]) -> None:
+    """Warns if actions lie outside the bounds to which they are to be clipped, which changes what was executed.
+
+    Args:
+        where: the beginning of a message, such as "dataset 'arm'".
+        actions: `[N, *A]`, before they are clipped.
+        space: the Box of the bounds.
+    """
+    if not isinstance(space, Box) or space.shape != actions.shape[1:]:
+        return
+    slack = BOUND_TOLERANCE * np.maximum(1.0, np.maximum(np.abs(space.low), np.abs(space.high)))
+    outside = (actions < space.low - slack) | (actions > space.high + slack)
+    if outside.any():
+        rows = int(outside.reshape(len(actions), -1).any(axis=1).sum())
+        warnings.warn(
+            f"{where}: {rows:,} of {len(actions):,} actions lie outside the bounds of action_space, from "
+            f"{actions.min():.6g} to {actions.max():.6g}, and are clipped.",
+            stacklevel=3,
+        )
+
+
 def check_scalars(name: str, key: str, array: Array) -> None:
     """Checks that there is one float32 per transition."""
     if array.ndim != 1:

@@ -230,6 +230,8 @@ class TransitionDataset(Trajectories):
         may_be_discrete = action_space is not None
         arguments, dropped = arguments_of_dataframe(frame, columns, name=name, may_be_discrete=may_be_discrete)
         known = {"source": "dataframe", **({"dropped_rows": dropped} if dropped else {})}
+        if dropped:
+            warnings.warn(f"dataset '{name}': {dropped:,} rows without a next observation were dropped.", stacklevel=2)
         return TransitionDataset.from_arrays(
             **arguments,
             observation_space=observation_space,
@@ -270,11 +272,6 @@ class TransitionDataset(Trajectories):
 
     def __len__(self) -> int:
         return len(self.actions)
-
-    @property
-    def name(self) -> str:
-        """The name of the dataset in messages and summaries: `provenance["name"]`."""
-        return str(self.provenance.get("name", "unnamed"))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -111,7 +111,8 @@ def _scaled(images: Array) -> Array:
 
 
 def _as_categories(where: str, pair: Pair, space: Discrete | MultiDiscrete | MultiBinary) -> Pair:
-    low, high = 0, 1
+    low: Any = 0
+    high: Any = 1
     if isinstance(space, Discrete):
         low, high = int(space.start), int(space.start + space.n - 1)
     elif isinstance(space, MultiDiscrete):

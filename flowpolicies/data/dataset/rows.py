@@ -128,7 +128,8 @@ def rows_of_runs(array: Array, starts: Array, lengths: Array) -> Array:
     if isinstance(array, np.memmap):
         return cast(Array, SelectedRows(array, starts, lengths))
     before = np.cumsum(lengths) - lengths
-    return array[np.repeat(starts - before, lengths) + np.arange(lengths.sum())]
+    copied: Array = array[np.repeat(starts - before, lengths) + np.arange(lengths.sum())]
+    return copied
 
 
 class MappedFile(NamedTuple):

@@ -28,7 +28,7 @@ _GOALS = {"reward_timing": ("state before the step", "0 at the goal"), "reward_c
 
 @final
 @dataclass(frozen=True)
-class Episode:
+class Trajectory:
     """One trajectory of a dataset, as the argument `where` of `TransitionDataset.filter` receives it."""
 
     dataset: Trajectories
@@ -81,9 +81,13 @@ class Trajectories:
     observation_space: Space[Any]
     action_space: Box
     provenance: dict[str, Any]
-    name: str
     stored: Callable[[], dict[str, Array]]
     trusted: Callable[..., Any]
+
+    @property
+    def name(self) -> str:
+        """The name of the dataset in messages and summaries: `provenance["name"]`."""
+        return str(self.provenance.get("name", "unnamed"))
 
     @property
     def num_episodes(self) -> int:
@@ -108,9 +112,7 @@ class Trajectories:
     @property
     def episode_returns(self) -> npt.NDArray[np.float64]:
         """Sum of the rewards of every trajectory, not discounted."""
-        returns: npt.NDArray[np.float64] = np.add.reduceat(
-            np.asarray(self.rewards, np.float64), self.episode_starts
-        )
+        returns: npt.NDArray[np.float64] = np.add.reduceat(np.asarray(self.rewards, np.float64), self.episode_starts)
         return returns
 
     def episodes(
@@ -122,7 +124,7 @@ class Trajectories:
         max_return: float | None = None,
         terminated: bool | None = None,
         success: bool | None = None,
-        where: Callable[[Episode], bool] | None = None,
+        where: Callable[[Trajectory], bool] | None = None,
     ) -> npt.NDArray[np.intp]:
         """The numbers of the trajectories that meet all given conditions, ascending; all of them without a condition.
 
@@ -130,9 +132,9 @@ class Trajectories:
             min_length, max_length: smallest and largest number of transitions.
             min_return, max_return: smallest and largest sum of the rewards.
             terminated: whether the last mask is 0, that is whether the trajectory ended in a terminal state.
-            success: whether a mask is 0 anywhere in the trajectory. Only for sources whose masks mark a reached goal, as
-                those of OGBench do.
-            where: a function that tells for an `Episode` whether it is wanted.
+            success: whether a mask is 0 anywhere in the trajectory. Only for sources whose masks mark a reached goal,
+                as those of OGBench do.
+            where: a function that tells for a `Trajectory` whether it is wanted.
 
         Raises:
             ValueError: if `success` is given for a dataset whose source does not say that masks mark a goal.
@@ -152,7 +154,7 @@ class Trajectories:
         if where is not None:
             starts, stops = self.episode_starts, self.episode_ends + 1
             for index in np.flatnonzero(chosen):
-                chosen[index] = bool(where(Episode(self, int(index), slice(int(starts[index]), int(stops[index])))))
+                chosen[index] = bool(where(Trajectory(self, int(index), slice(int(starts[index]), int(stops[index])))))
         return np.flatnonzero(chosen)
 
     def select(self, episodes: Any) -> Self:
@@ -180,7 +182,7 @@ class Trajectories:
         max_return: float | None = None,
         terminated: bool | None = None,
         success: bool | None = None,
-        where: Callable[[Episode], bool] | None = None,
+        where: Callable[[Trajectory], bool] | None = None,
     ) -> Self:
         """The dataset with the trajectories that meet all given conditions, see `episodes` and `select`.
 
@@ -214,7 +216,8 @@ class Trajectories:
         chosen = self._selected(which, {"by": conditions})
         warnings.warn(
             f"dataset '{self.name}': {text} drops {self.num_episodes - len(which):,} of {self.num_episodes:,} "
-            f"trajectories, which have {len(self.actions) - len(chosen.actions):,} of {len(self.actions):,} transitions.",
+            f"trajectories, which have {len(self.actions) - len(chosen.actions):,} of {len(self.actions):,} "
+            "transitions.",
             stacklevel=2,
         )
         return chosen
@@ -222,8 +225,8 @@ class Trajectories:
     def _check_goals(self) -> None:
         if not any(self.provenance.get(key) in values for key, values in _GOALS.items()):
             raise ValueError(
-                f"dataset '{self.name}': its source does not say that a mask of 0 marks a goal that was reached; it may "
-                "also be a fall. Select by terminated=, min_return= or where= instead of success=."
+                f"dataset '{self.name}': its source does not say that a mask of 0 marks a goal that was reached; it "
+                "may also be a fall. Select by terminated=, min_return= or where= instead of success=."
             )
 
     def _selected(self, which: npt.NDArray[np.intp], why: Mapping[str, Any]) -> Self:
