@@ -71,6 +71,7 @@ def arguments_of_dataframe(
         next_observations = take(table.observations(columns.next_observations), order)
     for column, flags in zip(flag_columns, (terminated, truncated), strict=True):
         _check_inside(table.where, column, episodes[pairs.rows], flags[pairs.rows] & (pairs.terminals == 0))
+    _warn_of_lost_steps(table.where, int((~blank[order]).sum()) - len(pairs.rows))
     arguments = {
         "observations": take(observations, pairs.rows),
         "actions": acted[order][pairs.rows],
@@ -194,6 +195,15 @@ def _is_gap(value: Any) -> bool:
         return value is None or bool(value != value)
     except TypeError:
         return True
+
+
+def _warn_of_lost_steps(where: str, lost: int) -> None:
+    if lost > 0:
+        warnings.warn(
+            f"{where}: {lost:,} rows were dropped, the last ones of episodes that did not terminate, because the table "
+            "does not hold the observation after them. End each episode with a row that holds only the last observation.",
+            stacklevel=4,  # The line that called TransitionDataset.from_dataframe.
+        )
 
 
 def _check_no_reward(where: str, episodes: Array, rewards: Array, observed: Array) -> None:

@@ -230,8 +230,6 @@ class TransitionDataset(Trajectories):
         may_be_discrete = action_space is not None
         arguments, dropped = arguments_of_dataframe(frame, columns, name=name, may_be_discrete=may_be_discrete)
         known = {"source": "dataframe", **({"dropped_rows": dropped} if dropped else {})}
-        if dropped:
-            warnings.warn(f"dataset '{name}': {dropped:,} rows without a next observation were dropped.", stacklevel=2)
         return TransitionDataset.from_arrays(
             **arguments,
             observation_space=observation_space,
