@@ -201,7 +201,7 @@ def _warn_of_lost_steps(where: str, lost: int) -> None:
     if lost > 0:
         warnings.warn(
             f"{where}: {lost:,} rows were dropped, the last ones of episodes that did not terminate, because the table "
-            "does not hold the observation after them. End each episode with a row that holds only the last observation.",
+            "does not hold the observation after them. End each episode with a row that has only the last observation.",
             stacklevel=4,  # The line that called TransitionDataset.from_dataframe.
         )
 

@@ -24,9 +24,7 @@ def table(**changes: Any) -> pd.DataFrame:
 
 
 def test_steps_without_a_next_observation() -> None:
-    with pytest.warns(
-        UserWarning, match="dataset 'dataframe': 2 rows were dropped, the last ones of episodes that did"
-    ):
+    with pytest.warns(UserWarning, match="dataset 'dataframe': 2 rows were dropped, the last ones of"):
         TransitionDataset.from_dataframe(table(), **COLUMNS, episode="run")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -66,9 +64,7 @@ def write(path: Path, actions: Any) -> Path:
 
 def test_rows_of_hdf5_files(tmp_path: Path) -> None:
     path = write(tmp_path / "data.hdf5", np.zeros((6, 1)))
-    with pytest.warns(
-        UserWarning, match="dataset 'data': 2 of 6 rows were dropped, the last ones of truncated episodes"
-    ):
+    with pytest.warns(UserWarning, match="dataset 'data': 2 of 6 rows were dropped, the last ones of"):
         dataset = load_dataset(path)
     assert dataset.provenance["dropped_rows"] == 2
     with warnings.catch_warnings():
@@ -77,10 +73,8 @@ def test_rows_of_hdf5_files(tmp_path: Path) -> None:
 
 
 def test_actions_beyond_the_bounds_to_which_they_are_clipped(tmp_path: Path) -> None:
-    path = write(tmp_path / "data.hdf5", np.array([0, 0.5, 1, 0, -3, 2.0])[:, None])
-    with pytest.warns(
-        UserWarning, match="2 of 6 actions lie outside the bounds of action_space, from -3 to 2, and are"
-    ):
+    path = write(tmp_path / "data.hdf5", np.array([0, 0.5, 1, 2.0, -3, 0])[:, None])
+    with pytest.warns(UserWarning, match="2 of 4 actions lie outside the bounds of action_space, from -3 to 2,"):
         load_dataset(path, clip_actions=True, next_observations="shifted", terminals="inside")
 
 
