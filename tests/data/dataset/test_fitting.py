@@ -110,6 +110,8 @@ def test_floats_from_0_to_1_become_the_bytes_of_their_space(make: Any, last: boo
             dataset = make(floats, space, tmp_path)
         np.testing.assert_array_equal(dataset.observations, images(last=False)[:-1])
         assert "multiplied by 255" in dataset.provenance["converted"]["observations"]
+    with pytest.warns(UserWarning, match="rounded to bytes"):
+        assert (np.asarray(make(np.full_like(floats, 0.999), LAST, tmp_path).observations) == 255).all()
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int16, np.float32, np.float64])
