@@ -331,7 +331,7 @@ class TransitionBuffer(ReplayBuffer):
         """The batch on the buffer's device, with shifted images if `p_aug` asks for it."""
         if self.device.type != "cpu":
             batch = Batch(*(column.to(self.device) for column in batch))
-        if self.p_aug and torch.rand((), generator=self.generator, dtype=torch.float32) < self.p_aug:
+        if self.p_aug and torch.rand((), generator=self.generator) < self.p_aug:
             count = len(batch.rewards)
             offsets = torch.randint(2 * CROP_PADDING + 1, (count, 2), generator=self.generator)
             moved = {
@@ -342,7 +342,7 @@ class TransitionBuffer(ReplayBuffer):
 
     def _powers(self) -> Tensor:
         """Discounts of the steps of a window: gamma^j, `[length]`."""
-        return torch.tensor([self.gamma**j for j in range(self.length)], dtype=torch.float32)
+        return torch.tensor([self.gamma**j for j in range(self.length)])
 
     def _draw_goals(self, store: Store, rows: Tensor) -> Tensor | None:
         """Rows `[B]` whose states are the goals of the windows that begin at `rows`; None: the windows keep theirs."""
