@@ -12,11 +12,11 @@ here. They are built in, declared with `register_source`, or entry points of an 
 | `open_resimulator(name, dataset, **options)` | `flowpolicies.resimulators` | returns a function for `data check` |
 
 A package is imported when one of its addresses is used. Options may follow the name, separated by commas:
-"sb3:buffer.pkl,trust=true". Their values are JSON, or text where they are not valid JSON.
+"sb3:buffer.pkl,trust=true", see `flowpolicies.data.addresses`.
 """
 
+import importlib.util
 import inspect
-import json
 import os
 import re
 from collections.abc import Callable
@@ -25,8 +25,11 @@ from typing import Any, Literal
 
 import gymnasium
 
+from flowpolicies.data.addresses import address_of as address_of
+from flowpolicies.data.addresses import as_switch, check_no_rest, check_switches, join_options, path_hint
+from flowpolicies.data.addresses import split_options as split_options
 from flowpolicies.data.dataset.dataset import TransitionDataset
-from flowpolicies.data.downloads.files import existing_file
+from flowpolicies.data.downloads.files import existing_file, expanded
 from flowpolicies.data.formats.hdf5 import load_hdf5
 from flowpolicies.data.formats.memmap import Storage, check_storage, from_shards, open_memmap
 from flowpolicies.data.formats.sb3 import load_sb3
@@ -38,9 +41,10 @@ SourceKind = Literal["datasets", "environments", "generators", "writers", "resim
 Writer = Callable[[TransitionDataset], Path]
 """Writes a dataset, completely or not at all, and returns the path of what it wrote."""
 
-_OPTIONS = re.compile(r"(?:,[a-z]\w*=[^,]*)+$")
 _UNKNOWN_KEYWORD = re.compile(r"unexpected keyword argument '(\w+)'")
-_FOR_ANY_SOURCE = ("storage", "compact", "cache_dir")
+FOR_ANY_SOURCE = ("storage", "compact", "cache_dir", "min_length")
+"""Options of `load_dataset` that the functions of sources need not have."""
+
 _EXAMPLES = {
     "datasets": "'ogbench:cube-single-play-singletask-v0' or 'npz:path/to/file.npz'",
     "environments": "'ogbench:cube-single-play-singletask-v0', or a Gymnasium id such as 'Pendulum-v1'",
@@ -119,11 +123,12 @@ def list_sources(kind: SourceKind = "datasets") -> dict[str, str]:
 
 
 def load_dataset(
-    address: str,
+    address: str | os.PathLike[str],
     *,
     storage: Storage | None = None,
     compact: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
+    min_length: int | None = None,
     **options: Any,
 ) -> TransitionDataset:
     """The dataset at "source:name". The sources npz, hdf5, memmap and sb3, followed by a path, are built in.
@@ -132,23 +137,29 @@ def load_dataset(
     `flowpolicies.data.formats.sb3.load_sb3`. All options may also be given in the address; a keyword argument wins.
 
     Args:
-        address: source and name.
+        address: source and name; or a `pathlib.Path`, whose ending decides the source, see
+            `flowpolicies.data.addresses.address_of`.
         storage: "ram", or "memmap" for data that is laid out as files the first time, opened in milliseconds
             afterwards, and shared by all processes (see `flowpolicies.data.formats.memmap`); None: the source decides.
         compact: store each state once, instead of both as an observation and as a next observation; see
             `flowpolicies.data.dataset.compact`.
         cache_dir: folder of these files; None: `flowpolicies.data.formats.memmap.CACHE_DIR`.
+        min_length: drop the trajectories with fewer steps, and say how many in a warning; None: keep all of them.
         **options: passed to the source.
 
     Raises:
-        ValueError: if there is no such source, or the source has no such dataset or storage.
+        ValueError: if there is no such source, or the source has no such dataset, option or storage.
         ImportError: if the source needs a package that is not installed.
     """
-    source, name, written = _split(address, "datasets")
-    own = {key: written.pop(key, None) for key in _FOR_ANY_SOURCE}
+    if isinstance(address, str):
+        source, name, written = _split(address, "datasets")
+    else:
+        (source, _, name), written = address_of(address).partition(":"), {}
+    own = {key: written.pop(key, None) for key in FOR_ANY_SOURCE}
     storage, cache_dir = storage or own["storage"], cache_dir or own["cache_dir"]
-    compact = compact or own["compact"] or False
-    _check_own_options(storage, compact)
+    compact = compact or (own["compact"] if own["compact"] is not None else False)
+    min_length = own["min_length"] if min_length is None else min_length
+    _check_own_options(storage, compact, min_length)
     load, options = SOURCES["datasets"].find(source), {**written, **options}
     _check_options(source, load, options)
     parameters = inspect.signature(load).parameters
@@ -161,24 +172,27 @@ def load_dataset(
         dataset = load(name, **options)
     if not isinstance(dataset, TransitionDataset):
         raise TypeError(f"dataset source '{source}' gave a {type(dataset).__name__}; it must give a TransitionDataset.")
-    return dataset.compact() if compact else dataset
+    dataset = dataset.compact() if compact else dataset
+    return dataset if min_length is None else dataset.filter(min_length=min_length)
 
 
-def _check_own_options(storage: Any, compact: Any) -> None:
+def _check_own_options(storage: Any, compact: Any, min_length: Any) -> None:
     if storage is not None:
         check_storage(storage)
-    if not isinstance(compact, bool):
-        raise ValueError(f"compact is {compact!r}, and must be true or false.")
+    as_switch("compact", compact)
+    if min_length is not None and (isinstance(min_length, bool) or not isinstance(min_length, int) or min_length < 1):
+        raise ValueError(f"min_length is {min_length!r}, and must be a whole number of steps, at least 1.")
 
 
 def _check_options(source: str, load: Callable[..., Any], options: dict[str, Any]) -> None:
     """Raises a ValueError for an option that the source does not have; a TypeError would name internal functions."""
+    check_switches(load, options)
     parameters = inspect.signature(load).parameters
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     own = [key for key, parameter in parameters.items() if parameter.kind == parameter.KEYWORD_ONLY]
     if unknown := [key for key in options if key not in own]:
-        hint = did_you_mean(unknown[0], [*own, *_FOR_ANY_SOURCE])
+        hint = did_you_mean(unknown[0], [*own, *FOR_ANY_SOURCE])
         raise ValueError(f"the source '{source}' has no option {unknown}; it has {', '.join(own) or 'none'}.{hint}")
 
 
@@ -192,7 +206,7 @@ def _mapped(
     compact: bool,
 ) -> TransitionDataset:
     """The dataset as memory-mapped files, from a source without that option whose name is the path of one file."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     if source == "memmap":
         return open_memmap(path)
     if SOURCES["datasets"].is_built_in(source):
@@ -212,7 +226,10 @@ def _mapped(
 
 
 def make_env(address: str, **options: Any) -> gymnasium.Env[Any, Any]:
-    """The environment at "source:name", or `gymnasium.make(address, **options)` for an address without a colon.
+    """The environment at "source:name", or `gymnasium.make(address, **options)` for an id of Gymnasium.
+
+    An id may have the form "module:EnvId-v0": Gymnasium imports the module, which registers the environment. If the
+    text before the colon is the name of a source, it means the source.
 
     Raises:
         ValueError: if there is no such source, or the source has no such environment or option.
@@ -221,19 +238,50 @@ def make_env(address: str, **options: Any) -> gymnasium.Env[Any, Any]:
     base, written = split_options(address)
     options = {**written, **options}
     make: Callable[..., gymnasium.Env[Any, Any]] = gymnasium.make
-    if ":" in base:
+    if ":" in base and not _is_id_of_module(base):
         source, base, _ = _split(base, "environments")
-        make = SOURCES["environments"].find(source)
+        make = _environment_source(source, base)
+        check_switches(make, options)
     try:
         return make(base, **options)
     except gymnasium.error.UnregisteredEnv as error:  # It is not a ValueError, and seldom suggests a name.
         raise ValueError(f"no environment '{address}': {error}") from error
+    except ValueError as error:
+        if make is not gymnasium.make and base in gymnasium.registry:
+            text = f"{error} '{source}:' names the environment source '{source}', not the Python module."
+            raise ValueError(
+                f"{text} Import the module, and pass the id '{base}' for the environment of Gymnasium."
+            ) from error
+        raise
     except TypeError as error:
         unknown = _UNKNOWN_KEYWORD.search(str(error))
         if unknown is None or unknown[1] not in options:
             raise
         hint = did_you_mean(unknown[1], {**_keywords(make), **_keywords(gymnasium.make)})
         raise ValueError(f"the environment '{address}' has no option '{unknown[1]}'.{hint}") from error
+
+
+def _environment_source(source: str, name: str) -> Callable[..., gymnasium.Env[Any, Any]]:
+    try:
+        return SOURCES["environments"].find(source)
+    except ValueError as error:
+        if re.search(r"-v\d+$", name) is None or source in SOURCES["environments"]:
+            raise
+        raise ValueError(
+            f"{error} If '{source}:{name}' is an id of Gymnasium, the module '{source}' cannot be found: put its "
+            "folder into PYTHONPATH, or install it."
+        ) from error
+
+
+def _is_id_of_module(base: str) -> bool:
+    """Whether an address has Gymnasium's form "module:EnvId-v0", and the module is not the name of a source."""
+    module, _, name = base.partition(":")
+    if not (module and name) or any(module in registry for registry in SOURCES.values()):
+        return False
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _keywords(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -255,7 +303,7 @@ def environment_of(address: str, **options: Any) -> str | None:
         return None
     wanted = {**written, **options}
     known = inspect.signature(SOURCES["environments"].find(source)).parameters if wanted else {}
-    return base + "".join(f",{key}={_to_text(value)}" for key, value in wanted.items() if key in known)
+    return join_options(base, {key: value for key, value in wanted.items() if key in known})
 
 
 def generate_dataset(address: str, **options: Any) -> Path:
@@ -268,7 +316,9 @@ def generate_dataset(address: str, **options: Any) -> Path:
         ImportError: if the source needs a package that is not installed.
     """
     source, name, written = _split(address if ":" in address else f"ogbench:{address}", "generators")
-    return Path(SOURCES["generators"].find(source)(name, **{**written, **options}))
+    generate, options = SOURCES["generators"].find(source), {**written, **options}
+    check_switches(generate, options)
+    return Path(generate(name, **options))
 
 
 def save_dataset(dataset: TransitionDataset, address: str, *, overwrite: bool = False, **options: Any) -> Path:
@@ -299,12 +349,13 @@ def open_writer(address: str, *, overwrite: bool = False, **options: Any) -> Wri
     kind, colon, name = address.partition(":")  # Not split_options: paths and names may hold commas and "=".
     if not (kind and colon and name):
         raise ValueError(f"'{address}' does not have the form 'writer:name'. Write {_EXAMPLES['writers']}.")
+    as_switch("overwrite", overwrite)
     writer: Writer = SOURCES["writers"].find(kind)(name, overwrite=overwrite, **options)
     return writer
 
 
 def _open_npz(name: str, *, overwrite: bool = False, env: Any = None) -> Writer:
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.suffix != ".npz":
         raise ValueError(f"'npz:{name}' must end in .npz.")
     if path.exists() and not overwrite:
@@ -316,32 +367,18 @@ def _open_npz(name: str, *, overwrite: bool = False, env: Any = None) -> Writer:
     return write
 
 
-def split_options(address: str) -> tuple[str, dict[str, Any]]:
-    """`"sb3:buffer.pkl,trust=true"` -> `("sb3:buffer.pkl", {"trust": True})`."""
-    match = _OPTIONS.search(address)
-    if match is None:
-        return address, {}
-    pairs = [pair.partition("=") for pair in match[0].split(",")[1:]]
-    return address[: match.start()], {key: _from_text(text) for key, _, text in pairs}
-
-
-def _from_text(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _to_text(value: Any) -> str:
-    return str(value) if isinstance(value, str | Path) else json.dumps(value)
-
-
 def _split(address: str, kind: SourceKind) -> tuple[str, str, dict[str, Any]]:
     """Source, name and options of an address."""
     base, options = split_options(address)
     source, colon, name = base.partition(":")
     if not (source and colon and name):
-        raise ValueError(f"'{address}' does not have the form 'source:name'. Write {_EXAMPLES[kind]}.")
+        raise ValueError(
+            f"'{address}' does not have the form 'source:name'. Write {_EXAMPLES[kind]}.{path_hint(address)}"
+        )
+    if len(source) == 1 and source not in SOURCES[kind]:
+        raise ValueError(f"unknown {SOURCES[kind].kind} '{source}'.{path_hint(address)} Write {_EXAMPLES[kind]}.")
+    if kind == "datasets" and SOURCES[kind].is_built_in(source):
+        check_no_rest(address, base, name)
     return source, name, options
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from flowpolicies.data.dataset.dataset import TransitionDataset
-from flowpolicies.data.sources import SOURCES, split_options
+from flowpolicies.data.dataset.selection import SELECTIONS
+from flowpolicies.data.sources import FOR_ANY_SOURCE, SOURCES, split_options
 from flowpolicies.inspection.columns import Ranges
 from flowpolicies.inspection.findings import (
     OGBENCH_REWARDS,
@@ -20,11 +21,12 @@ from flowpolicies.inspection.findings import (
     Vectors,
     found,
     is_image,
+    is_quantity,
     named_arrays,
     sample_rows,
 )
 from flowpolicies.inspection.regression import deviations
-from flowpolicies.spaces.layout import space_fits
+from flowpolicies.spaces.layout import channels_first_space, space_fits
 from flowpolicies.tree import Array, leaf_at, leaves
 
 RESETS = 20
@@ -92,6 +94,9 @@ def open_resimulator(address: str, dataset: TransitionDataset, **options: Any) -
     source, _, name = base.partition(":")
     if source not in SOURCES["resimulators"]:
         return None
+    if SELECTIONS in dataset.provenance:
+        raise ValueError("the dataset is a selection of trajectories, whose rows are not those of the file.")
+    written = {key: value for key, value in written.items() if key not in FOR_ANY_SOURCE}
     resimulate: Resimulate = SOURCES["resimulators"].find(source)(name, dataset, **{**written, **options})
     return resimulate
 
@@ -236,7 +241,7 @@ def check_environment(
     """
     findings = []
     for part in ("observation_space", "action_space"):
-        own, theirs = getattr(dataset, part), getattr(env, part)
+        own, theirs = getattr(dataset, part), channels_first_space(getattr(env, part))
         if not space_fits(own, theirs):
             text = f"the {part} of the dataset is {own}, but that of the environment is {theirs}"
             advice = "Use data of this environment, or wrap the environment so that both agree."
@@ -252,7 +257,7 @@ def _check_starts(dataset: TransitionDataset, env: gymnasium.Env[Any, Any], rang
     findings = []
     for name, array in named_arrays("observations", dataset.observations):
         key = name.partition("/")[2] or None
-        if is_image(array) or key == "desired_goal":  # Each reset draws a new goal.
+        if not is_quantity(array) or key == "desired_goal":  # Each reset draws a new goal.
             continue
         values = np.array([np.asarray(leaf_at(start, key), np.float64).reshape(-1) for start in starts])
         low, high = (bound.astype(np.float64) for bound in (ranges[name].low, ranges[name].high))

@@ -132,15 +132,15 @@ def sample_rows(start: int, stop: int, count: int) -> Rows:
 @final
 @dataclass(frozen=True)
 class Vectors:
-    """Rows of a dataset as vectors of float64; images are left out. D is the width of an observation without images."""
+    """Rows of a dataset as vectors of float64, without images and categories. D is the width of such a vector."""
 
     dataset: TransitionDataset
     """Dataset whose rows are read."""
 
     @property
     def width(self) -> int:
-        """Width D of an observation; 0 if there are only images."""
-        return sum(int(np.prod(array.shape[1:])) for array in _without_images(self.dataset.observations))
+        """Width D of an observation; 0 if there are only images and categories."""
+        return sum(int(np.prod(array.shape[1:])) for array in _quantities(self.dataset.observations))
 
     def now(self, rows: Array) -> Array:
         """Observations of `rows` `[n]`, `[n, D]`."""
@@ -163,11 +163,16 @@ class Vectors:
         return np.concatenate([self.now(rows), self.actions(rows)], axis=1)
 
 
-def _without_images(observations: Observations) -> list[Array]:
-    return [array for _, array in named_arrays("observations", observations) if not is_image(array)]
+def is_quantity(array: Array) -> bool:
+    """Whether rows are numbers whose differences mean something: neither images nor numbers of categories."""
+    return not is_image(array) and array.dtype.kind != "i"
+
+
+def _quantities(observations: Observations) -> list[Array]:
+    return [array for _, array in named_arrays("observations", observations) if is_quantity(array)]
 
 
 def _vectors(observations: Observations, rows: Array) -> Array:
-    arrays = _without_images(observations)
+    arrays = _quantities(observations)
     flat = [np.asarray(read(array, rows), np.float64).reshape(len(rows), -1) for array in arrays]
     return np.concatenate(flat, axis=1) if flat else np.zeros((len(rows), 0))

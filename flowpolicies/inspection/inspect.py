@@ -21,8 +21,10 @@ from flowpolicies.inspection.environment import (
 )
 from flowpolicies.inspection.findings import Finding, Track, is_image, named_arrays, sample_rows
 from flowpolicies.inspection.flags import check_flags, check_rewards, judges_before_step
+from flowpolicies.inspection.images import check_images
 from flowpolicies.inspection.jumps import check_jumps, find_jumps
 from flowpolicies.inspection.order import check_duplicates, check_order
+from flowpolicies.inspection.resets import check_resets, find_resets
 from flowpolicies.inspection.singles import check_frozen, check_single_actions
 from flowpolicies.inspection.timing import check_action_timing, check_reward_timing, choose_rows
 from flowpolicies.tree import Array
@@ -95,6 +97,7 @@ def inspect_dataset(
     ranges = {key: scan(key, array, track) for key, array in dataset.arrays().items()}
     findings = check_values(dataset, ranges)
     findings += check_observations(dataset, ranges)
+    findings += check_images(dataset, ranges)
     findings += check_actions(dataset, ranges["actions"], track)
     findings += check_flags(dataset)
     if not _has(findings, "values", "flags"):
@@ -141,10 +144,14 @@ def _check_by_regression(
     dataset: TransitionDataset, findings: Sequence[Finding], resimulate: Resimulate | None, sample: int
 ) -> list[Finding]:
     """Checks of actions, rewards and jumps by regression; faults among the `findings` so far rule out some of them."""
-    rows = choose_rows(dataset, sample)
-    jumps = find_jumps(dataset, rows, sample, anywhere=resimulate is not None)
-    if resimulate is not None and len(jumps):
-        jumps = unexplained(dataset, resimulate, jumps[:RESIMULATED])
+    rows, simulated = choose_rows(dataset, sample), resimulate is not None
+    jumps, resets = find_jumps(dataset, rows, sample, anywhere=simulated), find_resets(dataset, sample)
+    if resimulate is not None:
+        jumps = unexplained(dataset, resimulate, jumps[:RESIMULATED]) if len(jumps) else jumps
+        resets = resets and resets._replace(rows=unexplained(dataset, resimulate, resets.rows[:RESIMULATED]))
+        resets = resets if resets and len(resets.rows) else None
+    if resets is not None:
+        jumps = np.union1d(jumps, resets.rows)
     rows = rows[~np.isin(rows, jumps[:, None] + np.arange(-1, 2))]  # One jump is enough to spoil a regression.
     more = check_action_timing(dataset, rows)
     if _has(more, "alignment"):
@@ -153,7 +160,10 @@ def _check_by_regression(
     if not _has(findings, "rewards"):
         more += check_reward_timing(dataset, rows)
     if not _has(findings, "trajectories"):
-        more += check_jumps(dataset, jumps, simulated=resimulate is not None)
+        if resets is None:
+            more += check_jumps(dataset, jumps, simulated=simulated)
+        else:
+            more += check_resets(dataset, resets, simulated=simulated)
     return more
 
 
@@ -169,7 +179,7 @@ def facts(dataset: TransitionDataset) -> dict[str, str]:
         **{key: _shape(array) for key, array in arrays.items() if key.startswith("observations")},
         "actions": f"{_shape(dataset.actions)}, bounds {_bounds(dataset)}",
         "rewards": _spread(np.asarray(dataset.rewards)),
-        "returns": _spread(episode_returns(dataset)),
+        "returns": _spread(dataset.episode_returns),
         "masks of 0": f"{masked.sum():,} of {len(dataset):,} transitions ({masked.mean():.3%})",
         "terminated": f"{terminated.sum():,} of {dataset.num_episodes:,} trajectories; the others were truncated",
     }
@@ -178,19 +188,13 @@ def facts(dataset: TransitionDataset) -> dict[str, str]:
     return table
 
 
-def episode_returns(dataset: TransitionDataset) -> Array:
-    """Sum of the rewards of each trajectory, `[E]`."""
-    returns: Array = np.add.reduceat(np.asarray(dataset.rewards, np.float64), dataset.episode_starts)
-    return returns
-
-
 def histograms(dataset: TransitionDataset, sample: int) -> tuple[Histogram, ...]:
     """Histograms of all trajectories and rewards, and of the actions and observations of `sample` rows."""
     rows = np.sort(sample_rows(0, len(dataset), sample))
     masked = np.asarray(dataset.masks) == 0
     values = {
         "Length of a trajectory (steps)": dataset.episode_lengths,
-        "Return of a trajectory": episode_returns(dataset),
+        "Return of a trajectory": dataset.episode_returns,
         "Reward": np.asarray(dataset.rewards),
     }
     if masked.any():

@@ -58,7 +58,7 @@ def find_jumps(dataset: TransitionDataset, rows: Rows, budget: int, *, anywhere:
     margin = 0.5 * (starts.max(axis=0) - starts.min(axis=0)) + 1e-6
     low, high = starts.min(axis=0) - margin, starts.max(axis=0) + margin
     jumps = []
-    for start in _stretches(len(dataset), budget):
+    for start in stretches(len(dataset), budget):
         block = np.arange(start, min(start + STRETCH, len(dataset)))
         arrived, (size, error) = vectors.next(block), sizes_and_errors(block)
         is_near = anywhere | ((arrived >= low) & (arrived <= high)).all(axis=1)
@@ -68,7 +68,7 @@ def find_jumps(dataset: TransitionDataset, rows: Rows, budget: int, *, anywhere:
     return np.concatenate(jumps)
 
 
-def _stretches(length: int, budget: int) -> list[int]:
+def stretches(length: int, budget: int) -> list[int]:
     """First rows of stretches of `STRETCH` rows, spread over the dataset, that have about `budget` rows together."""
     everywhere = np.arange(0, length, STRETCH)
     count = max(1, min(len(everywhere), budget // STRETCH))

@@ -63,7 +63,7 @@ def check_action_timing(dataset: TransitionDataset, rows: Rows) -> list[Finding]
     vectors = Vectors(dataset)
     if len(rows) < LEAST_ROWS or not vectors.width:
         few = f"fewer than {LEAST_ROWS} rows have neighbours in their trajectory"
-        why = "observations are images only" if not vectors.width else few
+        why = "observations are images or categories only" if not vectors.width else few
         return [found(dataset, "alignment", "info", f"whether actions belong to their rows cannot be judged: {why}")]
     actions = {lag: standardise(vectors.actions(rows + lag)) for lag in (-1, 0, 1)}
     forward = _own_shares(standardise(vectors.now(rows)), standardise(vectors.steps(rows)), actions)

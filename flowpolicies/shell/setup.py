@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import warnings
 from typing import Any, TypeVar
 
@@ -37,13 +38,13 @@ def open_env(env: GymEnv | str | None, who: str, verbose: int) -> GymEnv | None:
     return made
 
 
-def as_dataset(dataset: TransitionDataset | str) -> TransitionDataset:
-    """The dataset, loaded if an address is given.
+def as_dataset(dataset: TransitionDataset | str | os.PathLike[str]) -> TransitionDataset:
+    """The dataset, loaded if an address or a path is given.
 
     Raises:
         TypeError: if it is neither a dataset nor an address.
     """
-    if isinstance(dataset, str):
+    if isinstance(dataset, str | os.PathLike):
         return load_dataset(dataset)
     if not isinstance(dataset, TransitionDataset):
         raise TypeError(
@@ -201,5 +202,7 @@ def check_horizon(dataset: TransitionDataset, horizon: int) -> None:
     if 1 < horizon > shortest:
         raise ValueError(
             f"horizon={horizon} is longer than the shortest of {len(lengths)} episodes ({shortest} steps; "
-            f"{int((lengths < horizon).sum())} episodes are too short). Drop them, or choose a smaller horizon."
+            f"{int((lengths < horizon).sum())} episodes are too short). Drop them by "
+            f"dataset.filter(min_length={horizon}), load_dataset(address, min_length={horizon}) or "
+            f"--min-length {horizon}, or choose a smaller horizon."
         )

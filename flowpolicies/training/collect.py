@@ -9,7 +9,6 @@ from typing import Any, SupportsFloat, final
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium import spaces
 from tqdm import tqdm
 
 from flowpolicies.data import TransitionDataset, make_env, open_writer
@@ -115,7 +114,6 @@ class _Recorder(gym.Wrapper[Any, Any, Any, Any]):
     def dataset(self, name: str, provenance: dict[str, Any]) -> TransitionDataset:
         """The recorded transitions as a dataset."""
         columns = {key: _stack(rows) for key, rows in self._rows.items()}
-        assert isinstance(self.observation_space, spaces.Box | spaces.Dict)
         return TransitionDataset.from_arrays(
             **columns,
             observation_space=self.observation_space,

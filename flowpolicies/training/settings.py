@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 from flowpolicies.data import RewardTransformName
+from flowpolicies.data.addresses import SUFFIXES, split_options
 from flowpolicies.data.formats.memmap import Storage
-from flowpolicies.data.sources import split_options
 from flowpolicies.moved import moved_names
 from flowpolicies.policies.devices import check_device
 from flowpolicies.shell.fields import NonNegativeInt, Probability, check_fields
@@ -34,6 +35,9 @@ class TrainSettings:
     """Folder of the memmap files, which are as large as the dataset. None: ~/.cache/flowpolicies/memmap."""
     compact: bool = False
     """Store each state once, instead of as an observation and as a next observation, which halves the memory."""
+    min_length: int | None = None
+    """Drop the episodes of the dataset with fewer steps, such as those that are shorter than an action chunk.
+    None: keep all episodes."""
     rotate_every: int | None = None
     """Gradient steps on one file of a dataset of several files before the next one (1000 in the papers' code).
     None: batches are drawn uniformly from all files."""
@@ -93,8 +97,24 @@ class TrainSettings:
         if self.run_dir is not None:
             return self.run_dir
         address, options = split_options(self.dataset or self.env or "online")
-        name = "-".join([Path(address.rpartition(":")[2]).name.removesuffix(".npz"), *map(str, options.values())])
-        return Path("runs") / re.sub(r"[^\w.-]+", "-", f"{algorithm}-{name}-seed{self.seed}")
+        source, colon, base = address.partition(":")
+        base = base if colon else address
+        short = Path(base.rpartition(":")[2]).name.removesuffix(".npz")
+        # Files are named by their last part, but datasets of other sources may differ in the other parts only.
+        name = short if source in (*SUFFIXES.values(), "memmap") else base
+        names = [
+            f"{algorithm}-{'-'.join([part, *map(str, options.values())])}-seed{self.seed}" for part in (name, short)
+        ]
+        new, old = (Path("runs") / re.sub(r"[^\w.-]+", "-", text) for text in names)
+        return old if self.resume and not new.exists() and self._began(old) else new
+
+    def _began(self, folder: Path) -> bool:
+        """Whether a run on the same dataset is in a folder, which older versions named in another way."""
+        try:
+            record = json.loads((folder / "config.json").read_text())
+            return bool(record["dataset"]["address"] == self.dataset)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
 
 
 __getattr__ = moved_names(__name__, {"Knobs": "flowpolicies.shell.hyperparameters:SB3Hyperparameters"})

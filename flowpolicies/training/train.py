@@ -103,8 +103,8 @@ def _load_data(settings: TrainSettings) -> tuple[TransitionDataset | None, Rewar
                 "--env, --steps 0 and --online-steps N."
             )
         return None, RewardTransform.fit(settings.reward_transform, None)
-    folders = {"data_dir": settings.data_dir, "cache_dir": settings.cache_dir}
-    options: dict[str, Any] = {key: folder for key, folder in folders.items() if folder is not None}
+    wishes = {"data_dir": settings.data_dir, "cache_dir": settings.cache_dir, "min_length": settings.min_length}
+    options: dict[str, Any] = {key: wish for key, wish in wishes.items() if wish is not None}
     dataset = load_dataset(settings.dataset, storage=settings.storage, compact=settings.compact, **options)
     transform = RewardTransform.fit(settings.reward_transform, dataset)
     return transform.apply(dataset), transform

@@ -14,7 +14,7 @@ from gymnasium.spaces import Box, Space
 from minari.dataset.minari_storage import MinariStorage
 
 from flowpolicies.data import DataFault, TransitionDataset
-from flowpolicies.data.dataset.checks import as_flags, as_numbers
+from flowpolicies.data.dataset.checks import as_flags, as_numbers, warn_if_clipped
 from flowpolicies.data.dataset.transforms import REFERENCE
 from flowpolicies.data.formats.memmap import Storage, from_shards
 from flowpolicies.spaces.layout import ACTION_MARGIN, clip_inside
@@ -88,8 +88,11 @@ def _read(folder: Folder, reward_convention: RewardConvention, *, clip_actions: 
         arrays.add(index, episode, reward_convention)
     columns = arrays.finish()
     if clip_actions:
+        warn_if_clipped(f"dataset '{folder.id}'", columns["actions"], action_space)
         columns["actions"] = clip_inside(columns["actions"], action_space)
     provenance = {**_provenance(folder, metadata, hashes), "reward_convention": reward_convention}
+    if converter.converted:
+        provenance["converted"] = converter.converted
     if reward_convention != "stored":
         # The reference scores are returns of the stored rewards.
         provenance.pop(REFERENCE, None)

@@ -52,6 +52,18 @@ class ObservationConverter:
         boxes: dict[str, Space[Any]] = {leaf.key: _box(leaf, name) for leaf in self.leaves}
         self.space = cast(Box | Dict, boxes[""] if "" in boxes else Dict(boxes))
 
+    @property
+    def converted(self) -> dict[str, str]:
+        """Description of each conversion that changes the layout of an array, by its name in the dataset."""
+        found = {}
+        for leaf in self.leaves:
+            name = f"observations/{leaf.key}" if leaf.key else "observations"
+            if _is_channels_last(leaf.space):
+                found[name] = f"images {list(leaf.space.shape or ())} were transposed to [C, H, W]"
+            elif isinstance(leaf.space, Discrete):
+                found[name] = f"{leaf.space} was encoded as one-hot"
+        return found
+
     def batch(self, values: Any) -> dict[str, Array]:
         """Convert a sequence of T observations, stored with a leading axis, to arrays `[T, *shape]` by key."""
         return {leaf.key: _encode(leaf, _pick(values, leaf.path)) for leaf in self.leaves}

@@ -15,7 +15,7 @@ import gymnasium
 import minari
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.spaces import Box, Dict
+from gymnasium.spaces import Dict, Space
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 from minari.namespace import create_namespace, list_local_namespaces
@@ -211,8 +211,8 @@ def _join_observations(now: Any, after: Any, rows: slice, where: str) -> Any:
     return np.concatenate([now[rows], outer[-1:]])
 
 
-def _nested_space(space: Box | Dict) -> Box | Dict:
-    if isinstance(space, Box):
+def _nested_space(space: Space[Any]) -> Space[Any]:
+    if not isinstance(space, Dict):
         return space
 
     def build(tree: Mapping[str, Any]) -> Dict:

@@ -1,18 +1,23 @@
 """Checks of offline data: each raises a DataFault that names the dataset and the field, and says what to do."""
 
 import json
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium.spaces import Box, Dict, Space
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space
 
-from flowpolicies.spaces.layout import Observations
+from flowpolicies.spaces.layout import OBSERVABLE, Observations, has_channels_last
 from flowpolicies.tree import Array, leaves, named_leaves
 
 BOUND_TOLERANCE = 1e-6
 """How far an action may lie outside its bounds, because float32 rounds; for bounds beyond 1 as a fraction of them."""
+
+
+LOST = 1e-3
+"""Rounding of float32, as a share of the range of a component, above which a warning says that differences are lost."""
 
 
 class DataFault(ValueError):
@@ -21,6 +26,8 @@ class DataFault(ValueError):
 
 def as_numbers(where: str, key: str, values: Any) -> Array:
     """The values as an array of float32; uint8 values stay uint8.
+
+    A warning says so if float32 cannot hold the differences between the values.
 
     Args:
         where: the beginning of a message, such as "dataset 'arm': episode 3".
@@ -34,8 +41,41 @@ def as_numbers(where: str, key: str, values: Any) -> Array:
         array = np.asarray(values)
     except ValueError as error:
         raise DataFault(f"{where}: {key} differ in shape from row to row ({error}).") from error
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise DataFault(f"{where}: {key} are a masked array, with {int(values.mask.sum())} masked values. Fill them.")
     check_numbers(where, key, array)
-    return array if array.dtype == np.uint8 else array.astype(np.float32, copy=False)
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.itemsize > 4 and array.size and array.dtype.kind != "b":
+        _check_range(where, key, array)
+    return array.astype(np.float32, copy=False)
+
+
+def _check_range(where: str, key: str, array: Array) -> None:
+    """Checks that float32 holds the range of an array of a wider type, and warns if it rounds most of it away.
+
+    Raises:
+        DataFault: for finite numbers beyond the range of float32.
+    """
+    rows = array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
+    with np.errstate(invalid="ignore"):
+        low, high = rows.min(axis=0).astype(np.float64), rows.max(axis=0).astype(np.float64)
+        largest = np.maximum(np.abs(low), np.abs(high))
+        beyond = np.flatnonzero(np.isfinite(largest) & (largest > np.finfo(np.float32).max))
+        lost = np.flatnonzero((high > low) & np.isfinite(largest) & (2.0**-24 * largest > LOST * (high - low)))
+    if len(beyond):
+        raise DataFault(
+            f"{where}: {key} reach {largest[beyond[0]]:.6g} in component {beyond[0]}, beyond the range of float32. "
+            "Choose another unit."
+        )
+    if len(lost):
+        first = lost[0]
+        warnings.warn(
+            f"{where}: {key} are stored as float32, which rounds most differences away in {len(lost)} components: "
+            f"component {first} ranges from {low[first]:.12g} to {high[first]:.12g}. Subtract an offset, or choose "
+            "another unit.",
+            stacklevel=2,
+        )
 
 
 def check_numbers(where: str, key: str, array: Array) -> None:
@@ -90,12 +130,17 @@ def check_lengths(name: str, arrays: Mapping[str, Array]) -> None:
 
 
 def check_observations(name: str, key: str, observations: Observations, space: Space[Any]) -> None:
-    """Checks that observations have the structure, shapes and types of their space, which is a Box or Dict of Boxes."""
+    """Checks that observations have the structure, shapes and types of their space."""
     parts = space.spaces if isinstance(space, Dict) else space
-    if not all(isinstance(part, Box) for part in leaves(parts)):
+    if not all(isinstance(part, OBSERVABLE) for part in leaves(parts)):
         raise DataFault(
-            f"dataset '{name}': observation_space is {space}; only Box, and Dict of Box, are supported. "
-            "Encode other observations as numbers (one-hot for Discrete) and pass a Box."
+            f"dataset '{name}': observation_space is {space}; only Box, Discrete, MultiDiscrete, MultiBinary, and Dict "
+            "of these, are supported. Encode other observations as numbers and pass a Box."
+        )
+    if any(has_channels_last(part) for part in leaves(parts)):
+        raise DataFault(
+            f"dataset '{name}': {key} are images with their channels last ({space}), and networks expect them first. "
+            "Build the dataset with TransitionDataset.from_arrays, which transposes them and their space."
         )
     arrays, boxes = named_leaves(key, observations), named_leaves(key, parts)
     if arrays.keys() != boxes.keys():
@@ -145,6 +190,27 @@ def check_actions(name: str, actions: Array, space: Box, terminals: Array) -> No
             f"range from {actions.min():.6g} to {actions.max():.6g}, bounds from {low.min():.6g} to {high.max():.6g}; "
             f"first in {place(rows[0], terminals)}). Pass the action_space= that these actions were made for, or clip "
             "them."
+        )
+
+
+def warn_if_clipped(where: str, actions: Array, space: Space[Any]) -> None:
+    """Warns if actions lie outside the bounds to which they are to be clipped, which changes what was executed.
+
+    Args:
+        where: the beginning of a message, such as "dataset 'arm'".
+        actions: `[N, *A]`, before they are clipped.
+        space: the Box of the bounds.
+    """
+    if not isinstance(space, Box) or space.shape != actions.shape[1:]:
+        return
+    slack = BOUND_TOLERANCE * np.maximum(1.0, np.maximum(np.abs(space.low), np.abs(space.high)))
+    outside = (actions < space.low - slack) | (actions > space.high + slack)
+    if outside.any():
+        rows = int(outside.reshape(len(actions), -1).any(axis=1).sum())
+        warnings.warn(
+            f"{where}: {rows:,} of {len(actions):,} actions lie outside the bounds of action_space, from "
+            f"{actions.min():.6g} to {actions.max():.6g}, and are clipped.",
+            stacklevel=3,
         )
 
 
@@ -245,7 +311,13 @@ def _check_array(name: str, key: str, array: Array, space: Space[Any]) -> None:
             f"dataset '{name}': {key} are {array.dtype}, but their space is {space.dtype}. "
             "Bytes (uint8) need a uint8 space, and other numbers need a space of another type."
         )
-    if array.dtype != np.uint8:
+    if isinstance(space, Discrete | MultiDiscrete | MultiBinary):
+        if array.dtype.kind != "i":
+            raise DataFault(
+                f"dataset '{name}': {key} are {array.dtype}, expected the numbers of the categories of {space} as "
+                "integers. Build the dataset with TransitionDataset.from_arrays, which converts."
+            )
+    elif array.dtype != np.uint8:
         _check_float32(name, key, array)
 
 

@@ -16,17 +16,15 @@ import torch
 from torch import Tensor
 
 from flowpolicies.data.dataset.checks import DataFault, place
-from flowpolicies.data.dataset.rows import LazyColumn, blocks, read
+from flowpolicies.data.dataset.rows import LazyArray, LazyColumn, blocks, read
 from flowpolicies.moved import moved_names
 from flowpolicies.spaces.layout import Observations
 from flowpolicies.tree import Array, leaves, named_leaves, nested, tree_map
 
 
 @final
-class Successors(np.lib.mixins.NDArrayOperatorsMixin):
-    """Next observations that are assembled when they are read; rows are indexed as in an array `[N, *shape]`.
-
-    NumPy's functions receive a copy of the whole array.
+class Successors(LazyArray):
+    """Next observations `[N, *shape]` that are assembled when they are read.
 
     Args:
         observations: `[N, *shape]`.
@@ -45,23 +43,7 @@ class Successors(np.lib.mixins.NDArrayOperatorsMixin):
                 f"observations of {row} in {len(ends)} trajectories. One is needed for each trajectory."
             )
         self.observations, self.finals, self.ends = observations, finals, ends
-        self.shape, self.dtype, self.ndim = observations.shape, observations.dtype, observations.ndim
-
-    def __len__(self) -> int:
-        return len(self.observations)
-
-    def __getitem__(self, index: Any) -> Any:
-        rows, rest = (index[0], index[1:]) if isinstance(index, tuple) else (index, ())
-        if isinstance(rows, slice):
-            numbers = np.arange(*rows.indices(len(self)))
-        elif (given := np.asarray(rows)).dtype == bool:
-            numbers = np.flatnonzero(given)
-        else:
-            numbers = np.where(given < 0, given + len(self), given)
-        if numbers.size and not (numbers.min() >= 0 and numbers.max() < len(self)):
-            raise IndexError(f"row {index} is out of bounds for {len(self)} transitions")
-        found = self._read(numbers.reshape(-1)).reshape(*numbers.shape, *self.shape[1:])
-        return found[(*[slice(None)] * numbers.ndim, *rest)] if rest else found
+        self.shape, self.dtype = observations.shape, observations.dtype
 
     def _read(self, rows: npt.NDArray[np.intp]) -> Array:
         """The next observations of rows `[B]`, as a new array `[B, *shape]`."""
@@ -69,14 +51,6 @@ class Successors(np.lib.mixins.NDArrayOperatorsMixin):
         following = read(self.observations, following_rows)
         following[at_end] = self.finals[trajectory]
         return following
-
-    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
-        whole: Array = self[:]
-        return whole.astype(dtype or self.dtype, copy=False)
-
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-        arrays = [np.asarray(value) if isinstance(value, Successors) else value for value in inputs]
-        return getattr(ufunc, method)(*arrays, **options)
 
 
 @final

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, final
 
@@ -70,6 +71,7 @@ def arguments_of_dataframe(
         next_observations = take(table.observations(columns.next_observations), order)
     for column, flags in zip(flag_columns, (terminated, truncated), strict=True):
         _check_inside(table.where, column, episodes[pairs.rows], flags[pairs.rows] & (pairs.terminals == 0))
+    _warn_of_lost_steps(table.where, int((~blank[order]).sum()) - len(pairs.rows))
     arguments = {
         "observations": take(observations, pairs.rows),
         "actions": acted[order][pairs.rows],
@@ -145,6 +147,11 @@ class _Table:
             if step is not None:
                 raise ValueError(f"{self.where}: step='{step}' sorts the rows of an episode, so it needs episode=.")
             return np.arange(len(self.frame)), None
+        if step is not None and self.raw(step).dtype.kind not in "iufmM":
+            raise DataFault(
+                f"{self.where}: column '{step}' sorts the rows, and holds {self.raw(step).dtype}, not numbers or times "
+                "(as text, '10' comes before '2'). Convert it first."
+            )
         _, first, inverse = np.unique(self._full(episode), return_index=True, return_inverse=True)
         numbers = np.argsort(np.argsort(first))[inverse.reshape(-1)]
         steps = np.arange(len(numbers)) if step is None else self._full(step)
@@ -156,7 +163,22 @@ class _Table:
                 f"{self.where}: episode {numbers[twice[0]]} has two rows with {step} = {steps[twice[0]]}. Steps of an "
                 "episode must differ."
             )
+        if step is not None and steps.dtype.kind in "iu":
+            self._warn_of_gaps(step, steps, numbers)
         return order, numbers
+
+    def _warn_of_gaps(self, step: str, steps: Array, numbers: Array) -> None:
+        """Warns of missing steps, because the row after a gap holds the observation of a later step."""
+        inside = numbers[1:] == numbers[:-1]
+        strides = np.diff(steps.astype(np.int64))
+        gaps = np.flatnonzero(inside & (strides > (strides[inside].min() if inside.any() else 1)))
+        if len(gaps):
+            warnings.warn(
+                f"{self.where}: column '{step}' leaves out steps in {len(gaps):,} places, first after {steps[gaps[0]]} "
+                f"in episode {numbers[gaps[0]]}: there the next row is not the result of the action. Give such parts "
+                "names of their own in the column episode=, or pass next_observations=.",
+                stacklevel=5,
+            )
 
     def _full(self, column: str) -> Array:
         """The values of a column in which no value may be missing."""
@@ -173,6 +195,15 @@ def _is_gap(value: Any) -> bool:
         return value is None or bool(value != value)
     except TypeError:
         return True
+
+
+def _warn_of_lost_steps(where: str, lost: int) -> None:
+    if lost > 0:
+        warnings.warn(
+            f"{where}: {lost:,} rows were dropped, the last ones of episodes that did not terminate, because the table "
+            "does not hold the observation after them. End each episode with a row that has only the last observation.",
+            stacklevel=4,  # The line that called TransitionDataset.from_dataframe.
+        )
 
 
 def _check_no_reward(where: str, episodes: Array, rewards: Array, observed: Array) -> None:

@@ -13,15 +13,17 @@ from typing import Any, cast, final
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium.spaces import Box, Dict, Space
+from gymnasium.spaces import Box, Space
 
 from flowpolicies.data.dataset import checks, conversion, npz
 from flowpolicies.data.dataset.compact import compact_observations, ends_of, finals_of, unpack
 from flowpolicies.data.dataset.dataframe import ColumnNames, TableColumns, arguments_of_dataframe
 from flowpolicies.data.dataset.episodes import arguments_of_episodes
+from flowpolicies.data.dataset.fitting import CONVERTED, fit_observations
 from flowpolicies.data.dataset.rows import fingerprint_of
+from flowpolicies.data.dataset.selection import Trajectories
 from flowpolicies.data.dataset.summary import facts_about
-from flowpolicies.spaces.layout import Observations
+from flowpolicies.spaces.layout import Observations, channels_first_space
 from flowpolicies.tree import Array, named_leaves
 
 FIELDS = ("observations", "actions", "rewards", "next_observations", "masks", "terminals")
@@ -30,7 +32,7 @@ FIELDS = ("observations", "actions", "rewards", "next_observations", "masks", "t
 
 @final
 @dataclass(frozen=True, eq=False)
-class TransitionDataset:
+class TransitionDataset(Trajectories):
     """N transitions in rows: the trajectories one after another, each in the order of its steps.
 
     Use `from_arrays` to build a dataset: it converts types and infers spaces, while the constructor only checks.
@@ -40,7 +42,8 @@ class TransitionDataset:
     """
 
     observations: Observations
-    """Observations before the actions, `[N, *shape]` float32 or uint8; for a Dict space a dict of such arrays."""
+    """Observations before the actions, `[N, *shape]` float32 or uint8, or int64 for numbers of categories; for a Dict
+    space a dict of such arrays."""
 
     actions: Array
     """Actions `[N, *A]`, float32, in the units of `action_space`, not scaled to [-1, 1]."""
@@ -58,8 +61,8 @@ class TransitionDataset:
     terminals: Array
     """Ends of trajectories, `[N]` float32: 1 on the last row of each, whether it terminated or was truncated."""
 
-    observation_space: Box | Dict
-    """Space of the observations. A Dict must be flat: all its values are Boxes."""
+    observation_space: Space[Any]
+    """Space of the observations: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these."""
 
     action_space: Box
     """Space of the actions, with finite bounds."""
@@ -102,7 +105,9 @@ class TransitionDataset:
     ) -> TransitionDataset:
         """A dataset from arrays, or anything else that NumPy can make an array of.
 
-        Everything becomes float32, except uint8 observations. The ends of trajectories are given either as Gymnasium
+        Everything becomes float32, except uint8 observations and numbers of categories. Images with channels last are
+        transposed, and other observations are converted to the type of their space, see
+        `flowpolicies.data.dataset.fitting`. The ends of trajectories are given either as Gymnasium
         does, by `terminations` (and `truncations`), or as OGBench does, by `masks` and `terminals`. The last row always
         ends a trajectory.
 
@@ -127,8 +132,12 @@ class TransitionDataset:
         flags = {"terminations": terminations, "truncations": truncations, "masks": masks, "terminals": terminals}
         given = {key: conversion.to_float32(where, key, flag) for key, flag in flags.items() if flag is not None}
         masks, terminals = conversion.masks_and_terminals(name, given)
-        if observation_space is None:
-            observation_space = conversion.infer_observation_space(observations)
+        is_guess = observation_space is None
+        space = conversion.infer_observation_space(observations) if observation_space is None else observation_space
+        next_observations = conversion.to_observations(where, "next_observations", next_observations)
+        observations, next_observations, space, converted = fit_observations(
+            name, observations, next_observations, space, is_guess=is_guess
+        )
         if action_space is None:
             checks.check_continuous(where, np.asarray(given_actions).dtype)
             action_space = conversion.infer_action_space(name, actions, terminals)
@@ -136,12 +145,12 @@ class TransitionDataset:
             observations=observations,
             actions=actions,
             rewards=conversion.to_float32(where, "rewards", rewards),
-            next_observations=conversion.to_observations(where, "next_observations", next_observations),
+            next_observations=next_observations,
             masks=masks,
             terminals=terminals,
-            observation_space=cast(Box | Dict, observation_space),  # Checked by the constructor.
-            action_space=cast(Box, action_space),
-            provenance={"name": name, **(provenance or {})},
+            observation_space=space,
+            action_space=cast(Box, action_space),  # Checked by the constructor.
+            provenance={"name": name, **(provenance or {}), **({CONVERTED: converted} if converted else {})},
         )
 
     @staticmethod
@@ -233,10 +242,10 @@ class TransitionDataset:
     def trusted(
         arrays: Mapping[str, Array],
         *,
-        observation_space: Box | Dict,
+        observation_space: Space[Any],
         action_space: Box,
         provenance: dict[str, Any],
-        fingerprint: str,
+        fingerprint: str | None,
         episode_ends: npt.NDArray[np.intp],
     ) -> TransitionDataset:
         """A dataset of arrays that were checked before, such as those of an opened folder: none of them is read.
@@ -244,7 +253,7 @@ class TransitionDataset:
         Args:
             arrays: the arrays by name, as `stored` returns them.
             observation_space, action_space, provenance: see the fields of the class.
-            fingerprint: the fingerprint of the arrays.
+            fingerprint: the fingerprint of the arrays; None: it is computed when it is asked for.
             episode_ends: row of the last transition of every trajectory, ascending.
         """
         dataset = object.__new__(TransitionDataset)
@@ -254,36 +263,13 @@ class TransitionDataset:
             action_space=action_space,
             provenance=provenance,
         )
-        dataset.__dict__.update(fingerprint=fingerprint, episode_ends=episode_ends)
+        dataset.__dict__.update(episode_ends=episode_ends)
+        if fingerprint is not None:
+            dataset.__dict__.update(fingerprint=fingerprint)
         return dataset
 
     def __len__(self) -> int:
         return len(self.actions)
-
-    @property
-    def name(self) -> str:
-        """The name of the dataset in messages and summaries: `provenance["name"]`."""
-        return str(self.provenance.get("name", "unnamed"))
-
-    @property
-    def num_episodes(self) -> int:
-        """Number of trajectories."""
-        return len(self.episode_ends)
-
-    @cached_property
-    def episode_ends(self) -> npt.NDArray[np.intp]:
-        """Row of the last transition of every trajectory, ascending."""
-        return np.flatnonzero(self.terminals)
-
-    @property
-    def episode_starts(self) -> npt.NDArray[np.intp]:
-        """Row of the first transition of every trajectory, ascending."""
-        return np.append(0, self.episode_ends[:-1] + 1)
-
-    @property
-    def episode_lengths(self) -> npt.NDArray[np.intp]:
-        """Number of transitions of every trajectory."""
-        return np.diff(self.episode_ends, prepend=-1)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -345,7 +331,10 @@ class TransitionDataset:
             return TransitionDataset.from_arrays(**arguments, **{"name": Path(path).stem, **options})
         if options:
             raise ValueError(f"'{path}' has its own spaces and provenance: load it without {sorted(options)}.")
-        return TransitionDataset(**unpack(arrays), **described)
+        fields = {**unpack(arrays), **described}
+        if channels_first_space(fields["observation_space"]) != fields["observation_space"]:  # An older version's file.
+            return TransitionDataset.from_arrays(**fields, name=str(fields["provenance"].get("name", Path(path).stem)))
+        return TransitionDataset(**fields)
 
     def arrays(self) -> dict[str, Array]:
         """The arrays by name; those of dict observations are called `observations/KEY`."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Box, Dict
+from gymnasium.spaces import Box, Space
 
 from flowpolicies.data.downloads.files import existing_file
 from flowpolicies.files import atomic_write
@@ -63,7 +63,7 @@ def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> Path
 def write_dataset(
     path: str | os.PathLike[str],
     arrays: Mapping[str, Array],
-    observation_space: Box | Dict,
+    observation_space: Space[Any],
     action_space: Box,
     provenance: Mapping[str, Any],
 ) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -31,6 +32,15 @@ class FileRecord:
     """Time when the record was written: UTC, ISO 8601."""
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path with `~` expanded, unless a file of exactly that name exists or there is no such user."""
+    path = Path(path)
+    if str(path).startswith("~") and not path.exists():
+        with contextlib.suppress(RuntimeError):
+            return path.expanduser()
+    return path
+
+
 def existing_file(path: str | os.PathLike[str], what: str) -> Path:
     """Returns the path with `~` expanded, if there is a file.
 
@@ -41,7 +51,7 @@ def existing_file(path: str | os.PathLike[str], what: str) -> Path:
     Raises:
         FileNotFoundError: if there is no such file; the message suggests a file of a similar name in the same folder.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if path.is_file():
         return path
     if path.is_dir():

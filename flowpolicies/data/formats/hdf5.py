@@ -11,6 +11,7 @@ next_observations like observations, in some files only; infos/* and metadata/* 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box, Space
 
-from flowpolicies.data.dataset.checks import DataFault, as_flags, as_numbers, check_continuous
+from flowpolicies.data.dataset.checks import DataFault, as_flags, as_numbers, check_continuous, warn_if_clipped
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.episodes import pair_rows
 from flowpolicies.data.downloads.files import existing_file
@@ -91,11 +92,12 @@ def load_hdf5(
         arrays["next_observations"] = take(arrays["observations"], pairs.next_rows)
         arrays |= {key: take(arrays[key], pairs.rows) for key in ("observations", "actions", "rewards")}
         masks, last = ~terminated[pairs.rows], pairs.terminals
-    known: dict[str, Any] = {
-        "source": "hdf5",
-        "file": path.name,
-        "next_observations": "stored" if stored else "shifted",
-    }
+    known: dict[str, Any] = {"source": "hdf5", "file": path.name}
+    known["next_observations"] = "stored" if stored else "shifted"
+    if len(last) < len(ends):
+        known["dropped_rows"] = len(ends) - len(last)
+        if next_observations is None:  # Nobody asked for it.
+            _warn_of_dropped(where, len(ends) - len(last), len(ends))
     if clip_actions:
         arrays["actions"] = _clip(where, arrays["actions"], action_space)
         known["action_margin"] = ACTION_MARGIN
@@ -107,6 +109,14 @@ def load_hdf5(
         action_space=action_space,
         name=name,
         provenance={**known, "rows": len(ends), **(provenance or {})},
+    )
+
+
+def _warn_of_dropped(where: str, dropped: int, rows: int) -> None:
+    warnings.warn(
+        f"{where}: {dropped:,} of {rows:,} rows were dropped, the last ones of truncated episodes, because the file "
+        "does not hold the observation after them.",
+        stacklevel=3,
     )
 
 
@@ -167,6 +177,10 @@ def _timeouts(
         raise ValueError(f"'{path}' says itself where episodes time out: load it without max_episode_steps.")
     if stored is not None:
         return _flags(where, "timeouts", stored)
+    if max_episode_steps is not None and (
+        isinstance(max_episode_steps, bool) or not isinstance(max_episode_steps, int)
+    ):
+        raise ValueError(f"max_episode_steps is {max_episode_steps!r}, and must be a whole number of steps.")
     if max_episode_steps is None or max_episode_steps < 1:
         raise ValueError(
             f"'{path}' has no 'timeouts'. Pass max_episode_steps=, the number of steps after which its episodes were "
@@ -197,6 +211,7 @@ def _clip(where: str, actions: Array, space: Space[Any] | None) -> Array:
     if space is None:
         check_continuous(where, actions.dtype)
         space = Box(-1, 1, numbers.shape[1:], np.float32)
+    warn_if_clipped(where, numbers, space)
     return clip_inside(numbers, space)
 
 

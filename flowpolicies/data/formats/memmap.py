@@ -30,7 +30,9 @@ from gymnasium.spaces import Box
 from flowpolicies.data.dataset.compact import unpack
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.rows import fingerprint_of, read
+from flowpolicies.data.downloads.files import expanded
 from flowpolicies.spaces.json import space_from_json, space_to_json
+from flowpolicies.spaces.layout import channels_first_space
 from flowpolicies.tree import Array
 
 Storage = Literal["ram", "memmap"]
@@ -90,7 +92,7 @@ def open_memmap(path: str | os.PathLike[str]) -> TransitionDataset:
         FileNotFoundError: if the folder does not exist or is not a dataset.
         ValueError: if the format is newer, the index is damaged, or a file does not have the size in the index.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not (path / _INDEX).is_file():
         raise FileNotFoundError(
             f"no dataset in '{path}': a folder with '{_INDEX}' is needed, which flowpolicies.data.write_memmap writes."
@@ -108,9 +110,15 @@ def open_memmap(path: str | os.PathLike[str]) -> TransitionDataset:
 def _open(path: Path, index: Mapping[str, Any]) -> TransitionDataset:
     arrays = {key: _open_array(path, entry) for key, entry in index["columns"].items()}
     ends = arrays.pop("episode_ends")
+    space = space_from_json(index["observation_space"])
+    if channels_first_space(space) != space:
+        raise ValueError(
+            f"'{path}' was written by an older version and holds images with their channels last ({space}), which "
+            "networks would misread. Delete the folder, and write the dataset again from its source."
+        )
     return TransitionDataset.trusted(
         arrays,
-        observation_space=space_from_json(index["observation_space"]),
+        observation_space=space,
         action_space=cast(Box, space_from_json(index["action_space"])),
         provenance={**index["provenance"], "shard_ends": index["shard_ends"]},
         fingerprint=index["fingerprint"],

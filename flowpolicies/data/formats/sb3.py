@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -113,9 +114,23 @@ def from_sb3_buffer(
             "n_envs": buffer.n_envs,
             "time_limits": "kept apart" if getattr(buffer, "handle_timeout_termination", False) else "as terminations",
             "ends_without_done": int(jumps.sum()),
+            **_dropped(buffer, name, len(dones)),
             **(provenance or {}),
         },
     )
+
+
+def _dropped(buffer: ReplayBuffer, name: str, rows: int) -> dict[str, int]:
+    """The number of transitions of a buffer that are not among the `rows` of its dataset; {} if there are none."""
+    held = (buffer.buffer_size if buffer.full else buffer.pos) * buffer.n_envs
+    if held == rows:
+        return {}
+    warnings.warn(
+        f"replay buffer '{name}': the oldest step of each environment was dropped ({held - rows} of {held} rows), "
+        "because optimize_memory_usage overwrites its observation.",
+        stacklevel=3,
+    )
+    return {"dropped_rows": held - rows}
 
 
 def to_sb3_buffer(

@@ -61,6 +61,7 @@ def test_shifted_transitions_are_those_of_d4rl(tmp_path: Path) -> None:
         "source": "hdf5",
         "file": "maze.hdf5",
         "next_observations": "shifted",
+        "dropped_rows": 4,
         "rows": 40,
     }
 

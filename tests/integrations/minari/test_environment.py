@@ -248,4 +248,4 @@ def test_the_environment_of_a_run_has_the_folder_and_the_options_of_its_data(
     env = make_env(found)
     env.reset(seed=0)
     assert env.step(np.zeros(2))[1] == -1
-    assert settings.folder("fql") == Path("runs/fql-goals-v0-d4rl-antmaze-seed0")
+    assert settings.folder("fql") == Path("runs/fql-worlds-goals-v0-d4rl-antmaze-seed0")
