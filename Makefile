@@ -10,7 +10,14 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[ogbench,dev]'
 	touch $@
 
-.PHONY: setup demo test check fix generate docs-index
+# rl_zoo3 needs other versions of packages such as Pillow, and so an environment of its own.
+.venv-zoo/.installed: pyproject.toml
+	test -x .venv-zoo/bin/python || $(PYTHON) -m venv .venv-zoo
+	.venv-zoo/bin/python -c "import torch" 2>/dev/null || .venv-zoo/bin/pip install --quiet torch==2.13.0
+	.venv-zoo/bin/pip install --quiet --editable '.[zoo]' pytest pygame
+	touch $@
+
+.PHONY: zoo setup demo test check fix generate docs-index
 
 setup: $(VENV)/.installed
 
@@ -19,6 +26,9 @@ demo: setup
 
 test: setup
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -q -n 2
+
+zoo: .venv-zoo/.installed
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg .venv-zoo/bin/python -m pytest -q tests/integrations/zoo
 
 check: setup
 	$(BIN)/ruff check .

@@ -313,7 +313,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             self.cfg = changed_config(self.cfg, changes, type(self).__name__)
         check_hyperparameters(lambda name: getattr(self, name))
         if self.env is None:
-            self.env, self.n_envs = SpacesOnlyVecEnv(self.observation_space, self.action_space), 1
+            self.env = SpacesOnlyVecEnv(self.observation_space, self.action_space)
+            self.n_envs = self.__dict__.get("n_envs", 1)  # A file brings its number of environments.
         noise_seed, buffer_seed, act_seed, explore_seed = spawn(self.seed, 4)
         if self.replay_buffer is None:
             self._setup_buffer(buffer_seed)
