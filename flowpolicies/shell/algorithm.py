@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import os
 import sys
 import time
 import warnings
@@ -42,12 +43,12 @@ from flowpolicies.shell.policy_kwargs import check_not_twice, translate, with_ac
 from flowpolicies.shell.saved import check_model_file, check_owner
 from flowpolicies.shell.setup import (
     AUTO,
-    address_of,
     as_dataset,
     buffer_class,
     check_environment_fits,
     check_fits,
     copied_environment,
+    given_address,
     open_env,
     record_of,
     recorded_address,
@@ -176,7 +177,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
         *,
-        dataset: TransitionDataset | str | None = None,
+        dataset: TransitionDataset | str | os.PathLike[str] | None = None,
         compile_backend: str | None = None,
         **hyperparameters: Any,
     ) -> None:
@@ -225,7 +226,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             check_policy_alias(policy, self.observation_space)
             self._setup_model()
             if loaded is not None:
-                self._attach(loaded, address_of(dataset))
+                self._attach(loaded, given_address(dataset))
 
     @classmethod
     def from_config(cls, config: PolicyConfig, env: GymEnv | str | None = None, **sb3_hyperparameters: Any) -> Self:
@@ -246,7 +247,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         print_system_info: bool = False,
         force_reset: bool = True,
         *,
-        dataset: TransitionDataset | str | None = None,
+        dataset: TransitionDataset | str | os.PathLike[str] | None = None,
         **kwargs: Any,
     ) -> Self:
         """Loads a model that `save` wrote. A zip can contain code that is executed: load only files that you trust.
@@ -434,7 +435,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         assert isinstance(self.replay_buffer, TransitionBuffer)
         return self.replay_buffer
 
-    def set_dataset(self, dataset: TransitionDataset | str) -> None:
+    def set_dataset(self, dataset: TransitionDataset | str | os.PathLike[str]) -> None:
         """Makes a dataset the offline part of the replay buffer.
 
         Args:
@@ -446,7 +447,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         """
         if isinstance(dataset, str) and dataset == AUTO:
             dataset = recorded_address(self.dataset_record, type(self).__name__)
-        self._attach(as_dataset(dataset), address_of(dataset))
+        self._attach(as_dataset(dataset), given_address(dataset))
 
     def _attach(self, dataset: TransitionDataset, address: str | None) -> None:
         check_fits(dataset, self.observation_space, self.action_space, self.cfg.horizon, self._frame_stack)
@@ -531,7 +532,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     def learn_offline(
         self,
         gradient_steps: int,
-        dataset: TransitionDataset | str | None = None,
+        dataset: TransitionDataset | str | os.PathLike[str] | None = None,
         callback: MaybeCallback = None,
         log_interval: int = 1000,
         tb_log_name: str = "offline",
@@ -695,7 +696,13 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         return self.num_timesteps if self._environment_steps is None else self._environment_steps
 
     def evaluate(
-        self, env: AnyEnv | None = None, episodes: int = 50, *, deterministic: bool = False, seed: int | None = None
+        self,
+        env: AnyEnv | None = None,
+        episodes: int = 50,
+        *,
+        deterministic: bool = False,
+        seed: int | None = None,
+        max_steps: int | None = None,
     ) -> Evaluation:
         """Evaluates the policy in an environment, by default that of the model; see `flowpolicies.evaluate`.
 
@@ -707,15 +714,16 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         """
         who, chosen = type(self).__name__, self.env if env is None else env
         env = require_environment(chosen, who, "evaluate in", "pass env=")
+        options: dict[str, Any] = {"deterministic": deterministic, "seed": seed, "max_steps": max_steps}
         if not self._is_collecting:
-            found = evaluate(self.policy, env, episodes, deterministic=deterministic, seed=seed)
+            found = evaluate(self.policy, env, episodes, **options)
             if env is self.env:
                 self._last_obs = None  # The training environment was stepped, so collection must begin with a reset.
             return found
         state = self.policy.generator.get_state()
         try:
             apart = copied_environment(env, who) if env is self.env else env
-            return evaluate(self.policy, apart, episodes, deterministic=deterministic, seed=seed)
+            return evaluate(self.policy, apart, episodes, **options)
         finally:
             self.policy.generator.set_state(state)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
+from pathlib import Path
 from typing import Any, TypeVar
 
 from gymnasium import spaces
@@ -15,6 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.her import HerReplayBuffer
 
 from flowpolicies.data import TransitionDataset, load_dataset
+from flowpolicies.data.addresses import address_of
 from flowpolicies.data.replay.buffer import TransitionBuffer
 from flowpolicies.data.replay.pixels import stacked_space
 from flowpolicies.shell.no_environment import AnyEnv
@@ -54,8 +56,10 @@ def as_dataset(dataset: TransitionDataset | str | os.PathLike[str]) -> Transitio
     return dataset
 
 
-def address_of(dataset: TransitionDataset | str | None) -> str | None:
-    """The address, if that is how the dataset was given; else None."""
+def given_address(dataset: TransitionDataset | str | os.PathLike[str] | None) -> str | None:
+    """The address, if the dataset was given by an address or a path; else None."""
+    if isinstance(dataset, os.PathLike):
+        return address_of(Path(dataset).absolute())
     return dataset if isinstance(dataset, str) else None
 
 
