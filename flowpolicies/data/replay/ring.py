@@ -172,6 +172,14 @@ class OnlineRing(ReplayBuffer):
             mine, theirs = getattr(self, part), getattr(other, part)
             if not space_fits(mine, theirs):
                 raise ValueError(f"the replay buffer's {part} is {theirs}, but the model's is {mine}")
+        if isinstance(other, OnlineRing):
+            layouts = [observation_layout(buffer.observation_space) for buffer in (self, other)]
+            if layouts[0] != layouts[1]:
+                raise ValueError(
+                    f"the replay buffer stores observations as {[entry.key for entry in layouts[1]]}, but the model as "
+                    f"{[entry.key for entry in layouts[0]]}: the keys of the Dict have another order. Build the model with "
+                    "the space of the buffer."
+                )
         if other.n_envs != self.n_envs:
             raise ValueError(
                 f"the replay buffer holds steps of {other.n_envs} environments, but the model has {self.n_envs}. "
