@@ -20,7 +20,7 @@ from flowpolicies.data.replay.steps import (
     steps_of_sb3,
 )
 from flowpolicies.data.replay.store import Store
-from flowpolicies.spaces.layout import flat_dtype, observation_dim, space_fits, unflatten
+from flowpolicies.spaces.layout import flat_dtype, observation_dim, observation_layout, space_fits, unflatten
 from flowpolicies.tree import Array, leaves, take
 
 
