@@ -17,7 +17,7 @@ $(VENV)/.installed: pyproject.toml
 	.venv-zoo/bin/pip install --quiet --editable '.[zoo]' pytest pygame
 	touch $@
 
-.PHONY: zoo setup demo test check fix generate docs-index
+.PHONY: zoo setup demo test check fix generate docs-index conformance
 
 setup: $(VENV)/.installed
 
@@ -45,3 +45,9 @@ fix: setup
 # Files that follow from the registered algorithms: the stub that type checkers read, and the table of the docs.
 generate docs-index: setup
 	$(BIN)/python tools/generate.py
+
+# All algorithms against the promises of Stable-Baselines3 (about 20 minutes on two cores), and the faulty classes that
+# the checks must find. Writes the tables of docs/guides/sb3.md.
+conformance: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tools/sb3_guide.py --jobs 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/conformance

@@ -29,7 +29,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "guides" / "sb3.md"
 BEGIN, END = "<!-- begin: written by tools/sb3_guide.py -->", "<!-- end -->"
 STOCK = ("SAC", "TD3", "DDPG")
 SIZES: dict[str, Any] = {
-    **dict.fromkeys(("actor_hidden_dims", "value_hidden_dims", "energy_hidden_dims"), (8, 8)),
+    "energy_hidden_dims": (8, 8),
     **dict.fromkeys(("flow_steps", "num_samples", "next_samples", "solver_steps", "support_steps"), 2),
     "diffusion_steps": 3,
     "pretrain_steps": 1,
@@ -60,7 +60,8 @@ def examine(name: str) -> dict[str, Found]:
         report = check(getattr(stable_baselines3, stock), policy_kwargs={"net_arch": [8, 8]})
     else:
         cls = ALGORITHMS[name]
-        report = check(cls, **{key: value for key, value in SIZES.items() if key in cls.Config.__dataclass_fields__})
+        sizes = {key: value for key, value in SIZES.items() if key in cls.Config.__dataclass_fields__}
+        report = check(cls, policy_kwargs={"net_arch": [8, 8]}, **sizes)
     return {row.promise.name: Found(row.result, row.message) for row in report.rows}
 
 
