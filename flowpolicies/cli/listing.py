@@ -91,7 +91,9 @@ class Facts(NamedTuple):
         if self.link is None:
             return "-"
         arxiv = re.search(r"arxiv\.org/(?:abs|pdf)/(\d{4}\.\d{4,5})", self.link)
-        return arxiv[1] if arxiv else self.link.removeprefix("https://")
+        address = self.link.removeprefix("https://")
+        short = address if len(address) <= 20 else address.partition("/")[0].rpartition(".")[0]
+        return arxiv[1] if arxiv else short
 
     @classmethod
     def of(cls, algorithm: type[OfflineAlgorithm]) -> Facts:

@@ -49,6 +49,7 @@ from flowpolicies.shell.setup import (
     check_fits,
     copied_environment,
     given_address,
+    in_order_of,
     open_env,
     record_of,
     recorded_address,
@@ -483,9 +484,13 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         self.transitions.start_statistics(self._vec_normalize_env)
 
     def _adopt_spaces(self, env: VecEnv) -> None:
-        """Takes over the bounds of an environment's spaces, which Stable-Baselines3 compares exactly."""
+        """Takes over the bounds of an environment's spaces, which Stable-Baselines3 compares exactly.
+
+        The keys of a Dict keep their order, which is that of the networks' inputs.
+        """
+        adopted = in_order_of(self.observation_space, env.observation_space)
         for owner in (self, self.policy, self.transitions):
-            owner.observation_space, owner.action_space = env.observation_space, env.action_space
+            owner.observation_space, owner.action_space = adopted, env.action_space
 
     def get_env(self) -> VecEnv | None:
         """The environment, or None if the model has none. While `learn_offline` runs, a stand-in with the spaces."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -124,6 +125,13 @@ def check_environment_fits(observation_space: spaces.Space[Any], action_space: s
             "data were given as arrays, pass action_space=env.action_space with them; or wrap the environment, for "
             "example with gymnasium.wrappers.RescaleAction."
         )
+
+
+def in_order_of(own: spaces.Space[Any], theirs: spaces.Space[Any]) -> spaces.Space[Any]:
+    """A space with the parts of `theirs`, and with the keys of a Dict in the order of `own`."""
+    if isinstance(own, spaces.Dict) and isinstance(theirs, spaces.Dict):
+        return spaces.Dict(OrderedDict((key, theirs[key]) for key in own.spaces))  # A plain dict would be sorted.
+    return theirs
 
 
 def copied_environment(env: EnvType, who: str) -> EnvType:

@@ -38,7 +38,7 @@ def test_the_table_of_algorithms(call: Any) -> None:
         "ifql_a,",
         "qam_ifql_a",
     ]
-    assert found["qfql"] == ["qfql", "-", "QFQL", "Guided", *support, "-"]
+    assert found["qfql"] == ["qfql", "openreview", "QFQL", "Guided", *support, "-"]
     assert found["fedit"][3] == "Edit(Integrate)"
     assert {name: words[2] for name, words in found.items() if name in ALGORITHMS} == {
         name: cls.__name__ for name, cls in ALGORITHMS.items()
@@ -95,7 +95,7 @@ def test_how_a_paper_is_shown(link: str | None, shown: str) -> None:
 def test_the_paper_is_the_first_link() -> None:
     assert Facts.of(ALGORITHMS["dsrl"]).link == "https://arxiv.org/abs/2506.15799"  # A full stop follows it there.
     assert Facts.of(ALGORITHMS["fedit"]).link == "https://arxiv.org/abs/2507.07986"  # And another link.
-    assert Facts.of(ALGORITHMS["qfql"]).link is None
+    assert Facts.of(ALGORITHMS["qfql"]).link == "https://openreview.net/forum?id=MFY9i3uR7S"
 
 
 @pytest.mark.parametrize(

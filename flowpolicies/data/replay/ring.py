@@ -177,8 +177,8 @@ class OnlineRing(ReplayBuffer):
             if layouts[0] != layouts[1]:
                 raise ValueError(
                     f"the replay buffer stores observations as {[entry.key for entry in layouts[1]]}, but the model as "
-                    f"{[entry.key for entry in layouts[0]]}: the keys of the Dict have another order. Build the model with "
-                    "the space of the buffer."
+                    f"{[entry.key for entry in layouts[0]]}: the keys of the Dict have another order. Build the model "
+                    "with the space of the buffer."
                 )
         if other.n_envs != self.n_envs:
             raise ValueError(
