@@ -92,7 +92,7 @@ class Facts(NamedTuple):
             return "-"
         arxiv = re.search(r"arxiv\.org/(?:abs|pdf)/(\d{4}\.\d{4,5})", self.link)
         address = self.link.removeprefix("https://")
-        short = address if len(address) <= 20 else address.partition("/")[0].rpartition(".")[0]
+        short = address if len(address) <= 24 else address.partition("/")[0].rpartition(".")[0]
         return arxiv[1] if arxiv else short
 
     @classmethod

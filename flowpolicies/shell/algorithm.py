@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections import deque
+from collections.abc import Iterable
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -34,8 +35,8 @@ from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
 from flowpolicies.policies.aliases import check_policy_alias
 from flowpolicies.policies.devices import check_device
 from flowpolicies.shell.changes import changed_config, sort_changes
-from flowpolicies.shell.config import PolicyConfig, configure
-from flowpolicies.shell.exceptions import CONFORMANCE_EXCEPTIONS
+from flowpolicies.shell.config import CriticConfig, PolicyConfig, configure
+from flowpolicies.shell.exceptions import CONFORMANCE_EXCEPTIONS, WITHOUT_CRITICS
 from flowpolicies.shell.fields import NonNegativeInt, check_value
 from flowpolicies.shell.hyperparameters import check_hyperparameters
 from flowpolicies.shell.no_environment import AnyEnv, SpacesOnlyVecEnv, require_environment
@@ -152,6 +153,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             )
         ALGORITHMS[cls.name] = cls
         cls._fields = frozenset(field.name for field in dataclasses.fields(cls.Config))
+        if not issubclass(cls.Config, CriticConfig):
+            cls.conformance_exceptions = {**WITHOUT_CRITICS, **cls.conformance_exceptions}
 
     def __init__(
         self,
@@ -217,7 +220,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         self.offline_steps = 0
         self._environment_steps: int | None = None
         self._chunk_state: tuple[np.ndarray, ...] | None = None
-        self._is_collecting = False
+        self._is_collecting = self._is_saving = False
         self.dataset_record: dict[str, Any] | None = None
         if _init_setup_model:
             loaded = None if dataset is None else as_dataset(dataset)
@@ -743,11 +746,34 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         return self.policy.predict(observation, state, episode_start, deterministic)
 
     def _excluded_save_params(self) -> list[str]:
-        counting = ["_environment_steps", "_is_collecting", "_means"]
+        counting = ["_environment_steps", "_is_collecting", "_is_saving", "_means"]
         return [*super()._excluded_save_params(), *counting, *REBUILT, "optimizer", "generators"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "optimizer", "generators"], []
+
+    def save(self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
+        """Writes a zip that `load` reads, as in Stable-Baselines3; it also holds the state of the random generators."""
+        self._is_saving = True
+        try:
+            super().save(path, exclude, include)
+        finally:
+            self._is_saving = False
+
+    def get_parameters(self) -> dict[str, dict[str, Any]]:
+        """Weights and optimiser, as in Stable-Baselines3; `set_parameters` takes them."""
+        found: dict[str, dict[str, Any]] = super().get_parameters()
+        if not self._is_saving:
+            del found["generators"]
+        return found
+
+    def set_parameters(
+        self, load_path_or_dict: Any, exact_match: bool = True, device: torch.device | str = "auto"
+    ) -> None:
+        """As in Stable-Baselines3. The random generators stay as they are, unless their states are given too."""
+        if isinstance(load_path_or_dict, dict) and "generators" not in load_path_or_dict:
+            load_path_or_dict = {**load_path_or_dict, "generators": self.generators.state_dict()}
+        super().set_parameters(load_path_or_dict, exact_match, device)
 
     def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
         """Takes over the online transitions of a buffer that `save_replay_buffer` wrote, as in Stable-Baselines3.

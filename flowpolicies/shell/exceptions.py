@@ -24,5 +24,14 @@ CONFORMANCE_EXCEPTIONS = {
     "can be stored compactly (compact=True).",
     "hindsight_works": "HerReplayBuffer is refused. The buffer relabels goals itself, with "
     "replay_buffer_kwargs=dict(online_goals=OnlineGoals()).",
+    "the_buffer_size_is_shared": "size() counts the transitions of the dataset and of all environments; pos, full and "
+    "buffer_size count steps of one environment, as in Stable-Baselines3.",
     "dictionaries_are_stored_by_key": "Observations are stored as flat vectors; buffer.observations has them by key.",
 }
+"""Of every algorithm."""
+
+WITHOUT_CRITICS = {
+    "n_critics_is_obeyed": "It has no critics; n_critics is refused.",
+    "n_step_returns_are_accepted": "It has no critics, so returns have no effect on it.",
+}
+"""Besides, of algorithms that only imitate."""

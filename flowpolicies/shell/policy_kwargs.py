@@ -70,7 +70,9 @@ def translate(policy_kwargs: Mapping[str, Any], config: type[PolicyConfig], who:
     implied: dict[str, Any] = {}
     if (net_arch := given.pop("net_arch", None)) is not None:
         implied |= {name: sizes for name, sizes in _hidden_dims(net_arch).items() if name in known}
-    if (n_critics := given.pop("n_critics", None)) is not None and "ensemble" in known:
+    if (n_critics := given.pop("n_critics", None)) is not None:
+        if "ensemble" not in known:
+            raise TypeError(f"policy_kwargs has 'n_critics', but {who} has no critics. Leave it out.")
         implied["ensemble"] = n_critics
     activation = _activation(given.pop("activation_fn", None))
     extractor, options = given.pop("features_extractor_class", None), given.pop("features_extractor_kwargs", None)
