@@ -36,7 +36,7 @@ from flowpolicies.policies.aliases import check_policy_alias
 from flowpolicies.policies.devices import check_device
 from flowpolicies.shell.changes import changed_config, sort_changes
 from flowpolicies.shell.config import CriticConfig, PolicyConfig, configure
-from flowpolicies.shell.exceptions import CONFORMANCE_EXCEPTIONS, WITHOUT_CRITICS
+from flowpolicies.shell.exceptions import CONFORMANCE_EXCEPTIONS, OF_CLASS, WITHOUT_CRITICS
 from flowpolicies.shell.fields import NonNegativeInt, check_value
 from flowpolicies.shell.hyperparameters import check_hyperparameters
 from flowpolicies.shell.no_environment import AnyEnv, SpacesOnlyVecEnv, require_environment
@@ -153,8 +153,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             )
         ALGORITHMS[cls.name] = cls
         cls._fields = frozenset(field.name for field in dataclasses.fields(cls.Config))
-        if not issubclass(cls.Config, CriticConfig):
-            cls.conformance_exceptions = {**WITHOUT_CRITICS, **cls.conformance_exceptions}
+        critics = {} if issubclass(cls.Config, CriticConfig) else WITHOUT_CRITICS
+        cls.conformance_exceptions = {**cls.conformance_exceptions, **critics, **OF_CLASS.get(cls.__name__, {})}
 
     def __init__(
         self,

@@ -35,3 +35,31 @@ WITHOUT_CRITICS = {
     "n_step_returns_are_accepted": "It has no critics, so returns have no effect on it.",
 }
 """Besides, of algorithms that only imitate."""
+
+OWN_RATE = {
+    "a_tau_of_zero_freezes_the_targets": "Its slow actor follows at a rate of its own, or is renewed as a whole; tau "
+    "is the rate of the critics.",
+}
+_SATURATED = (
+    "A diffusion that has hardly been trained acts at the bounds of the action space, where all actions are equal."
+)
+SATURATED = {
+    "actions_depend_on_observations": _SATURATED,
+    "one_hot_observations_are_told_apart": _SATURATED,
+    "models_can_be_copied": f"{_SATURATED} tests/shell/test_contract.py compares the weights of copies.",
+}
+
+OF_CLASS: dict[str, dict[str, str]] = {
+    "BCDiffusion": SATURATED,
+    "BDPO": OWN_RATE | SATURATED | {"a_learning_rate_of_zero_freezes_the_policy": "Its actor has a rate of its own."},
+    "DACD4RL": SATURATED,
+    "IDQL": OWN_RATE | SATURATED | {"net_arch_is_obeyed": "Residual blocks have one width; others are refused."},
+    "QC": {"n_step_returns_are_accepted": "Chunks (horizon=5) take the place of n-step returns; both are refused."},
+    "QGPO": SATURATED,
+    "QIPOFull": OWN_RATE,
+    "QSM": SATURATED,
+    "QSMOnline": SATURATED,
+    "RQL": OWN_RATE,
+    "TFQL": OWN_RATE,
+}
+"""Besides, of single algorithms."""

@@ -132,7 +132,7 @@ class RunFolder:
             with atomic_write(self.buffer_of(path)) as file:
                 model.save_replay_buffer(file)  # type: ignore[arg-type]
         with atomic_write(path) as file:
-            model.save(file)  # type: ignore[arg-type]
+            model.save(file)
         older = [other for other in self.list_checkpoints() if other != path]
         for other in older:
             self.buffer_of(other).unlink(missing_ok=True)

@@ -345,7 +345,7 @@ class _TrainingRun:
             IncompleteRunError: if another file could not be written.
         """
         with atomic_write(self.folder.model) as file:
-            self.model.save(file)  # type: ignore[arg-type]
+            self.model.save(file)
         if missing := self._write_policy_and_plot():
             raise IncompleteRunError(
                 f"the training has ended and the model is saved in '{self.folder.model}', but these files could not "
