@@ -40,9 +40,7 @@ OWN_RATE = {
     "a_tau_of_zero_freezes_the_targets": "Its slow actor follows at a rate of its own, or is renewed as a whole; tau "
     "is the rate of the critics.",
 }
-_SATURATED = (
-    "A diffusion that has hardly been trained acts at the bounds of the action space, where all actions are equal."
-)
+_SATURATED = "A hardly trained diffusion acts at the bounds of the action space, where all actions are equal."
 SATURATED = {
     "actions_depend_on_observations": _SATURATED,
     "one_hot_observations_are_told_apart": _SATURATED,
