@@ -36,7 +36,7 @@ SIZES: dict[str, Any] = {
     "critic_warmup": 1,
     "actor_warmup": 0,
     "actor_every": 1,
-    "critic_steps": 1,
+    "critic_steps": 10,
 }
 """Hyperparameters that make updates short; an algorithm is given those that it has."""
 

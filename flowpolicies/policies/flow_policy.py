@@ -43,6 +43,15 @@ Observation = np.ndarray | dict[str, np.ndarray]
 State = tuple[np.ndarray, ...]
 
 
+_NETWORKS = ". The networks are in policy.networks, by name, and their slow copies in policy.targets."
+INSTEAD = {
+    **dict.fromkeys(("actor", "actor_target", "critic", "critic_target", "q_net", "value_net"), _NETWORKS),
+    "optimizer": ". The model's learner has the optimiser's state; to train by hand, make one: "
+    "torch.optim.Adam(policy.parameters()).",
+}
+"""What to use instead of attributes that other policies of Stable-Baselines3 have."""
+
+
 @final
 class FlowPolicy(BasePolicy):
     """Named networks and a sampler, behind Stable-Baselines3's policy contract.
@@ -258,6 +267,13 @@ class FlowPolicy(BasePolicy):
     def make_features_extractor(self) -> NoReturn:
         """Not supported, see `extract_features`."""
         self.extract_features(None)
+
+    def __getattr__(self, name: str) -> Any:
+        """As in `torch.nn.Module`; for what only other policies have, the error says what to use instead."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError as error:
+            raise AttributeError(f"{error}{INSTEAD.get(name, '')}") from None
 
     def __getstate__(self) -> dict[str, Any]:
         """What is copied and pickled: the state of the generator instead of the generator, so that a copy acts the

@@ -36,7 +36,7 @@ from flowpolicies.policies.aliases import check_policy_alias
 from flowpolicies.policies.devices import check_device
 from flowpolicies.shell.changes import changed_config, sort_changes
 from flowpolicies.shell.config import CriticConfig, PolicyConfig, configure
-from flowpolicies.shell.exceptions import CONFORMANCE_EXCEPTIONS, OF_CLASS, WITHOUT_CRITICS
+from flowpolicies.shell.exceptions import ATTRIBUTES, CONFORMANCE_EXCEPTIONS, OF_CLASS, WITHOUT_CRITICS
 from flowpolicies.shell.fields import NonNegativeInt, check_value
 from flowpolicies.shell.hyperparameters import check_hyperparameters
 from flowpolicies.shell.no_environment import AnyEnv, SpacesOnlyVecEnv, require_environment
@@ -296,7 +296,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         """The value of a field of the config: `model.alpha` is `model.cfg.alpha`."""
         if name in type(self)._fields and "cfg" in self.__dict__:
             return getattr(self.cfg, name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        hint = f". {ATTRIBUTES[name]}" if name in ATTRIBUTES else ""
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Sets an attribute. A field of the config is changed there, for all updates to come.

@@ -18,6 +18,7 @@ from flowpolicies.losses import QAggregation
 from flowpolicies.messages import did_you_mean
 from flowpolicies.networks import ENCODERS, Critic, GaussianNetwork, NoisePrediction, TanhNormal, Value, VelocityField
 from flowpolicies.samplers import Denoise, Integrate, IntegrateResidual, Sampler, SoftmaxOfN
+from flowpolicies.shell.exceptions import ARGUMENTS
 from flowpolicies.shell.fields import Bounds, NonNegativeInt, UnitInterval, check_fields
 
 
@@ -315,6 +316,8 @@ def configure(
     for name in hyperparameters:
         if name not in known:
             also = [keyword for keyword in shared if not keyword.startswith("_")]
+            if name in ARGUMENTS:
+                raise TypeError(f"{who} does not take {name!r}. {ARGUMENTS[name]}")
             hint = did_you_mean({"lr": "learning_rate", "discount": "gamma"}.get(name, name), [*known, *also])
             raise TypeError(
                 f"{who} has no hyperparameter {name!r}; it has {', '.join(known)}, and like all algorithms "

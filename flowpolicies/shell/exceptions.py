@@ -47,17 +47,53 @@ SATURATED = {
     "models_can_be_copied": f"{_SATURATED} tests/shell/test_contract.py compares the weights of copies.",
 }
 
+WHOLE_WINDOWS = {
+    "n_step_returns_learn_from_short_episodes": "As in the authors' code, a window with fewer than n_steps real steps "
+    "trains the policy and not the values. A batch without a whole window warns.",
+}
+
 OF_CLASS: dict[str, dict[str, str]] = {
     "BCDiffusion": SATURATED,
     "BDPO": OWN_RATE | SATURATED | {"a_learning_rate_of_zero_freezes_the_policy": "Its actor has a rate of its own."},
     "DACD4RL": SATURATED,
     "IDQL": OWN_RATE | SATURATED | {"net_arch_is_obeyed": "Residual blocks have one width; others are refused."},
-    "QC": {"n_step_returns_are_accepted": "Chunks (horizon=5) take the place of n-step returns; both are refused."},
-    "QGPO": SATURATED,
+    "QC": {
+        "predicts_for_one_observation": "It plans 5 actions at once: the state that predict returns holds the rest of "
+        "the chunk. Pass it to the next call, as for recurrent policies; without it, predict plans anew.",
+        **dict.fromkeys(
+            ("n_step_returns_are_accepted", "n_step_returns_stop_at_ends"),
+            "Chunks (horizon=5) take the place of n-step returns; both are refused.",
+        ),
+    },
+    "QGPO": SATURATED | {"parameters_can_be_pretrained": _SATURATED},
     "QIPOFull": OWN_RATE,
     "QSM": SATURATED,
     "QSMOnline": SATURATED,
-    "RQL": OWN_RATE,
-    "TFQL": OWN_RATE,
+    "RQL": OWN_RATE | WHOLE_WINDOWS,
+    "TFQL": OWN_RATE | WHOLE_WINDOWS,
 }
 """Besides, of single algorithms."""
+
+_SDE = "Exploration samples from the policy; for more, pass action_noise=."
+_ENTROPY = (
+    "Algorithms with an entropy term (SAC, RLPD, DSRL and others) take target_entropy_multiplier= and learn its "
+    "weight, which is model.policy.networks['temperature']."
+)
+_SMOOTHING = "ReBRAC has actor_noise=, actor_noise_clip= and actor_freq=."
+ARGUMENTS = {
+    **dict.fromkeys(("use_sde", "use_sde_at_warmup", "sde_sample_freq"), _SDE),
+    **dict.fromkeys(("ent_coef", "target_entropy"), _ENTROPY),
+    **dict.fromkeys(("policy_delay", "target_policy_noise", "target_noise_clip"), _SMOOTHING),
+    "target_update_interval": "Target networks move by tau at every update.",
+    "net_arch": "Pass policy_kwargs=dict(net_arch=...), or actor_hidden_dims= and value_hidden_dims=.",
+    "n_critics": "Pass policy_kwargs=dict(n_critics=...), or ensemble=.",
+}
+"""What to use instead of constructor arguments of SAC, TD3 and DDPG."""
+
+_NETWORKS = "The networks are in model.policy.networks, by name, and their slow copies in model.policy.targets."
+ATTRIBUTES = {
+    **dict.fromkeys(("actor", "actor_target", "critic", "critic_target"), _NETWORKS),
+    **dict.fromkeys(("ent_coef", "log_ent_coef", "ent_coef_tensor", "ent_coef_optimizer", "target_entropy"), _ENTROPY),
+    "target_update_interval": ARGUMENTS["target_update_interval"],
+}
+"""What to use instead of attributes of SAC, TD3 and DDPG."""

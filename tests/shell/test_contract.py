@@ -68,7 +68,7 @@ def test_custom_objects_may_hold_hyperparameters_and_names_that_the_file_lacks(s
         ({"actor_hidden_dims": (8,)}, ValueError, r"actor_hidden_dims cannot be changed .* Build a new model: FQL\("),
         ({"ensemble": 5}, ValueError, "ensemble cannot be changed"),
         ({"encoder": "impala"}, ValueError, "encoder cannot be changed"),
-        ({"alhpa": 5}, TypeError, r"FQL.load\(\) got the keyword 'alhpa', .* Did you mean 'alpha'\?"),
+        ({"alphq": 5}, TypeError, r"FQL.load\(\) got the keyword 'alphq', .* Did you mean 'alpha'\?"),
         ({"alpha": "much"}, TypeError, "alpha must be a number"),
         ({"flow_steps": 0}, ValueError, "flow_steps must be at least 1"),
         ({"gamma": 2.0}, ValueError, r"gamma must lie in \[0, 1\]"),

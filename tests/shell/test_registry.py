@@ -95,6 +95,10 @@ def test_make_takes_an_environment_by_position() -> None:
     ("name", "options", "error", "message"),
     [
         ("qflwo", {}, ValueError, r"unknown algorithm 'qflwo' \(known: bam, .*\)\. Did you mean 'qflow'\?"),
+        ("fql", {"use_sde": True}, TypeError, r"FQL does not take 'use_sde'. .*action_noise="),
+        ("fql", {"ent_coef": "auto"}, TypeError, r"FQL does not take 'ent_coef'. .*target_entropy_multiplier="),
+        ("fql", {"net_arch": [8]}, TypeError, r"FQL does not take 'net_arch'. .*policy_kwargs="),
+        ("fql", {"target_update_interval": 2}, TypeError, r"Target networks move by tau at every update"),
         ("fql", {"alfa": 3.0}, TypeError, r"FQL has no hyperparameter 'alfa'; it has .*Did you mean 'alpha'\?"),
         ("fql", {"batchsize": 3}, TypeError, r"all algorithms .*batch_size, .*Did you mean 'batch_size'\?"),
         ("fql", {"lr": 1e-3}, TypeError, r"Did you mean 'learning_rate'\?"),

@@ -213,6 +213,12 @@ class WindowSampling(OnlineRing):
 
     def _finish(self, batch: Batch) -> Batch:
         """The batch on the buffer's device, with shifted images if `p_aug` asks for it."""
+        if self.windows == "episodes" and not batch.valid.any():
+            warnings.warn(
+                f"No window of a batch has {self.needed} steps (horizon or n_steps) in its episode, so values learn "
+                "nothing from it. Use a smaller n_steps or horizon, or longer episodes.",
+                stacklevel=3,
+            )
         if self.device.type != "cpu":
             batch = Batch(*(column.to(self.device) for column in batch))
         if self.p_aug and torch.rand((), generator=self.generator, dtype=torch.float32) < self.p_aug:
