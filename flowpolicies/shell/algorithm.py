@@ -40,7 +40,7 @@ from flowpolicies.shell.exceptions import ATTRIBUTES, CONFORMANCE_EXCEPTIONS, OF
 from flowpolicies.shell.fields import NonNegativeInt, check_value
 from flowpolicies.shell.hyperparameters import check_hyperparameters
 from flowpolicies.shell.no_environment import AnyEnv, SpacesOnlyVecEnv, require_environment
-from flowpolicies.shell.policy_kwargs import check_not_twice, translate, with_activation
+from flowpolicies.shell.policy_kwargs import check_not_twice, translate, with_activation, with_extractor
 from flowpolicies.shell.saved import check_model_file, check_owner
 from flowpolicies.shell.setup import (
     AUTO,
@@ -186,7 +186,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         **hyperparameters: Any,
     ) -> None:
         shared = [name for name in inspect.signature(OfflineAlgorithm).parameters if name != "hyperparameters"]
-        implied = translate(policy_kwargs or {}, self.Config, type(self).__name__).hyperparameters
+        policy_kwargs = with_extractor(policy, policy_kwargs)
+        implied = translate(policy_kwargs, self.Config, type(self).__name__).hyperparameters
         check_not_twice(implied, hyperparameters)
         self.cfg = configure(self.Config, {**implied, **hyperparameters}, type(self).__name__, shared)
         super().__init__(
@@ -437,7 +438,11 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     @property
     def transitions(self) -> TransitionBuffer:
         """The replay buffer, which holds the dataset and the online transitions."""
-        assert isinstance(self.replay_buffer, TransitionBuffer)
+        if not isinstance(self.replay_buffer, TransitionBuffer):
+            raise TypeError(
+                f"{type(self).__name__}.replay_buffer must be a TransitionBuffer, got {self.replay_buffer!r}. "
+                "load_replay_buffer makes an empty one first if it is None."
+            )
         return self.replay_buffer
 
     def set_dataset(self, dataset: TransitionDataset | str | os.PathLike[str]) -> None:
@@ -791,6 +796,9 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             ValueError: if the buffer holds transitions of other spaces, or is of a class that cannot be read.
         """
         buffer = load_from_pkl(path, self.verbose)
+        if self.replay_buffer is None:  # Removed to free memory.
+            self._setup_buffer(spawn(self.seed, 4)[1])
+        self.transitions.device = self.device
         self.transitions.adopt(buffer)
         if truncate_last_traj:
             self.transitions.end_episodes()

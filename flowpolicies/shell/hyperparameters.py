@@ -54,9 +54,14 @@ def check_hyperparameters(value_of: Callable[[str], Any]) -> None:
         value_of: value of the hyperparameter of a name.
 
     Raises:
-        ValueError: for a number out of its range.
-        TypeError: for a value of another type.
+        ValueError: for a number out of its range, and, as in Stable-Baselines3, for a frequency of another type.
+        TypeError: for another value of another type.
     """
+    frequency = value_of("train_freq")
+    if not isinstance(frequency, int | tuple):
+        raise ValueError(
+            f'train_freq must be a number of steps, or a tuple like (4, "step") or (1, "episode"), got {frequency!r}'
+        )
     for name, hint in get_type_hints(SB3Hyperparameters, include_extras=True).items():
         given = value_of(name)
         if not (callable(given) or isinstance(given, tuple)):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from gymnasium.spaces import Dict, Space
 from stable_baselines3.common.preprocessing import preprocess_obs
-from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor
+from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 from torch import Tensor, nn
 
 from flowpolicies.core import Network
@@ -40,6 +40,10 @@ ELSEWHERE = {
 """Arguments of Stable-Baselines3's policies without a counterpart, and what to do instead."""
 
 
+EXTRACTORS = {"CnnPolicy": NatureCNN, "MultiInputPolicy": CombinedExtractor}
+"""Features extractors that policies of Stable-Baselines3 have unless another is given."""
+
+
 class PolicyArguments(NamedTuple):
     """What `policy_kwargs` mean here."""
 
@@ -49,6 +53,15 @@ class PolicyArguments(NamedTuple):
     """Activation of all networks; None: that of the algorithm."""
     own: dict[str, Any]
     """Arguments of FlowPolicy itself."""
+
+
+def with_extractor(policy: Any, policy_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """`policy_kwargs`, where `features_extractor_kwargs` alone are of the extractor that Stable-Baselines3's policy of
+    that name has: `NatureCNN` of "CnnPolicy", `CombinedExtractor` of "MultiInputPolicy"."""
+    given = dict(policy_kwargs or {})
+    if given.get("features_extractor_kwargs") and isinstance(policy, str) and policy in EXTRACTORS:
+        given.setdefault("features_extractor_class", EXTRACTORS[policy])
+    return given
 
 
 def translate(policy_kwargs: Mapping[str, Any], config: type[PolicyConfig], who: str) -> PolicyArguments:
@@ -82,7 +95,8 @@ def translate(policy_kwargs: Mapping[str, Any], config: type[PolicyConfig], who:
         implied["encoder"] = _encoder(extractor, options or {})
     elif options:
         raise ValueError(
-            "policy_kwargs has features_extractor_kwargs without features_extractor_class. The image encoder is the "
+            "policy_kwargs has features_extractor_kwargs without features_extractor_class, which is implied by "
+            f"{' and '.join(EXTRACTORS)} only: give both. The image encoder is the "
             f"hyperparameter encoder= of {who} ({', '.join(ENCODERS.names())})."
         )
     own = set(signature(FlowPolicy).parameters)

@@ -152,6 +152,8 @@ def unflatten(space: spaces.Space[Any], flat: Tensor) -> Array | dict[str, Array
 
 def _unflattened(entry: Entry, columns: Tensor) -> Array:
     array: Array = columns.reshape(-1, *entry.shape).numpy()
+    if entry.image:
+        return array.astype(np.uint8, copy=False)  # Beside vectors, pixels are stored as float32.
     return array.astype(np.int64) if entry.categories else array
 
 
