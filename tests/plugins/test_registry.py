@@ -207,7 +207,9 @@ def test_a_policy_of_registered_parts_loads_as_it_was(tmp_path: Path) -> None:
 
 
 def test_encoders_are_known_by_name(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"unknown encoder 'impal' \(known: .*impala_small\)\. Did you mean 'impala'"):
+    with pytest.raises(
+        ValueError, match=r"unknown encoder 'impal' \(known: .*impala_small.*\)\. Did you mean 'impala'"
+    ):
         tiny(FQL, env="Pendulum-v1", encoder="impal")
     with pytest.raises(ValueError, match="unknown encoder '3'"):
         tiny(FQL, env="Pendulum-v1", encoder=3)

@@ -28,7 +28,8 @@ def test_claimed_recordings_are_there_and_replayed_through_the_algorithm(algorit
 
 def test_every_recording_that_is_replayed_is_claimed_once() -> None:
     replayed = sorted(name for name in RECORDINGS if recorded_name(name) in PORTS)
-    assert sorted(name for cls in ALGORITHMS.values() for name in cls.parity) == replayed
+    ours = [cls for cls in ALGORITHMS.values() if cls.__module__.startswith("flowpolicies.")]  # Other tests add some.
+    assert sorted(name for cls in ours for name in cls.parity) == replayed
 
 
 def sizes(algorithm: type[OfflineAlgorithm]) -> dict[str, object]:
