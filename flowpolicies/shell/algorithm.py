@@ -798,6 +798,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         buffer = load_from_pkl(path, self.verbose)
         if self.replay_buffer is None:  # Removed to free memory.
             self._setup_buffer(spawn(self.seed, 4)[1])
+            self._connect_buffer()
         self.transitions.device = self.device
         self.transitions.adopt(buffer)
         if truncate_last_traj:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -47,11 +48,11 @@ class TwoSteps(gym.Env[np.ndarray, np.ndarray]):
     action_space = gym.spaces.Box(-1, 1, (1,))
     steps = 0
 
-    def reset(self, *, seed: int | None = None, options: dict[str, object] | None = None):  # type: ignore[no-untyped-def]
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         self.steps = 0
         return np.zeros(2, np.float32), {}
 
-    def step(self, action: np.ndarray):  # type: ignore[no-untyped-def]
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.steps += 1
         return np.full(2, 0.3 * self.steps, np.float32), 1.0, self.steps == 2, False, {}
 
@@ -90,10 +91,10 @@ class Pictures(gym.Env[np.ndarray, np.ndarray]):
         image = gym.spaces.Box(0, 255, (36, 36, 3), np.uint8)
         self.observation_space = gym.spaces.Dict({"image": image}) if in_dict else image
 
-    def reset(self, *, seed: int | None = None, options: dict[str, object] | None = None):  # type: ignore[no-untyped-def]
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         return self.observation_space.sample(), {}
 
-    def step(self, action: np.ndarray):  # type: ignore[no-untyped-def]
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         return self.observation_space.sample(), 0.0, False, False, {}
 
 

@@ -175,7 +175,7 @@ def can_be_subclassed(case: Case) -> None:
     """A user's subclass that overrides `train` works without further declarations, and is saved and loaded."""
     calls: list[int] = []
 
-    def train(self, gradient_steps, batch_size=8):  # type: ignore[no-untyped-def]
+    def train(self: Any, gradient_steps: int, batch_size: int = 8) -> Any:
         calls.append(gradient_steps)
         return case.cls.train(self, gradient_steps, batch_size)
 

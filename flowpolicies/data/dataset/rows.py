@@ -12,6 +12,7 @@ import hashlib
 import math
 import mmap
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, cast, final
 
@@ -30,11 +31,11 @@ BLOCK_BYTES = 1 << 24
 """Size of the blocks in which whole arrays are read: 16 MB."""
 
 
-class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
+class LazyArray(np.lib.mixins.NDArrayOperatorsMixin, ABC):
     """Base of arrays `[N, *shape]` whose rows are read or assembled when they are used; rows are indexed as in arrays.
 
-    NumPy's functions receive a copy of the whole array. Subclasses set `shape` and `dtype`, and have a method
-    `_read(rows)`, which returns rows `[B]` as a new array `[B, *shape]`.
+    NumPy's functions receive a copy of the whole array. Subclasses set `shape` and `dtype`, and implement
+    `_read`.
     """
 
     shape: tuple[int, ...]
@@ -66,8 +67,9 @@ class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
         found = self._read(numbers.reshape(-1)).reshape(*numbers.shape, *self.shape[1:])
         return found[(*[slice(None)] * numbers.ndim, *rest)] if rest else found
 
+    @abstractmethod
     def _read(self, rows: Array) -> Array:
-        raise NotImplementedError
+        """The rows `[B]` as a new array `[B, *shape]`."""
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         whole: Array = self[:]
