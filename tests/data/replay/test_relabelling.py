@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -202,8 +203,17 @@ def test_a_model_reaches_goals_online() -> None:
     goals = {"online_goals": OnlineGoals()}
     options = {"actor_hidden_dims": (8,), "value_hidden_dims": (8,), "device": "cpu", "seed": 0, "batch_size": 32}
     model = FQL("MultiInputPolicy", Line(), replay_buffer_kwargs=goals, learning_starts=10, **options)
-    assert model.env is not None
-    model.transitions.set_env(model.env)
     model.learn(40)
     batch = model.transitions.sample(200)
     assert float((batch.rewards == 0).float().mean()) > 0.3, "goals that were achieved are frequent"
+
+
+def test_a_restored_buffer_relabels_goals(tmp_path: Path) -> None:
+    options = {"actor_hidden_dims": (8,), "value_hidden_dims": (8,), "device": "cpu", "batch_size": 32}
+    goals = {"online_goals": OnlineGoals()}
+    model = FQL("MultiInputPolicy", Line(), replay_buffer_kwargs=goals, learning_starts=10, **options).learn(20)
+    model.save_replay_buffer(tmp_path / "buffer.pkl")
+    model.replay_buffer = None
+    model.load_replay_buffer(tmp_path / "buffer.pkl")
+    model.learn(20, reset_num_timesteps=False)
+    assert float((model.transitions.sample(200).rewards == 0).float().mean()) > 0.3
