@@ -36,7 +36,7 @@ def test_errors_that_are_not_about_the_content_pass(error: BaseException) -> Non
     "text", ['{"a": 1, "a": 2}', "[" * 100_000, "[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1), "{", b"\xff\xfe", "1 2"]
 )
 def test_json_that_is_not_strict_is_refused(text: str | bytes) -> None:
-    with pytest.raises(ArtifactError, match="a.bin"):
+    with pytest.raises(ArtifactError, match=r"a\.bin"):
         parse_json(text, "a.bin")
 
 
