@@ -51,10 +51,10 @@ def reading(path: str | os.PathLike[str], place: str = "", hint: str = "") -> It
     except (ArtifactError, FileNotFoundError, PermissionError, ImportError):
         raise
     except Exception as error:  # Parsers of foreign bytes fail with errors of any class.
-        text = str(error).strip().split("\n")[0]
-        raise ArtifactError(
-            path, f"{type(error).__name__}: {text}" if text else type(error).__name__, place=place, hint=hint
-        ) from error
+        text, kind = str(error).strip().split("\n")[0], type(error).__name__
+        if not text or type(error) is not ValueError:  # The text of a plain ValueError says enough.
+            text = f"{kind}: {text}" if text else kind
+        raise ArtifactError(path, text, place=place, hint=hint) from error
 
 
 def parse_json(text: str | bytes, path: str | os.PathLike[str], place: str = "") -> Any:

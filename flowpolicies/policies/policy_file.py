@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save, save_file
 from torch import Tensor
 
+from flowpolicies.artifacts import ArtifactError, parse_json, reading
+from flowpolicies.containers import is_zip, name_of, read_bytes, safetensors_header
 from flowpolicies.files import atomic_path
+from flowpolicies.policies.building import check_finite
 
 FORMAT = "flowpolicies.policy"
 VERSION = 2
@@ -34,40 +37,34 @@ def write_policy(target: str | Path | BinaryIO, config: Mapping[str, Any], weigh
 def read_policy(source: str | Path | BinaryIO, device: torch.device) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The declaration and the weights of a policy file, or of the rest of a binary file object.
 
+    The whole file is checked first: its header, that its tensors cover the rest of it, and that they are finite.
+
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not a policy file, or one of a newer version.
+        ArtifactError: if it is not a policy file, is damaged, or was written by a newer version.
     """
-    what = repr(str(source)) if isinstance(source, str | Path) else f"the file object {source!r}"
+    name = name_of(source)
     if isinstance(source, str | Path) and not Path(source).is_file():
-        raise FileNotFoundError(f"no policy file {what}; FlowPolicy.load reads what FlowPolicy.save wrote")
-    try:
-        metadata, weights = _read_path(source, device) if isinstance(source, str | Path) else _read_object(source)
-    except SafetensorError as error:
-        raise ValueError(
-            f"{what} is not a policy file ({error}). Zips of model.save() are read by the algorithm's "
-            "load(), for example flowpolicies.FQL.load(path).policy."
-        ) from error
-    config = json.loads(metadata.get("config", "{}"))
-    if config.get("format") != FORMAT or config["version"] > VERSION:
-        raise ValueError(
-            f"{what} holds format {config.get('format')!r} version {config.get('version')}, "
-            f"this version of flowpolicies reads {FORMAT!r} up to version {VERSION}. "
-            "Update flowpolicies, if a newer one wrote the file."
+        raise FileNotFoundError(f"no policy file {name!r}; FlowPolicy.load reads what FlowPolicy.save wrote")
+    content = read_bytes(source)
+    if is_zip(content):
+        raise ArtifactError(
+            name,
+            "is not a policy file, but a zip",
+            hint="Zips of model.save() are read by the algorithm's load(), for example "
+            "flowpolicies.FQL.load(path).policy.",
         )
-    return config, weights
-
-
-def _read_path(path: str | Path, device: torch.device) -> tuple[dict[str, str], dict[str, Tensor]]:
-    with safe_open(path, framework="pt", device=str(device)) as file:
-        return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-
-
-def _read_object(source: BinaryIO) -> tuple[dict[str, str], dict[str, Tensor]]:
-    content = source.read()
-    if not content:
-        raise ValueError(f"the file object {source!r} has no bytes left to read. Call its seek(0) before loading.")
-    weights = load(content)
-    # The header is the length of a JSON text as 8 bytes, and the text (https://github.com/huggingface/safetensors).
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    return header.get("__metadata__") or {}, weights
+    header = safetensors_header(content, name)
+    config = parse_json(header.metadata.get("config", "{}"), name, "the config in the header")
+    version = config.get("version") if isinstance(config, dict) else None
+    if version is None or config.get("format") != FORMAT or type(version) is not int or not 1 <= version <= VERSION:
+        raise ArtifactError(
+            name,
+            f"holds format {reprlib.repr(config.get('format') if isinstance(config, dict) else config)} version "
+            f"{reprlib.repr(version)}, this version of flowpolicies reads {FORMAT!r} up to version {VERSION}",
+            hint="Update flowpolicies, if a newer one wrote the file.",
+        )
+    with reading(name):
+        weights = load(content)
+        check_finite(weights)
+    return config, {key: tensor.to(device) for key, tensor in weights.items()}
