@@ -161,12 +161,12 @@ def check_zip(content: bytes, path: str, place: str = "", *, stored: bool = Fals
     def refuse(problem: str) -> ArtifactError:
         return ArtifactError(path, f"is damaged, or is not a model that model.save() wrote: {problem}", place=place)
 
-    with reading(path, place, "It is damaged, or is not a model that model.save() wrote."):
-        archive = zipfile.ZipFile(io.BytesIO(content))
-        members = archive.infolist()
-        _, _, _, _, count, length, offset, comment = _END.unpack(content[-_END.size :])
-        signature = content[-_END.size : -_END.size + 4]
-    if signature != b"PK\x05\x06" or comment or archive.comment:
+    try:
+        members = zipfile.ZipFile(io.BytesIO(content)).infolist()
+        signature, *_, count, length, offset, comment = _END.unpack(content[-_END.size :])
+    except Exception as error:  # Python's reader fails with errors of many classes.
+        raise refuse(f"{type(error).__name__}: {error}") from error
+    if signature != b"PK\x05\x06" or comment:
         raise refuse("bytes follow the directory of the zip")
     directory = len(content) - _END.size - length
     if offset != directory and offset + _END64 != directory:

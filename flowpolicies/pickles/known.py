@@ -116,6 +116,7 @@ class Known:
         calls: name -> function that a pickle may call, which checks its arguments.
         moved: old name of a module -> its present one.
         load: called with the module of an unknown name, to import the package that registered it, if one did.
+        checks: class -> function that raises a ValueError for a state that its objects must not be given.
     """
 
     def __init__(
@@ -125,12 +126,13 @@ class Known:
         calls: Mapping[tuple[str, str], Callable[..., Any]] | None = None,
         moved: Mapping[str, str] | None = None,
         load: Callable[[str], None] = lambda module: None,
+        checks: Mapping[type, Callable[[Any], None]] | None = None,
     ) -> None:
         self.filled = (*FILLED, *filled)
         self.named = (*NAMED, *self.filled, *named)
         self.names = {**_NAMES, **(calls or {})}
         self.calls = {id(thing): call for thing, call in (*_CALLS, *((call, call) for call in (calls or {}).values()))}
-        self.moved, self.load = moved or {}, load
+        self.moved, self.load, self.checks = moved or {}, load, checks or {}
 
     def find(self, module: str, name: str) -> Any:
         """The object of a name.
@@ -153,7 +155,7 @@ class Known:
             found = imported_class(module, name)
         activation = module == "torch.nn.modules.activation"
         if found is None or not (activation or issubclass(found, self.named)):
-            raise UnknownName(f"it needs {module}.{name}, which is not a class that models of this package consist of")
+            raise UnknownName(module, name)
         return found
 
     def call(self, function: Any, arguments: tuple[Any, ...]) -> Any:
@@ -181,10 +183,11 @@ class Known:
             raise ValueError(f"it gives a state to an object of {cls.__qualname__}")
         elif not isinstance(state, dict) or not all(type(key) is str and key[:2] != "__" for key in state):
             raise ValueError(f"an object of {cls.__qualname__} has a state that is not a dict of names")
-        elif cls.__dict__.get("__setstate__") or hasattr(cls, "__setstate__"):
-            thing.__setstate__(state)
         else:
-            thing.__dict__.update(state)
+            if cls in self.checks:
+                self.checks[cls](state)
+            set_state = getattr(thing, "__setstate__", thing.__dict__.update)
+            set_state(state)
 
 
 def imported_class(module: str, name: str) -> type | None:

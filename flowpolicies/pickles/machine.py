@@ -21,7 +21,17 @@ MAX_DEPTH = 100
 
 
 class UnknownName(ValueError):
-    """A pickle names something that the vocabulary does not know."""
+    """A pickle names something that the vocabulary does not know.
+
+    Args:
+        module: the module that it names.
+        name: the name in that module.
+    """
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module, self.name = module, name
+        by_value = " (a function or class that was saved as code)" if module.startswith("cloudpickle") else ""
+        super().__init__(f"it needs {module}.{name}{by_value}, which is not a class that models consist of")
 
 
 class Vocabulary(Protocol):

@@ -7,6 +7,7 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
+from gymnasium import spaces
 from torch import Tensor
 
 from flowpolicies.policies.building import check_weights
@@ -32,8 +33,8 @@ def policy_from_json(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -
     if missing:
         raise ValueError(f"the declaration lacks {', '.join(missing)}")
     declared = config["networks"]
-    if not isinstance(declared, dict) or not 1 <= len(declared) <= MAX_NETWORKS:
-        raise ValueError(f"the networks must be an object of 1 to {MAX_NETWORKS} networks")
+    if not isinstance(declared, dict) or len(declared) > MAX_NETWORKS:
+        raise ValueError(f"the networks must be an object of at most {MAX_NETWORKS} networks")
     networks = {name: network_from_json(entry) for name, entry in declared.items()}
     check_networks(networks)
     observation_space = space_from_json(config["observation_space"])
@@ -73,3 +74,29 @@ def _names(given: Any, known: list[str], what: str) -> tuple[str, ...]:
             f"{what} must list networks that have a slow copy ({', '.join(known) or 'none'}), got {reprlib.repr(given)}"
         )
     return tuple(given)
+
+
+def check_declared(
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Box,
+    arguments: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+) -> None:
+    """Checks the arguments of a policy that a model zip declares against the tensors in it.
+
+    Args:
+        observation_space: space of the observations.
+        action_space: space of the actions.
+        arguments: further arguments of `FlowPolicy`.
+        weights: tensors of the file by name.
+
+    Raises:
+        ValueError: as `policy_from_json`.
+    """
+    networks, horizon = arguments["networks"], check_count("horizon", arguments["horizon"], MAX_HORIZON)
+    check_networks(networks)
+    for key in ("sampler", "explorer"):
+        if arguments[key] is not None:
+            check_sampler(arguments[key], networks, key)
+    chunk_dim = horizon * math.prod(action_space.shape)
+    check_weights(networks, observation_space, arguments["encoder"], chunk_dim, weights)

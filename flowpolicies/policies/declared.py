@@ -48,8 +48,8 @@ def check_networks(networks: Mapping[str, Network]) -> None:
     Raises:
         ValueError: for a number beyond its bound, and for an option of another type.
     """
-    if not 1 <= len(networks) <= MAX_NETWORKS:
-        raise ValueError(f"a policy has 1 to {MAX_NETWORKS} networks, got {len(networks)}")
+    if len(networks) > MAX_NETWORKS:
+        raise ValueError(f"a policy has at most {MAX_NETWORKS} networks, got {len(networks)}")
     for name, network in networks.items():
         factory = network.factory if isinstance(network.factory, partial) else partial(network.factory)
         if isinstance(factory.func, type):
