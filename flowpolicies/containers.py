@@ -6,6 +6,7 @@ be read as the other kind is refused, whatever its name is.
 
 from __future__ import annotations
 
+import codecs
 import io
 import math
 import os
@@ -26,6 +27,7 @@ compressed; zips that were packed anew have ratios below 10."""
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 """Bytes per number of the types in a safetensors file."""
 
+codecs.lookup("cp437")  # Of names in zips: found now, so that nothing is imported while a file is read.
 _LOCAL, _END, _END64 = struct.Struct("<4s5H3L2H"), struct.Struct("<4s4H2LH"), 76
 
 

@@ -199,7 +199,7 @@ def import_package_of(module: str) -> None:
     Nothing happens for other modules, and none is imported by its own name.
     """
     if not _is_ours(module):
-        for point in entry_points():
+        for point in (point for distribution in distributions() for point in distribution.entry_points):
             if point.group.startswith(f"{OURS}.") and _top(point.module) == _top(module):
                 _try_to_load(point)
 

@@ -41,10 +41,10 @@ def policy_from_json(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -
     action_space = check_action_space(space_from_json(config["action_space"]), "FlowPolicy")
     horizon = check_count("horizon", config["horizon"], MAX_HORIZON)
     execute = check_count("execute", config["execute"], horizon)
-    encoder = encoder_from_json(config["encoder"])
     samplers = {
         key: sampler_from_json(config[key]) if config.get(key) is not None else None for key in ("sampler", "explorer")
     }
+    encoder = encoder_from_json(config["encoder"])
     for key, sampler in samplers.items():
         if sampler is not None:
             check_sampler(sampler, networks, key)
@@ -63,9 +63,7 @@ def policy_from_json(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -
     }
 
 
-_REQUIRED = (
-    "observation_space", "action_space", "networks", "sampler", "act_with", "horizon", "execute", "encoder"
-)
+_REQUIRED = ("observation_space", "action_space", "networks", "sampler", "act_with", "horizon", "execute", "encoder")
 
 
 def _names(given: Any, known: list[str], what: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import math
 import reprlib
 import types
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from numbers import Integral, Real
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -107,7 +107,13 @@ def _check_nested(sampler: Any, networks: Mapping[str, Any], what: str, depth: i
     return counts * inner
 
 
+def _check_length(name: str, value: Any) -> None:
+    if isinstance(value, Mapping | list | tuple) and len(value) > MAX_LAYERS:
+        raise ValueError(f"{name} may have at most {MAX_LAYERS} elements, got {len(value)}")
+
+
 def _check_value(name: str, hint: Any, value: Any) -> None:
+    _check_length(name, value)
     if not _fits(hint, value):
         words = getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else str(hint).replace("typing.", "")
         raise ValueError(f"{name} must be {words}, got {reprlib.repr(value)}")
@@ -118,8 +124,7 @@ def _check_numbers(name: str, option: str, value: Any, largest: int, *, positive
     if isinstance(value, str | bool | None):
         return
     if isinstance(value, Mapping | Sequence):
-        if len(value) > MAX_LAYERS:
-            raise ValueError(f"{name} may have at most {MAX_LAYERS} elements, got {len(value)}")
+        _check_length(name, value)
         for part in value.values() if isinstance(value, Mapping) else value:
             _check_numbers(name, option, part, largest, positive=positive)
     elif isinstance(value, Integral):
@@ -139,11 +144,7 @@ def _fits(hint: Any, value: Any) -> bool:
     if origin is Literal:
         return any(type(value) is type(option) and value == option for option in options)
     if origin is tuple and options and options[-1] is not ...:
-        return (
-            isinstance(value, tuple | list)
-            and len(value) == len(options)
-            and all(map(_fits, options, value))
-        )
+        return isinstance(value, tuple | list) and len(value) == len(options) and all(map(_fits, options, value))
     if origin is tuple or (isinstance(origin, type) and issubclass(origin, Sequence)):
         return isinstance(value, tuple | list) and all(_fits(options[0], part) for part in value)
     kinds = {int: Integral, float: Real, bool: bool, str: str, None: types.NoneType, types.NoneType: types.NoneType}
@@ -156,6 +157,7 @@ def _is_ours(cls: type[Any]) -> bool:
     return home_of(cls)[0].partition(".")[0] == OURS
 
 
+@cache
 def _hints(thing: Any) -> dict[str, Any]:
     try:
         return get_type_hints(thing)
@@ -163,6 +165,7 @@ def _hints(thing: Any) -> dict[str, Any]:
         return {}
 
 
+@cache
 def _hints_of_constructor(cls: type[Any]) -> dict[str, Any]:
     """Annotations of the options of a network, those that its constructor passes on to its parents included."""
     found: dict[str, Any] = {}
@@ -183,3 +186,10 @@ def is_built_in(network: Network) -> bool:
     factory: Any = network.factory.func if isinstance(network.factory, partial) else network.factory
     name = NETWORKS.name_of(factory) if isinstance(factory, type) else None
     return name is not None and NETWORKS.is_built_in(name)
+
+
+# Annotations are evaluated now, so that nothing is evaluated while a file is read.
+for _network in NETWORKS.declared.values():
+    _hints_of_constructor(_network)
+for _sampler in SAMPLERS.declared.values():
+    _hints(_sampler)

@@ -97,10 +97,7 @@ class FlowPolicy(BasePolicy):
         self.horizon, self.execute, self.encoder = horizon, execute or horizon, encoder
         self.chunk_dim = horizon * int(np.prod(self.action_space.shape))
         self.networks = nn.ModuleDict(
-            {
-                name: build_network(spec, observation_space, encoder, self.chunk_dim)
-                for name, spec in networks.items()
-            }
+            {name: build_network(spec, observation_space, encoder, self.chunk_dim) for name, spec in networks.items()}
         )
         slow = {name: self.networks[name] for name, spec in networks.items() if spec.target_rate is not None}
         self.targets = nn.ModuleDict({name: copy.deepcopy(module) for name, module in slow.items()})

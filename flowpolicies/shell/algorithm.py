@@ -11,6 +11,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -39,7 +40,7 @@ from flowpolicies.policies.devices import check_device
 from flowpolicies.shell.changes import changed_config, sort_changes
 from flowpolicies.shell.config import CriticConfig, PolicyConfig, configure
 from flowpolicies.shell.exceptions import ATTRIBUTES, CONFORMANCE_EXCEPTIONS, OF_CLASS, WITHOUT_CRITICS
-from flowpolicies.shell.fields import NonNegativeInt, check_value
+from flowpolicies.shell.fields import NonNegativeInt, check_value, hints_of
 from flowpolicies.shell.hyperparameters import check_hyperparameters
 from flowpolicies.shell.no_environment import AnyEnv, SpacesOnlyVecEnv, require_environment
 from flowpolicies.shell.policy_kwargs import check_not_twice, translate, with_activation, with_extractor
@@ -154,6 +155,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
                 f"{taken.__module__}.{taken.__name__}. Declare another one: name = ..."
             )
         ALGORITHMS[cls.name] = cls
+        with suppress(NameError):  # Evaluated now, so that nothing is evaluated while a file is read.
+            hints_of(cls.Config)
         cls._fields = frozenset(field.name for field in dataclasses.fields(cls.Config))
         critics = {} if issubclass(cls.Config, CriticConfig) else WITHOUT_CRITICS
         cls.conformance_exceptions = {**cls.conformance_exceptions, **critics, **OF_CLASS.get(cls.__name__, {})}

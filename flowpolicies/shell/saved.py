@@ -20,9 +20,10 @@ from torch import Tensor
 from flowpolicies.artifacts import ArtifactError, parse_json, reading
 from flowpolicies.containers import check_zip, is_zip, name_of, read_bytes, read_member
 from flowpolicies.pickles import UnknownName, read_pickle
-from flowpolicies.plugins import home_of
+from flowpolicies.plugins import OURS, home_of
 from flowpolicies.policies import FlowPolicy
 from flowpolicies.policies.building import check_finite
+from flowpolicies.policies.declared import MAX_COUNT, check_count
 from flowpolicies.shell.config import PolicyConfig
 from flowpolicies.shell.vocabulary import vocabulary
 
@@ -33,6 +34,8 @@ CODE = (
     "of stable_baselines3.common.utils, such as LinearSchedule. " + TRUST
 )
 NOT_A_MODEL = "is damaged, or is not a model that model.save() wrote"
+COUNTS = {"flow_steps", "diffusion_steps", "solver_steps", "support_steps", "consistency_steps"}
+"""Fields of configs that count the calls of a network per action, at most `MAX_COUNT`."""
 MAX_ENVIRONMENTS = 1 << 20
 """Largest number of parallel environments of a saved model."""
 
@@ -76,15 +79,15 @@ class ModelFile(NamedTuple):
             raise
 
     def _check_installed(self, module: str) -> None:
-        """Raises an ImportError if a module is of a package that is not installed."""
+        """Raises an ImportError if a module is missing and the algorithm is of another package."""
         top, package = module.partition(".")[0], self.data.get("package")
-        if not top.isidentifier() or top == "__main__" or importlib.util.find_spec(top) is not None:
+        if not isinstance(package, str) or package == OURS or not top.isidentifier() or top == "__main__":
             return
-        advice = f"needs the package {package}, which" if package else "needs a module that"
-        install = f"Install it: pip install {package}" if package else "Install the package of that module."
-        raise ImportError(
-            f"the model in '{self.path}' {advice} cannot be imported (No module named {top!r}). {install}"
-        )
+        if importlib.util.find_spec(top) is None:
+            raise ImportError(
+                f"the model in '{self.path}' needs the package {package}, which cannot be imported (No module named "
+                f"{top!r}). Install it: pip install {package}"
+            )
 
     def config(self, *, trust: bool) -> Any:
         """The model's config; None if the file has none.
@@ -126,6 +129,8 @@ class ModelFile(NamedTuple):
             raise ArtifactError(self.path, "must be a number of environments", place="attribute 'n_envs'")
         if isinstance(cfg := found.get("cfg"), PolicyConfig):
             with reading(self.path, "attribute 'cfg'"):
+                for name in COUNTS & vars(cfg).keys():
+                    check_count(name, vars(cfg)[name], MAX_COUNT)
                 found["cfg"] = type(cfg)(**vars(cfg))
         return found
 

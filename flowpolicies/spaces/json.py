@@ -11,9 +11,20 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sp
 MAX_ELEMENTS, MAX_PARTS, MAX_CATEGORIES = 1 << 22, 1000, 1 << 16
 """Largest number of elements of a space that is read, such as 4 stacked images of 1024 x 1024 pixels; of the spaces in a
 Dict; and of the elements of a MultiDiscrete or MultiBinary."""
-DTYPES = (
-    "float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool".split()
-)
+DTYPES = [
+    "float16",
+    "float32",
+    "float64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "bool",
+]
 """Names of the types that a space may have."""
 
 
