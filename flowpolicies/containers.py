@@ -38,7 +38,7 @@ class Declared(NamedTuple):
     dtype: str
     """Name of its type, as in `SIZES`."""
     shape: tuple[int, ...]
-    """Its shape."""
+    """Sizes of its dimensions."""
 
 
 @final
@@ -46,7 +46,7 @@ class Header(NamedTuple):
     """The header of a safetensors file."""
 
     metadata: dict[str, str]
-    """Texts by name."""
+    """Texts of the file's author, by name."""
     tensors: dict[str, Declared]
     """Type and shape of each tensor by its name, in the order of their data."""
     start: int

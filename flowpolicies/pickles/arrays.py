@@ -68,13 +68,13 @@ def fill_array(made: np.ndarray, state: Any) -> None:
     """Gives an array its shape, type and content."""
     if type(state) is not tuple or len(state) != 5 or made.size or made.base is not None:
         raise ValueError("an array has no valid content")
-    version, shape, kind, fortran, data = state
+    _, shape, kind, fortran, data = state
     shape, kind = _checked_shape(shape), _checked_type(kind, PLAIN + "O")
     held = len(data) if kind.kind == "O" and type(data) is list else len(data) // kind.itemsize
     right = type(data) is list if kind.kind == "O" else type(data) is bytes and len(data) % kind.itemsize == 0
     if not right or held != math.prod(shape):
         raise ValueError(f"an array of shape {shape} does not have its content")
-    made.__setstate__((1, shape, kind, bool(fortran), data))
+    made.__setstate__((1, shape, kind, np.bool_(fortran), data))
 
 
 def scalar(kind: Any, data: Any) -> Any:
@@ -173,10 +173,10 @@ def tensor(numbers: Any, offset: Any, size: Any, stride: Any, requires_grad: Any
     if not isinstance(numbers, torch.storage.TypedStorage) or hooks or any(part is not None for part in more):
         raise ValueError("a tensor has no numbers, or has hooks")
     shape, strides = _checked_shape(tuple(size)), _checked_shape(stride)
-    if len(shape) != len(strides) or type(offset) is not int or math.prod(shape) > numbers._size():
+    if len(shape) != len(strides) or type(offset) is not int or math.prod(shape) > len(numbers):
         raise ValueError(f"a tensor of shape {shape} does not have the numbers of its storage")
     made = torch.empty(0, dtype=numbers.dtype)
-    return made.set_(numbers._untyped_storage, offset, shape, strides).requires_grad_(requires_grad is True)  # type: ignore[arg-type]
+    return made.set_(numbers._untyped_storage, offset, shape, strides).requires_grad_(requires_grad is True)
 
 
 def device(kind: Any, index: Any = None) -> torch.device:

@@ -1,4 +1,4 @@
-"""What pickles of models and replay buffers may name: classes of Stable-Baselines3 and Gymnasium, arrays and tensors."""
+"""What pickles of models and replay buffers may name: classes of Stable-Baselines3 and Gymnasium, arrays, tensors."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def _binary(n: Any) -> Any:
 
 
 def _dtype(parts: dict[str, Any]) -> np.dtype[Any]:
-    dtype = np.dtype(parts["dtype"])
+    dtype: np.dtype[Any] = np.dtype(parts["dtype"])
     if dtype.kind not in "biuf":
         raise ValueError("a space has no type of numbers")
     return dtype

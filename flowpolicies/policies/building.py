@@ -55,7 +55,7 @@ def check_weights(
     Raises:
         ValueError: if a tensor is missing, unexpected, or has another shape or type.
     """
-    expected = {}
+    expected: dict[str, Tensor] = {}
     for name, spec in networks.items():
         prefixes = ["networks", "targets"] if spec.target_rate is not None else ["networks"]
         try:

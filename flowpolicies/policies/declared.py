@@ -37,7 +37,7 @@ def check_count(name: str, value: Any, largest: int) -> int:
     Raises:
         ValueError: if it is not.
     """
-    if not isinstance(value, Integral) or isinstance(value, bool) or not 1 <= value <= largest:
+    if not isinstance(value, Integral) or isinstance(value, bool) or not 1 <= int(value) <= largest:
         raise ValueError(f"{name} must be a whole number from 1 to {largest:,}, got {reprlib.repr(value)}")
     return int(value)
 
@@ -128,7 +128,7 @@ def _check_numbers(name: str, option: str, value: Any, largest: int, *, positive
         for part in value.values() if isinstance(value, Mapping) else value:
             _check_numbers(name, option, part, largest, positive=positive)
     elif isinstance(value, Integral):
-        if abs(value) > largest or (positive and value < 1):
+        if abs(int(value)) > largest or (positive and int(value) < 1):
             raise ValueError(f"{name} must be a whole number from 1 to {largest:,}, got {value}")
     elif isinstance(value, Real) and (math.isnan(value) or (math.isinf(value) and option not in MAY_BE_INFINITE)):
         raise ValueError(f"{name} must be finite, got {value}")
@@ -166,7 +166,7 @@ def _hints(thing: Any) -> dict[str, Any]:
 
 
 @cache
-def _hints_of_constructor(cls: type[Any]) -> dict[str, Any]:
+def _hints_of_constructor(cls: Any) -> dict[str, Any]:
     """Annotations of the options of a network, those that its constructor passes on to its parents included."""
     found: dict[str, Any] = {}
     for parent in reversed(cls.__mro__):

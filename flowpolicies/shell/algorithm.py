@@ -816,8 +816,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True, *, trust: bool = False) -> None:
         """Takes over the online transitions of a buffer that `save_replay_buffer` wrote, as in Stable-Baselines3.
 
-        The dataset stays attached, and gamma, horizon and seed stay those of the model. The file is a pickle; it is read
-        without executing anything in it, unless `trust` is set.
+        The dataset stays attached, and gamma, horizon and seed stay those of the model. The file is a pickle. It is
+        read without executing anything in it, unless `trust` is set.
 
         Args:
             path: path or file object.

@@ -48,7 +48,7 @@ KINDS: dict[Any, tuple[Any, str]] = {
 
 
 @cache
-def hints_of(config: type[Any]) -> dict[str, Any]:
+def hints_of(config: Any) -> dict[str, Any]:
     """Annotations of the fields of a dataclass, evaluated once."""
     return get_type_hints(config, include_extras=True)
 

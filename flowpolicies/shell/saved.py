@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, final
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped]
 import torch
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_pkl, open_path
@@ -30,8 +30,8 @@ from flowpolicies.shell.vocabulary import vocabulary
 TRUST = "If you trust the author of this file, load it with trust=True (on the command line: --trust)."
 CODE = (
     "Functions and classes that were saved as code, such as a lambda as a schedule of the learning rate, are run when "
-    "they are loaded: give them anew, load(path, learning_rate=...) or load(path, custom_objects={...}), or use a class "
-    "of stable_baselines3.common.utils, such as LinearSchedule. " + TRUST
+    "they are loaded: give them anew, load(path, learning_rate=...) or load(path, custom_objects={...}), or use a "
+    f"class of stable_baselines3.common.utils, such as LinearSchedule. {TRUST}"
 )
 NOT_A_MODEL = "is damaged, or is not a model that model.save() wrote"
 COUNTS = {"flow_steps", "diffusion_steps", "solver_steps", "support_steps", "consistency_steps"}
@@ -47,7 +47,7 @@ class ModelFile(NamedTuple):
     path: str
     """Path, or the file object, for messages."""
     content: bytes
-    """The whole file."""
+    """Bytes of the whole file."""
     members: Mapping[str, int]
     """Name of each member of the zip -> its unpacked size in bytes."""
     data: dict[str, Any]
@@ -260,8 +260,8 @@ def check_owner(who: str, config: type[Any], saved_config: type[Any], policy_cla
     """
     if not (isinstance(policy_class, type) and issubclass(policy_class, FlowPolicy)):
         raise ValueError(
-            f"{who} acts with FlowPolicy, got {getattr(policy_class, '__name__', policy_class)}. Load a model of another "
-            "package with the load() of its own class."
+            f"{who} acts with FlowPolicy, got {getattr(policy_class, '__name__', policy_class)}. Load a model of "
+            "another package with the load() of its own class."
         )
     if home_of(saved_config) != home_of(config):
         owner = saved_config.__name__.removesuffix("Config")

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space
 
 MAX_ELEMENTS, MAX_PARTS, MAX_CATEGORIES = 1 << 22, 1000, 1 << 16
-"""Largest number of elements of a space that is read, such as 4 stacked images of 1024 x 1024 pixels; of the spaces in a
-Dict; and of the elements of a MultiDiscrete or MultiBinary."""
+"""Largest numbers: of elements of a space that is read, such as 4 images of 1024 x 1024 pixels; of the spaces in
+a Dict; and of the elements of a MultiDiscrete or MultiBinary."""
 DTYPES = [
     "float16",
     "float32",

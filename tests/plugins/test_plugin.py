@@ -151,7 +151,8 @@ def test_it_is_trained_and_evaluated_from_the_command_line(python: Python, tmp_p
     assert done.returncode == 0, done.stderr
     policy, model, run, algorithm = done.stderr.splitlines()
     network = (
-        "'run/policy.safetensors': the policy file needs the network 'toy_field' of the package flowpolicies-toy, which is not installed. "
+        "'run/policy.safetensors': the policy file needs the network 'toy_field' of the package flowpolicies-toy, "
+        "which is not installed. "
         "Install it: pip install flowpolicies-toy."
     )
     assert policy == run == f"flowpolicies: {network}"

@@ -1,4 +1,4 @@
-"""Policy files of attackers, and damaged ones: refused by ArtifactError, in time, without running or building anything."""
+"""Policy files of attackers, and damaged ones: ArtifactError, in time, without running or building anything."""
 
 from __future__ import annotations
 
@@ -265,9 +265,10 @@ def mutate(tree: Any, rng: random.Random) -> None:
 
 def test_damaged_policy_files_fail_with_one_error_and_run_nothing() -> None:
     rng, content = random.Random(0), policy_bytes()
+    files = (damaged(content, rng) for _ in range(CASES))
     read = sum(
-        assert_harmless(lambda d=damaged(content, rng): FlowPolicy.load(io.BytesIO(d), "cpu"), f"case {number}")
-        for number in range(CASES)
+        assert_harmless(lambda f=file: FlowPolicy.load(io.BytesIO(f), "cpu"), f"case {number}")
+        for number, file in enumerate(files)
     )
     assert read < CASES / 2, "the faults must be faults"
 

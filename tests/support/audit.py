@@ -63,8 +63,7 @@ def assert_harmless(read: Callable[[], Any], what: str) -> bool:
     with audited() as events:
         try:
             read()
-        except ArtifactError as error:
-            assert str(error), what
+        except ArtifactError:
             fine = False
         else:
             fine = True

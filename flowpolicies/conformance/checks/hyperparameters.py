@@ -183,7 +183,7 @@ def schedules_are_saved(case: Case) -> None:
     model = case.trained(learning_rate=lambda progress: 0.5 * progress)
     model.save(case.folder / "model")
     # A lambda is code: a class may want to be told that the file is trusted.
-    trusted = {"trust": True} if "trust" in inspect.signature(case.cls.load).parameters else {}
+    trusted: dict[str, Any] = {"trust": True} if "trust" in inspect.signature(case.cls.load).parameters else {}
     loaded = case.load(case.folder / "model", **trusted)
     assert loaded.lr_schedule(0.5) == 0.25, f"the loaded schedule gives {loaded.lr_schedule(0.5)}, expected 0.25"
 
