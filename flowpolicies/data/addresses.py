@@ -11,14 +11,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
-from inspect import signature
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from flowpolicies.data.downloads.files import expanded
+from flowpolicies.data.switches import as_switch as as_switch
+from flowpolicies.data.switches import check_switches as check_switches
 
 SUFFIXES = {".npz": "npz", ".hdf5": "hdf5", ".h5": "hdf5", ".pkl": "sb3"}
 """Source of a file by the ending of its name, for paths without a source."""
@@ -100,28 +99,6 @@ def path_hint(address: str) -> str:
     """Advice for an address that looks like a path, which lacks its source; "" for others."""
     source = SUFFIXES.get(Path(split_options(address)[0]).suffix.lower())
     return f" It looks like a path: write '{source}:{address}'." if source and "'" not in address else ""
-
-
-def as_switch(key: str, value: Any) -> bool:
-    """The value of an option that is on or off.
-
-    Raises:
-        ValueError: unless it is true or false; 0, 1, "no" and "none" are refused, because they are easily mistaken.
-    """
-    if not isinstance(value, bool | np.bool_):
-        raise ValueError(f"{key} is {value!r}, and must be true or false.")
-    return bool(value)
-
-
-def check_switches(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Checks that options are true or false where the default value of the function's argument is.
-
-    Raises:
-        ValueError: if one is not.
-    """
-    for key, parameter in signature(function).parameters.items():
-        if key in options and isinstance(parameter.default, bool):
-            as_switch(key, options[key])
 
 
 def _exists(name: str) -> bool:
