@@ -234,6 +234,6 @@ def _verify(path: Path, dataset: TransitionDataset) -> None:
 
 def _verify_samples(path: Path, columns: Mapping[str, Mapping[str, Any]]) -> None:
     for entry in columns.values():
-        # Versions before 0.9 wrote no samples.
+        # Older versions wrote no samples.
         if "sample" in entry and sample_of(path / entry["file"]) != entry["sample"]:
             raise ArtifactError(path / entry["file"], "its content was changed after it was written", hint=_WRITE_AGAIN)

@@ -98,7 +98,7 @@ class Group:
         return hasattr(self._node(name), "items")
 
     def array(self, name: str) -> Array:
-        """Reads an array of numbers; float64 becomes float32 while it is read, which needs half of the memory.
+        """Reads an array of numbers, or of text of equal lengths; float64 becomes float32 while it is read, which needs half of the memory.
 
         Raises:
             ArtifactError: if it is missing, does not consist of numbers that are stored in the file, is damaged, or
@@ -108,7 +108,7 @@ class Group:
         if hasattr(node, "items"):
             raise self._error(name, "it is a group, not an array")
         with reading(self._budget.path, self._place(name), "If it is only a part of the file, download it again."):
-            if node.dtype.kind not in "biuf":
+            if node.dtype.kind not in "biufcS":
                 raise self._error(name, f"it holds {node.dtype}, not numbers")
             self._check_storage(name, node)
             array: Array = node.astype(np.float32)[()] if node.dtype == np.float64 else node[()]

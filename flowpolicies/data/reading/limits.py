@@ -14,8 +14,8 @@ FACTOR = 100
 """Bytes of arrays for each byte of the file that may be exceeded only with `max_bytes`. Measured data compress to a
 third or a half, and columns of zeros to a thousandth, but the latter are a small part of a dataset."""
 
-MAX_TEXT = 1 << 23
-"""Greatest number of bytes of a JSON text: 8 MiB."""
+MAX_TEXT = 1 << 24
+"""Greatest number of bytes of a JSON text: 16 MiB."""
 
 
 @final
