@@ -15,7 +15,7 @@ from minari.dataset.minari_storage import MinariStorage, is_image_space
 from PIL import Image
 
 from flowpolicies.artifacts import ArtifactError
-from flowpolicies.data.reading.hdf5 import Group, open_hdf5
+from flowpolicies.data.reading.hdf5 import Hdf5Group, open_hdf5
 from flowpolicies.tree import Array
 from flowpolicies_minari.folder import Folder
 
@@ -91,7 +91,7 @@ def _in_hdf5(
             }
 
 
-def _decode(group: Group, name: str, space: Space[Any]) -> Any:
+def _decode(group: Hdf5Group, name: str, space: Space[Any]) -> Any:
     """The values of a space, `[T, *shape]`; those of a Dict or Tuple are in a group."""
     if isinstance(space, Dict):
         inner = group.group(name)
@@ -105,7 +105,7 @@ def _decode(group: Group, name: str, space: Space[Any]) -> Any:
     return group.array(name)
 
 
-def _decode_images(group: Group, name: str, space: Box) -> Array:
+def _decode_images(group: Hdf5Group, name: str, space: Box) -> Array:
     """Images of one space that are stored as JPEG, `[T, H, W, C]` or `[T, H, W]`."""
     count = group.shape(name)[0] if group.shape(name) else 0
     group.spend(name, count * math.prod(space.shape))

@@ -308,9 +308,9 @@ def _download(folder: Folder, fault: str) -> None:
         # The class of the error that Hugging Face's client raises without a network depends on its version.
         raise ConnectionError(f"{start}: {error!r}. {by_hand}") from error
     warnings.warn(
-        f"Minari dataset '{folder.id}' was downloaded, and no hashes of it are published, so its content is trusted this "
-        f"once: the SHA-256 of its files are recorded in '{folder.record}' when it is loaded, and files that differ from "
-        "them are refused afterwards.",
+        f"Minari dataset '{folder.id}' was downloaded, and no hashes of it are published, so its content is trusted "
+        f"this once: the SHA-256 of its files are recorded in '{folder.record}' when it is loaded, and files that "
+        "differ from them are refused afterwards.",
         stacklevel=4,
     )
 

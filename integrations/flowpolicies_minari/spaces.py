@@ -28,7 +28,8 @@ def read_space(text: object, path: str | os.PathLike[str], key: str) -> Space[An
     data = parse_json(text, path, key)
     with reading(path, key, "It does not describe a space of Gymnasium."):
         _check(data, path, key)
-        return deserialize_space(data)
+        space: Space[Any] = deserialize_space(data)
+        return space
 
 
 def _check(data: Any, path: str | os.PathLike[str], place: str) -> None:

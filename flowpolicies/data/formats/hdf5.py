@@ -32,7 +32,7 @@ from flowpolicies.data.dataset.checks import (
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.episodes import pair_rows
 from flowpolicies.data.downloads.files import existing_file
-from flowpolicies.data.reading.hdf5 import Group, open_hdf5
+from flowpolicies.data.reading.hdf5 import Hdf5Group, open_hdf5
 from flowpolicies.messages import did_you_mean
 from flowpolicies.spaces.layout import ACTION_MARGIN, clip_inside
 from flowpolicies.tree import Array, named_leaves, take
@@ -186,7 +186,7 @@ def _wanted(path: Path, found: list[str], next_observations: NextObservations | 
     return [*needed, *(key for key in optional if key in found)]
 
 
-def _tree(group: Group, name: str) -> Any:
+def _tree(group: Hdf5Group, name: str) -> Any:
     """An array, or a group of arrays as a dict."""
     if not group.is_group(name):
         return group.array(name)

@@ -120,7 +120,7 @@ class NpzArrays(Mapping[str, Array]):
 
 def _fill(array: Array, stream: Any) -> None:
     """Reads the numbers of an array, and the end of the stream, where the checksum is compared."""
-    numbers = np.ndarray(array.nbytes, np.uint8, array) if array.nbytes else np.empty(0, np.uint8)
+    numbers: Any = np.ndarray(array.nbytes, np.uint8, array) if array.nbytes else b""
     view, done = memoryview(numbers), 0
     while done < len(view):
         count = stream.readinto(view[done : done + (1 << 20)])

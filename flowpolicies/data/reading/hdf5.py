@@ -29,7 +29,7 @@ _WRITTEN_BY = "Files must hold plain arrays in the file itself, as h5py writes t
 
 
 @contextmanager
-def open_hdf5(path: Path, max_bytes: int | None = None, size: int | None = None) -> Iterator[Group]:
+def open_hdf5(path: Path, max_bytes: int | None = None, size: int | None = None) -> Iterator[Hdf5Group]:
     """Opens an HDF5 file; each array is read when it is asked for.
 
     Args:
@@ -56,11 +56,11 @@ def open_hdf5(path: Path, max_bytes: int | None = None, size: int | None = None)
     with reading(path, hint="If it is only a part of the file, download it again."):
         file = h5py.File(path, "r")
     with file:
-        yield Group(budget, file, "")
+        yield Hdf5Group(budget, file, "")
 
 
 @final
-class Group:
+class Hdf5Group:
     """A group of an open file: arrays and groups by name.
 
     Args:
@@ -82,7 +82,7 @@ class Group:
     def __contains__(self, name: str) -> bool:
         return name in self.names()
 
-    def group(self, name: str) -> Group:
+    def group(self, name: str) -> Hdf5Group:
         """A group in this group.
 
         Raises:
@@ -91,14 +91,16 @@ class Group:
         node = self._node(name)
         if not hasattr(node, "items"):
             raise self._error(name, "it is not a group")
-        return Group(self._budget, node, self._place(name))
+        return Hdf5Group(self._budget, node, self._place(name))
 
     def is_group(self, name: str) -> bool:
         """Whether something is a group, and not an array; see `group` for errors."""
         return hasattr(self._node(name), "items")
 
     def array(self, name: str) -> Array:
-        """Reads an array of numbers, or of text of equal lengths; float64 becomes float32 while it is read, which needs half of the memory.
+        """Reads an array of numbers, or of text of equal lengths.
+
+        float64 becomes float32 while it is read, which needs half of the memory.
 
         Raises:
             ArtifactError: if it is missing, does not consist of numbers that are stored in the file, is damaged, or

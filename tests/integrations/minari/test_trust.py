@@ -29,7 +29,7 @@ def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / f"{EVIL}.py").write_text(
         f"import pathlib, gymnasium\npathlib.Path({str(marker)!r}).touch()\n"
         "class Env(gymnasium.Env):\n    pass\n"
-        "gymnasium.register('Evil-v0', 'gymnasium.envs.classic_control:PendulumEnv')\n"
+        "gymnasium.register('EvilInside-v0', 'gymnasium.envs.classic_control:PendulumEnv')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, EVIL, raising=False)
@@ -114,7 +114,7 @@ def test_trust_follows_the_metadata(record: Any, root: Path, evil: Path) -> None
 def test_addresses_in_metadata_are_followed_only_to_sources(record: Any, root: Path, evil: Path, address: Any) -> None:
     record("w-v0", "MinariWorld-v0", 1)
     change_metadata(root / "w-v0", flowpolicies={"env": address})
-    with pytest.raises(ArtifactError, match="needs trust|not followed"):
+    with pytest.raises(ArtifactError, match="it is not followed"):
         make_env("minari:w-v0")
     assert not evil.exists()
 
