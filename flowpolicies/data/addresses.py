@@ -22,7 +22,8 @@ from flowpolicies.data.switches import check_switches as check_switches
 SUFFIXES = {".npz": "npz", ".hdf5": "hdf5", ".h5": "hdf5", ".pkl": "sb3"}
 """Source of a file by the ending of its name, for paths without a source."""
 
-_OPTION = r',\s*[a-z]\w*=(?:"(?:[^"\\]|\\.)*"|[^,]*)'
+# The value is an atomic group: text in quotes is also text without a comma, so both would be tried for every option.
+_OPTION = r',\s*[a-z]\w*=(?>"(?:[^"\\]|\\.)*"(?=\s*(?:,|$))|[^,]*)'
 _ALL_OPTIONS = re.compile(rf"(?:{_OPTION})+$")
 _PARTS = re.compile(r',\s*([a-z]\w*)=("(?:[^"\\]|\\.)*"(?=,|$)|[^,]*)')
 
@@ -117,7 +118,7 @@ def _names_a_path(address: str) -> bool:
 def _from_text(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -43,7 +43,7 @@ def open_npz(path: Path, max_bytes: int | None = None) -> Iterator[NpzArrays]:
             try:
                 archive = zipfile.ZipFile(file)
             except zipfile.BadZipFile as error:
-                raise ArtifactError(path, f"{_NO_ARCHIVE} ({error})", hint=_WRITE_AGAIN) from error
+                raise ArtifactError(path, _NO_ARCHIVE, hint=_WRITE_AGAIN) from error
         with archive:
             yield NpzArrays(path, archive, budget)
 
@@ -94,6 +94,18 @@ class NpzArrays(Mapping[str, Array]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._members
+
+    def check_all(self) -> None:
+        """Unpacks all members once to compare their checksums, without keeping their numbers.
+
+        Raises:
+            ArtifactError: if a member is damaged, or they take more bytes than allowed.
+        """
+        for name, member in self._members.items():
+            self._budget.spend(member.file_size, f"array '{name}'")
+            with reading(self.path, f"array '{name}'", _WRITE_AGAIN), self._archive.open(member) as stream:
+                while stream.read(1 << 20):
+                    pass
 
     def __getitem__(self, name: str) -> Array:
         """Reads an array.
