@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import gymnasium
 from gymnasium.envs.registration import WrapperSpec
 
-from flowpolicies.data import list_sources
+from flowpolicies.data import foreign
 
 PACKAGES = ("gymnasium_robotics", "minigrid", "ale_py", "ogbench")
 """Packages that are imported to register their environments, if a specification names one of them."""
@@ -80,14 +80,9 @@ def wrapper_fault(wrapper: WrapperSpec) -> str | None:
 
 def address_fault(address: object) -> str | None:
     """Why an address of an environment is not followed from metadata, as the end of a sentence; None: it may be."""
-    if not isinstance(address, str):
-        return "is not text"
-    source, colon, _ = address.partition(":")
-    if colon:
-        is_source = source in list_sources("environments") and source != "minari"
-        return None if is_source else f"does not begin with a source of environments, but with '{source[:80]}'"
-    id = address.partition(",")[0]
-    return None if id in gymnasium.registry else "is not registered in Gymnasium"
+    if isinstance(address, str) and address.startswith("minari:"):  # It could name itself.
+        return "is that of another Minari dataset"
+    return foreign.environment_fault(address)
 
 
 def arguments_fault(value: object, place: str = "its arguments") -> str | None:

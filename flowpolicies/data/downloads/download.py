@@ -51,8 +51,9 @@ def download(
 
     An existing file is assumed to be the one of `url`, even if somebody copied it there. Without a known SHA-256, that
     of the first file is recorded, and a warning says so; from then on every file, also one that is downloaded later,
-    must have it. A file that differs from its record is renamed to `NAME.broken-N` and downloaded again, with a
-    warning. Several processes may call this for the same file: one downloads it, and the others wait.
+    must have it. The hash of a file that somebody copied there is recorded without a word. A file that differs from its
+    record is renamed to `NAME.broken-N` and downloaded again, with a warning. Several processes may call this for the
+    same file: one downloads it, and the others wait.
 
     Args:
         url: an http or https address.
@@ -93,13 +94,13 @@ def download(
     return path
 
 
-def _say_trusted(path: Path, url: str, record: FileRecord, *, is_new: bool) -> None:
+def _say_trusted(path: Path, record: FileRecord) -> None:
     """Warns that the content of a file is trusted because it is the first one."""
-    source = f"was downloaded from '{url}'" if is_new else f"was found here, and is taken for that of '{url}'"
     warnings.warn(
-        f"'{path}' {source}. No SHA-256 of it is known, so its content is trusted this once: its SHA-256 "
-        f"{record.sha256} is recorded in '{record_path(path)}', and a file with another one is refused from now on.",
-        stacklevel=4,
+        f"'{path}' was downloaded from '{record.url}'. No SHA-256 of it is known, so its content is trusted this once: "
+        f"its SHA-256 {record.sha256} is recorded in '{record_path(path)}', and a file with another one is refused "
+        "from now on.",
+        stacklevel=5,
     )
 
 
@@ -138,9 +139,7 @@ def _remember(path: Path, url: str, sha256: str | None) -> None:
     """Records a file that passed its checks."""
     record = read_record(path)
     if record is None or sha256 not in (None, record.sha256):
-        write_record(path, described := _describe(path, url, sha256))
-        if sha256 is None:
-            _say_trusted(path, url, described, is_new=False)
+        write_record(path, _describe(path, url, sha256))
     elif record.mtime_ns != path.stat().st_mtime_ns:
         write_record(path, dataclasses.replace(record, mtime_ns=path.stat().st_mtime_ns))
 
@@ -235,7 +234,7 @@ def _place(
         write_record(path, described)
         part.discard()
         if expected is None:
-            _say_trusted(path, url, described, is_new=True)
+            _say_trusted(path, described)
     return fault
 
 

@@ -26,9 +26,6 @@ def test_the_first_content_is_said_to_be_trusted(server: Server, tmp_path: Path)
     )
     with pytest.warns(UserWarning, match=message):
         download(server.url, path, transfer=EAGER)
-    (tmp_path / "here.npz").write_bytes(b"by hand")
-    with pytest.warns(UserWarning, match=r"here\.npz' was found here, and is taken for that of .*npz\.download\.json'"):
-        download(server.url, tmp_path / "here.npz", transfer=EAGER)
 
 
 @pytest.mark.parametrize("how", ["deleted", "changed"])
