@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Dict
 
-from flowpolicies.artifacts import ArtifactError, parse_json
+from flowpolicies.artifacts import ArtifactError, parse_json, reading
 from flowpolicies.data import make_env as make_env_at
 from flowpolicies.data.switches import as_switch
 from flowpolicies_minari.allowed import address_fault
@@ -51,8 +51,9 @@ def make_env(
         **options: Options of `gymnasium.make`, such as `max_episode_steps`.
 
     Raises:
-        ArtifactError: if the metadata are damaged or were changed, or name something that needs trust.
-        ValueError: if the dataset names no environment, or the environment does not fit the data.
+        ArtifactError: if the metadata are damaged or were changed, name something that needs trust or no environment,
+            or the environment does not fit the data.
+        ValueError: if an option has a wrong value.
         ImportError: if the environment is not installed.
     """
     check_convention(reward_convention)
@@ -64,9 +65,10 @@ def make_env(
         options["render_mode"] = render_mode
     where = origin(folder, metadata, evaluation, trust=trust)
     if where is None:
-        raise ValueError(
+        raise ArtifactError(
+            folder.metadata_path,
             f"Minari dataset '{folder.id}' names no environment. Training does not need one; to evaluate, pass an "
-            "environment yourself (--env on the command line)."
+            "environment yourself (--env on the command line)",
         )
     env = make_env_at(where, **options) if isinstance(where, str) else _make(where, folder, options)
     made = MinariEnv(env, folder.id, reward_convention)
@@ -168,13 +170,14 @@ def _check_agreement(env: MinariEnv, metadata: Mapping[str, Any], folder: Folder
     """Check that observations and actions have the same shapes in the data and in the environment.
 
     Raises:
-        ValueError: if they differ.
+        ArtifactError: if they differ.
     """
     name = folder.id
     observations, actions = (
         read_space(metadata[key], folder.metadata_path, key) for key in ("observation_space", "action_space")
     )
-    recorded = ObservationConverter(observations, name).space
+    with reading(folder.metadata_path, "observation_space"):
+        recorded = ObservationConverter(observations, name).space
     pairs = {
         "observations": (_shapes(recorded), _shapes(env.observation_space)),
         "actions": (actions.shape, env.action_space.shape),
@@ -182,10 +185,11 @@ def _check_agreement(env: MinariEnv, metadata: Mapping[str, Any], folder: Folder
     for what, (data, own) in pairs.items():
         if data != own:
             env.close()
-            raise ValueError(
+            raise ArtifactError(
+                folder.metadata_path,
                 f"the environment '{env.spec.id if env.spec else env}' of dataset '{name}' has {what} of shape {own}, "
                 f"the data {data}. The data come from another version of the environment, or from a wrapped one. Wrap "
-                "an environment so that its shapes are those of the data, and pass it (--env on the command line)."
+                "an environment so that its shapes are those of the data, and pass it (--env on the command line)",
             )
 
 
