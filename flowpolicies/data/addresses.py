@@ -22,6 +22,9 @@ from flowpolicies.data.switches import check_switches as check_switches
 SUFFIXES = {".npz": "npz", ".hdf5": "hdf5", ".h5": "hdf5", ".pkl": "sb3"}
 """Source of a file by the ending of its name, for paths without a source."""
 
+LONGEST = 4096
+"""Greatest number of characters of an address, which is also that of a path."""
+
 # The value is an atomic group: text in quotes is also text without a comma, so both would be tried for every option.
 _OPTION = r',\s*[a-z]\w*=(?>"(?:[^"\\]|\\.)*"(?=\s*(?:,|$))|[^,]*)'
 _ALL_OPTIONS = re.compile(rf"(?:{_OPTION})+$")
@@ -32,8 +35,10 @@ def split_options(address: str) -> tuple[str, dict[str, Any]]:
     """`"sb3:buffer.pkl,trust=true"` -> `("sb3:buffer.pkl", {"trust": True})`.
 
     Raises:
-        ValueError: if an option is given twice.
+        ValueError: if an option is given twice, or the address has more than `LONGEST` characters.
     """
+    if len(address) > LONGEST:
+        raise ValueError(f"'{address[:80]}...' has {len(address):,} characters; addresses have at most {LONGEST:,}.")
     match = _ALL_OPTIONS.search(address)
     if match is None or _names_a_path(address):
         return address, {}

@@ -26,7 +26,7 @@ from flowpolicies_ogbench.versions import ogbench_version, reward_timing
 PUBLISHED_DATA_DIR = finding.PUBLISHED_DATA_DIR
 GENERATED_DATA_DIR = finding.GENERATED_DATA_DIR
 
-Check = Callable[[Path], None]
+FileCheck = Callable[[Path], None]
 """A function that raises a ValueError if a file has the wrong content."""
 
 
@@ -117,7 +117,7 @@ def load(
 
 
 def _find_files(
-    name: str, task: TaskName, folder: Path, split: str, check: Check, *, offline: bool, full_check: bool
+    name: str, task: TaskName, folder: Path, split: str, check: FileCheck, *, offline: bool, full_check: bool
 ) -> list[Path]:
     """The data files in order, downloaded if they are missing."""
     files = files_in(task, folder, split)
@@ -130,7 +130,7 @@ def _find_files(
 
 
 def _find_file(
-    name: str, task: TaskName, data_dir: Path, split: str, check: Check, *, offline: bool, full_check: bool
+    name: str, task: TaskName, data_dir: Path, split: str, check: FileCheck, *, offline: bool, full_check: bool
 ) -> Path:
     path = data_file(task, data_dir, split)
     if files_in(task, GENERATED_DATA_DIR, split):

@@ -34,6 +34,9 @@ class FileRecord:
     """Time when the record was written: UTC, ISO 8601."""
 
 
+_LONGEST_NAME = 255
+"""Greatest length of the name of a file on usual file systems, which raise other errors for longer ones."""
+
 _HASH = re.compile("[0-9a-f]{64}")
 
 
@@ -57,6 +60,8 @@ def existing_file(path: str | os.PathLike[str], what: str) -> Path:
         FileNotFoundError: if there is no such file; the message suggests a file of a similar name in the same folder.
     """
     path = expanded(path)
+    if len(path.name) > _LONGEST_NAME:
+        raise FileNotFoundError(f"no such file: '{path.name[:80]}...', a name of {len(path.name):,} characters.")
     if path.is_file():
         return path
     if path.is_dir():

@@ -102,9 +102,10 @@ def open_memmap(path: str | os.PathLike[str], *, verify: bool = False) -> Transi
     """
     path = expanded(path)
     verify = as_switch("verify", verify)
-    if not (path / _INDEX).exists():
+    if len(path.name) > 255 or not (path / _INDEX).exists():
         raise FileNotFoundError(
-            f"no dataset in '{path}': a folder with '{_INDEX}' is needed, which flowpolicies.data.write_memmap writes."
+            f"no dataset in '{str(path)[:300]}': a folder with '{_INDEX}' is needed, which "
+            "flowpolicies.data.write_memmap writes."
         )
     return open_folder(path, verify=verify)
 
