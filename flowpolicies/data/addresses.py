@@ -11,19 +11,22 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
-from inspect import signature
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from flowpolicies.data.downloads.files import expanded
+from flowpolicies.data.switches import as_switch as as_switch
+from flowpolicies.data.switches import check_switches as check_switches
 
 SUFFIXES = {".npz": "npz", ".hdf5": "hdf5", ".h5": "hdf5", ".pkl": "sb3"}
 """Source of a file by the ending of its name, for paths without a source."""
 
-_OPTION = r',\s*[a-z]\w*=(?:"(?:[^"\\]|\\.)*"|[^,]*)'
+LONGEST = 4096
+"""Greatest number of characters of an address, which is also that of a path."""
+
+# The value is an atomic group: text in quotes is also text without a comma, so both would be tried for every option.
+_OPTION = r',\s*[a-z]\w*=(?>"(?:[^"\\]|\\.)*"(?=\s*(?:,|$))|[^,]*)'
 _ALL_OPTIONS = re.compile(rf"(?:{_OPTION})+$")
 _PARTS = re.compile(r',\s*([a-z]\w*)=("(?:[^"\\]|\\.)*"(?=,|$)|[^,]*)')
 
@@ -32,8 +35,10 @@ def split_options(address: str) -> tuple[str, dict[str, Any]]:
     """`"sb3:buffer.pkl,trust=true"` -> `("sb3:buffer.pkl", {"trust": True})`.
 
     Raises:
-        ValueError: if an option is given twice.
+        ValueError: if an option is given twice, or the address has more than `LONGEST` characters.
     """
+    if len(address) > LONGEST:
+        raise ValueError(f"'{address[:80]}...' has {len(address):,} characters; addresses have at most {LONGEST:,}.")
     match = _ALL_OPTIONS.search(address)
     if match is None or _names_a_path(address):
         return address, {}
@@ -102,28 +107,6 @@ def path_hint(address: str) -> str:
     return f" It looks like a path: write '{source}:{address}'." if source and "'" not in address else ""
 
 
-def as_switch(key: str, value: Any) -> bool:
-    """The value of an option that is on or off.
-
-    Raises:
-        ValueError: unless it is true or false; 0, 1, "no" and "none" are refused, because they are easily mistaken.
-    """
-    if not isinstance(value, bool | np.bool_):
-        raise ValueError(f"{key} is {value!r}, and must be true or false.")
-    return bool(value)
-
-
-def check_switches(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Checks that options are true or false where the default value of the function's argument is.
-
-    Raises:
-        ValueError: if one is not.
-    """
-    for key, parameter in signature(function).parameters.items():
-        if key in options and isinstance(parameter.default, bool):
-            as_switch(key, options[key])
-
-
 def _exists(name: str) -> bool:
     try:
         return expanded(name).exists()
@@ -140,7 +123,7 @@ def _names_a_path(address: str) -> bool:
 def _from_text(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -45,6 +45,9 @@ _UNKNOWN_KEYWORD = re.compile(r"unexpected keyword argument '(\w+)'")
 FOR_ANY_SOURCE = ("storage", "compact", "cache_dir", "min_length")
 """Options of `load_dataset` that the functions of sources need not have."""
 
+_NOT_OF_THE_DATA = ("trust", "max_bytes")
+"""Options of built-in sources that decide whether a file is read, but not what is read."""
+
 _EXAMPLES = {
     "datasets": "'ogbench:cube-single-play-singletask-v0' or 'npz:path/to/file.npz'",
     "environments": "'ogbench:cube-single-play-singletask-v0', or a Gymnasium id such as 'Pendulum-v1'",
@@ -208,7 +211,7 @@ def _mapped(
     """The dataset as memory-mapped files, from a source without that option whose name is the path of one file."""
     path = expanded(name)
     if source == "memmap":
-        return open_memmap(path)
+        return open_memmap(path, **options)
     if SOURCES["datasets"].is_built_in(source):
         path = existing_file(path, f"the file of '{source}:{name}'")
     if not path.is_file():
@@ -216,7 +219,8 @@ def _mapped(
             f"storage='memmap' is for sources that read files, and '{source}' does not say which ones it reads for "
             f"'{name}'. Write the dataset with flowpolicies.data.write_memmap(PATH, dataset), and load memmap:PATH."
         )
-    identity = {"name": path.stem, "source": source, "options": {key: repr(value) for key, value in options.items()}}
+    described = {key: repr(value) for key, value in options.items() if key not in _NOT_OF_THE_DATA}
+    identity = {"name": path.stem, "source": source, "options": described}
 
     def read(file: Path) -> TransitionDataset:
         dataset: TransitionDataset = load(str(file), **options)
@@ -241,7 +245,7 @@ def make_env(address: str, **options: Any) -> gymnasium.Env[Any, Any]:
     if ":" in base and not _is_id_of_module(base):
         source, base, _ = _split(base, "environments")
         make = _environment_source(source, base)
-        check_switches(make, options)
+    check_switches(make, options)
     try:
         return make(base, **options)
     except gymnasium.error.UnregisteredEnv as error:  # It is not a ValueError, and seldom suggests a name.
@@ -350,7 +354,9 @@ def open_writer(address: str, *, overwrite: bool = False, **options: Any) -> Wri
     if not (kind and colon and name):
         raise ValueError(f"'{address}' does not have the form 'writer:name'. Write {_EXAMPLES['writers']}.")
     as_switch("overwrite", overwrite)
-    writer: Writer = SOURCES["writers"].find(kind)(name, overwrite=overwrite, **options)
+    open_it = SOURCES["writers"].find(kind)
+    check_switches(open_it, options)
+    writer: Writer = open_it(name, overwrite=overwrite, **options)
     return writer
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import h5py
-
+from flowpolicies.artifacts import ArtifactError
 from flowpolicies.data import TransitionDataset
 from flowpolicies.data.dataset.transforms import REFERENCE
 from flowpolicies.data.downloads.download import download as fetch
 from flowpolicies.data.formats.hdf5 import load_hdf5
 from flowpolicies.data.formats.memmap import Storage, from_shards
+from flowpolicies.data.reading.hdf5 import open_hdf5
+from flowpolicies.data.reading.limits import check_max_bytes
 from flowpolicies_d4rl.names import Task, find_task
 
 SERVER = "https://rail.eecs.berkeley.edu/datasets/offline_rl"
@@ -34,6 +35,7 @@ def load(
     cache_dir: str | os.PathLike[str] | None = None,
     download: bool = True,
     full_check: bool = False,
+    max_bytes: int | None = None,
 ) -> TransitionDataset:
     """Load the transitions of a D4RL dataset: the rows of its `qlearning_dataset`, with the stored rewards.
 
@@ -50,13 +52,17 @@ def load(
         download: Download a missing file from D4RL's server.
         full_check: Read the whole file to compare it with its SHA-256; otherwise it is read only if its size or its
             time of modification changed.
+        max_bytes: Bytes that the arrays of the file may take in memory; None: the larger of 256 MiB and 100 times the
+            size of the file.
 
     Raises:
-        ValueError: if the dataset does not exist, or its file is damaged.
+        ArtifactError: if the file is damaged, or its data are faulty.
+        ValueError: if the dataset does not exist, or an option has a wrong value.
         FileNotFoundError: if the file is missing, and downloads are turned off by `download` or by the environment
             variable FLOWPOLICIES_OFFLINE.
         ConnectionError: if the file cannot be downloaded.
     """
+    check_max_bytes(max_bytes)
     task = find_task(name)
     folder = Path(data_dir or os.environ.get(DATA_DIR_VARIABLE) or DATA_DIR)
     path = fetch(
@@ -68,17 +74,17 @@ def load(
     )
 
     def read(file: Path) -> TransitionDataset:
-        dataset = _read(task, file, clip_actions=clip_actions)
+        dataset = _read(task, file, clip_actions=clip_actions, max_bytes=max_bytes)
         return dataset.compact() if compact else dataset
 
     identity = {"name": name, "source": "d4rl", "clip_actions": clip_actions, "compact": compact}
     return from_shards(identity, [path], read, storage or "ram", cache_dir)
 
 
-def _read(task: Task, path: Path, *, clip_actions: bool) -> TransitionDataset:
+def _read(task: Task, path: Path, *, clip_actions: bool, max_bytes: int | None) -> TransitionDataset:
     # As in `qlearning_dataset` (d4rl/__init__.py): files without "timeouts" are cut at the environment's time limit,
     # and the last step of a cut episode is dropped, because its next observation is not known.
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         steps = None if "timeouts" in file else task.max_episode_steps
     return load_hdf5(
         path,
@@ -87,6 +93,7 @@ def _read(task: Task, path: Path, *, clip_actions: bool) -> TransitionDataset:
         max_episode_steps=steps,
         clip_actions=clip_actions,
         name=task.name,
+        max_bytes=max_bytes,
         provenance={"source": "d4rl", REFERENCE: {"min": task.random, "max": task.expert}},
     )
 
@@ -97,12 +104,13 @@ def _check(path: Path) -> None:
     Raises:
         ValueError: if it is not; the message is a clause about the file, for a longer message.
     """
-    if not h5py.is_hdf5(path):
-        raise ValueError("it is not an HDF5 file")
     try:
-        with h5py.File(path, "r") as file:
-            missing = {"observations", "actions", "rewards", "terminals"} - set(file)
-    except OSError as error:
-        raise ValueError(f"it is damaged, or only a part of a file: {error}") from error
+        with open_hdf5(path) as file:
+            missing = {"observations", "actions", "rewards", "terminals"} - set(file.names())
+    except ArtifactError as error:
+        is_other = error.problem.startswith("it is")
+        raise ValueError(
+            error.problem if is_other else f"it is damaged, or only a part of a file: {error.problem}"
+        ) from error
     if missing:
         raise ValueError(f"it lacks {sorted(missing)}")

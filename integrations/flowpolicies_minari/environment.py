@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any, SupportsFloat, final
@@ -11,13 +10,16 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Dict
-from minari.serialization import deserialize_space
 
+from flowpolicies.artifacts import ArtifactError, parse_json, reading
 from flowpolicies.data import make_env as make_env_at
-from flowpolicies_minari.folder import fetch_folder
+from flowpolicies.data.switches import as_switch
+from flowpolicies_minari.allowed import address_fault
+from flowpolicies_minari.folder import Folder, fetch_folder
 from flowpolicies_minari.observations import ObservationConverter
 from flowpolicies_minari.rewards import RewardConvention, apply_convention, check_convention
-from flowpolicies_minari.specs import read_spec
+from flowpolicies_minari.spaces import read_space
+from flowpolicies_minari.specs import needs_trust, read_spec
 
 
 def make_env(
@@ -28,9 +30,13 @@ def make_env(
     render_mode: str | None = None,
     reward_convention: RewardConvention = "stored",
     download: bool = True,
+    trust: bool = False,
     **options: Any,
 ) -> MinariEnv:
     """Make the environment of a dataset from the specification in its metadata.
+
+    Without trust, only registered environments, Gymnasium's own wrappers and plain arguments are followed, see
+    `flowpolicies_minari.specs.read_spec`.
 
     Args:
         name: Name of the dataset, such as "D4RL/pen/human-v2".
@@ -41,40 +47,53 @@ def make_env(
         reward_convention: Reward convention as for `load`. With "d4rl-antmaze" the reward is r - 1, and reaching the
             goal ends the episode.
         download: Let Minari download the dataset if it is missing.
+        trust: Import and call what the metadata name, which runs any code that their author chose.
         **options: Options of `gymnasium.make`, such as `max_episode_steps`.
 
     Raises:
-        ValueError: if the dataset names no environment, or the environment does not fit the data.
+        ArtifactError: if the metadata are damaged or were changed, name something that needs trust or no environment,
+            or the environment does not fit the data.
+        ValueError: if an option has a wrong value.
         ImportError: if the environment is not installed.
     """
     check_convention(reward_convention)
+    trust = as_switch("trust", trust)
     folder = fetch_folder(name, data_dir, download=download)
+    folder.check_metadata()
     metadata = folder.metadata()
     if render_mode is not None:
         options["render_mode"] = render_mode
-    where = origin(metadata, folder.id, evaluation)
+    where = origin(folder, metadata, evaluation, trust=trust)
     if where is None:
-        raise ValueError(
+        raise ArtifactError(
+            folder.metadata_path,
             f"Minari dataset '{folder.id}' names no environment. Training does not need one; to evaluate, pass an "
-            "environment yourself (--env on the command line)."
+            "environment yourself (--env on the command line)",
         )
-    env = make_env_at(where, **options) if isinstance(where, str) else gymnasium.make(where, **options)
+    env = make_env_at(where, **options) if isinstance(where, str) else _make(where, folder, options)
     made = MinariEnv(env, folder.id, reward_convention)
-    _check_agreement(made, metadata, folder.id)
+    _check_agreement(made, metadata, folder)
     return made
 
 
-def origin(metadata: Mapping[str, Any], name: str, evaluation: bool = False) -> EnvSpec | str | None:
+def origin(
+    folder: Folder, metadata: Mapping[str, Any], evaluation: bool = False, *, trust: bool = False
+) -> EnvSpec | str | None:
     """The address or the specification of a dataset's environment; None if the metadata name no environment.
 
     Raises:
-        ValueError: if the specification cannot be read.
+        ArtifactError: if the specification cannot be read, or names something that needs trust.
         ImportError: if the environment is not installed.
     """
     if (address := _address(metadata)) is not None:
+        if not trust and (fault := address_fault(address)) is not None:
+            raise needs_trust(folder.metadata_path, folder.id, f"environment {address!r}", fault, "flowpolicies")
         return address
     text = _spec_text(metadata, evaluation)
-    return None if text is None else read_spec(text, name, metadata.get("requirements") or ())
+    if text is None:
+        return None
+    requirements = metadata.get("requirements") or ()
+    return read_spec(text, folder.id, requirements, trust=trust, path=folder.metadata_path)
 
 
 def environment_id(metadata: Mapping[str, Any]) -> str | None:
@@ -83,7 +102,7 @@ def environment_id(metadata: Mapping[str, Any]) -> str | None:
     if text is None or _address(metadata) is not None:
         return _address(metadata)
     try:
-        return str(json.loads(text)["id"])
+        return str(parse_json(text, "metadata.json")["id"])
     except (ValueError, KeyError, TypeError):
         return "unknown"
 
@@ -121,6 +140,21 @@ class MinariEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         return flat, float(rewards[0]), bool(terminations[0]), bool(truncated), info
 
 
+def _make(spec: EnvSpec, folder: Folder, options: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
+    """Make the environment of a specification; a fault of the dataset's arguments is one of the dataset."""
+    try:
+        return gymnasium.make(spec, **options)
+    except (TypeError, ValueError, KeyError) as error:
+        if isinstance(error, ArtifactError) or any(f"'{key}'" in str(error) for key in options):
+            raise
+        raise ArtifactError(
+            folder.metadata_path,
+            f"environment '{spec.id}' cannot be made with the arguments {spec.kwargs} and the wrappers "
+            f"{[wrapper.name for wrapper in spec.additional_wrappers]}: {error}",
+            place="env_spec",
+        ) from error
+
+
 def _address(metadata: Mapping[str, Any]) -> str | None:
     """Address of the environment, which only datasets written by `to_minari` have."""
     own = metadata.get("flowpolicies") or {}
@@ -132,14 +166,18 @@ def _spec_text(metadata: Mapping[str, Any], evaluation: bool) -> str | None:
     return next((metadata[key] for key in keys if metadata.get(key)), None)
 
 
-def _check_agreement(env: MinariEnv, metadata: Mapping[str, Any], name: str) -> None:
+def _check_agreement(env: MinariEnv, metadata: Mapping[str, Any], folder: Folder) -> None:
     """Check that observations and actions have the same shapes in the data and in the environment.
 
     Raises:
-        ValueError: if they differ.
+        ArtifactError: if they differ.
     """
-    recorded = ObservationConverter(deserialize_space(metadata["observation_space"]), name).space
-    actions = deserialize_space(metadata["action_space"])
+    name = folder.id
+    observations, actions = (
+        read_space(metadata[key], folder.metadata_path, key) for key in ("observation_space", "action_space")
+    )
+    with reading(folder.metadata_path, "observation_space"):
+        recorded = ObservationConverter(observations, name).space
     pairs = {
         "observations": (_shapes(recorded), _shapes(env.observation_space)),
         "actions": (actions.shape, env.action_space.shape),
@@ -147,10 +185,11 @@ def _check_agreement(env: MinariEnv, metadata: Mapping[str, Any], name: str) -> 
     for what, (data, own) in pairs.items():
         if data != own:
             env.close()
-            raise ValueError(
+            raise ArtifactError(
+                folder.metadata_path,
                 f"the environment '{env.spec.id if env.spec else env}' of dataset '{name}' has {what} of shape {own}, "
                 f"the data {data}. The data come from another version of the environment, or from a wrapped one. Wrap "
-                "an environment so that its shapes are those of the data, and pass it (--env on the command line)."
+                "an environment so that its shapes are those of the data, and pass it (--env on the command line)",
             )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,13 @@ from filelock import FileLock
 from minari.dataset.minari_dataset import parse_dataset_id
 from minari.storage import get_dataset_path
 
+from flowpolicies.artifacts import ArtifactError, parse_json
+from flowpolicies.data.reading.limits import MAX_TEXT
 from flowpolicies.files import write_json
 from flowpolicies.messages import did_you_mean
+
+METADATA = "metadata.json"
+"""Name of the file with Minari's metadata, in the folder of the data files."""
 
 RECORD = "flowpolicies.json"
 """Name of the file with the hashes of a dataset's files, which is written when the whole dataset was read once."""
@@ -38,6 +43,21 @@ _NEEDED = (
     "action_space",
 )
 """Keys without which the metadata do not describe a dataset."""
+
+_TYPES: dict[str, type] = {
+    "dataset_id": str,
+    "total_episodes": int,
+    "total_steps": int,
+    "data_format": str,
+    "minari_version": str,
+    "observation_space": str,
+    "action_space": str,
+    "env_spec": str,
+    "eval_env_spec": str,
+    "requirements": list,
+    "flowpolicies": dict,
+}
+"""Types of the metadata that are used."""
 
 
 @final
@@ -67,26 +87,38 @@ class Folder:
         """Path of the file with the hashes of the data files."""
         return self.path / RECORD
 
+    @property
+    def metadata_path(self) -> Path:
+        """Path of Minari's metadata."""
+        return self.data / METADATA
+
     def metadata(self) -> dict[str, Any]:
         """Minari's metadata of the dataset, as stored in metadata.json.
 
         Raises:
-            ValueError: if the file is not JSON, or lacks a key.
+            ArtifactError: if the file is not JSON, lacks a key, or has a value of another type than Minari writes.
         """
-        path = self.data / "metadata.json"
+        path = self.metadata_path
+        if (size := path.stat().st_size) > MAX_TEXT:
+            raise ArtifactError(path, f"it has {size:,} bytes; at most {MAX_TEXT:,} are read", hint=self.advice())
         try:
-            metadata: dict[str, Any] = json.loads(path.read_text())
-        except ValueError as error:
-            raise ValueError(f"'{path}' is damaged ({error}). {self.advice()}") from error
-        if missing := [key for key in _NEEDED if key not in metadata]:
-            raise ValueError(f"'{path}' lacks {missing}, so it does not describe a Minari dataset. {self.advice()}")
-        return metadata
+            metadata = parse_json(path.read_bytes(), path)
+        except ArtifactError as error:
+            raise ArtifactError(path, f"it is damaged ({error.problem})", hint=self.advice()) from error
+        given = metadata if isinstance(metadata, dict) else {}
+        if missing := [key for key in _NEEDED if given.get(key) is None]:
+            problem = f"it lacks {missing}, so it does not describe a Minari dataset"
+            raise ArtifactError(path, problem, hint=self.advice())
+        for key, kind in _TYPES.items():
+            if given.get(key) is not None and not isinstance(given[key], kind):
+                raise ArtifactError(path, f"it is not of the type {kind.__name__}", place=key, hint=self.advice())
+        return given
 
     def fault(self) -> str | None:
         """Why the folder is not a complete dataset, from the existence of its files; None if it is complete."""
         if not self.data.is_dir():
             return f"the folder '{self.data}' does not exist"
-        if not (self.data / "metadata.json").is_file():
+        if not self.metadata_path.is_file():
             return f"'{self.data}' has no metadata.json"
         if self.metadata()["data_format"] == "hdf5" and not (self.data / "main_data.hdf5").is_file():
             return f"'{self.data}' has no main_data.hdf5"
@@ -97,12 +129,24 @@ class Folder:
         return f"Delete the folder '{self.path}', and download the dataset again: minari download {self.id}"
 
     def files(self) -> dict[str, Path]:
-        """Paths of all data files, by their path relative to `data`."""
-        files = sorted(path for path in self.data.rglob("*") if path.is_file() and path.name != "metadata.json")
-        return {path.relative_to(self.data).as_posix(): path for path in files if path.name[0] != "."}
+        """Paths of all files of the data and of the metadata, by their path relative to `data`.
+
+        Raises:
+            ArtifactError: if one of them is a link that leads out of the folder.
+        """
+        files = sorted(path for path in self.data.rglob("*") if path.is_file() and path.name[0] != ".")
+        root = self.data.resolve()
+        for path in files:
+            if not path.resolve().is_relative_to(root):
+                raise ArtifactError(path, f"it is a link to '{path.resolve()}', which is not in the dataset's folder")
+        return {path.relative_to(self.data).as_posix(): path for path in files}
+
+    def size(self) -> int:
+        """Bytes of all files of the data."""
+        return sum(path.stat().st_size for path in self.files().values())
 
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of each data file."""
+        """SHA-256 of each file of the data and of the metadata."""
         return {name: _sha256(path) for name, path in self.files().items()}
 
     def status(self) -> dict[str, list[int]]:
@@ -111,25 +155,52 @@ class Folder:
         return {name: [status.st_size, status.st_mtime_ns] for name, status in found.items()}
 
     def check_record(self, hashes: Mapping[str, str]) -> bool:
-        """Whether hashes of the files have been recorded.
+        """Whether hashes of the files, and of the metadata, have been recorded.
+
+        Records of older versions have no hash of the metadata.
 
         Args:
-            hashes: SHA-256 of each data file now.
+            hashes: SHA-256 of each file now.
 
         Raises:
-            ValueError: if they differ from the recorded hashes.
+            ArtifactError: if they differ from the recorded hashes, or the record is damaged.
         """
         if not self.record.is_file():
             return False
-        known = json.loads(self.record.read_text())["sha256"]
-        changed = sorted(name for name in known.keys() | hashes.keys() if known.get(name) != hashes.get(name))
-        if changed:
-            raise ValueError(
-                f"the files of Minari dataset '{self.id}' are not those that were first read here: {changed} in "
-                f"'{self.data}' changed. The files are damaged, or a program changed the dataset. {self.advice()}. If "
-                f"the change was intended, delete '{self.record}'."
+        known = self._recorded()
+        now = {name: hash for name, hash in hashes.items() if not _is_metadata(name) or name in known}
+        self._refuse_changes(sorted(name for name in known.keys() | now.keys() if known.get(name) != now.get(name)))
+        return known == hashes
+
+    def check_metadata(self) -> None:
+        """Check that the metadata are those that were recorded, if they were.
+
+        Raises:
+            ArtifactError: if they are not, or the record is damaged.
+        """
+        known = self._recorded().get(METADATA) if self.record.is_file() else None
+        if known is not None and known != _sha256(self.metadata_path):
+            self._refuse_changes([METADATA])
+
+    def _recorded(self) -> dict[str, str]:
+        record = parse_json(self.record.read_bytes(), self.record)
+        known = record.get("sha256") if isinstance(record, dict) else None
+        if not isinstance(known, dict):
+            raise ArtifactError(
+                self.record,
+                "it is not a record of hashes",
+                hint=f"Delete it to accept the files of '{self.id}' as they are now.",
             )
-        return True
+        return known
+
+    def _refuse_changes(self, changed: list[str]) -> None:
+        if changed:
+            raise ArtifactError(
+                self.data,
+                f"the files of Minari dataset '{self.id}' are not those that were first read here: {changed} in "
+                f"'{self.data}' changed. The files are damaged, or a program changed the dataset. {self.advice()}",
+                hint=f"If the change was intended, delete '{self.record}'.",
+            )
 
     def write_record(self, hashes: Mapping[str, str]) -> None:
         """Record the hashes of the files, unless the folder cannot be written to."""
@@ -186,7 +257,9 @@ def fetch_folder(name: str, data_dir: str | os.PathLike[str] | None = None, *, d
         if (fault := folder.fault()) is not None:
             _download(folder, fault)
     if (fault := folder.fault()) is not None:
-        raise ValueError(f"Minari's download of '{folder.id}' left an incomplete dataset: {fault}. {folder.advice()}")
+        raise ArtifactError(
+            folder.path, f"Minari's download of '{folder.id}' left an incomplete dataset: {fault}", hint=folder.advice()
+        )
     return folder
 
 
@@ -212,7 +285,7 @@ def _refuse(folder: Folder, fault: str) -> None:
             f"({OFFLINE_VARIABLE} or download=False). Get it with: minari download {folder.id}"
             f"{_hint(folder.id, folder.root)}"
         )
-    raise ValueError(f"Minari dataset '{folder.id}' is incomplete: {fault}. {folder.advice()}")
+    raise ArtifactError(folder.path, f"Minari dataset '{folder.id}' is incomplete: {fault}", hint=folder.advice())
 
 
 def _download(folder: Folder, fault: str) -> None:
@@ -234,12 +307,22 @@ def _download(folder: Folder, fault: str) -> None:
     except Exception as error:
         # The class of the error that Hugging Face's client raises without a network depends on its version.
         raise ConnectionError(f"{start}: {error!r}. {by_hand}") from error
+    warnings.warn(
+        f"Minari dataset '{folder.id}' was downloaded, and no hashes of it are published, so its content is trusted "
+        f"this once: the SHA-256 of its files are recorded in '{folder.record}' when it is loaded, and files that "
+        "differ from them are refused afterwards.",
+        stacklevel=4,
+    )
 
 
 def _hint(dataset_id: str, root: Path) -> str:
     """Suggestion of a similar id among the datasets on this machine."""
     known = [path.parent.parent.relative_to(root).as_posix() for path in root.glob("**/data/metadata.json")]
     return did_you_mean(dataset_id, known)
+
+
+def _is_metadata(name: str) -> bool:
+    return name.rpartition("/")[2] == METADATA
 
 
 def _sha256(path: Path) -> str:

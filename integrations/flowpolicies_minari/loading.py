@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import minari
 import numpy as np
 from gymnasium.spaces import Box, Space
-from minari.dataset.minari_storage import MinariStorage
 
 from flowpolicies.data import DataFault, TransitionDataset
-from flowpolicies.data.dataset.checks import as_flags, as_numbers, warn_if_clipped
+from flowpolicies.data.dataset.checks import as_flags, as_numbers, reading_data, warn_if_clipped
 from flowpolicies.data.dataset.transforms import REFERENCE
 from flowpolicies.data.formats.memmap import Storage, from_shards
+from flowpolicies.data.reading.limits import Budget, check_max_bytes
+from flowpolicies.data.switches import as_switch
 from flowpolicies.spaces.layout import ACTION_MARGIN, clip_inside
 from flowpolicies.tree import Array
 from flowpolicies_minari.environment import environment_id
-from flowpolicies_minari.folder import Folder, fetch_folder
+from flowpolicies_minari.episodes import check_version, read_episodes
+from flowpolicies_minari.folder import METADATA, Folder, fetch_folder
 from flowpolicies_minari.observations import ObservationConverter
 from flowpolicies_minari.rewards import RewardConvention, apply_convention, check_convention
+from flowpolicies_minari.spaces import read_space
 
 _FLAGS = ("terminations", "truncations")
 
@@ -37,13 +41,15 @@ def load(
     storage: Storage | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     download: bool = True,
+    trust: bool = False,
+    max_bytes: int | None = None,
 ) -> TransitionDataset:
     """Load the transitions of a Minari dataset. The environment need not be installed.
 
     Observations of any structure become arrays of a Box or of a flat Dict of Boxes, see `ObservationConverter`;
     `make_env` gives the same. A termination sets the mask to 0. The last step of an episode ends a trajectory, whatever
-    its flags are. When a dataset was read completely, the hashes of its files are stored beside it, and they are
-    checked at every later loading.
+    its flags are. When a dataset was read completely, the hashes of its files and of its metadata are stored beside it,
+    and they are checked at every later loading. Nothing that the metadata name is imported.
 
     Args:
         name: Minari's id, such as "D4RL/pen/human-v2", or the id after a server to download from:
@@ -55,36 +61,46 @@ def load(
         storage: "ram", or "memmap" for files that are written once and opened afterwards; None: "ram".
         cache_dir: Folder of the memory-mapped files; None: ~/.cache/flowpolicies/memmap.
         download: Let Minari download a dataset that is missing or incomplete.
+        trust: Read data in Arrow or Parquet, whose size in memory is not limited; `make_env` knows this option too.
+        max_bytes: Bytes that the arrays may take in memory; None: the larger of 256 MiB and 100 times the size of the
+            files.
 
     Raises:
-        ValueError: if the dataset does not exist, is incomplete or was changed, or its data are faulty; the message
-            names the episode.
+        ArtifactError: if the dataset is incomplete or was changed, or its data are faulty; the message names the
+            episode.
+        ValueError: if the dataset does not exist, or an option has a wrong value.
         FileNotFoundError: if it is missing and downloads are turned off.
         ImportError: if a package that Minari needs is not installed.
         ConnectionError: if it cannot be downloaded.
     """
     check_convention(reward_convention)
+    check_max_bytes(max_bytes)
+    trust = as_switch("trust", trust)
     folder = fetch_folder(name, data_dir, download=download)
     options = {"reward_convention": reward_convention, "clip_actions": clip_actions, "compact": compact}
 
     def read(_: Path) -> TransitionDataset:
-        dataset = _read(folder, reward_convention, clip_actions=clip_actions)
-        return dataset.compact() if compact else dataset
+        with reading_data(folder.path):
+            dataset = _read(folder, reward_convention, clip_actions=clip_actions, trust=trust, max_bytes=max_bytes)
+            return dataset.compact() if compact else dataset
 
     identity = {"name": folder.id, "source": "minari", "minari": minari.__version__, "files": folder.status()}
     return from_shards(identity | options, [folder.data / "metadata.json"], read, storage or "ram", cache_dir)
 
 
-def _read(folder: Folder, reward_convention: RewardConvention, *, clip_actions: bool) -> TransitionDataset:
+def _read(
+    folder: Folder, reward_convention: RewardConvention, *, clip_actions: bool, trust: bool, max_bytes: int | None
+) -> TransitionDataset:
     """Read a complete dataset from its folder into memory."""
     hashes = folder.hashes()
     is_recorded = folder.check_record(hashes)
     metadata = folder.metadata()
-    storage = _open(folder, metadata)
-    action_space = _check_actions(storage.action_space, folder.id)
-    converter = ObservationConverter(storage.observation_space, folder.id)
-    arrays = _TransitionArrays(folder, metadata, converter, action_space.shape)
-    for index, episode in enumerate(_episodes(storage, folder, arrays.episodes)):
+    check_version(folder, metadata)
+    spaces = [read_space(metadata[key], folder.metadata_path, key) for key in ("observation_space", "action_space")]
+    action_space = _check_actions(spaces[1], folder.id)
+    converter = ObservationConverter(spaces[0], folder.id)
+    arrays = _TransitionArrays(folder, metadata, converter, action_space.shape, max_bytes)
+    for index, episode in enumerate(read_episodes(folder, metadata, *spaces, max_bytes=max_bytes, trust=trust)):
         arrays.add(index, episode, reward_convention)
     columns = arrays.finish()
     if clip_actions:
@@ -122,6 +138,7 @@ class _TransitionArrays:
         metadata: Minari's metadata of the dataset.
         converter: Converter of the observations.
         action_shape: Shape of an action.
+        max_bytes: Limit of the arrays, see `load`.
     """
 
     def __init__(
@@ -130,6 +147,7 @@ class _TransitionArrays:
         metadata: Mapping[str, Any],
         converter: ObservationConverter,
         action_shape: tuple[int, ...],
+        max_bytes: int | None = None,
     ) -> None:
         self.folder, self.converter = folder, converter
         self.episodes, self.steps = int(metadata["total_episodes"]), int(metadata["total_steps"])
@@ -140,6 +158,9 @@ class _TransitionArrays:
             )
         space = converter.space
         boxes: dict[str, Space[Any]] = {"": space} if isinstance(space, Box) else dict(space.spaces)
+        row = sum(2 * math.prod(box.shape or ()) * np.dtype(box.dtype).itemsize for box in boxes.values())
+        row += 4 * (math.prod(action_shape) + 3)
+        Budget(folder.path, max_bytes, folder.size()).spend(self.steps * row, f"total_steps of {METADATA}")
         self.now, self.next = ({key: _empty(self.steps, box) for key, box in boxes.items()} for _ in range(2))
         self.actions = np.empty((self.steps, *action_shape), np.float32)
         self.rewards, self.masks, self.terminals = (np.empty(self.steps, np.float32) for _ in range(3))
@@ -234,59 +255,6 @@ def _check_lengths(where: str, steps: int, lengths: Mapping[str, int], observati
                 "one after each step. Without the last one the next observation of the last step is unknown. Collect "
                 "the data with minari.DataCollector, or drop the last step of such episodes."
             )
-
-
-def _open(folder: Folder, metadata: Mapping[str, Any]) -> MinariStorage:
-    """Open the data files with Minari's own reader."""
-    # `minari.load_dataset` is not used, because it fails on environment specifications of other versions of Gymnasium
-    # (minari/dataset/minari_dataset.py).
-    written_by = metadata["minari_version"]
-    if written_by not in minari.supported_dataset_versions:
-        raise ValueError(
-            f"dataset '{folder.id}' was written by Minari {written_by}, which the installed version "
-            f"{minari.__version__} cannot read. Update Minari with: pip install -U minari"
-        )
-    try:
-        storage = MinariStorage.read(folder.data)
-        if "jpeg_encoding" not in metadata and not _is_readable(storage):
-            # Versions of Minari before this setting stored images without JPEG, but a missing setting is read as JPEG
-            # (`read` in minari/dataset/minari_storage.py).
-            storage = type(storage)(folder.data, storage.observation_space, storage.action_space, jpeg_encoding=False)
-    except ImportError as error:
-        raise ImportError(
-            f"cannot read Minari dataset '{folder.id}' ({error}). For HDF5: pip install \"flowpolicies[minari]\""
-        ) from error
-    except (KeyError, ValueError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"cannot read Minari dataset '{folder.id}': {error!r}. {folder.advice()}") from error
-    return storage
-
-
-def _is_readable(storage: MinariStorage) -> bool:
-    """Whether the first episode can be decoded."""
-    try:
-        return next(iter(storage.get_episodes([0]))) is not None
-    except Exception:  # The errors of image decoders have no common class.
-        return False
-
-
-def _episodes(storage: MinariStorage, folder: Folder, total: int) -> Iterator[Mapping[str, Any]]:
-    """Read all episodes in order.
-
-    Raises:
-        ValueError: if an episode cannot be read; the message names it.
-    """
-    episodes: Iterator[Mapping[str, Any]] = iter(())
-    for index in range(total):
-        try:
-            if index == 0:
-                episodes = iter(storage.get_episodes(range(total)))
-            episode = next(episodes)
-        except Exception as error:  # Damaged HDF5 files raise errors of many classes.
-            raise ValueError(
-                f"cannot read episode {index} of the {total} of Minari dataset '{folder.id}': {error!r}. "
-                f"{folder.advice()}"
-            ) from error
-        yield episode
 
 
 def _check_actions(space: Any, name: str) -> Box:

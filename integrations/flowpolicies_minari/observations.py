@@ -123,7 +123,9 @@ def _encode(leaf: LeafSpace, values: Any) -> Array:
         indices = array.astype(np.int64).reshape(len(array)) - int(leaf.space.start)
         if ((indices < 0) | (indices >= leaf.space.n)).any():
             raise ValueError(f"{which} has values outside its space {leaf.space}")
-        return np.eye(int(leaf.space.n), dtype=np.float32)[indices]
+        one_hot = np.zeros((len(indices), int(leaf.space.n)), np.float32)
+        one_hot[np.arange(len(indices)), indices] = 1
+        return one_hot
     if leaf.space.dtype == np.uint8:
         if array.dtype.kind == "f":
             raise ValueError(f"{which}: values are {array.dtype}, but those of its space are bytes (uint8)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.metadata
-import json
+import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +14,9 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
 from packaging.requirements import InvalidRequirement, Requirement
+
+from flowpolicies.artifacts import ArtifactError, parse_json, reading
+from flowpolicies_minari.allowed import environment_fault, register_known_package, wrapper_fault
 
 _LEGACY_MUJOCO = re.compile(
     r"(Ant|HalfCheetah|Hopper|Humanoid|HumanoidStandup|InvertedDoublePendulum|InvertedPendulum|Pusher|Reacher|Swimmer"
@@ -25,32 +28,47 @@ _FIELDS = {field.name for field in dataclasses.fields(EnvSpec) if field.init}
 """Names of the arguments of Gymnasium's `EnvSpec`."""
 
 
-def read_spec(text: str, name: str, requirements: Sequence[str] = ()) -> EnvSpec:
+def read_spec(
+    text: str,
+    name: str,
+    requirements: Sequence[str] = (),
+    *,
+    trust: bool = False,
+    path: str | os.PathLike[str] = "metadata.json",
+) -> EnvSpec:
     """Rebuild the environment specification of a dataset.
 
     Fields that the installed version of Gymnasium does not know are dropped. Wrappers that cannot be rebuilt are left
     out with a warning. Versions 2 and 3 of MuJoCo environments become version 5, with a warning.
 
-    Metadata come from other people, so nothing that they name is called, except registered environments and subclasses
-    of Gymnasium's `Env` and `Wrapper`.
+    Metadata come from other people, so nothing that they name is imported or called. Without trust, the environment
+    must be registered in Gymnasium, where its entry points are taken from, or belong to one of
+    `flowpolicies_minari.allowed.PACKAGES`; wrappers must be among `flowpolicies_minari.allowed.WRAPPERS`; and arguments
+    must not be paths or addresses. With trust, modules that the metadata name are imported, and environments and
+    wrappers may be any subclasses of Gymnasium's `Env` and `Wrapper`.
 
     Args:
         text: The specification as JSON.
         name: Name of the dataset, for messages.
         requirements: The packages that the dataset asks for, as pip requirements.
+        trust: Import what the specification names.
+        path: Path of the metadata, for messages.
 
     Raises:
-        ValueError: if the text is not a specification.
+        ArtifactError: if the text is not a specification, or names something that needs trust.
         ImportError: if the environment is not installed.
     """
-    try:
-        data = json.loads(text)
+    with reading(path, f"env_spec: the environment specification of dataset '{name}' cannot be read"):
+        data = parse_json(text, path, f"env_spec: the environment specification of dataset '{name}' cannot be read")
         wrappers = [_wrapper(item) for item in data.get("additional_wrappers") or ()]
         known = {key: value for key, value in data.items() if key in _FIELDS}
         spec = EnvSpec(**{**known, "additional_wrappers": (), "vector_entry_point": None})
-    except (TypeError, ValueError, AttributeError, KeyError, gymnasium.error.Error) as error:
-        raise ValueError(f"the environment specification of dataset '{name}' cannot be read: {error!r}.") from error
-    spec = _newer_mujoco(spec, name) if _LEGACY_MUJOCO.fullmatch(spec.id) else _installed(spec, name, requirements)
+        if not isinstance(spec.kwargs, dict) or isinstance(spec.max_episode_steps, str | float | list | dict):
+            raise TypeError("kwargs are no object, or max_episode_steps is no whole number")
+    is_old = _LEGACY_MUJOCO.fullmatch(spec.id) is not None
+    if not trust:
+        _check_untrusted(spec, wrappers, name, path, is_old=is_old)
+    spec = _newer_mujoco(spec, name) if is_old else _installed(spec, name, requirements, path, trust=trust)
     for unmet in unmet_requirements(requirements):
         warnings.warn(f"dataset '{name}': {unmet}", stacklevel=3)
     lost = [wrapper.name for wrapper, kept in zip(wrappers, map(_rebuilt, wrappers), strict=True) if kept is None]
@@ -64,13 +82,52 @@ def read_spec(text: str, name: str, requirements: Sequence[str] = ()) -> EnvSpec
     return dataclasses.replace(spec, additional_wrappers=kept)
 
 
+def needs_trust(
+    path: str | os.PathLike[str], name: str, what: str, fault: str, place: str = "env_spec"
+) -> ArtifactError:
+    """The error for something in metadata that is followed only with trust.
+
+    Args:
+        path: Path of the metadata.
+        name: Name of the dataset.
+        what: What the metadata name.
+        fault: Why it is not followed, as the end of a sentence about it.
+        place: Key of the metadata.
+    """
+    return ArtifactError(
+        path,
+        f"{what} of dataset '{name}' {fault}, so it is not followed: metadata can name any code",
+        place=place,
+        hint="If a package that you have registers it, import that package first. If you trust the author of the "
+        f"dataset, pass trust=True (on the command line minari:{name},trust=true). Or pass an environment yourself "
+        "(--env on the command line).",
+    )
+
+
+def _check_untrusted(
+    spec: EnvSpec, wrappers: Sequence[WrapperSpec], name: str, path: str | os.PathLike[str], *, is_old: bool
+) -> None:
+    """Check that a specification names only what needs no trust."""
+    if spec.id not in gymnasium.registry and not is_old:
+        try:
+            register_known_package(spec.entry_point)
+        except ImportError as error:
+            raise ImportError(f"environment '{spec.id}' of dataset '{name}' is not installed ({error}).") from error
+    newest = f"{spec.name}-v5" if is_old else spec.id
+    if (fault := environment_fault(newest, spec.kwargs)) is not None:
+        raise needs_trust(path, name, f"environment '{spec.id}' ({spec.entry_point})", fault)
+    for wrapper in wrappers:
+        if (fault := wrapper_fault(wrapper)) is not None:
+            raise needs_trust(path, name, f"wrapper '{wrapper.name}'", fault)
+
+
 def unmet_requirements(requirements: Sequence[str]) -> Iterator[str]:
     """A sentence for each requirement that this installation does not meet."""
     for text in requirements:
         try:
             requirement = Requirement(text)
             found = importlib.metadata.version(requirement.name)
-        except InvalidRequirement:
+        except (InvalidRequirement, TypeError):
             continue
         except importlib.metadata.PackageNotFoundError:
             yield f'it requires {text}, which is not installed: pip install "{text}"'
@@ -80,7 +137,10 @@ def unmet_requirements(requirements: Sequence[str]) -> Iterator[str]:
 
 
 def _wrapper(item: Mapping[str, Any]) -> WrapperSpec:
-    return WrapperSpec(name=item["name"], entry_point=item["entry_point"], kwargs=item.get("kwargs"))
+    spec = WrapperSpec(name=str(item["name"]), entry_point=str(item["entry_point"]), kwargs=item.get("kwargs"))
+    if not isinstance(spec.kwargs, dict | None):
+        raise TypeError(f"the arguments of wrapper {spec.name!r} are no object")
+    return spec
 
 
 def _newer_mujoco(spec: EnvSpec, name: str) -> EnvSpec:
@@ -94,8 +154,12 @@ def _newer_mujoco(spec: EnvSpec, name: str) -> EnvSpec:
     return dataclasses.replace(newer, kwargs={**newer.kwargs, **spec.kwargs}, max_episode_steps=steps)
 
 
-def _installed(spec: EnvSpec, name: str, requirements: Sequence[str]) -> EnvSpec:
-    """The specification with an entry point that can be called."""
+def _installed(
+    spec: EnvSpec, name: str, requirements: Sequence[str], path: str | os.PathLike[str], *, trust: bool
+) -> EnvSpec:
+    """The specification with the entry points of the registration; with trust, those of the specification itself."""
+    if not trust:
+        return _as_registered(spec)
     advice = f"Install what the dataset was collected with: pip install {' '.join(requirements) or 'PACKAGE'}"
     module = str(spec.entry_point).partition(":")[0].partition(".")[0]
     try:
@@ -106,8 +170,8 @@ def _installed(spec: EnvSpec, name: str, requirements: Sequence[str]) -> EnvSpec
             raise ImportError(
                 f"environment '{spec.id}' of dataset '{name}' is not installed ({error}). {advice}"
             ) from error
-    if (registered := gymnasium.registry.get(spec.id)) is not None:
-        return dataclasses.replace(spec, entry_point=registered.entry_point)
+    if spec.id in gymnasium.registry:
+        return _as_registered(spec)
     try:
         creator = load_env_creator(str(spec.entry_point))
     except (ImportError, AttributeError, ValueError) as error:
@@ -116,11 +180,26 @@ def _installed(spec: EnvSpec, name: str, requirements: Sequence[str]) -> EnvSpec
             f"({error}). {advice}"
         ) from error
     if not (isinstance(creator, type) and issubclass(creator, gymnasium.Env)):
-        raise ValueError(
+        raise ArtifactError(
+            path,
             f"environment '{spec.id}' of dataset '{name}' is not registered, and its entry point {spec.entry_point} is "
-            "not a subclass of gymnasium.Env, so it is not called. First import the package that registers it."
+            "not a subclass of gymnasium.Env, so it is not called",
+            place="env_spec",
+            hint="First import the package that registers it.",
         )
     return spec
+
+
+def _as_registered(spec: EnvSpec) -> EnvSpec:
+    """A registered specification with the arguments, the time limit and the checks of a dataset's."""
+    return dataclasses.replace(
+        gymnasium.registry[spec.id],
+        kwargs=spec.kwargs,
+        max_episode_steps=spec.max_episode_steps,
+        order_enforce=bool(spec.order_enforce),
+        disable_env_checker=bool(spec.disable_env_checker),
+        additional_wrappers=(),
+    )
 
 
 def _rebuilt(wrapper: WrapperSpec) -> WrapperSpec | None:

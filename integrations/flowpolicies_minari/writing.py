@@ -71,7 +71,7 @@ def to_minari(
     if isinstance(env, str) and env.startswith("minari:"):
         source = folder_of(env.removeprefix("minari:"), data_dir)
         # The environment itself is stored, because the dataset with this address may be replaced, even by the new one.
-        env = origin(source.metadata(), source.id)
+        env = origin(source, source.metadata())
     spec = _spec_of(env)
     if isinstance(env, str) and spec is None:
         own["env"] = env

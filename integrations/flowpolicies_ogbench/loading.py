@@ -1,19 +1,20 @@
 """Loading of OGBench's datasets, single-task and goal-conditioned, from one file or from many."""
 
 import functools
-import json
 import os
-import zipfile
-import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from ogbench.utils import DATASET_URL
 
+from flowpolicies.artifacts import ArtifactError, parse_json
 from flowpolicies.data import TransitionDataset
 from flowpolicies.data.downloads.download import download
 from flowpolicies.data.downloads.files import read_record
 from flowpolicies.data.formats.memmap import Storage, from_shards
+from flowpolicies.data.reading.archive import open_npz
+from flowpolicies.data.reading.limits import check_max_bytes
 from flowpolicies.spaces.layout import ACTION_MARGIN
 from flowpolicies_ogbench import finding
 from flowpolicies_ogbench.finding import SHA256, data_file, files_in, is_generated, record_file
@@ -24,6 +25,9 @@ from flowpolicies_ogbench.versions import ogbench_version, reward_timing
 
 PUBLISHED_DATA_DIR = finding.PUBLISHED_DATA_DIR
 GENERATED_DATA_DIR = finding.GENERATED_DATA_DIR
+
+FileCheck = Callable[[Path], None]
+"""A function that raises a ValueError if a file has the wrong content."""
 
 
 def load(
@@ -37,6 +41,7 @@ def load(
     cache_dir: str | os.PathLike[str] | None = None,
     download: bool = True,
     full_check: bool = False,
+    max_bytes: int | None = None,
 ) -> TransitionDataset:
     """Load the transitions of a dataset.
 
@@ -67,15 +72,19 @@ def load(
         download: Download a missing file from OGBench's server. Large datasets are never downloaded.
         full_check: Read the whole file to compare it with its SHA-256; otherwise it is read only if its size or its
             time of modification changed.
+        max_bytes: Bytes that the arrays of a file may take in memory; None: the larger of 256 MiB and 100 times the
+            size of the file.
 
     Raises:
-        ValueError: if the dataset does not exist, or its file is damaged.
+        ArtifactError: if a file is damaged, or its data are faulty.
+        ValueError: if the dataset does not exist, or an option has a wrong value.
         FileNotFoundError: if the file is missing, and downloads are turned off by `download` or by the environment
             variable FLOWPOLICIES_OFFLINE.
         ConnectionError: if the file cannot be downloaded.
     """
     if split not in ("train", "val"):
         raise ValueError(f"unknown split '{split}' of '{name}' (known: train, val).")
+    check_max_bytes(max_bytes)
     task = parse_name(name)
     if task.scene.startswith("powderworld-"):
         raise ValueError(
@@ -90,9 +99,11 @@ def load(
         folder = finding.find_folder(name, task, PUBLISHED_DATA_DIR, GENERATED_DATA_DIR, split)
     else:
         folder = Path(data_dir)
-    files = _find_files(name, task, folder, split, offline=not download, full_check=full_check)
+    check = functools.partial(_check, max_bytes=max_bytes)
+    files = _find_files(name, task, folder, split, check, offline=not download, full_check=full_check)
     provenance = _provenance(files, task, folder, split, sparse)
-    reader = functools.cache(lambda: Reader(name, task, sparse=sparse, compact=compact, provenance=provenance))
+    options: dict[str, Any] = {"sparse": sparse, "compact": compact, "provenance": provenance, "max_bytes": max_bytes}
+    reader = functools.cache(lambda: Reader(name, task, **options))
     dataset = from_shards(
         {"name": name, "source": "ogbench", "compact": compact, "provenance": provenance},
         files,
@@ -105,7 +116,9 @@ def load(
     return dataset
 
 
-def _find_files(name: str, task: TaskName, folder: Path, split: str, *, offline: bool, full_check: bool) -> list[Path]:
+def _find_files(
+    name: str, task: TaskName, folder: Path, split: str, check: FileCheck, *, offline: bool, full_check: bool
+) -> list[Path]:
     """The data files in order, downloaded if they are missing."""
     files = files_in(task, folder, split)
     are_shards = bool(files) and files != [data_file(task, folder, split)]
@@ -113,10 +126,12 @@ def _find_files(name: str, task: TaskName, folder: Path, split: str, *, offline:
         return files  # No hash or download record exists for these.
     if task.size:
         raise FileNotFoundError(finding.missing_shards(name, task, folder))
-    return [_find_file(name, task, folder, split, offline=offline, full_check=full_check)]
+    return [_find_file(name, task, folder, split, check, offline=offline, full_check=full_check)]
 
 
-def _find_file(name: str, task: TaskName, data_dir: Path, split: str, *, offline: bool, full_check: bool) -> Path:
+def _find_file(
+    name: str, task: TaskName, data_dir: Path, split: str, check: FileCheck, *, offline: bool, full_check: bool
+) -> Path:
     path = data_file(task, data_dir, split)
     if files_in(task, GENERATED_DATA_DIR, split):
         advice = f" Or use the generated data: pass data_dir='{GENERATED_DATA_DIR}' (--data-dir)."
@@ -127,29 +142,26 @@ def _find_file(name: str, task: TaskName, data_dir: Path, split: str, *, offline
         advice = ""
     url = f"{DATASET_URL}/{path.name}"
     try:
-        return download(url, path, sha256=SHA256.get(path.name), check=_check, full=full_check, offline=offline or None)
+        return download(url, path, sha256=SHA256.get(path.name), check=check, full=full_check, offline=offline or None)
     except (ConnectionError, FileNotFoundError) as error:
         raise type(error)(f"{error}{advice}") from error
 
 
-def _check(path: Path) -> None:
+def _check(path: Path, max_bytes: int | None = None) -> None:
     """Check that a file is a complete archive of the arrays that every OGBench file has.
 
     Raises:
         ValueError: if it is not; the message is a clause about the file, for a longer message.
     """
-    if not zipfile.is_zipfile(path):
-        raise ValueError("it is not an .npz file, or only a part of one")
-    with zipfile.ZipFile(path) as file:
-        missing = {"observations.npy", "actions.npy", "terminals.npy"} - set(file.namelist())
-        if missing:
-            raise ValueError(f"it lacks {sorted(missing)}")
-        try:
-            damaged = file.testzip()
-        except zlib.error as error:
-            raise ValueError(f"it is damaged: {error}") from error
-        if damaged is not None:
-            raise ValueError(f"its {damaged} is damaged")
+    try:
+        with open_npz(path, max_bytes) as arrays:
+            missing = {"observations", "actions", "terminals"} - set(arrays)
+            if missing:
+                raise ValueError(f"it lacks {sorted(missing)}")
+            arrays.check_all()
+    except ArtifactError as error:
+        damaged = f"its {error.place} is damaged: " if error.place else ""
+        raise ValueError(f"{damaged}{error.problem}") from error
 
 
 def _provenance(files: list[Path], task: TaskName, folder: Path, split: str, sparse: bool) -> dict[str, Any]:
@@ -169,6 +181,7 @@ def _provenance(files: list[Path], task: TaskName, folder: Path, split: str, spa
         provenance |= {"reward_timing": "0 at the goal", "goals": "hindsight"}
         del provenance["environment_reward_timing"]
     if is_generated(task, folder):
-        return {**provenance, "generated": json.loads(record_file(task, folder).read_text())}
+        record = record_file(task, folder)
+        return {**provenance, "generated": parse_json(record.read_bytes(), record)}
     downloaded = read_record(files[0]) if len(files) == 1 else None
     return provenance if downloaded is None else {**provenance, "sha256": downloaded.sha256}

@@ -1,7 +1,5 @@
 """Conversion of one of OGBench's data files into transitions with the rewards of a task or with goals."""
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
@@ -12,9 +10,11 @@ import numpy.typing as npt
 from gymnasium.spaces import Box, Dict
 from ogbench.relabel_utils import add_oracle_reps, relabel_dataset
 
+from flowpolicies.artifacts import ArtifactError
 from flowpolicies.data import DataFault, TransitionDataset
-from flowpolicies.data.dataset.checks import as_flags, check_actions, check_numbers, place
+from flowpolicies.data.dataset.checks import as_flags, check_actions, check_numbers, place, reading_data
 from flowpolicies.data.dataset.compact import in_full, successors
+from flowpolicies.data.reading.archive import open_npz
 from flowpolicies.spaces.layout import Observations, clip_inside
 from flowpolicies.tree import Array
 from flowpolicies_ogbench.environment import channels_first, make_env, sparse_rewards
@@ -35,18 +35,33 @@ class Reader:
         sparse: Give sparse rewards, see `load`.
         compact: Store each state once, see `load`.
         provenance: Provenance of the datasets that are returned.
+        max_bytes: Limit of what a file unpacks to, see `load`.
     """
 
-    def __init__(self, name: str, task: TaskName, *, sparse: bool, compact: bool, provenance: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        task: TaskName,
+        *,
+        sparse: bool,
+        compact: bool,
+        provenance: dict[str, Any],
+        max_bytes: int | None = None,
+    ) -> None:
         self.name, self.task, self.sparse, self.compact, self.provenance = name, task, sparse, compact, provenance
+        self.max_bytes = max_bytes
         self.env: gymnasium.Env[Any, Any] = make_env(name, seed=0)
 
     def __call__(self, path: Path) -> TransitionDataset:
         """The transitions of a file.
 
         Raises:
-            ValueError: if the file is not one of OGBench's, or its data are faulty.
+            ArtifactError: if the file is not one of OGBench's, or its data are faulty.
         """
+        with reading_data(path):
+            return self._transitions(path)
+
+    def _transitions(self, path: Path) -> TransitionDataset:
         arrays = self._read(path)
         assert isinstance(self.env.action_space, Box)
         # Checked here, because actions outside their bounds could not be noticed after clipping.
@@ -76,7 +91,7 @@ class Reader:
         # The result is that of `load_dataset` in ogbench/utils.py, which is not used because it keeps all columns of
         # the file in memory together with the results. Here only one column of the file is in memory at a time.
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open_npz(path, self.max_bytes) as file:
                 ends = _ends(file["terminals"])
                 rows = np.flatnonzero(~ends)
                 terminals = np.append(ends[1:], True)[rows]
@@ -91,13 +106,13 @@ class Reader:
                 del states
                 arrays["actions"] = _column(file, "actions", ends)[rows].astype(np.float32, copy=False)
                 arrays["terminals"] = terminals
-        except (KeyError, IndexError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            # An incomplete or damaged file is not a fault of the data, so it is a plain ValueError.
-            kind = DataFault if isinstance(error, IndexError | ValueError) else ValueError
-            raise kind(
-                f"dataset '{self.name}': cannot read '{path}' as OGBench data: {str(error).rstrip('.')}. "
-                "If another program wrote the file, remove it and load the dataset again."
-            ) from error
+        except (KeyError, IndexError, ValueError) as error:
+            what = f"{error.place}: {error.problem}" if isinstance(error, ArtifactError) else str(error)
+            problem = f"dataset '{self.name}': cannot read it as OGBench data: {what.rstrip('.')}"
+            hint = "If another program wrote the file, remove it and load the dataset again."
+            if isinstance(error, KeyError | ArtifactError):  # An incomplete or damaged file is not a fault of the data.
+                raise ArtifactError(path, problem, hint=hint) from error
+            raise DataFault(f"{problem}. {hint}") from error
         if self._observation_dtype() == np.uint8:
             for key in ("observations", "finals"):
                 arrays[key] = channels_first(arrays[key])

@@ -10,6 +10,7 @@ import mujoco
 import numpy as np
 
 from flowpolicies.data import TransitionDataset
+from flowpolicies.data.reading.archive import open_npz
 from flowpolicies.inspection import Resimulated
 from flowpolicies.tree import Array
 from flowpolicies_ogbench.environment import make_env, sparse_rewards
@@ -88,7 +89,7 @@ def _find_file(name: str, dataset: TransitionDataset, data_dir: str | os.PathLik
 
 
 def _read_states(path: Path, length: int) -> _States:
-    with np.load(path, allow_pickle=False) as file:
+    with open_npz(path) as file:
         missing = [key for key in ("qpos", "qvel") if key not in file]
         if missing:
             raise ValueError(f"'{path}' does not contain {' and '.join(missing)}")

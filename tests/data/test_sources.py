@@ -148,7 +148,7 @@ def test_an_option_that_a_source_does_not_have_is_named(tmp_path: Path) -> None:
         ValueError, match=r"the source 'npz' has no option \['data_dir'\]; it has name, observation_space"
     ):
         load_dataset("npz:data.npz", data_dir=tmp_path)
-    with pytest.raises(ValueError, match=r"the source 'memmap' has no option \['data_dir'\]; it has none"):
+    with pytest.raises(ValueError, match=r"the source 'memmap' has no option \['data_dir'\]; it has verify"):
         load_dataset("memmap:data", data_dir=tmp_path)
 
 

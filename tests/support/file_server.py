@@ -87,6 +87,26 @@ def answer(
     return behave
 
 
+def drip(content: bytes = CONTENT, *, pause: float = 0.05, header: bool = False) -> Behaviour:
+    """An answer whose content, or whose header, comes one byte at a time, for as long as the server runs."""
+
+    def behave(handler: Handler) -> None:
+        if header:
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        else:
+            handler.send_response(200)
+            handler.send_header("Content-Length", str(len(content)))
+            handler.send_header("ETag", '"v1"')
+            handler.end_headers()
+        for byte in content:
+            if handler.server.released.wait(pause):
+                return
+            handler.wfile.write(b"x" if header else bytes([byte]))
+            handler.wfile.flush()
+
+    return behave
+
+
 def refuse(code: int, content_range: str | None = None) -> Behaviour:
     """An answer without content."""
 

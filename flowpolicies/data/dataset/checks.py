@@ -1,14 +1,17 @@
 """Checks of offline data: each raises a DataFault that names the dataset and the field, and says what to do."""
 
 import json
+import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space
 
+from flowpolicies.artifacts import ArtifactError, reading
 from flowpolicies.spaces.layout import OBSERVABLE, Observations, has_channels_last
 from flowpolicies.tree import Array, leaves, named_leaves
 
@@ -21,7 +24,32 @@ LOST = 1e-3
 
 
 class DataFault(ValueError):
-    """The data themselves are wrong, and not the name or the options by which they were requested."""
+    """The data themselves are wrong, and not the name or the options by which they were requested.
+
+    If they come from a file, the error is a `FileFault`. A file that cannot be read at all, because it is damaged or is
+    of another kind, is an `ArtifactError` and no DataFault.
+    """
+
+
+class FileFault(ArtifactError, DataFault):
+    """The data in a file are wrong: an `ArtifactError`, because they come from outside, and a `DataFault`."""
+
+
+@contextmanager
+def reading_data(path: str | os.PathLike[str], hint: str = "") -> Iterator[None]:
+    """Raises each `DataFault` of the block as a `FileFault`, and other errors as `flowpolicies.artifacts.reading` does.
+
+    Args:
+        path: the file or folder that the data come from.
+        hint: what to do if the file cannot be read.
+    """
+    with reading(path, hint=hint):
+        try:
+            yield
+        except ArtifactError:
+            raise
+        except DataFault as error:
+            raise FileFault(path, str(error)) from error
 
 
 def as_numbers(where: str, key: str, values: Any) -> Array:

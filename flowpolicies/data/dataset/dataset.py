@@ -310,6 +310,7 @@ class TransitionDataset(Trajectories):
         observation_space: Space[Any] | None = None,
         action_space: Space[Any] | None = None,
         provenance: Mapping[str, Any] | None = None,
+        max_bytes: int | None = None,
     ) -> TransitionDataset:
         """The dataset in an .npz file that `save` wrote, or in another one that holds the arguments of `from_arrays`.
 
@@ -317,24 +318,27 @@ class TransitionDataset(Trajectories):
             path: the file.
             name, observation_space, action_space, provenance: as in `from_arrays`, but the name of the file is the
                 default name. A file of `save` has its own spaces and provenance and cannot be given others.
+            max_bytes: as for `flowpolicies.data.read_npz`.
 
         Raises:
             FileNotFoundError: if the file does not exist.
-            ValueError: if it is not an .npz file, lacks an array, or something is wrong with the data.
+            ArtifactError: if it is not an .npz file, lacks an array, or something is wrong with the data.
+            ValueError: if an option does not fit the file.
         """
         wishes: dict[str, Any] = {"observation_space": observation_space, "action_space": action_space}
         wishes |= {"name": name, "provenance": provenance}
         options = {key: wish for key, wish in wishes.items() if wish is not None}
-        arrays, described = npz.read_dataset(path)
-        if described is None:
-            arguments = npz.arguments_of(path, arrays)
-            return TransitionDataset.from_arrays(**arguments, **{"name": Path(path).stem, **options})
-        if options:
+        arrays, described = npz.read_dataset(path, max_bytes)
+        if described is not None and options:
             raise ValueError(f"'{path}' has its own spaces and provenance: load it without {sorted(options)}.")
-        fields = {**unpack(arrays), **described}
-        if channels_first_space(fields["observation_space"]) != fields["observation_space"]:  # An older version's file.
-            return TransitionDataset.from_arrays(**fields, name=str(fields["provenance"].get("name", Path(path).stem)))
-        return TransitionDataset(**fields)
+        with checks.reading_data(path):
+            if described is None:
+                arguments = npz.arguments_of(path, arrays)
+                return TransitionDataset.from_arrays(**arguments, **{"name": Path(path).stem, **options})
+            fields, own_name = {**unpack(arrays), **described}, described["provenance"].get("name", Path(path).stem)
+            if channels_first_space(fields["observation_space"]) != fields["observation_space"]:  # An older version's.
+                return TransitionDataset.from_arrays(**fields, name=str(own_name))
+            return TransitionDataset(**fields)
 
     def arrays(self) -> dict[str, Array]:
         """The arrays by name; those of dict observations are called `observations/KEY`."""

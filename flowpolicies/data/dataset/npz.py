@@ -2,8 +2,6 @@
 
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,36 +9,38 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Box, Space
 
+from flowpolicies.artifacts import ArtifactError, parse_json
 from flowpolicies.data.downloads.files import existing_file
+from flowpolicies.data.reading.archive import open_npz
+from flowpolicies.data.reading.limits import MAX_TEXT
+from flowpolicies.data.reading.spaces import read_space
 from flowpolicies.files import atomic_write
-from flowpolicies.spaces.json import space_from_json, space_to_json
+from flowpolicies.spaces.json import space_to_json
 from flowpolicies.tree import Array, nested
 
 _DESCRIPTION = "flowpolicies_dataset"  # Name of the array that holds the spaces and the provenance as JSON.
 _FORMAT = 1
+_WRITE_AGAIN = "Write it again with TransitionDataset.save."
 _STORED = {"observations", "actions", "rewards", "masks", "terminals"}
 _NEEDED = ["observations", "actions", "rewards", "next_observations"]
 _FLAGS = ["terminations", "truncations", "masks", "terminals"]
 
 
-def read_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
+def read_npz(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> dict[str, Array]:
     """All arrays of an .npz file by name.
+
+    Args:
+        path: the file.
+        max_bytes: bytes that all arrays together may take in memory; None: the larger of 256 MiB and 100 times the size
+            of the file.
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        ValueError: if it is not an .npz file, is damaged, or holds pickled objects.
+        ArtifactError: if it is not an .npz file, is damaged, holds pickled objects, or takes more than `max_bytes`.
     """
     path = existing_file(path, "an .npz file")
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"'{path}' is not an .npz file, or only a part of one. Write it again with np.savez.")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-    except (ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"cannot read '{path}': {error}. Files must be complete and hold plain arrays: "
-            "pickled objects are never loaded."
-        ) from error
+    with open_npz(path, max_bytes) as arrays:
+        return dict(arrays)
 
 
 def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> Path:
@@ -83,14 +83,19 @@ def write_dataset(
     return write_npz(path, {**arrays, _DESCRIPTION: np.frombuffer(json.dumps(description).encode(), np.uint8)})
 
 
-def read_dataset(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any] | None]:
+def read_dataset(
+    path: str | os.PathLike[str], max_bytes: int | None = None
+) -> tuple[dict[str, Array], dict[str, Any] | None]:
     """The arrays of a file by name, and its spaces and provenance; None if another program wrote the file.
+
+    Args:
+        path, max_bytes: as for `read_npz`.
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        ValueError: if it is not an .npz file, or was changed after `write_dataset` wrote it.
+        ArtifactError: if it is not an .npz file, or was changed after `write_dataset` wrote it.
     """
-    arrays = read_npz(path)
+    arrays = read_npz(path, max_bytes=max_bytes)
     encoded = arrays.pop(_DESCRIPTION, None)
     if encoded is None:
         return arrays, None
@@ -98,47 +103,53 @@ def read_dataset(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[s
     names = {key.partition("/")[0] for key in arrays}
     wanted = _STORED | {"next_observations" if "next_observations" in names else "final_observations"}
     if names != wanted:
-        raise ValueError(
-            f"'{path}' holds {sorted(names)}, and a dataset {sorted(wanted)}: it was changed after it was written. "
-            "Write it again with TransitionDataset.save."
+        raise ArtifactError(
+            path,
+            f"it holds {sorted(names)}, and a dataset {sorted(wanted)}: it was changed after it was written",
+            hint=_WRITE_AGAIN,
         )
     return arrays, described
 
 
 def _decode_description(path: str | os.PathLike[str], encoded: Array) -> dict[str, Any]:
-    try:
-        description = json.loads(encoded.tobytes())
-        if description["format"] == _FORMAT:
-            return {
-                "observation_space": space_from_json(description["observation_space"]),
-                "action_space": space_from_json(description["action_space"]),
-                "provenance": description["provenance"],
-            }
-        found = description["format"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"'{path}' has a damaged description of spaces and provenance ({error!r}). Write it again with "
-            "TransitionDataset.save."
-        ) from error
-    raise ValueError(f"'{path}' has format {found}, this version reads {_FORMAT}. Update flowpolicies.")
+    place = "the description of its spaces and provenance"
+    if encoded.nbytes > MAX_TEXT:
+        raise ArtifactError(path, f"it has {encoded.nbytes:,} bytes; at most {MAX_TEXT:,} are read", place=place)
+    description = parse_json(encoded.tobytes(), path, place)
+    if not isinstance(description, dict) or not {"format", "observation_space", "action_space"} <= description.keys():
+        raise ArtifactError(path, "it is damaged", place=place, hint=_WRITE_AGAIN)
+    if (found := description["format"]) != _FORMAT:
+        raise ArtifactError(
+            path, f"it has format {found!r}, this version reads {_FORMAT}", place=place, hint="Update flowpolicies."
+        )
+    if not isinstance(description.get("provenance"), dict):
+        raise ArtifactError(path, "its provenance is not an object", place=place, hint=_WRITE_AGAIN)
+    return {
+        "observation_space": read_space(description["observation_space"], path, "observation_space"),
+        "action_space": read_space(description["action_space"], path, "action_space"),
+        "provenance": description["provenance"],
+    }
 
 
 def arguments_of(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> dict[str, Any]:
     """The arguments of `TransitionDataset.from_arrays` from the arrays of a file that another program wrote.
 
     Raises:
-        ValueError: if an array is missing.
+        ArtifactError: if an array is missing.
     """
     fields = nested(arrays)
     missing = [key for key in _NEEDED if key not in fields]
     if set(missing) == {"rewards", "next_observations"} and "terminals" in fields:
-        raise ValueError(
-            f"'{path}' looks like a file of OGBench, which holds no rewards: they depend on the task. Load it by a "
-            f"task's name, such as ogbench:cube-single-play-singletask-task1-v0, with data_dir='{Path(path).parent}'."
+        raise ArtifactError(
+            path,
+            "it looks like a file of OGBench, which holds no rewards: they depend on the task",
+            hint="Load it by a task's name, such as ogbench:cube-single-play-singletask-task1-v0, with "
+            f"data_dir='{Path(path).parent}'.",
         )
     if missing:
-        raise ValueError(
-            f"'{path}' lacks {missing} (it holds {sorted(fields)}). Needed are {_NEEDED}, and terminations "
-            "(with truncations, if any) or masks and terminals."
+        raise ArtifactError(
+            path,
+            f"it lacks {missing} (it holds {sorted(fields)}). Needed are {_NEEDED}, and terminations "
+            "(with truncations, if any) or masks and terminals",
         )
     return {key: fields[key] for key in (*_NEEDED, *_FLAGS) if key in fields}

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock
 
+from flowpolicies.artifacts import ArtifactError
 from flowpolicies.data.downloads.files import (
     FileRecord,
     is_intact,
@@ -28,7 +29,7 @@ from flowpolicies.data.downloads.files import (
     sha256_of,
     write_record,
 )
-from flowpolicies.data.downloads.transfer import Interrupted, PartialFile, Refused, Transfer
+from flowpolicies.data.downloads.transfer import Clock, Interrupted, PartialFile, Refused, Transfer
 
 OFFLINE_VARIABLE = "FLOWPOLICIES_OFFLINE"
 """Environment variable that turns downloads off; an empty value and 0 leave them on."""
@@ -48,9 +49,11 @@ def download(
 ) -> Path:
     """Downloads the file of `url` to `path` unless it exists, checks it in any case, and returns `path`.
 
-    An existing file is assumed to be the one of `url`, even if somebody copied it there. Its SHA-256 is recorded the
-    first time; a file that differs from its record is renamed to `NAME.broken-N` and downloaded again, with a warning.
-    Several processes may call this for the same file: one downloads it, and the others wait.
+    An existing file is assumed to be the one of `url`, even if somebody copied it there. Without a known SHA-256, that
+    of the first file is recorded, and a warning says so; from then on every file, also one that is downloaded later,
+    must have it. The hash of a file that somebody copied there is recorded without a word. A file that differs from its
+    record is renamed to `NAME.broken-N` and downloaded again, with a warning. Several processes may call this for the
+    same file: one downloads it, and the others wait.
 
     Args:
         url: an http or https address.
@@ -65,7 +68,7 @@ def download(
     Raises:
         ConnectionError: if the download fails; the message has the URL, the reason, and where to put the file by hand.
         FileNotFoundError: if there is no file and downloads are off.
-        ValueError: if the existing file is broken, and downloads are off or its folder cannot be written to.
+        ArtifactError: if the existing file is broken, and downloads are off or its folder cannot be written to.
         OSError: if the folder cannot be written to, or the disk is full.
     """
     path = Path(path).expanduser()
@@ -89,6 +92,16 @@ def download(
             )
         _fetch(url, path, sha256, check, transfer or Transfer(), quarantined)
     return path
+
+
+def _say_trusted(path: Path, record: FileRecord) -> None:
+    """Warns that the content of a file is trusted because it is the first one."""
+    warnings.warn(
+        f"'{path}' was downloaded from '{record.url}'. No SHA-256 of it is known, so its content is trusted this once: "
+        f"its SHA-256 {record.sha256} is recorded in '{record_path(path)}', and a file with another one is refused "
+        "from now on.",
+        stacklevel=5,
+    )
 
 
 def _lock(path: Path) -> BaseFileLock:
@@ -156,9 +169,10 @@ def _set_aside(path: Path, fault: str, sha256: str | None, *, read_only: bool, o
         why = "its folder cannot be written to" if read_only else "downloads are off"
         accept = f", or delete '{path.name}.download.json' to accept it as it is now"
         may_differ = sha256 is None and record_path(path).is_file()
-        raise ValueError(
-            f"'{path}' {fault}, and {why}, so it was not replaced. "
-            f"Put the right file there{accept if may_differ else ''}."
+        raise ArtifactError(
+            path,
+            f"it {fault}, and {why}, so it was not replaced",
+            hint=f"Put the right file there{accept if may_differ else ''}.",
         )
     done = f"'{path}' {fault}; it was renamed to '{quarantine(path).name}'"
     warnings.warn(f"{done}, and is downloaded again.", stacklevel=3)
@@ -170,26 +184,27 @@ def _fetch(
 ) -> None:
     """Downloads a file in as many attempts as needed; `transfer.attempts` limits only those that bring no new bytes.
 
+    A complete file with the wrong content is set aside and fetched once more from its start.
+
     Args:
         quarantined: a sentence about a broken file that was renamed before, which the error message repeats.
     """
-    part = PartialFile(path, url, pinned=sha256 is not None)
-    most, failures, wrong = 0, 0, ""
+    record = read_record(path)
+    expected = sha256 or (record.sha256 if record else None)
+    part, clock = PartialFile(path, url, pinned=expected is not None), Clock(transfer)
+    most, failures, is_second = 0, 0, False
     while True:
         try:
-            part.receive(transfer)
-            digest = sha256_of(part.path)
-            fault = _content_fault(part.path, digest, sha256, check)
+            part.receive(transfer, clock)
+            fault = _place(part, path, url, expected, check)
             if fault is None:
-                record = _describe(part.path, url, digest)
-                os.replace(part.path, path)
-                write_record(path, record)
-                part.discard()
                 return
+            if sha256 is None and record is not None:
+                fault += f", which '{record_path(path)}' recorded on {record.date} (delete that file to accept another)"
             broken = part.set_aside()
-            if digest == wrong:
+            if is_second:
                 raise Refused(f"the received file {fault}, for the second time; it was kept as '{broken}'")
-            wrong = digest
+            is_second = True
             raise Interrupted(f"the received file {fault}; it was kept as '{broken}'")
         except (Interrupted, Refused) as error:
             failures = 1 if part.size > most else failures + 1
@@ -201,6 +216,26 @@ def _fetch(
                     f"'{path}' by hand."
                 ) from error
         time.sleep(min(transfer.backoff * 2 ** (failures - 1), _MOST_SECONDS_BETWEEN_ATTEMPTS))
+
+
+def _place(
+    part: PartialFile, path: Path, url: str, expected: str | None, check: Callable[[Path], None] | None
+) -> str | None:
+    """Checks a complete file, and moves it to its place with a record.
+
+    Returns:
+        What is wrong with it, as the end of a sentence; None: it is in its place.
+    """
+    digest = sha256_of(part.path)
+    fault = _content_fault(part.path, digest, expected, check)
+    if fault is None:
+        described = _describe(part.path, url, digest)
+        os.replace(part.path, path)
+        write_record(path, described)
+        part.discard()
+        if expected is None:
+            _say_trusted(path, described)
+    return fault
 
 
 def _content_fault(path: Path, digest: str, sha256: str | None, check: Callable[[Path], None] | None) -> str | None:

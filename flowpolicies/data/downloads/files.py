@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 import os
+import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from flowpolicies.artifacts import ArtifactError, parse_json
 from flowpolicies.files import write_json
 from flowpolicies.messages import did_you_mean
 
@@ -30,6 +32,12 @@ class FileRecord:
     """Modification time of the file in nanoseconds. While it and the size are the same, the content is not read."""
     date: str
     """Time when the record was written: UTC, ISO 8601."""
+
+
+_LONGEST_NAME = 255
+"""Greatest length of the name of a file on usual file systems, which raise other errors for longer ones."""
+
+_HASH = re.compile("[0-9a-f]{64}")
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
@@ -52,6 +60,8 @@ def existing_file(path: str | os.PathLike[str], what: str) -> Path:
         FileNotFoundError: if there is no such file; the message suggests a file of a similar name in the same folder.
     """
     path = expanded(path)
+    if len(path.name) > _LONGEST_NAME:
+        raise FileNotFoundError(f"no such file: '{path.name[:80]}...', a name of {len(path.name):,} characters.")
     if path.is_file():
         return path
     if path.is_dir():
@@ -76,17 +86,22 @@ def read_record(path: Path) -> FileRecord | None:
     """Reads the record of a file; None if there is no record.
 
     Raises:
-        ValueError: if the record cannot be read.
+        ArtifactError: if the record cannot be read.
     """
     record = record_path(path)
     if not record.is_file():
         return None
+    hint = f"Delete it to accept '{path.name}' as it is now."
     try:
-        return FileRecord(**json.loads(record.read_text()))
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"'{record}' is not a record of a download ({error}). Delete it to accept '{path.name}' as it is now."
-        ) from error
+        found = parse_json(record.read_bytes(), record)
+        read = FileRecord(**found)
+    except (TypeError, ArtifactError) as error:
+        problem = error.problem if isinstance(error, ArtifactError) else str(error)
+        raise ArtifactError(record, f"it is not a record of a download ({problem})", hint=hint) from error
+    kinds = {field.name: {"str": str, "int": int}[str(field.type)] for field in dataclasses.fields(FileRecord)}
+    if not all(isinstance(found[key], kind) for key, kind in kinds.items()) or not _HASH.fullmatch(read.sha256):
+        raise ArtifactError(record, "it is not a record of a download (a value has another type)", hint=hint)
+    return read
 
 
 def write_record(path: Path, record: FileRecord) -> None:
@@ -109,7 +124,9 @@ def is_intact(path: Path, record: FileRecord, *, full: bool) -> bool:
 
 
 def quarantine(path: Path, content: Path | None = None) -> Path:
-    """Renames a broken file and its record to the first free `NAME.broken-N`, and returns the new path.
+    """Renames a broken file to the first free `NAME.broken-N`, copies its record, and returns the new path.
+
+    The record also stays where it is, because a file that is downloaded again must be the recorded one.
 
     Args:
         path: the file that the content was meant for, which gives the name.
@@ -119,6 +136,6 @@ def quarantine(path: Path, content: Path | None = None) -> Path:
     while (target := path.with_name(f"{path.name}.broken-{number}")).exists():
         number += 1
     if content is None and record_path(path).exists():
-        os.replace(record_path(path), record_path(target))
+        shutil.copyfile(record_path(path), record_path(target))
     os.replace(content or path, target)
     return target

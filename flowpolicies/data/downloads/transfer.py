@@ -5,21 +5,28 @@ from __future__ import annotations
 import errno
 import json
 import os
+import queue
 import re
 import shutil
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 import requests
 from tqdm import tqdm
-from urllib3.exceptions import ReadTimeoutError
+from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 
 from flowpolicies.data.downloads.files import quarantine
 from flowpolicies.files import write_json
 
 _BLOCK = 1 << 14
 """Bytes per write, the most that is lost when a connection breaks."""
+
+SECONDS_VARIABLE = "FLOWPOLICIES_DOWNLOAD_SECONDS"
+"""Environment variable with the greatest number of seconds of a whole download; without it, `Transfer.least_rate`
+decides."""
 
 _TEMPORARY_FAILURES = {408, 425, 429, 500, 502, 503, 504}
 """HTTP status codes after which another attempt may succeed."""
@@ -38,8 +45,60 @@ class Transfer:
     """Number of attempts in a row without a new byte after which the download fails."""
     backoff: float = 1.0
     """Seconds to wait before the second attempt; doubled before each further one, up to 30."""
+    least_rate: float = 10_000.0
+    """Mean number of bytes per second below which a download fails as a whole, however steadily bytes arrive."""
+    grace: float = 300.0
+    """Seconds from the start of the download before `least_rate` counts."""
+    seconds: float | None = None
+    """Seconds that all attempts of a download together may take, instead of `grace` and `least_rate`; None: the value
+    of the environment variable `FLOWPOLICIES_DOWNLOAD_SECONDS`, if it is set."""
     progress: bool | None = None
     """Whether to show a progress bar; None: if standard error is a terminal."""
+
+
+@final
+class Clock:
+    """The time that all attempts of a download have taken.
+
+    Args:
+        transfer: the limits.
+
+    Raises:
+        ValueError: if `FLOWPOLICIES_DOWNLOAD_SECONDS` is not a number above 0.
+    """
+
+    def __init__(self, transfer: Transfer) -> None:
+        self._transfer, self._start, self._received = transfer, time.monotonic(), 0
+        self._seconds = _seconds_of_environment() if transfer.seconds is None else transfer.seconds
+
+    def count(self, received: int) -> None:
+        """Counts bytes that arrived.
+
+        Raises:
+            Refused: if the whole download takes too long.
+        """
+        self._received += received
+        allowed = self._transfer.grace + self._received / self._transfer.least_rate
+        allowed = allowed if self._seconds is None else self._seconds
+        elapsed = time.monotonic() - self._start
+        if elapsed > allowed:
+            raise Refused(
+                f"only {self._received:,} bytes arrived in {elapsed:.0f} s, and these may take {allowed:.0f} s in all. "
+                f"The environment variable {SECONDS_VARIABLE} allows another number of seconds"
+            )
+
+
+def _seconds_of_environment() -> float | None:
+    text = os.environ.get(SECONDS_VARIABLE)
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise ValueError(f"{SECONDS_VARIABLE} is {text!r}, and must be a number of seconds above 0.")
+    return seconds
 
 
 class Interrupted(Exception):
@@ -76,8 +135,12 @@ class PartialFile:
         """Number of bytes that were received so far."""
         return self.path.stat().st_size if self.path.is_file() else 0
 
-    def receive(self, transfer: Transfer) -> None:
+    def receive(self, transfer: Transfer, clock: Clock) -> None:
         """Makes one attempt, and returns if the file is complete.
+
+        Args:
+            transfer: the time limits of the attempt.
+            clock: the time of all attempts.
 
         Raises:
             Interrupted, Refused: if the attempt failed.
@@ -91,11 +154,11 @@ class PartialFile:
         if self.size:
             headers["Range"] = f"bytes={self.size}-"
             headers |= {"If-Range": self.validator} if self.validator else {}
-        timeout = (transfer.connect_timeout, transfer.stall_timeout)
+        clock.count(0)
         try:
-            with requests.get(self.url, headers=headers, stream=True, timeout=timeout) as response:
+            with _request(self.url, headers, transfer) as response:
                 self._accept(response)
-                self._write(response, transfer)
+                self._write(response, transfer, clock)
         except requests.RequestException as error:
             is_invalid_url = isinstance(error, ValueError)
             raise (Refused if is_invalid_url else Interrupted)(_reason(error, transfer)) from error
@@ -132,7 +195,7 @@ class PartialFile:
         validator = _validator(response)
         return None in (validator, self.validator) or validator == self.validator
 
-    def _write(self, response: requests.Response, transfer: Transfer) -> None:
+    def _write(self, response: requests.Response, transfer: Transfer, clock: Clock) -> None:
         """Appends the bytes of an answer to the file."""
         before = self.size
         rest = 0 if self.total is None else self.total - before
@@ -146,11 +209,21 @@ class PartialFile:
                 open(self.path, "ab") as file,
                 tqdm(total=self.total, initial=before, desc=self.target.name, disable=hidden, **scale) as bar,
             ):
-                for block in response.iter_content(_BLOCK):
+                # `read1` returns what has arrived. `iter_content` would wait for a whole block, for as long as a
+                # server sends a byte now and then.
+                while block := response.raw.read1(_BLOCK, decode_content=True):
                     file.write(block)
                     bar.update(len(block))
+                    clock.count(len(block))
                 file.flush()
                 os.fsync(file.fileno())
+        except HTTPError as error:
+            kind = (
+                requests.exceptions.ChunkedEncodingError
+                if isinstance(error, ProtocolError)
+                else requests.ConnectionError
+            )
+            raise kind(error) from error
         except requests.RequestException:
             raise
         except OSError as error:
@@ -161,9 +234,12 @@ class PartialFile:
     def _read_notes(self) -> dict[str, Any]:
         try:
             notes = json.loads(self.notes.read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
-        return notes if isinstance(notes, dict) else {}
+        if not isinstance(notes, dict):
+            return {}
+        kinds = {"url": str, "validator": str, "total": int}
+        return {key: notes[key] for key, kind in kinds.items() if isinstance(notes.get(key), kind)}
 
     def set_aside(self) -> str:
         """Renames the received file to a free `NAME.broken-N`, and returns that name."""
@@ -176,6 +252,32 @@ class PartialFile:
         self.path.unlink(missing_ok=True)
         self.notes.unlink(missing_ok=True)
         self.validator = self.total = None
+
+
+def _request(url: str, headers: dict[str, str], transfer: Transfer) -> requests.Response:
+    """The answer to a request, with its content still to be read.
+
+    It is made by a thread of its own, because the time limits of sockets start anew with every byte, and a server could
+    send the header of its answer for days.
+    """
+    answers: queue.SimpleQueue[requests.Response | requests.RequestException] = queue.SimpleQueue()
+    timeout = (transfer.connect_timeout, transfer.stall_timeout)
+
+    def ask() -> None:
+        try:
+            answers.put(requests.get(url, headers=headers, stream=True, timeout=timeout))
+        except requests.RequestException as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        # A name may have several addresses, each of which is tried, and an answer may lead to another address.
+        answer = answers.get(timeout=3 * sum(timeout))
+    except queue.Empty:
+        raise Interrupted(f"no answer within {3 * sum(timeout):g} s") from None
+    if isinstance(answer, requests.RequestException):
+        raise answer
+    return answer
 
 
 def _validator(response: requests.Response) -> str | None:

@@ -20,10 +20,19 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box, Space
 
-from flowpolicies.data.dataset.checks import DataFault, as_flags, as_numbers, check_continuous, warn_if_clipped
+from flowpolicies.artifacts import ArtifactError
+from flowpolicies.data.dataset.checks import (
+    DataFault,
+    as_flags,
+    as_numbers,
+    check_continuous,
+    reading_data,
+    warn_if_clipped,
+)
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.episodes import pair_rows
 from flowpolicies.data.downloads.files import existing_file
+from flowpolicies.data.reading.hdf5 import Hdf5Group, open_hdf5
 from flowpolicies.messages import did_you_mean
 from flowpolicies.spaces.layout import ACTION_MARGIN, clip_inside
 from flowpolicies.tree import Array, named_leaves, take
@@ -45,8 +54,11 @@ def load_hdf5(
     action_space: Space[Any] | None = None,
     name: str | None = None,
     provenance: Mapping[str, Any] | None = None,
+    max_bytes: int | None = None,
 ) -> TransitionDataset:
     """The transitions in an HDF5 file in D4RL's layout.
+
+    Everything that is read must be stored in the file itself: links, external storage and virtual datasets are refused.
 
     Args:
         path: the file.
@@ -64,24 +76,69 @@ def load_hdf5(
         action_space: space of the actions; None: [-1, 1].
         name: the name of the dataset, for messages and summaries; None: the name of the file.
         provenance: further facts about the origin of the data, as JSON data.
+        max_bytes: bytes that the arrays that are read may take in memory; None: the larger of 256 MiB and 100 times the
+            size of the file.
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        ValueError: if it is not a file in D4RL's layout, or something is wrong with the data.
+        ArtifactError: if it is not a file in D4RL's layout, or something is wrong with the data.
+        ValueError: if an option has a wrong value.
         ImportError: if h5py is not installed.
     """
     if next_observations not in (None, *get_args(NextObservations)):
         raise ValueError(f"unknown next_observations '{next_observations}' (known: stored, shifted).")
     if terminals not in get_args(Terminals):
         raise ValueError(f"unknown terminals '{terminals}' (known: ends, inside).")
+    if max_episode_steps is not None and (
+        isinstance(max_episode_steps, bool) or not isinstance(max_episode_steps, int)
+    ):
+        raise ValueError(f"max_episode_steps is {max_episode_steps!r}, and must be a whole number of steps.")
     path = existing_file(path, "an HDF5 file")
     name = path.stem if name is None else name
-    where = f"dataset '{name}'"
-    arrays = _read(path, next_observations)
+    arrays = _read(path, next_observations, max_bytes)
+    with reading_data(path):
+        arguments, known = _transitions(
+            path,
+            f"dataset '{name}'",
+            arrays,
+            is_default=next_observations is None,
+            terminals=terminals,
+            max_episode_steps=max_episode_steps,
+        )
+        if clip_actions:
+            arguments["actions"] = _clip(f"dataset '{name}'", arguments["actions"], action_space)
+            known["action_margin"] = ACTION_MARGIN
+        return TransitionDataset.from_arrays(
+            **arguments,
+            observation_space=observation_space,
+            action_space=action_space,
+            name=name,
+            provenance={**known, **(provenance or {})},
+        )
+
+
+def _transitions(
+    path: Path,
+    where: str,
+    arrays: dict[str, Any],
+    *,
+    is_default: bool,
+    terminals: Terminals,
+    max_episode_steps: int | None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arrays as arguments of `TransitionDataset.from_arrays`, and the provenance of the rows.
+
+    Args:
+        path: the file.
+        where: the beginning of messages.
+        arrays: the arrays of the file.
+        is_default: whether the user did not choose between stored and shifted next observations.
+        terminals, max_episode_steps: see `load_hdf5`.
+    """
     terminated = _flags(where, "terminals", arrays.pop("terminals"))
     restarts = terminated if terminals == "ends" else np.zeros_like(terminated)
     timed_out = _timeouts(path, where, arrays.pop("timeouts", None), restarts, max_episode_steps)
-    _check_rows(path, len(terminated), {**arrays, "timeouts": timed_out})
+    _check_rows(len(terminated), {**arrays, "timeouts": timed_out})
     ends = timed_out | terminated if terminals == "ends" else timed_out.copy()
     ends[-1:] = True
     stored = "next_observations" in arrays
@@ -96,48 +153,25 @@ def load_hdf5(
     known["next_observations"] = "stored" if stored else "shifted"
     if len(last) < len(ends):
         known["dropped_rows"] = len(ends) - len(last)
-        if next_observations is None:  # Nobody asked for it.
+        if is_default:
             _warn_of_dropped(where, len(ends) - len(last), len(ends))
-    if clip_actions:
-        arrays["actions"] = _clip(where, arrays["actions"], action_space)
-        known["action_margin"] = ACTION_MARGIN
-    return TransitionDataset.from_arrays(
-        **arrays,
-        masks=masks,
-        terminals=last,
-        observation_space=observation_space,
-        action_space=action_space,
-        name=name,
-        provenance={**known, "rows": len(ends), **(provenance or {})},
-    )
+    return {**arrays, "masks": masks, "terminals": last}, {**known, "rows": len(ends)}
 
 
 def _warn_of_dropped(where: str, dropped: int, rows: int) -> None:
     warnings.warn(
         f"{where}: {dropped:,} of {rows:,} rows were dropped, the last ones of truncated episodes, because the file "
         "does not hold the observation after them.",
-        stacklevel=3,
+        stacklevel=4,
     )
 
 
-def _read(path: Path, next_observations: NextObservations | None) -> dict[str, Any]:
+def _read(path: Path, next_observations: NextObservations | None, max_bytes: int | None) -> dict[str, Any]:
     """The arrays that are used, by name; a group of arrays is a dict."""
-    try:
-        import h5py
-    except ImportError as error:
-        raise ImportError(
-            f"'{path}' is read by h5py ({error}). Install it: pip install \"flowpolicies[hdf5]\""
-        ) from error
-    if not h5py.is_hdf5(path):
-        raise ValueError(f"'{path}' is not an HDF5 file.")
-    try:
-        with h5py.File(path, "r") as file:
-            wanted = _wanted(path, list(file), next_observations)
-            return {key: _per_row(_array(file[key])) if key == "rewards" else _array(file[key]) for key in wanted}
-    except OSError as error:
-        raise ValueError(
-            f"cannot read '{path}': {error}. If it is only a part of the file, download it again."
-        ) from error
+    with open_hdf5(path, max_bytes) as file:
+        arrays = {key: _tree(file, key) for key in _wanted(path, file.names(), next_observations)}
+    arrays["rewards"] = _per_row(arrays["rewards"])
+    return arrays
 
 
 def _wanted(path: Path, found: list[str], next_observations: NextObservations | None) -> list[str]:
@@ -147,16 +181,17 @@ def _wanted(path: Path, found: list[str], next_observations: NextObservations | 
         hint = did_you_mean(missing[0], found)
         if "episode_0" in found:
             hint = " It looks like the data of a Minari dataset: load that by its name, minari:NAME."
-        raise ValueError(f"'{path}' lacks {missing} (it holds {sorted(found)}).{hint}")
+        raise ArtifactError(path, f"it lacks {missing} (it holds {sorted(found)[:50]})", hint=hint.strip())
     optional = ["timeouts", *(["next_observations"] if next_observations is None else [])]
     return [*needed, *(key for key in optional if key in found)]
 
 
-def _array(node: Any) -> Any:
-    """An array, or a group as a dict; float64 is converted while it is read, which needs only half of the memory."""
-    if hasattr(node, "items"):
-        return {key: _array(part) for key, part in node.items()}
-    return node.astype(np.float32)[()] if node.dtype == np.float64 else node[()]
+def _tree(group: Hdf5Group, name: str) -> Any:
+    """An array, or a group of arrays as a dict."""
+    if not group.is_group(name):
+        return group.array(name)
+    inner = group.group(name)
+    return {key: inner.array(key) for key in inner.names()}
 
 
 def _timeouts(
@@ -174,18 +209,15 @@ def _timeouts(
         max_episode_steps: see `load_hdf5`.
     """
     if stored is not None and max_episode_steps is not None:
-        raise ValueError(f"'{path}' says itself where episodes time out: load it without max_episode_steps.")
+        raise ArtifactError(path, "it says itself where episodes time out: load it without max_episode_steps")
     if stored is not None:
         return _flags(where, "timeouts", stored)
-    if max_episode_steps is not None and (
-        isinstance(max_episode_steps, bool) or not isinstance(max_episode_steps, int)
-    ):
-        raise ValueError(f"max_episode_steps is {max_episode_steps!r}, and must be a whole number of steps.")
     if max_episode_steps is None or max_episode_steps < 1:
-        raise ValueError(
-            f"'{path}' has no 'timeouts'. Pass max_episode_steps=, the number of steps after which its episodes were "
-            "cut short (on the command line hdf5:PATH,max_episode_steps=N); if all of them terminated, a number above "
-            "their lengths."
+        raise ArtifactError(
+            path,
+            "it has no 'timeouts'",
+            hint="Pass max_episode_steps=, the number of steps after which its episodes were cut short (on the command "
+            "line hdf5:PATH,max_episode_steps=N); if all of them terminated, a number above their lengths.",
         )
     rows = np.arange(len(restarts))
     starts = np.maximum.accumulate(np.append(0, np.where(restarts, rows + 1, 0)[:-1]))
@@ -215,8 +247,8 @@ def _clip(where: str, actions: Array, space: Space[Any] | None) -> Array:
     return clip_inside(numbers, space)
 
 
-def _check_rows(path: Path, rows: int, arrays: Mapping[str, Any]) -> None:
+def _check_rows(rows: int, arrays: Mapping[str, Any]) -> None:
     flat = {name: array for key, tree in arrays.items() for name, array in named_leaves(key, tree).items()}
     wrong = {key: np.shape(array) for key, array in flat.items() if np.shape(array)[:1] != (rows,)}
     if wrong or rows == 0:
-        raise DataFault(f"'{path}' has {rows} terminals, but these shapes: {wrong}. All need one row per step.")
+        raise DataFault(f"it has {rows} terminals, but these shapes: {wrong}. All need one row per step.")

@@ -1,6 +1,7 @@
 """Datasets larger than memory: folders of `.npy` files and a JSON index, which are opened as memory maps.
 
-    index.json            format, number of rows, ends of the shards, files, spaces, provenance, fingerprint
+    index.json            format, number of rows, ends of the shards, files with checksums of a part of their bytes,
+                          spaces, provenance, fingerprint
     observations.npy      [N, *shape]; for a Dict space observations.KEY.npy for each key
     next_observations.npy, or for compact data final_observations.npy [E, *shape], the last state of each trajectory
     actions.npy, rewards.npy, masks.npy, terminals.npy
@@ -31,8 +32,11 @@ from flowpolicies.data.dataset.compact import unpack
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.rows import fingerprint_of, read
 from flowpolicies.data.downloads.files import expanded
-from flowpolicies.spaces.json import space_from_json, space_to_json
-from flowpolicies.spaces.layout import channels_first_space
+from flowpolicies.data.formats.mapped import FORMAT as _FORMAT
+from flowpolicies.data.formats.mapped import INDEX as _INDEX
+from flowpolicies.data.formats.mapped import open_array, open_folder, sample_of
+from flowpolicies.data.switches import as_switch
+from flowpolicies.spaces.json import space_to_json
 from flowpolicies.tree import Array
 
 Storage = Literal["ram", "memmap"]
@@ -40,9 +44,6 @@ Storage = Literal["ram", "memmap"]
 
 CACHE_DIR = Path("~/.cache/flowpolicies/memmap")
 """Default folder for the cache of `from_shards`; its contents can be deleted at any time."""
-
-_FORMAT = 1
-_INDEX = "index.json"
 
 
 def write_memmap(
@@ -83,60 +84,30 @@ def write_memmap(
     return path
 
 
-def open_memmap(path: str | os.PathLike[str]) -> TransitionDataset:
+def open_memmap(path: str | os.PathLike[str], *, verify: bool = False) -> TransitionDataset:
     """The dataset in a folder that `write_memmap` wrote.
 
-    It takes milliseconds, since the arrays were checked when they were written and are not read again.
+    It takes milliseconds: the sizes and headers of all files are checked, and checksums over a part of each file; the
+    fingerprint only in folders of up to 32 MiB, see `flowpolicies.data.formats.mapped`. Values were checked when they
+    were written and are not checked again. Only files in the folder itself are read.
+
+    Args:
+        path: the folder.
+        verify: whether to read a folder of any size as a whole, to verify its fingerprint.
 
     Raises:
         FileNotFoundError: if the folder does not exist or is not a dataset.
-        ValueError: if the format is newer, the index is damaged, or a file does not have the size in the index.
+        ArtifactError: if the format is newer, the index is damaged, or the files are not those of the index.
+        ValueError: if `verify` is neither true nor false.
     """
     path = expanded(path)
-    if not (path / _INDEX).is_file():
+    verify = as_switch("verify", verify)
+    if len(path.name) > 255 or not (path / _INDEX).exists():
         raise FileNotFoundError(
-            f"no dataset in '{path}': a folder with '{_INDEX}' is needed, which flowpolicies.data.write_memmap writes."
+            f"no dataset in '{str(path)[:300]}': a folder with '{_INDEX}' is needed, which "
+            "flowpolicies.data.write_memmap writes."
         )
-    try:
-        index = json.loads((path / _INDEX).read_text())
-        if index["format"] == _FORMAT:
-            return _open(path, index)
-        found = index["format"]
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise ValueError(f"'{path / _INDEX}' is damaged ({error!r}): write the dataset again.") from error
-    raise ValueError(f"'{path}' has format {found}, this version reads {_FORMAT}. Update flowpolicies.")
-
-
-def _open(path: Path, index: Mapping[str, Any]) -> TransitionDataset:
-    arrays = {key: _open_array(path, entry) for key, entry in index["columns"].items()}
-    ends = arrays.pop("episode_ends")
-    space = space_from_json(index["observation_space"])
-    if channels_first_space(space) != space:
-        raise ValueError(
-            f"'{path}' was written by an older version and holds images with their channels last ({space}), which "
-            "networks would misread. Delete the folder, and write the dataset again from its source."
-        )
-    return TransitionDataset.trusted(
-        arrays,
-        observation_space=space,
-        action_space=cast(Box, space_from_json(index["action_space"])),
-        provenance={**index["provenance"], "shard_ends": index["shard_ends"]},
-        fingerprint=index["fingerprint"],
-        episode_ends=np.asarray(ends),
-    )
-
-
-def _open_array(folder: Path, entry: Mapping[str, Any]) -> Array:
-    """The memory map of a file, from its entry in the index."""
-    file = folder / entry["file"]
-    found = file.stat().st_size if file.is_file() else None
-    if found != entry["bytes"]:
-        raise ValueError(
-            f"'{file}' has {'no file' if found is None else f'{found} bytes'} where the index says {entry['bytes']}: "
-            "the dataset was damaged after it was written. Write it again."
-        )
-    array: Array = np.load(file, mmap_mode="r", allow_pickle=False)
-    return array
+    return open_folder(path, verify=verify)
 
 
 @final
@@ -172,8 +143,9 @@ class _GrowingArray:
         self.file.flush()
         os.fsync(self.file.fileno())
         self.file.close()
-        size = self.path.stat().st_size
-        return {"file": self.path.name, "shape": [self.rows, *self.row_shape], "dtype": self.dtype.str, "bytes": size}
+        shape, size = [self.rows, *self.row_shape], self.path.stat().st_size
+        described = {"file": self.path.name, "shape": shape, "dtype": self.dtype.str, "bytes": size}
+        return {**described, "sample": sample_of(self.path)}
 
 
 @final
@@ -223,7 +195,7 @@ class _ShardWriter:
 
     def _whole(self, entries: Mapping[str, Mapping[str, Any]]) -> TransitionDataset:
         """The dataset that was written, whose fingerprint is yet to be computed."""
-        arrays = {key: _open_array(self.folder, entry) for key, entry in entries.items()}
+        arrays = {key: open_array(self.folder, entry["file"]) for key, entry in entries.items()}
         ends = np.flatnonzero(read(arrays["terminals"], slice(None)))
         return TransitionDataset.trusted(
             arrays,

@@ -14,11 +14,13 @@ import torch
 from gymnasium.spaces import Box, Dict
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 
-from flowpolicies.data.dataset.checks import DataFault
+from flowpolicies.artifacts import ArtifactError
+from flowpolicies.data.dataset.checks import DataFault, reading_data
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.downloads.files import existing_file
 from flowpolicies.data.replay.buffer import TransitionBuffer
 from flowpolicies.data.replay.steps import stored_order
+from flowpolicies.data.switches import as_switch
 from flowpolicies.spaces.layout import Observations, scale_actions
 from flowpolicies.tree import Array, leaves, take, tree_map
 
@@ -40,25 +42,34 @@ def load_sb3(
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        ValueError: if `trust` is off, or the file does not hold a replay buffer with at least one transition.
+        ArtifactError: if `trust` is off, or the file does not hold a replay buffer with at least one transition.
+        ValueError: if `trust` is neither true nor false.
     """
+    trust = as_switch("trust", trust)
     path = existing_file(path, "a replay buffer (.pkl)")
     if not trust:
-        raise ValueError(
-            f"'{path}' is a pickle, and reading a pickle runs whatever its author put into it. If you wrote it "
-            "yourself, or trust its author, pass trust=True (on the command line sb3:PATH,trust=true); then save the "
-            "dataset as .npz (dataset.save, or flowpolicies data convert), which needs no trust."
+        raise ArtifactError(
+            path,
+            "it is a pickle, and reading a pickle runs whatever its author put into it",
+            hint="If you wrote it yourself, or trust its author, pass trust=True (on the command line "
+            "sb3:PATH,trust=true); then save the dataset as .npz (dataset.save, or flowpolicies data convert), which "
+            "needs no trust.",
         )
     with open(path, "rb") as file:
         try:
             buffer = pickle.load(file)
         except Exception as error:  # A damaged pickle can raise an exception of any type.
-            raise ValueError(
-                f"cannot read '{path}' as a pickled replay buffer: {error}. Write it with model.save_replay_buffer, "
-                "and read it where the classes it refers to can be imported."
+            raise ArtifactError(
+                path,
+                f"cannot read it as a pickled replay buffer: {error}",
+                hint="Write it with model.save_replay_buffer, and read it where the classes it refers to can be "
+                "imported.",
             ) from error
     name = path.stem if name is None else name
-    return from_sb3_buffer(buffer, name=name, provenance={"file": path.name, **(provenance or {})})
+    if not isinstance(buffer, ReplayBuffer) or isinstance(buffer, TransitionBuffer):
+        raise ArtifactError(path, _expected(buffer))
+    with reading_data(path):
+        return from_sb3_buffer(buffer, name=name, provenance={"file": path.name, **(provenance or {})})
 
 
 def from_sb3_buffer(
@@ -81,10 +92,7 @@ def from_sb3_buffer(
         ValueError: if it is not such a buffer, its action space is not a Box, or it does not hold a transition.
     """
     if isinstance(buffer, TransitionBuffer) or not isinstance(buffer, ReplayBuffer):
-        raise ValueError(
-            f"expected one of Stable-Baselines3's replay buffers, got {type(buffer).__name__}. "
-            "Read a buffer of flowpolicies by model.load_replay_buffer."
-        )
+        raise ValueError(_expected(buffer))
     if not isinstance(buffer.action_space, Box):
         raise DataFault(f"replay buffer '{name}' holds actions of {buffer.action_space}; flow policies need a Box.")
     order, following = stored_order(buffer)
@@ -117,6 +125,13 @@ def from_sb3_buffer(
             **_dropped(buffer, name, len(dones)),
             **(provenance or {}),
         },
+    )
+
+
+def _expected(buffer: object) -> str:
+    return (
+        f"expected one of Stable-Baselines3's replay buffers, got {type(buffer).__name__}. "
+        "Read a buffer of flowpolicies by model.load_replay_buffer."
     )
 
 

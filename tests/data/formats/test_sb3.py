@@ -153,7 +153,7 @@ def test_pickles_need_trust_and_are_not_touched_without(tmp_path: Path) -> None:
             return (Path.touch, (marker,))
 
     path.write_bytes(pickle.dumps(Trap()))
-    message = r"buffer\.pkl' is a pickle, and reading a pickle runs whatever its author put into it\..*pass trust=True"
+    message = r"buffer\.pkl': it is a pickle, and reading a pickle runs whatever its author put .*pass trust=True"
     with pytest.raises(ValueError, match=message):
         load_dataset(f"sb3:{path}")
     assert not marker.exists()
@@ -168,7 +168,7 @@ def test_wrong_files_and_buffers_are_explained(tmp_path: Path) -> None:
     (tmp_path / "half.pkl").write_bytes(content[: len(content) // 2])
     (tmp_path / "text.pkl").write_text("hello")
     for name in ("half", "text"):
-        with pytest.raises(ValueError, match=rf"cannot read '.*{name}\.pkl' as a pickled replay buffer: "):
+        with pytest.raises(ValueError, match=rf"{name}\.pkl': cannot read it as a pickled replay buffer: "):
             load_dataset(f"sb3:{tmp_path}/{name}.pkl", trust=True)
     with pytest.raises(FileNotFoundError, match=r"no such file: '.*buffer1\.pkl'\. Did you mean 'buffer\.pkl'\?"):
         load_dataset(f"sb3:{tmp_path}/buffer1.pkl", trust=True)
@@ -280,6 +280,6 @@ def test_what_is_no_pickle_is_explained(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "buffer.pkl"
     path.write_bytes(content)
     with pytest.raises(
-        ValueError, match=r"cannot read '.*buffer\.pkl' as a pickled replay buffer: .*save_replay_buffer"
+        ValueError, match=r"buffer\.pkl': cannot read it as a pickled replay buffer: .*save_replay_buffer"
     ):
         load_dataset(f"sb3:{path}", trust=True)

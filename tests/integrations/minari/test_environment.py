@@ -17,6 +17,7 @@ from minari_worlds import Forgetful, GoalWorld, Halved
 from stable_baselines3.common.env_checker import check_env
 
 from flowpolicies import evaluate
+from flowpolicies.artifacts import ArtifactError
 from flowpolicies.data import list_sources, load_dataset, make_env
 from flowpolicies.training import TrainSettings
 from flowpolicies.training.train import environment_of
@@ -102,8 +103,12 @@ def test_wrappers_that_can_be_rebuilt_stay(record: Any) -> None:
     record("w-v0", Forgetful(Halved(gym.make("MinariWorld-v0"), divisor=4.0)), 1)
     with pytest.raises(ValueError, match="cannot be recreated"):
         minari.load_dataset("w-v0").recover_environment()
+    with pytest.raises(
+        ArtifactError, match=r"wrapper 'Halved' of dataset 'w-v0' \(minari_worlds:Halved\) is not one of"
+    ):
+        make_env("minari:w-v0")
     with pytest.warns(UserWarning, match=r"wrappers of its environment cannot be rebuilt and are left out: Forgetful"):
-        env = make_env("minari:w-v0")
+        env = make_env("minari:w-v0,trust=true")
     assert env.get_wrapper_attr("divisor") == 4
     dataset = load("w-v0")
     env.reset(seed=0)
@@ -114,24 +119,33 @@ def test_wrappers_that_moved_are_found(record: Any, root: Path) -> None:
     record("w-v0", "MinariWorld-v0", 1)
     moved = {"name": "ClipAction", "entry_point": "gymnasium.wrappers.old_place:ClipAction", "kwargs": {}}
     gone = {"name": "Gone", "entry_point": "gymnasium.wrappers.old_place:Gone", "kwargs": {}}
+    change(root, "w-v0", additional_wrappers=[moved])
+    assert isinstance(make_env("minari:w-v0").env, gym.wrappers.ClipAction)
     change(root, "w-v0", additional_wrappers=[moved, gone])
+    with pytest.raises(ArtifactError, match="wrapper 'Gone' of dataset 'w-v0'"):
+        make_env("minari:w-v0")
     with pytest.warns(UserWarning, match="left out: Gone"):
-        env = make_env("minari:w-v0")
+        env = make_env("minari:w-v0", trust=True)
     assert isinstance(env.env, gym.wrappers.ClipAction)
 
 
 @pytest.mark.parametrize("place", ["os:system", "subprocess:Popen", "minari_worlds:Witness.reset"])
-def test_nothing_but_environments_is_called(record: Any, root: Path, tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("trust", [False, True])
+def test_nothing_but_environments_is_called(record: Any, root: Path, tmp_path: Path, place: str, trust: bool) -> None:
     record("w-v0", "MinariWorld-v0", 1)
     command = f"touch {tmp_path}/evil"
     arguments = {"args": command, "shell": True} if place == "subprocess:Popen" else {"command": command}
     change(root, "w-v0", id="Evil-v0", entry_point=place, kwargs=arguments)
     with pytest.raises((ValueError, ImportError), match="'Evil-v0'"):
-        make_env("minari:w-v0")
+        make_env("minari:w-v0", trust=trust)
     evil = {"name": "X", "entry_point": place, "kwargs": arguments}
     change(root, "w-v0", id="MinariWorld-v0", entry_point=None, kwargs={}, additional_wrappers=[evil])
-    with pytest.warns(UserWarning, match="left out: X"):
-        make_env("minari:w-v0")
+    if trust:
+        with pytest.warns(UserWarning, match="left out: X"):
+            make_env("minari:w-v0", trust=True)
+    else:
+        with pytest.raises(ArtifactError, match=rf"wrapper 'X' of dataset 'w-v0' \({place}\) is not one of"):
+            make_env("minari:w-v0")
     assert not (tmp_path / "evil").exists()
 
 
@@ -140,16 +154,18 @@ def test_an_environment_that_is_not_installed(record: Any, root: Path) -> None:
     change(root, "w-v0", id="Robot-v0", entry_point="robots.envs:Robot")
     message = r"environment 'Robot-v0' of dataset 'w-v0' is not installed .*pip install robots>=2"
     with pytest.raises(ImportError, match=message):
-        make_env("minari:w-v0")
+        make_env("minari:w-v0", trust=True)
     change(root, "w-v0", id="Robot-v0", entry_point="minari_worlds:Robot")
     with pytest.raises(ImportError, match="is not registered, and minari_worlds:Robot cannot be imported"):
-        make_env("minari:w-v0")
+        make_env("minari:w-v0", trust=True)
 
 
 def test_a_class_that_is_not_registered(record: Any, root: Path) -> None:
     record("w-v0", "MinariWorld-v0", 1)
     change(root, "w-v0", id="Unregistered-v0")
-    assert make_env("minari:w-v0").unwrapped.scale == 1
+    with pytest.raises(ArtifactError, match=r"'Unregistered-v0' .* is not registered .*minari:w-v0,trust=true"):
+        make_env("minari:w-v0")
+    assert make_env("minari:w-v0", trust=True).unwrapped.scale == 1
 
 
 def test_unmet_requirements_are_said(record: Any) -> None:

@@ -64,7 +64,7 @@ def test_damaged_metadata(record: Any, root: Path) -> None:
     with pytest.raises(ValueError, match=r"lacks \['total_steps'\], so it does not describe a Minari dataset"):
         load("half-v0")
     (root / "half-v0" / "data" / "metadata.json").write_text("{")
-    with pytest.raises(ValueError, match=r"metadata.json' is damaged"):
+    with pytest.raises(ValueError, match=r"metadata.json': it is damaged"):
         load("half-v0")
 
 

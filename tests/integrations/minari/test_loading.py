@@ -14,6 +14,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Text
 from minari_worlds import change_metadata
 
+from flowpolicies.artifacts import ArtifactError
 from flowpolicies.cli import main
 from flowpolicies.data import DataFault, load_dataset, normalized_score
 from flowpolicies_minari import load, loading
@@ -76,7 +77,7 @@ def test_provenance_says_where_the_data_are_from(record: Any, root: Path) -> Non
     assert (provenance["env"], provenance["dataset_version"]) == ("MinariWorld-v0", 3)
     assert (provenance["author"], provenance["algorithm_name"]) == (["Ada"], "random")
     assert provenance["requirements"] == ["numpy"]
-    assert list(provenance["sha256"]) == ["main_data.hdf5"]
+    assert list(provenance["sha256"]) == ["main_data.hdf5", "metadata.json"]
 
 
 def test_another_folder(record: Any, root: Path, tmp_path: Path) -> None:
@@ -154,7 +155,8 @@ def test_images_that_are_no_bytes_are_refused() -> None:
 def test_the_check_takes_a_fault_for_a_fault(write: Any, episode: Any, capsys: pytest.CaptureFixture[str]) -> None:
     write("short-v0", [episode(4, observations=np.zeros((4, 2), np.float32))])
     assert main(["data", "check", "minari:short-v0"]) == 1
-    assert "FAULT [loading] the data cannot be loaded: episode 0 of" in capsys.readouterr().out
+    assert "FAULT [loading] the data cannot be loaded:" in (out := capsys.readouterr().out)
+    assert "episode 0 of" in out
     assert main(["data", "check", "minari:short-v0,reward_convention=mine"]) == 2
 
 
@@ -277,6 +279,9 @@ def test_normalized_score(write: Any, episode: Any, root: Path) -> None:
     with pytest.raises(ValueError, match="dataset 'scored-v0' has no reference scores"):
         normalized_score(load("scored-v0"), 3.0)
     change_metadata(root / "scored-v0", ref_min_score=-10.0, ref_max_score=30.0)
+    with pytest.raises(ArtifactError, match=r"\['metadata.json'\] in .* changed"):
+        load("scored-v0")
+    (root / "scored-v0" / "flowpolicies.json").unlink()
     dataset = load("scored-v0")
     assert normalized_score(dataset, 10.0) == 50
     changed = load("scored-v0", reward_convention="d4rl-antmaze")

@@ -106,7 +106,7 @@ def test_a_download_is_checked_recorded_and_made_once(server: Server, pointmaze_
     ("damage", "fault"),
     [
         (lambda content: content[:-100], "is not an .npz file, or only a part of one"),
-        (lambda content: content[:5000] + b"????" + content[5004:], "observations.npy is damaged"),
+        (lambda content: content[:5000] + b"????" + content[5004:], "array 'observations' is damaged"),
         (lambda _: b"<html>Please log in</html>", "is not an .npz file"),
     ],
     ids=["half", "flipped", "log-in"],
@@ -146,7 +146,7 @@ def test_damaged_files_are_explained(server: Server, pointmaze_data: Path, tmp_p
     arrays = read_npz(pointmaze_data / FILE)
     del arrays["qpos"]
     write_npz(tmp_path / "other" / FILE, arrays)
-    with pytest.raises(ValueError, match=r"cannot read '.*' as OGBench data: 'qpos'"):
+    with pytest.raises(ValueError, match=r"cannot read it as OGBench data: 'qpos'"):
         load(POINTMAZE, data_dir=tmp_path / "other")
 
 
@@ -202,7 +202,7 @@ def test_files_with_wrong_columns_are_refused(
         "qpos": np.zeros((8, 2)),
     }
     write_npz(tmp_path / FILE, arrays | changes)
-    with pytest.raises(DataFault, match=rf"^dataset '{POINTMAZE}': .*{message}"):
+    with pytest.raises(DataFault, match=rf"dataset '{POINTMAZE}': .*{message}"):
         load(POINTMAZE, data_dir=tmp_path, download=False)
 
 
