@@ -1,0 +1,186 @@
+"""Re-simulation by an environment whose observations are its state, as those of many of Gymnasium's are.
+
+Whether an observation is the state is not looked up but tried: the environment is put into the state that one of its
+own observations suggests, makes a step, and must arrive where it arrived before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box
+
+from flowpolicies.data.dataset.dataset import TransitionDataset
+from flowpolicies.data.dataset.rows import LazyArray
+from flowpolicies.inspection.findings import Finding, Rows, not_judged
+from flowpolicies.inspection.simulation.resimulation import Resimulate, Resimulated
+from flowpolicies.tree import Array
+
+TRIED_STEPS = 20
+"""Number of steps of each of the episodes in which it is tried whether observations are states."""
+
+TRIED_EPISODES = 3
+"""Number of these episodes."""
+
+AGREE = 0.9
+"""Share of these steps that must be repeated."""
+
+OWN_REWARDS = 0.5
+"""Share of the rows whose reward must be the environment's, so that the others are wrong and not made on purpose."""
+
+COMPARED = 100
+"""Number of rows that are compared to find out whether the rewards are the environment's."""
+
+Restore = Callable[[Any, Array], None]
+"""Function that puts an environment into the state of an observation `[D]`."""
+
+
+class StateSimulator(NamedTuple):
+    """A simulator, and which parts of the data it cannot judge."""
+
+    resimulate: Resimulate
+    """Makes one step from the stored states."""
+    notes: tuple[Finding, ...]
+    """What is not judged, and why."""
+
+
+def open_state_simulator(dataset: TransitionDataset, env: gymnasium.Env[Any, Any]) -> StateSimulator:
+    """Opens the simulator of a dataset whose observations are states of an environment.
+
+    Args:
+        dataset: the dataset, whose spaces are those of the environment.
+        env: the environment; its episode is lost.
+
+    Raises:
+        ValueError: if the observations are not the state, or not of this environment; the message says why.
+    """
+    if not isinstance(env.observation_space, Box) or env.observation_space.dtype == np.uint8:
+        raise ValueError("only observations of one vector can be states of the environment")
+    if (
+        not isinstance(dataset.observations, np.ndarray | LazyArray)
+        or dataset.observations.shape[1:] != env.observation_space.shape
+    ):
+        raise ValueError("the observations have another shape than the environment's")
+    if not isinstance(env.action_space, Box) or dataset.actions.shape[1:] != env.action_space.shape:
+        raise ValueError("the actions have another shape than the environment's")
+    episodes = _own_steps(env)
+    restore = next((one for one in _CANDIDATES if _repeats(env, one, episodes)), None)
+    if restore is None:
+        raise ValueError("an observation does not determine the state of the environment")
+    return _without_foreign_rewards(dataset, _simulator(dataset, env, restore))
+
+
+def _simulator(dataset: TransitionDataset, env: gymnasium.Env[Any, Any], restore: Restore) -> Resimulate:
+    observations: Any = dataset.observations
+
+    def resimulate(rows: Rows, actions: Array) -> Resimulated:
+        env.reset(seed=0)
+        outcomes = [
+            _step(env, restore, state, action)
+            for state, action in zip(np.asarray(observations[rows], np.float64), actions, strict=True)
+        ]
+        following, rewards, terminated = (np.array(column) for column in zip(*outcomes, strict=True))
+        return Resimulated(following, rewards, 1.0 - terminated)
+
+    return resimulate
+
+
+def _step(env: gymnasium.Env[Any, Any], restore: Restore, state: Array, action: Array) -> tuple[Array, float, bool]:
+    """The step from a state; not a number if the simulator fails, as it may in impossible states."""
+    try:
+        restore(env.unwrapped, state)
+        following, reward, terminated, _, _ = env.step(np.clip(action, *_bounds(env)))
+    except Exception:  # A state that the data make up may break anything in a stranger's simulator.
+        return np.full(state.shape, np.nan), np.nan, False
+    return np.asarray(following, np.float64), float(reward), bool(terminated)
+
+
+def _bounds(env: gymnasium.Env[Any, Any]) -> tuple[Array, Array]:
+    space: Any = env.action_space
+    return space.low, space.high
+
+
+def _own_steps(env: gymnasium.Env[Any, Any]) -> list[tuple[Array, Array, Array]]:
+    """Observations, actions and next observations of random steps."""
+    env.action_space.seed(0)
+    steps = []
+    for seed in range(TRIED_EPISODES):
+        now, _ = env.reset(seed=seed)
+        for _ in range(TRIED_STEPS):
+            action = env.action_space.sample()
+            then, _, terminated, truncated, _ = env.step(action)
+            steps.append((np.asarray(now, np.float64), action, np.asarray(then, np.float64)))
+            now = then
+            if terminated or truncated:
+                break
+    return steps
+
+
+def _repeats(env: gymnasium.Env[Any, Any], restore: Restore, steps: list[tuple[Array, Array, Array]]) -> bool:
+    """Whether the environment repeats its own steps from their observations."""
+    now, _, then = (np.array(column) for column in zip(*steps, strict=True))
+    env.reset(seed=TRIED_EPISODES)
+    again = np.array([_step(env, restore, state, action)[0] for state, action, _ in steps])
+    tolerance = 0.01 * (then - now).std(axis=0) + 1e-4 * now.std(axis=0) + 1e-5
+    return float(np.mean((np.abs(again - then) <= tolerance).all(axis=1))) >= AGREE
+
+
+def _without_foreign_rewards(dataset: TransitionDataset, resimulate: Resimulate) -> StateSimulator:
+    """The simulator without the rewards or masks that the environment does not share with most of the rows."""
+    rows = np.unique(np.linspace(0, len(dataset) - 1, COMPARED).round().astype(int))
+    result = resimulate(rows, dataset.actions[rows])
+    rewards, masks = np.asarray(dataset.rewards), np.asarray(dataset.masks)
+    assert result.rewards is not None
+    shares = []
+    for lag in (0, 1, -1):
+        stored = rewards[np.clip(rows + lag, 0, len(dataset) - 1)]
+        shares.append(np.mean(np.abs(stored - result.rewards) <= 1e-4 * np.maximum(1, np.abs(result.rewards))))
+    own = max(shares) >= OWN_REWARDS
+    own_masks = np.mean(masks[rows] == result.masks) >= OWN_REWARDS
+    notes = [
+        not_judged("resimulation", f"most {name} are not those of the environment; they are not compared with it")
+        for name, is_own in (("rewards", own), ("masks", own_masks))
+        if not is_own
+    ]
+
+    def judged(rows: Rows, actions: Array) -> Resimulated:
+        found = resimulate(rows, actions)
+        return found._replace(rewards=found.rewards if own else None, masks=found.masks if own_masks else None)
+
+    return StateSimulator(judged, tuple(notes))
+
+
+def _restore_mujoco(skipped: int) -> Restore:
+    """For environments whose observation is MuJoCo's state without the first `skipped` positions, and what follows."""
+
+    def restore(simulator: Any, state: Array) -> None:
+        positions, velocities = simulator.model.nq, simulator.model.nv
+        values = np.concatenate([np.zeros(skipped), state])
+        if len(values) < positions + velocities:
+            raise ValueError("the observation is shorter than the state")
+        simulator.set_state(values[:positions], values[positions : positions + velocities])
+
+    return restore
+
+
+def _restore_state(simulator: Any, state: Array) -> None:
+    """For environments of classic control that keep their observation as their state."""
+    if np.shape(simulator.state) != state.shape:
+        raise ValueError("the state has another shape")
+    simulator.state = state.copy()
+
+
+def _restore_angle(simulator: Any, state: Array) -> None:
+    """For a pendulum, which observes the cosine and the sine of its angle."""
+    angle = np.arctan2(state[1], state[0])
+    simulator.state = np.array([angle, *state[2:]])
+
+
+_CANDIDATES: tuple[Restore, ...] = (
+    *(_restore_mujoco(skipped) for skipped in (0, 1, 2)),
+    _restore_state,
+    _restore_angle,
+)
