@@ -170,19 +170,19 @@ def _check_sample(
         resimulate: re-simulation, or None.
         sample: number of rows.
     """
-    more: list[Finding] = []
+    repeated: list[Finding] = []
     if resimulate is not None:
-        more += check_resimulation(dataset, resimulate, rows_to_resimulate(dataset, min(sample, RESIMULATED)))
+        repeated += check_resimulation(dataset, resimulate, rows_to_resimulate(dataset, min(sample, RESIMULATED)))
     # The simulator's own rewards are better evidence than a regression.
-    known = resimulate is not None and (_has(more, "rewards") or judges_rewards(resimulate, dataset))
-    more += [] if known else check_rewards(dataset)
+    known = resimulate is not None and (_has(repeated, "rewards") or judges_rewards(resimulate, dataset))
+    more = [] if known else check_rewards(dataset)
     if not _has(findings, "alignment"):
         more += check_ends(dataset) + check_last_rows(dataset)
         if not _has(more, "alignment", "trajectories"):
             more += _check_by_regression(dataset, [*findings, *more], (resimulate, known), sample)
     else:
         more.append(not_judged("trajectories", "the next observations are not those of the next rows"))
-    return more
+    return more + repeated
 
 
 def _check_by_regression(

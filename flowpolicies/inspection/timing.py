@@ -38,6 +38,9 @@ from flowpolicies.tree import Array
 CLEARER = 3.0
 """Factor by which a shifted action must explain more than the row's own action."""
 
+DETERMINISTIC = 0.95
+"""Share of the actions' variance that observations of the same row explain above which the actions belong to it."""
+
 REWARD_CLEARER = 0.25
 """Ratio of unexplained variances, shifted to own, below which a shifted reward fits better."""
 
@@ -72,6 +75,8 @@ def check_action_timing(dataset: TransitionDataset, rows: Rows) -> list[Finding]
     }
     lag = max((-1, 1), key=lambda lag: forward[lag])
     is_shift = forward[lag] > max(LEAST_GAIN, CLEARER * forward[0]) and backward[lag] > backward[0]
+    # The next action of a deterministic policy tells where the state went, better than the action that moved it there.
+    is_shift = is_shift and explained(standardise(vectors.now(rows)), actions[0]).mean() < DETERMINISTIC
     drift = _drift(dataset, vectors)
     if drift is not None and not (is_shift and backward[lag] > drift.backward):
         text = "the step to which an action belongs is as many rows later as trajectories have ended before"

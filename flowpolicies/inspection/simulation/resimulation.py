@@ -135,12 +135,13 @@ def check_resimulation(dataset: TransitionDataset, resimulate: Resimulate, rows:
     """Reports how many of `rows` disagree with the simulator, and whether shifted or scaled actions explain it."""
     vectors, rows = Vectors(dataset), np.sort(rows)
     result = resimulate(rows, dataset.actions[rows])
-    rewards = _check_resimulated_rewards(dataset, resimulate, rows, result)
     if any(is_image(array) for array in leaves(dataset.observations)):
+        rewards = _check_resimulated_rewards(dataset, resimulate, rows, result)
         return [not_judged("resimulation", "observations are images; only rewards and masks are compared"), *rewards]
     tolerance = _tolerance(vectors, rows)
     own = _compare(vectors, rows, result, tolerance)
     off = own.rows
+    rewards = _check_resimulated_rewards(dataset, resimulate, rows, result)
     text = f"of {len(rows):,} re-simulated transitions, {off.mean():.1%} disagree with the stored next observation"
     shifted = _shifted_actions(dataset, resimulate, rows, off, (tolerance, text))
     if shifted is not None:

@@ -32,6 +32,9 @@ LEAST_RUNS = 5
 HANGING = 10
 """Number of equal values in succession after which a component hangs."""
 
+MOST_HANGING = 0.1
+"""Largest share of the rows in which a component hangs; objects rest for longer."""
+
 MOVING = 0.02
 """Largest share of the rows in which a component that is always moving does not change, apart from where it hangs."""
 
@@ -66,12 +69,13 @@ def check_interruptions(dataset: TransitionDataset, budget: int) -> list[Finding
             np.asarray(read(array, inner + lag), np.float64).reshape(len(inner), -1) for lag in (-1, 0, 1)
         )
         moving = np.mean(values != before, axis=1) > 0.5
+        lone = _is_lone(before, values, after)
         found_by: dict[str, list[tuple[int, Rows]]] = {"spikes": [], "dropouts": [], "hanging": []}
         for component in range(values.shape[1]):
             series = _Series(inner, before[:, component], values[:, component], after[:, component])
             for kind, wrong in (
-                ("spikes", _spikes(series)),
-                ("dropouts", _dropouts(series)),
+                ("spikes", _spikes(series, lone)),
+                ("dropouts", _dropouts(series, lone)),
                 ("hanging", _hanging(series, moving)),
             ):
                 if len(wrong):
@@ -99,17 +103,25 @@ def _deviations(series: _Series) -> tuple[Array, Array]:
     return deviation, np.abs(series.after - series.before) <= RETURNED * deviation
 
 
-def _spikes(series: _Series) -> Rows:
+def _is_lone(before: Array, values: Array, after: Array) -> Array:
+    """Whether most components of a row stay on their course; else the agent was moved, `[n]`."""
+    deviation = np.abs(values - (before + after) / 2)
+    usual = np.quantile(deviation, 0.95, axis=0)
+    lone: Array = np.mean(deviation > 5 * np.where(usual > 0, usual, np.inf), axis=1) <= 0.5
+    return lone
+
+
+def _spikes(series: _Series, lone: Array) -> Rows:
     """Rows whose value is far from those of its neighbours, compared with how far values usually are."""
     deviation, returned = _deviations(series)
     if np.mean(deviation > 0) < 0.5:
         return np.zeros(0, np.intp)
     limit = limit_of_tail(deviation)
-    wrong: Rows = series.rows[(deviation > limit) & returned]
+    wrong: Rows = series.rows[(deviation > limit) & returned & lone]
     return wrong
 
 
-def _dropouts(series: _Series) -> Rows:
+def _dropouts(series: _Series, lone: Array) -> Rows:
     """Rows that hold the most frequent value of a continuous component, if it interrupts the course of the others."""
     values, counts = np.unique(series.values, return_counts=True)
     most = int(np.argmax(counts))
@@ -120,7 +132,7 @@ def _dropouts(series: _Series) -> Rows:
         return np.zeros(0, np.intp)
     deviation, returned = _deviations(series)
     at = series.values == values[most]
-    single = at & (series.before != values[most]) & (series.after != values[most])
+    single = at & lone & (series.before != values[most]) & (series.after != values[most])
     if single.sum() < LEAST_RUNS:
         return np.zeros(0, np.intp)
     share, usual = float(np.mean(returned[single])), float(np.mean(returned[~at]))
@@ -139,7 +151,11 @@ def _hanging(series: _Series, moving: Array) -> Rows:
     outside = still.sum() - (stops - starts)[long].sum()
     if not long.any() or outside > MOVING * len(still):
         return np.zeros(0, np.intp)
-    values = series.values[starts[long]]
+    if (stops - starts)[long].sum() > MOST_HANGING * len(still):
+        return np.zeros(0, np.intp)
+    values, leaves = series.values[starts[long]], np.abs(series.after - series.values)[stops[long] - 1]
     at_limit = (values == series.values.min()) | (values == series.values.max())
-    wrong: Rows = series.rows[starts[long][~at_limit]]
+    # What rests is set in motion gradually, and a sensor that hung has to catch up.
+    abrupt = leaves > np.quantile(np.abs(series.values - series.before)[~still], 0.95)
+    wrong: Rows = series.rows[starts[long][~at_limit & abrupt]]
     return wrong

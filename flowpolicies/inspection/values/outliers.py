@@ -41,6 +41,9 @@ RARE = 0.999
 SHORT = 3
 """Number of successive rows up to which values that lie outside are lone."""
 
+INTERMITTENT = 0.5
+"""Share of the rows at the median above which a component, such as a contact force, is silent between large values."""
+
 REPEATED = 3
 """Number of rows with the same value that makes it a sentinel."""
 
@@ -98,7 +101,10 @@ def _check_column(dataset: TransitionDataset, name: str, array: Array, column: R
         if name == "rewards":  # The reward of a termination may be of any size.
             meant = (np.asarray(dataset.masks)[rows] == 0) & (np.abs(values) <= ABSURD * max(abs(median), spread, 1.0))
             rows, values = rows[~meant], values[~meant]
-        if len(rows) and _is_lone(rows, values - median, max(spread, abs(median))):
+        is_rare = len(rows) and _is_lone(rows, values - median, max(spread, abs(median)))
+        if name != "rewards" and np.mean(usual.sample[:, component] == 0) > INTERMITTENT:
+            is_rare = is_rare and _are_codes(values).mean() > 0.5
+        if is_rare:
             wrong[_severity(name, values, median, spread)].append((component, rows, values))
     return [_finding(dataset, name, severity, cases) for severity, cases in wrong.items() if cases]
 
@@ -151,8 +157,13 @@ def _severity(name: str, values: Array, median: float, spread: float) -> Severit
         return "fault"
     # A bonus is a large reward too; codes consist of nines, and sums of rewards are not a million times a reward.
     absurd = np.abs(values) > ABSURD * max(abs(median), spread, 1e-3)
-    codes = np.isin(np.round(np.abs(values)), [999, 9999, 99999, 999999])
-    return "fault" if absurd.any() or codes.mean() > 0.5 else "warning"
+    return "fault" if absurd.any() or _are_codes(values).mean() > 0.5 else "warning"
+
+
+def _are_codes(values: Array) -> Array:
+    """Whether values are numbers that people write for missing ones, or larger than anything that is measured."""
+    codes: Array = np.isin(np.round(np.abs(values)), [999, 9999, 99999, 999999]) | (np.abs(values) > ABSURD)
+    return codes
 
 
 def _finding(

@@ -57,7 +57,7 @@ def _check(dataset: TransitionDataset, name: str, rows: Rows, values: Array, bef
     values, before, rows = values[busy], before[busy], rows[busy]
     with np.errstate(over="ignore", invalid="ignore"):
         half = (values.astype(np.float16).astype(values.dtype) == values).all(axis=1)
-    few = np.array([_repeats(column) for column in values.T]).mean(axis=0) > 0.8
+    few = _has_few_levels(values)
     decimal = np.any([_has_decimals(values, count).mean(axis=1) > 0.8 for count in DECIMALS], axis=0)
     for word, which in (("to half precision (float16)", half), ("to a few levels or decimals", few | decimal)):
         if which.mean() < ROUNDED:
@@ -78,11 +78,17 @@ def _is_continuous(column: Array) -> bool:
     return len(values) > CONTINUOUS and not bool(np.all(values % 1 == 0))
 
 
-def _repeats(column: Array) -> Array:
-    """Whether the value of each row occurs in several rows, `[n]`."""
-    _, place, counts = np.unique(column, return_inverse=True, return_counts=True)
-    several: Array = counts[place] > 1
-    return several
+def _has_few_levels(values: Array) -> Array:
+    """Whether the values of a row occur in other rows too, each in another one: else the row is a copy, `[n]`."""
+    partners, repeated = [], []
+    for column in values.T:
+        _, first, place, counts = np.unique(column, return_index=True, return_inverse=True, return_counts=True)
+        partners.append(first[place])
+        repeated.append(counts[place] > 1)
+    partner, again = np.array(partners), np.array(repeated)
+    is_copy = np.mean(partner == np.median(partner, axis=0), axis=0) > 0.5
+    few: Array = (again.mean(axis=0) > 0.8) & ~is_copy
+    return few
 
 
 def _has_decimals(values: Array, count: int) -> Array:
