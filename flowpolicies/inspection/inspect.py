@@ -15,6 +15,7 @@ from flowpolicies.inspection.ends import check_ends
 from flowpolicies.inspection.environment import check_environment
 from flowpolicies.inspection.episodes.last_rows import check_last_rows
 from flowpolicies.inspection.episodes.leaps import check_leaps, find_leaps
+from flowpolicies.inspection.episodes.relations import check_relations
 from flowpolicies.inspection.findings import Finding, Track, is_image, named_arrays, not_judged, sample_rows
 from flowpolicies.inspection.flags import check_flags, check_rewards, judges_before_step
 from flowpolicies.inspection.images import check_images
@@ -229,6 +230,7 @@ def _check_by_regression(
             more += check_resets(dataset, resets, simulated=simulated)
     if not any(f.severity in ("fault", "warning") for f in [*findings, *more] if f.check in ("trajectories", "values")):
         more += check_interruptions(dataset, sample)
+        more += check_relations(dataset) if resimulate is None else []
     return more
 
 

@@ -96,6 +96,7 @@ def near_copy(noise: float, changed: int = 0) -> Fault:
             copy = column[rows].copy()
             if key in PAIR or key == "actions":
                 copy = copy + noise * rng.normal(size=copy.shape).astype(copy.dtype)
+                copy = np.clip(copy, column.min(), column.max())
             columns[key] = np.concatenate([column, copy])
         added = len(columns["rewards"]) - len(rows)
         for row in rng.integers(added + 1, len(columns["rewards"]) - 1, changed):

@@ -50,6 +50,9 @@ LEAST_OF_TRAJECTORY = 3
 LEAST_SHIFTED = 5
 """Smallest number of disagreeing rows that are tried with the actions of the neighbouring rows."""
 
+MOST_EDGES = 0.6
+"""Share of the first or of the last rows that must disagree, if the others agree, to be reported."""
+
 REPAIRED = 0.25
 """Largest share of the disagreeing rows that still disagree with other actions, if those are the right ones."""
 
@@ -140,12 +143,17 @@ def check_resimulation(dataset: TransitionDataset, resimulate: Resimulate, rows:
         return [not_judged("resimulation", "observations are images; only rewards and masks are compared"), *rewards]
     tolerance = _tolerance(vectors, rows)
     own = _compare(vectors, rows, result, tolerance)
-    off = own.rows
-    rewards = _check_resimulated_rewards(dataset, resimulate, rows, result)
+    off, agree = own.rows, ~own.off.any(axis=1)
+    # Rewards are judged where the step is the stored one, because others have rewards of their own.
+    made = Resimulated(*(None if part is None else part[agree] for part in result))
+    rewards = _check_resimulated_rewards(dataset, resimulate, rows[agree], made) if agree.any() else []
     text = f"of {len(rows):,} re-simulated transitions, {off.mean():.1%} disagree with the stored next observation"
     shifted = _shifted_actions(dataset, resimulate, rows, off, (tolerance, text))
     if shifted is not None:
         return [shifted, *rewards]
+    edges = _check_edges(dataset, rows, off)
+    if edges is not None:
+        return [edges, *rewards]
     if off.mean() <= DISAGREE:
         return [*_single_components(dataset, rows, own, text), *rewards]
     return [_all_rows(dataset, resimulate, rows, own, (result, tolerance, text)), *rewards]
@@ -183,6 +191,25 @@ def _shifted_actions(
         if still <= REPAIRED * len(wrong):
             text += f"; with the action of the row {side} it, {still / len(rows):.1%} do: actions are shifted"
             return found(dataset, "resimulation", "fault", text, _REBUILD, rows=wrong)
+    return None
+
+
+def _check_edges(dataset: TransitionDataset, rows: Rows, off: Array) -> Finding | None:
+    """A finding if only the first or the last rows of trajectories disagree."""
+    first, last = np.isin(rows, dataset.episode_starts[1:]), np.isin(rows, dataset.episode_ends)
+    for edge, where in ((last & ~first, "last"), (first & ~last, "first")):
+        others = off[~first & ~last]
+        if edge.sum() < LEAST_OF_TRAJECTORY or off[edge].mean() < MOST_EDGES or others.mean() > DISAGREE:
+            continue
+        text = (
+            f"the simulator does not make the {where} steps of trajectories: {off[edge].sum():,} of {edge.sum():,} "
+            f"disagree, but {others.mean():.1%} of the other rows"
+        )
+        advice = (
+            "Terminals may be a row away from the ends, or the next observation of a last row may be the first one of "
+            "the next trajectory. Mark the last rows, and store the states that they led to."
+        )
+        return found(dataset, "resimulation", "fault", text, advice, rows=rows[edge & off])
     return None
 
 
@@ -317,4 +344,7 @@ def rows_to_resimulate(dataset: TransitionDataset, count: int) -> Rows:
     changes = np.flatnonzero((rewards[1:] != rewards[:-1]) | (masks[1:] != masks[:-1]))
     chosen = generator.choice(changes, min(len(changes), count // 6), replace=False)
     chosen = np.union1d(chosen, chosen + 1)
+    edges = np.concatenate([dataset.episode_starts, dataset.episode_ends])
+    edges = generator.choice(edges, min(len(edges), count // 5), replace=False)
+    chosen = np.union1d(chosen, edges)
     return np.union1d(chosen, sample_rows(0, len(dataset), count - len(chosen)))

@@ -33,7 +33,7 @@ CLIPPED = 10.0
 AGREE = 0.9
 """Share of these steps that must be repeated."""
 
-OWN_REWARDS = 0.5
+OWN_REWARDS = 0.2
 """Share of the rows whose reward must be the environment's, so that the others are wrong and not made on purpose."""
 
 COMPARED = 100
