@@ -23,6 +23,7 @@ from flowpolicies.inspection.jumps import check_jumps, find_jumps
 from flowpolicies.inspection.order import check_duplicates, check_order
 from flowpolicies.inspection.resets import check_resets, find_resets
 from flowpolicies.inspection.simulation.resimulation import (
+    DISAGREE,
     Resimulate,
     check_resimulation,
     judges_rewards,
@@ -112,13 +113,14 @@ def inspect_dataset(
     findings += check_flags(dataset)
     if env is not None:
         findings += check_environment(dataset, env, ranges)
+    given = resimulate
     if not _has(findings, "values"):
         findings += check_outliers(dataset, ranges, track) + check_rounding(dataset)
-        resimulate, notes = _simulator(dataset, findings, env, resimulate)
+        resimulate, notes = _simulator(dataset, findings, env, given)
         findings += notes
     if not _has(findings, "values", "flags"):
         findings += check_order(dataset, track)
-        findings += _check_sample(dataset, findings, resimulate, sample)
+        findings += _check_sample(dataset, findings, resimulate, sample, is_given=given is not None)
         findings += check_frozen(dataset)
     else:
         findings.append(not_judged("trajectories", "wrong values or flags would mislead these checks"))
@@ -161,7 +163,12 @@ def _has(findings: Sequence[Finding], *checks: str) -> bool:
 
 
 def _check_sample(
-    dataset: TransitionDataset, findings: Sequence[Finding], resimulate: Resimulate | None, sample: int
+    dataset: TransitionDataset,
+    findings: Sequence[Finding],
+    resimulate: Resimulate | None,
+    sample: int,
+    *,
+    is_given: bool,
 ) -> list[Finding]:
     """Checks that need a usable order of rows, most of them on a sample, and the re-simulation.
 
@@ -170,10 +177,12 @@ def _check_sample(
         findings: findings so far; faults among them rule out some checks.
         resimulate: re-simulation, or None.
         sample: number of rows.
+        is_given: whether the re-simulation is the source's own, which repeats rewards exactly.
     """
     repeated: list[Finding] = []
     if resimulate is not None:
-        repeated += check_resimulation(dataset, resimulate, rows_to_resimulate(dataset, min(sample, RESIMULATED)))
+        rows = rows_to_resimulate(dataset, min(sample, RESIMULATED))
+        repeated += check_resimulation(dataset, resimulate, rows, least_rewards=0 if is_given else DISAGREE)
     # The simulator's own rewards are better evidence than a regression.
     known = resimulate is not None and (_has(repeated, "rewards") or judges_rewards(resimulate, dataset))
     more = [] if known else check_rewards(dataset)
@@ -230,7 +239,8 @@ def _check_by_regression(
             more += check_resets(dataset, resets, simulated=simulated)
     if not any(f.severity in ("fault", "warning") for f in [*findings, *more] if f.check in ("trajectories", "values")):
         more += check_interruptions(dataset, sample)
-        more += check_relations(dataset) if resimulate is None else []
+        is_clean = not any(finding.severity in ("fault", "warning") for finding in more)
+        more += check_relations(dataset) if resimulate is None and is_clean else []
     return more
 
 

@@ -33,7 +33,7 @@ MOST_COMPONENTS = 64
 HOLDS = 0.02
 """Share of the variance that an equation may leave unexplained."""
 
-BROKEN = 0.3
+BROKEN = 0.5
 """Share of the variance that it leaves unexplained in a trajectory that obeys another equation."""
 
 CURVED = 0.1
@@ -133,7 +133,7 @@ def _odd(data: _Trajectories, target: int) -> Array | None:
     errors = np.array([_errors(_solve([inputs[i]], [outputs[i]]), inputs, outputs) for i in teachers])
     best = int(np.argmax((errors < HOLDS).sum(axis=1)))
     holds, broken = errors[best] < HOLDS, errors[best] > BROKEN
-    if holds.sum() < max(2, 0.3 * len(inputs)) or broken.sum() < max(1, LEAST_ODD * len(inputs)):
+    if holds.sum() < max(2, 0.3 * len(inputs)) or broken.sum() < max(2, LEAST_ODD * len(inputs)):
         return None
     # If one equation can hold in all of them, the first one only lacked variety, or was the tangent of a curve.
     together = _errors(_solve(inputs, outputs), inputs, outputs)
@@ -143,7 +143,8 @@ def _odd(data: _Trajectories, target: int) -> Array | None:
     is_scaled = target < width and _is_scaled(causes, outputs, target, (holds, broken))
     if not is_scaled and _is_curved(causes, outputs, holds, broken):
         return None
-    return ~broken if broken[0] else broken
+    odd: Array = ~broken if broken[0] else broken
+    return odd
 
 
 def _is_curved(inputs: list[Array], outputs: list[Array], holds: Array, broken: Array) -> bool:

@@ -134,19 +134,29 @@ class _Comparison(NamedTuple):
         return float(1 - np.median(missed / np.maximum(moved, 1e-12)))
 
 
-def check_resimulation(dataset: TransitionDataset, resimulate: Resimulate, rows: Rows) -> list[Finding]:
-    """Reports how many of `rows` disagree with the simulator, and whether shifted or scaled actions explain it."""
+def check_resimulation(
+    dataset: TransitionDataset, resimulate: Resimulate, rows: Rows, *, least_rewards: float = 0.0
+) -> list[Finding]:
+    """Reports how many of `rows` disagree with the simulator, and whether shifted or scaled actions explain it.
+
+    Args:
+        dataset: the dataset.
+        resimulate: the simulator.
+        rows: rows to simulate.
+        least_rewards: share of the rewards that the simulator may miss by itself.
+    """
     vectors, rows = Vectors(dataset), np.sort(rows)
     result = resimulate(rows, dataset.actions[rows])
     if any(is_image(array) for array in leaves(dataset.observations)):
-        rewards = _check_resimulated_rewards(dataset, resimulate, rows, result)
+        rewards = _check_resimulated_rewards(dataset, resimulate, rows, result, least_rewards)
         return [not_judged("resimulation", "observations are images; only rewards and masks are compared"), *rewards]
     tolerance = _tolerance(vectors, rows)
     own = _compare(vectors, rows, result, tolerance)
     off, agree = own.rows, ~own.off.any(axis=1)
     # Rewards are judged where the step is the stored one, because others have rewards of their own.
-    made = Resimulated(*(None if part is None else part[agree] for part in result))
-    rewards = _check_resimulated_rewards(dataset, resimulate, rows[agree], made) if agree.any() else []
+    rewards_made, masks_made = (None if part is None else part[agree] for part in (result.rewards, result.masks))
+    made = Resimulated(result.next_observations[agree], rewards_made, masks_made)
+    rewards = _check_resimulated_rewards(dataset, resimulate, rows[agree], made, least_rewards) if agree.any() else []
     text = f"of {len(rows):,} re-simulated transitions, {off.mean():.1%} disagree with the stored next observation"
     shifted = _shifted_actions(dataset, resimulate, rows, off, (tolerance, text))
     if shifted is not None:
@@ -321,10 +331,12 @@ def _wrong_rewards(dataset: TransitionDataset, where: Rows, judged: Resimulated,
 
 
 def _check_resimulated_rewards(
-    dataset: TransitionDataset, resimulate: Resimulate, rows: Rows, result: Resimulated
+    dataset: TransitionDataset, resimulate: Resimulate, rows: Rows, result: Resimulated, least: float
 ) -> list[Finding]:
     """Reports rewards and masks that differ from the environment's, and whether those of a neighbouring row fit."""
     own = _wrong_rewards(dataset, rows, result, rows)
+    if len(own) <= least * len(rows):
+        own = _wrong_rewards(dataset, rows, result._replace(rewards=None), rows)
     if not len(own):
         return []
     text = f"rewards or masks of {len(own):,} of {len(rows):,} re-simulated transitions differ from the environment's"
