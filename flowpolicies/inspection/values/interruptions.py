@@ -156,6 +156,6 @@ def _hanging(series: _Series, moving: Array) -> Rows:
     values, leaves = series.values[starts[long]], np.abs(series.after - series.values)[stops[long] - 1]
     at_limit = (values == series.values.min()) | (values == series.values.max())
     # What rests is set in motion gradually, and a sensor that hung has to catch up.
-    abrupt = leaves > np.quantile(np.abs(series.values - series.before)[~still], 0.95)
+    abrupt = leaves > np.quantile(np.abs(series.values - series.before)[~still], 0.75)
     wrong: Rows = series.rows[starts[long][~at_limit & abrupt]]
     return wrong
