@@ -8,11 +8,14 @@ import numpy as np
 
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.rows import read
-from flowpolicies.inspection.findings import Finding, Rows, found, is_quantity, listed, named_arrays
+from flowpolicies.inspection.findings import Finding, Rows, found, is_quantity, listed, named_arrays, not_judged
 from flowpolicies.inspection.jumps import stretches
 from flowpolicies.inspection.regression import STRETCH
 from flowpolicies.inspection.values.tails import limit_of_tail
 from flowpolicies.tree import Array
+
+LEAST_COMPONENTS = 3
+"""Smallest number of components: the others tell a wrong reading from an agent that was moved."""
 
 LEAST_ROWS = 300
 """Number of rows below which nothing is concluded."""
@@ -68,6 +71,10 @@ def check_interruptions(dataset: TransitionDataset, budget: int) -> list[Finding
         before, values, after = (
             np.asarray(read(array, inner + lag), np.float64).reshape(len(inner), -1) for lag in (-1, 0, 1)
         )
+        if values.shape[1] < LEAST_COMPONENTS:
+            why = f"spikes and dropouts inside the range: {name} have fewer than {LEAST_COMPONENTS} components"
+            findings.append(not_judged("values", why))
+            continue
         moving = np.mean(values != before, axis=1) > 0.5
         lone = _is_lone(before, values, after)
         found_by: dict[str, list[tuple[int, Rows]]] = {"spikes": [], "dropouts": [], "hanging": []}
