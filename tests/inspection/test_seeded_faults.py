@@ -46,8 +46,25 @@ BASES: dict[str, Callable[[], Base]] = {
     "stitch": lambda: of_ogbench("pointmaze-medium-stitch-singletask-v0", 20, 201),
     "cube": lambda: of_ogbench("cube-single-play-singletask-v0", 4, 151),
 }
+SURE = [
+    ("all ends lost, by shift", "trajectories"),
+    ("ends one row early", "trajectories"),
+    ("stale last observations", "trajectories"),
+    ("copy with a few changes", "duplicates"),
+    ("sentinel -9999", "values"),
+    ("a reward of 1e8", "values"),
+    ("an observation of 1e30", "values"),
+    ("constant component", "environment"),
+    ("swapped components", "resimulation"),
+    ("degrees in half", "resimulation"),
+    ("delayed component", "resimulation"),
+    ("rewards scaled in half", "rewards"),
+    ("time limits as terminals in half", "rewards"),
+]
+"""Faults that must lead to a finding of the severity "fault" of this check, in data of Pendulum with the environment."""
+
 DAILY = {
-    "Pendulum": set(FAULTS),
+    "Pendulum": set(FAULTS) - {fault for fault, _ in SURE},
     "HalfCheetah": {"states shifted over ends", "ends one row early", "swapped components", "rewards scaled in half"},
     "stitch": {"all ends lost, by shift", "ends one row early", "rewards late in some", "degrees in half"},
 }
@@ -107,24 +124,7 @@ def test_a_fault_is_found_without_an_environment(base: str, fault: str) -> None:
     assert reported(inspect(BASES[base](), fault, alone=True))
 
 
-@pytest.mark.parametrize(
-    ("fault", "check"),
-    [
-        ("all ends lost, by shift", "trajectories"),
-        ("ends one row early", "trajectories"),
-        ("stale last observations", "trajectories"),
-        ("copy with a few changes", "duplicates"),
-        ("sentinel -9999", "values"),
-        ("a reward of 1e8", "values"),
-        ("an observation of 1e30", "values"),
-        ("constant component", "environment"),
-        ("swapped components", "resimulation"),
-        ("degrees in half", "resimulation"),
-        ("delayed component", "resimulation"),
-        ("rewards scaled in half", "rewards"),
-        ("time limits as terminals in half", "rewards"),
-    ],
-)
+@pytest.mark.parametrize(("fault", "check"), SURE)
 def test_what_surely_spoils_training_is_a_fault(fault: str, check: str) -> None:
     inspection = inspect(BASES["Pendulum"](), fault, alone=False)
     assert check in [finding.check for finding in inspection.findings if finding.severity == "fault"]

@@ -49,7 +49,7 @@ LEAST_ODD = 0.05
 """Smallest share of the trajectories that must obey another equation."""
 
 
-class _Trajectories(NamedTuple):
+class _Compared(NamedTuple):
     """Trajectories and their rows."""
 
     numbers: Rows
@@ -95,7 +95,7 @@ def _finding(dataset: TransitionDataset, name: str, components: list[int], odd: 
     return found(dataset, check, "fault", text, advice, rows=dataset.episode_starts[odd])
 
 
-def _read(dataset: TransitionDataset, vectors: Vectors) -> _Trajectories | None:
+def _read(dataset: TransitionDataset, vectors: Vectors) -> _Compared | None:
     actions = int(np.prod(dataset.actions.shape[1:]))
     least = 2 * (2 * vectors.width + actions) + 20
     long = np.flatnonzero(dataset.episode_lengths - 1 >= least)
@@ -110,7 +110,7 @@ def _read(dataset: TransitionDataset, vectors: Vectors) -> _Trajectories | None:
     inputs = [np.concatenate([known, steps], axis=1) for known, steps, _ in columns]
     targets = [np.concatenate([steps, rewards], axis=1) for _, steps, rewards in columns]
     scale, size = (_scale(np.concatenate(part)) for part in (inputs, targets))
-    return _Trajectories(
+    return _Compared(
         numbers,
         [np.concatenate([part / scale, np.ones((len(part), 1))], axis=1) for part in inputs],
         [part / size for part in targets],
@@ -123,7 +123,7 @@ def _scale(values: Array) -> Array:
     return np.where(spread > 1e-8, spread, 1.0)
 
 
-def _odd(data: _Trajectories, target: int) -> Array | None:
+def _odd(data: _Compared, target: int) -> Array | None:
     """Which trajectories obey another equation for a target than most, `[K]` bool; None if no equation holds."""
     width = data.width
     step = len(data.inputs[0][0]) - 1 - width + target

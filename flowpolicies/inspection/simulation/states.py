@@ -123,13 +123,13 @@ class _Step(NamedTuple):
     """A step that the environment made."""
 
     now: Array
-    """Observation before it."""
+    """Observation before the step, `[D]`."""
     action: Array
-    """Action."""
+    """Action that was taken, `[A]`."""
     then: Array
-    """Observation after it."""
+    """Observation after the step, `[D]`."""
     reward: float
-    """Reward."""
+    """Reward of the step."""
 
 
 def _own_steps(env: gymnasium.Env[Any, Any]) -> list[_Step]:

@@ -52,7 +52,7 @@ class Usual(NamedTuple):
     """Usual values of the components of a column."""
 
     median: Array
-    """Median, `[D]`."""
+    """Median of each component, `[D]`."""
     spread: Array
     """Distance from the median within which nine tenths of the values are, `[D]`."""
     sample: Array
