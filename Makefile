@@ -17,7 +17,11 @@ $(VENV)/.installed: pyproject.toml
 	.venv-zoo/bin/pip install --quiet --editable '.[zoo]' pytest pygame
 	touch $@
 
-.PHONY: zoo setup demo test check fix generate docs-index conformance
+# All datasets without faults, and all seeded faults, that `data check` is tested with.
+data-faults: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "data_faults or not data_faults" tests/inspection
+
+.PHONY: zoo setup demo test check fix generate docs-index conformance data-faults
 
 setup: $(VENV)/.installed
 

@@ -23,6 +23,7 @@ from flowpolicies.inspection import (
     inspect_dataset,
     open_resimulator,
 )
+from flowpolicies.inspection.findings import not_judged
 from flowpolicies.inspection.report import to_html, to_text
 
 
@@ -67,7 +68,9 @@ class Check(OfDataset):
             made, unmade = self._open_environment(stack)
             resimulate, notes = self._open_resimulator(dataset)
             inspection = inspect_dataset(dataset, env=made, resimulate=resimulate, sample=self.sample, track=track)
-        return inspection._replace(findings=inspection.findings + unmade + notes)
+        own = {finding.check for finding in (*unmade, *notes)}  # The reason that the source gives is the better one.
+        others = tuple(finding for finding in inspection.not_judged if finding.check not in own)
+        return inspection._replace(not_judged=(*unmade, *notes, *others))
 
     def _open_environment(self, stack: ExitStack) -> tuple[gymnasium.Env[Any, Any] | None, tuple[Finding, ...]]:
         """The environment of --env, or that of the dataset; None and a finding if the latter cannot be made."""
@@ -77,13 +80,13 @@ class Check(OfDataset):
         except ValueError as error:
             if self.env is not None:
                 raise
-            return None, (Finding("environment", "info", f"not compared: {error}"),)
+            return None, (not_judged("environment", str(error)),)
 
     def _open_resimulator(self, dataset: TransitionDataset) -> tuple[Resimulate | None, tuple[Finding, ...]]:
         try:
             return open_resimulator(self.address, dataset, **self.options), ()
         except ValueError as error:
-            return None, (Finding("resimulation", "info", f"not re-simulated: {error}"),)
+            return None, (not_judged("resimulation", str(error)),)
 
 
 def _make_env(address: str) -> gymnasium.Env[Any, Any]:

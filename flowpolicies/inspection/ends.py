@@ -21,7 +21,7 @@ from flowpolicies.inspection.findings import (
     sample_rows,
 )
 from flowpolicies.inspection.order import differ
-from flowpolicies.inspection.regression import root_mean_square
+from flowpolicies.inspection.regression import LEAST_ROWS, Ridge, clip, root_mean_square
 from flowpolicies.tree import Array
 
 LEAST_ENDS = 4
@@ -70,16 +70,22 @@ def _share_of_jumps(vectors: Vectors, places: dict[str, Rows]) -> dict[str, floa
     """For each group of rows, the share of its rows whose step is a large one; 0 for groups of few rows."""
     length = len(vectors.dataset)
     usual = sample_rows(0, length, MOST_ENDS)
-    scale = np.maximum(vectors.steps(usual).std(axis=0), 1e-8)
+    steps = vectors.steps(usual)
+    scale = np.maximum(steps.std(axis=0), 1e-8)
+    model = Ridge(vectors.inputs(usual), clip(steps / scale)) if length >= LEAST_ROWS else None
 
     def sizes(rows: Rows) -> Array:
-        return root_mean_square(vectors.steps(rows) / scale)
+        """Lengths of the steps, and their distances from what the dynamics of all rows predict, `[2, n]`."""
+        steps = vectors.steps(rows) / scale
+        errors = steps if model is None else steps - model.predict(vectors.inputs(rows))
+        return np.stack([root_mean_square(steps), root_mean_square(errors)])
 
-    large = np.quantile(sizes(usual), LARGE)
+    large = np.quantile(sizes(usual), LARGE, axis=1)
     shares = {}
     for name, rows in places.items():
         inside = rows[(rows >= 0) & (rows < length)]
-        shares[name] = float(np.mean(sizes(inside) > large)) if len(inside) >= LEAST_ENDS else 0.0
+        enough = len(inside) >= LEAST_ENDS
+        shares[name] = float(np.mean(large < sizes(inside).T, axis=0).max()) if enough else 0.0
     return shares
 
 

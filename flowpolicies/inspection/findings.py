@@ -15,7 +15,7 @@ from flowpolicies.spaces.layout import Observations
 from flowpolicies.tree import Array, named_leaves, tree_map
 
 Rows = npt.NDArray[np.intp]
-Severity = Literal["fault", "warning", "info"]
+Severity = Literal["fault", "warning", "info", "not judged"]
 SIDES = {1: "after", -1: "before"}
 """Word for the place of the row that is `lag` rows later, for messages."""
 
@@ -47,7 +47,10 @@ class Finding:
     `environment`, `resimulation` and `loading`.
     """
     severity: Severity
-    """A fault makes training wrong. A warning may be intended. An info states a fact that is worth knowing."""
+    """A fault makes training wrong. A warning may be intended. An info states a fact that is worth knowing.
+
+    "not judged": the check could not be made, for the reason that the message gives.
+    """
     message: str
     """Description of the finding, without a full stop."""
     advice: str = ""
@@ -90,6 +93,11 @@ def found(
     episode = int(np.searchsorted(dataset.episode_ends, row))
     first = int(dataset.episode_ends[episode - 1]) + 1 if episode else 0
     return Finding(check, severity, message, advice, number, row, episode, row - first)
+
+
+def not_judged(check: str, why: str) -> Finding:
+    """States that something could not be checked, and why."""
+    return Finding(check, "not judged", why)
 
 
 def fault_of_all_rows(dataset: TransitionDataset, check: str, message: str, advice: str) -> Finding:
@@ -140,7 +148,7 @@ class Vectors:
     @property
     def width(self) -> int:
         """Width D of an observation; 0 if there are only images and categories."""
-        return sum(int(np.prod(array.shape[1:])) for array in _quantities(self.dataset.observations))
+        return sum(int(np.prod(array.shape[1:])) for array in quantities(self.dataset.observations))
 
     def now(self, rows: Array) -> Array:
         """Observations of `rows` `[n]`, `[n, D]`."""
@@ -168,11 +176,12 @@ def is_quantity(array: Array) -> bool:
     return not is_image(array) and array.dtype.kind != "i"
 
 
-def _quantities(observations: Observations) -> list[Array]:
+def quantities(observations: Observations) -> list[Array]:
+    """The arrays of observations that are neither images nor categories."""
     return [array for _, array in named_arrays("observations", observations) if is_quantity(array)]
 
 
 def _vectors(observations: Observations, rows: Array) -> Array:
-    arrays = _quantities(observations)
+    arrays = quantities(observations)
     flat = [np.asarray(read(array, rows), np.float64).reshape(len(rows), -1) for array in arrays]
     return np.concatenate(flat, axis=1) if flat else np.zeros((len(rows), 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from flowpolicies.data.dataset.dataset import TransitionDataset
+from flowpolicies.inspection.episodes.last_rows import check_limits
 from flowpolicies.inspection.findings import OGBENCH_REWARDS, SIDES, Finding, Vectors, found
 from flowpolicies.tree import Array
 
@@ -127,7 +128,7 @@ def _time_limits(dataset: TransitionDataset, masked: Array) -> list[Finding]:
         return []
     last = lengths == lengths.max()
     if last.sum() < LEAST_EPISODES or not terminated[last].all() or last.mean() < 0.5:
-        return []
+        return check_limits(dataset)
     text = (
         f"all {last.sum():,} trajectories of the greatest length, {lengths.max():,} steps, terminate in their last step"
     )

@@ -12,21 +12,29 @@ from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.rows import read
 from flowpolicies.inspection.columns import check_actions, check_observations, check_values, scan
 from flowpolicies.inspection.ends import check_ends
-from flowpolicies.inspection.environment import (
-    Resimulate,
-    check_environment,
-    check_resimulation,
-    rows_to_resimulate,
-    unexplained,
-)
-from flowpolicies.inspection.findings import Finding, Track, is_image, named_arrays, sample_rows
+from flowpolicies.inspection.environment import check_environment
+from flowpolicies.inspection.episodes.last_rows import check_last_rows
+from flowpolicies.inspection.episodes.leaps import check_leaps, find_leaps
+from flowpolicies.inspection.episodes.relations import check_relations
+from flowpolicies.inspection.findings import Finding, Track, is_image, named_arrays, not_judged, sample_rows
 from flowpolicies.inspection.flags import check_flags, check_rewards, judges_before_step
 from flowpolicies.inspection.images import check_images
 from flowpolicies.inspection.jumps import check_jumps, find_jumps
 from flowpolicies.inspection.order import check_duplicates, check_order
 from flowpolicies.inspection.resets import check_resets, find_resets
+from flowpolicies.inspection.simulation.resimulation import (
+    Resimulate,
+    check_resimulation,
+    judges_rewards,
+    rows_to_resimulate,
+    unexplained,
+)
+from flowpolicies.inspection.simulation.states import open_state_simulator
 from flowpolicies.inspection.singles import check_frozen, check_single_actions
 from flowpolicies.inspection.timing import check_action_timing, check_reward_timing, choose_rows
+from flowpolicies.inspection.values.interruptions import check_interruptions
+from flowpolicies.inspection.values.outliers import check_outliers
+from flowpolicies.inspection.values.rounding import check_rounding
 from flowpolicies.tree import Array
 
 SAMPLE = 50_000
@@ -34,6 +42,12 @@ SAMPLE = 50_000
 
 RESIMULATED = 300
 """Largest number of rows that are re-simulated."""
+
+MISSED_REWARDS = 0.15
+"""Share of the rewards that an environment may miss when it repeats steps from observations.
+
+Rewards of Humanoid and Ant contain contact forces, which depend on more than the state.
+"""
 
 BINS = 40
 """Number of bins of a histogram."""
@@ -61,6 +75,8 @@ class Inspection(NamedTuple):
     """Findings of the checks: faults, then warnings, then infos."""
     histograms: tuple[Histogram, ...]
     """Histograms of lengths, returns, rewards, actions and observations."""
+    not_judged: tuple[Finding, ...] = ()
+    """Checks that could not be made, whose messages say why; they say nothing about the data."""
 
     @property
     def num_faults(self) -> int:
@@ -100,16 +116,50 @@ def inspect_dataset(
     findings += check_images(dataset, ranges)
     findings += check_actions(dataset, ranges["actions"], track)
     findings += check_flags(dataset)
-    if not _has(findings, "values", "flags"):
-        findings += check_order(dataset, track)
-        findings += _check_sample(dataset, findings, resimulate, sample)
-        findings += check_frozen(dataset)
-    findings += check_duplicates(dataset, track)
     if env is not None:
         findings += check_environment(dataset, env, ranges)
-    rank = {"fault": 0, "warning": 1, "info": 2}
+    given = resimulate
+    if not _has(findings, "values"):
+        findings += check_outliers(dataset, ranges, track) + check_rounding(dataset)
+        resimulate, notes = _simulator(dataset, findings, env, given)
+        findings += notes
+    if not _has(findings, "values", "flags"):
+        findings += check_order(dataset, track)
+        findings += _check_sample(dataset, findings, resimulate, sample, is_given=given is not None)
+        findings += check_frozen(dataset)
+    else:
+        findings.append(not_judged("trajectories", "wrong values or flags would mislead these checks"))
+    findings += check_duplicates(dataset, track)
+    return _inspection(dataset, findings, sample)
+
+
+def _inspection(dataset: TransitionDataset, findings: list[Finding], sample: int) -> Inspection:
+    """The results, with the worst findings first."""
+    rank = {"fault": 0, "warning": 1, "info": 2, "not judged": 3}
     findings.sort(key=lambda finding: rank[finding.severity])
-    return Inspection(dataset.name, facts(dataset), tuple(findings), histograms(dataset, sample))
+    made = tuple(finding for finding in findings if finding.severity != "not judged")
+    unmade = tuple(finding for finding in findings if finding.severity == "not judged")
+    return Inspection(dataset.name, facts(dataset), made, histograms(dataset, sample), unmade)
+
+
+def _simulator(
+    dataset: TransitionDataset,
+    findings: Sequence[Finding],
+    env: gymnasium.Env[Any, Any] | None,
+    resimulate: Resimulate | None,
+) -> tuple[Resimulate | None, list[Finding]]:
+    """The simulator to use, which may be the environment, and what it cannot judge."""
+    if resimulate is not None:
+        return resimulate, []
+    if env is None:
+        return None, [not_judged("resimulation", "no environment and no simulator are known, see --env")]
+    if _has(findings, "environment"):
+        return None, [not_judged("resimulation", "the data are not those of the environment")]
+    try:
+        simulator = open_state_simulator(dataset, env)
+    except ValueError as error:
+        return None, [not_judged("resimulation", str(error))]
+    return simulator.resimulate, list(simulator.notes)
 
 
 def _has(findings: Sequence[Finding], *checks: str) -> bool:
@@ -118,7 +168,12 @@ def _has(findings: Sequence[Finding], *checks: str) -> bool:
 
 
 def _check_sample(
-    dataset: TransitionDataset, findings: Sequence[Finding], resimulate: Resimulate | None, sample: int
+    dataset: TransitionDataset,
+    findings: Sequence[Finding],
+    resimulate: Resimulate | None,
+    sample: int,
+    *,
+    is_given: bool,
 ) -> list[Finding]:
     """Checks that need a usable order of rows, most of them on a sample, and the re-simulation.
 
@@ -127,44 +182,76 @@ def _check_sample(
         findings: findings so far; faults among them rule out some checks.
         resimulate: re-simulation, or None.
         sample: number of rows.
+        is_given: whether the re-simulation is the source's own, which repeats rewards exactly.
     """
-    more = check_rewards(dataset)
-    if not _has(findings, "alignment"):
-        more += check_ends(dataset)
-        if not _has(more, "alignment", "trajectories"):
-            more += _check_by_regression(dataset, [*findings, *more], resimulate, sample)
+    repeated: list[Finding] = []
     if resimulate is not None:
         rows = rows_to_resimulate(dataset, min(sample, RESIMULATED))
-        found = check_resimulation(dataset, resimulate, rows)
-        more += [finding for finding in found if finding.check != "rewards" or not _has(more, "rewards")]
-    return more
+        repeated += check_resimulation(dataset, resimulate, rows, least_rewards=0 if is_given else MISSED_REWARDS)
+    # The simulator's own rewards are better evidence than a regression.
+    known = resimulate is not None and (_has(repeated, "rewards") or judges_rewards(resimulate, dataset))
+    more = [] if known else check_rewards(dataset)
+    if not _has(findings, "alignment"):
+        more += check_ends(dataset) + check_last_rows(dataset)
+        if not _has(more, "alignment", "trajectories"):
+            more += _check_by_regression(dataset, [*findings, *more], (resimulate, known), sample)
+    else:
+        more.append(not_judged("trajectories", "the next observations are not those of the next rows"))
+    return more + repeated
 
 
 def _check_by_regression(
-    dataset: TransitionDataset, findings: Sequence[Finding], resimulate: Resimulate | None, sample: int
+    dataset: TransitionDataset,
+    findings: Sequence[Finding],
+    simulation: tuple[Resimulate | None, bool],
+    sample: int,
 ) -> list[Finding]:
-    """Checks of actions, rewards and jumps by regression; faults among the `findings` so far rule out some of them."""
-    rows, simulated = choose_rows(dataset, sample), resimulate is not None
+    """Checks of actions, rewards and jumps; faults among the `findings` so far rule out some of them.
+
+    Args:
+        dataset: the dataset to check.
+        findings: findings so far.
+        simulation: the re-simulation, and whether it has judged the rewards.
+        sample: number of rows.
+    """
+    resimulate, rewards_known = simulation
+    leaps, simulated = find_leaps(dataset, sample), resimulate is not None
+    if resimulate is not None:
+        edges = np.union1d(dataset.episode_starts, dataset.episode_ends)
+        inner = leaps[~np.isin(leaps, edges)]
+        leaps = np.union1d(np.intersect1d(leaps, edges), _unmade(dataset, resimulate, inner))
+    more = check_leaps(dataset, leaps, simulated=simulated)
+    rows = choose_rows(dataset, sample)
     jumps, resets = find_jumps(dataset, rows, sample, anywhere=simulated), find_resets(dataset, sample)
     if resimulate is not None:
-        jumps = unexplained(dataset, resimulate, jumps[:RESIMULATED]) if len(jumps) else jumps
-        resets = resets and resets._replace(rows=unexplained(dataset, resimulate, resets.rows[:RESIMULATED]))
+        jumps = _unmade(dataset, resimulate, jumps)
+        resets = resets and resets._replace(rows=_unmade(dataset, resimulate, resets.rows))
         resets = resets if resets and len(resets.rows) else None
     if resets is not None:
         jumps = np.union1d(jumps, resets.rows)
+    jumps = np.union1d(jumps, leaps)
     rows = rows[~np.isin(rows, jumps[:, None] + np.arange(-1, 2))]  # One jump is enough to spoil a regression.
-    more = check_action_timing(dataset, rows)
+    more += check_action_timing(dataset, rows)
     if _has(more, "alignment"):
         return more
     more += check_single_actions(dataset, rows, sample)
-    if not _has(findings, "rewards"):
+    if not rewards_known and not _has(findings, "rewards"):
         more += check_reward_timing(dataset, rows)
-    if not _has(findings, "trajectories"):
+    if not _has([*findings, *more], "trajectories") and not any(f.check == "trajectories" for f in more):
         if resets is None:
             more += check_jumps(dataset, jumps, simulated=simulated)
         else:
             more += check_resets(dataset, resets, simulated=simulated)
+    if not any(f.severity in ("fault", "warning") for f in [*findings, *more] if f.check in ("trajectories", "values")):
+        more += check_interruptions(dataset, sample)
+        is_clean = not any(finding.severity in ("fault", "warning") for finding in more)
+        more += check_relations(dataset) if resimulate is None and is_clean else []
     return more
+
+
+def _unmade(dataset: TransitionDataset, resimulate: Resimulate, rows: Array) -> Array:
+    """Those of the first rows that the simulator does not make."""
+    return unexplained(dataset, resimulate, rows[:RESIMULATED]) if len(rows) else rows
 
 
 def facts(dataset: TransitionDataset) -> dict[str, str]:

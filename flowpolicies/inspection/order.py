@@ -8,6 +8,7 @@ import numpy as np
 
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.rows import blocks, read
+from flowpolicies.inspection.episodes.copies import check_near_copies
 from flowpolicies.inspection.findings import (
     SPLIT_EPISODES,
     Finding,
@@ -152,7 +153,21 @@ def _is_rounding(dataset: TransitionDataset, wrong: Rows) -> bool:
 
 
 def check_duplicates(dataset: TransitionDataset, track: Track) -> list[Finding]:
-    """Reports trajectories of several steps that are exact copies of another one."""
+    """Reports trajectories of several steps that are copies of another one, exactly or nearly."""
+    twice = exact_copies(dataset, track)
+    copies = np.array([copy for _, copy in twice], np.intp)
+    near = check_near_copies(dataset, copies, track)
+    if not twice:
+        return near
+    rows = dataset.episode_starts[copies]
+    pairs = [f"{second} of {first}" for first, second in twice]
+    message = f"trajectories that are exact copies of another one: {len(twice):,} ({listed(pairs, 5)})"
+    advice = "Drop the copies: they count twice in training, and a validation split may contain training data."
+    return [found(dataset, "duplicates", "fault", message, advice, rows=rows), *near]
+
+
+def exact_copies(dataset: TransitionDataset, track: Track) -> list[tuple[int, int]]:
+    """Numbers of trajectories of several steps with equal bytes: the first one and the copy."""
     starts = dataset.episode_starts
     arrays = [*leaves(dataset.observations), dataset.actions]
     seen: dict[bytes, int] = {}
@@ -167,10 +182,4 @@ def check_duplicates(dataset: TransitionDataset, track: Track) -> list[Finding]:
         first = seen.setdefault(digest.digest(), episode)
         if first != episode:
             twice.append((first, episode))
-    if not twice:
-        return []
-    rows = starts[[episode for _, episode in twice]]
-    copies = [f"{second} of {first}" for first, second in twice]
-    message = f"trajectories that are exact copies of another one: {len(twice):,} ({listed(copies, 5)})"
-    advice = "Drop the copies: they count twice in training, and a validation split may contain training data."
-    return [found(dataset, "duplicates", "fault", message, advice, rows=rows)]
+    return twice

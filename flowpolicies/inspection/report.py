@@ -27,7 +27,7 @@ h1 { font-size: 1.4rem; overflow-wrap: anywhere; } h2 { font-size: 1.1rem; margi
 table { border-collapse: collapse; } th { text-align: left; font-weight: 600; }
 th, td { padding: 0.25rem 1.5rem 0.25rem 0; vertical-align: top; }
 .finding { border-left: 4px solid; padding: 0.1rem 0 0.1rem 0.8rem; margin: 0.8rem 0; }
-.finding p { margin: 0.2rem 0; } .place { color: #666; }
+.unmade { color: #555; } .unmade p { margin: 0.2rem 0; } .finding p { margin: 0.2rem 0; } .place { color: #666; }
 .fault { border-color: #b3261e; } .warning { border-color: #b26a00; } .info { border-color: #5f7d95; }
 .fault b { color: #b3261e; } .warning b { color: #8a5200; } .info b { color: #3f5a6e; }
 svg { width: 100%; height: auto; }
@@ -49,6 +49,9 @@ def to_text(inspection: Inspection) -> str:
         lines += ["", *_wrap(head, "")]
         for text in (_place(finding), finding.advice):
             lines += _wrap(text, "  ")
+    lines += [""] if inspection.not_judged else []
+    for finding in inspection.not_judged:
+        lines += _wrap(f"not judged: {finding.check}: {sentence(finding.message)}", "")
     return "\n".join([*lines, "", verdict(inspection)])
 
 
@@ -59,6 +62,10 @@ def to_html(inspection: Inspection) -> str:
         f"<tr><th>{html.escape(key)}</th><td>{html.escape(fact)}</td></tr>" for key, fact in inspection.facts.items()
     )
     findings = "\n".join(_to_html(finding) for finding in inspection.findings)
+    unmade = "\n".join(
+        f"<p>not judged: {html.escape(finding.check)}: {html.escape(sentence(finding.message))}</p>"
+        for finding in inspection.not_judged
+    )
     drawing = (
         f"<h2>Histograms</h2>\n<p>Counts are on a logarithmic scale.</p>\n{draw_histograms(inspection.histograms)}"
         if inspection.histograms
@@ -68,6 +75,7 @@ def to_html(inspection: Inspection) -> str:
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}: data check</title>\n'
         f'<meta name="viewport" content="width=device-width">\n<style>{STYLE}</style>\n</head>\n<body>\n'
         f"<h1>{title}</h1>\n<p>{verdict(inspection)}</p>\n{findings}\n"
+        + (f'<h2>Not judged</h2>\n<div class="unmade">\n{unmade}\n</div>\n' if unmade else "")
         + (f"<h2>Facts</h2>\n<table>\n{facts}\n</table>\n" if facts else "")
         + f"{drawing}\n</body>\n</html>\n"
     )

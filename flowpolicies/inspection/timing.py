@@ -21,7 +21,7 @@ from flowpolicies.inspection.findings import (
     Rows,
     Vectors,
     fault_of_all_rows,
-    found,
+    not_judged,
     sample_rows,
 )
 from flowpolicies.inspection.regression import (
@@ -37,6 +37,9 @@ from flowpolicies.tree import Array
 
 CLEARER = 3.0
 """Factor by which a shifted action must explain more than the row's own action."""
+
+DETERMINISTIC = 0.95
+"""Share of the actions' variance that observations of the same row explain above which the actions belong to it."""
 
 REWARD_CLEARER = 0.25
 """Ratio of unexplained variances, shifted to own, below which a shifted reward fits better."""
@@ -64,7 +67,7 @@ def check_action_timing(dataset: TransitionDataset, rows: Rows) -> list[Finding]
     if len(rows) < LEAST_ROWS or not vectors.width:
         few = f"fewer than {LEAST_ROWS} rows have neighbours in their trajectory"
         why = "observations are images or categories only" if not vectors.width else few
-        return [found(dataset, "alignment", "info", f"whether actions belong to their rows cannot be judged: {why}")]
+        return [not_judged("alignment", f"whether actions belong to their rows: {why}")]
     actions = {lag: standardise(vectors.actions(rows + lag)) for lag in (-1, 0, 1)}
     forward = _own_shares(standardise(vectors.now(rows)), standardise(vectors.steps(rows)), actions)
     backward = {
@@ -72,6 +75,8 @@ def check_action_timing(dataset: TransitionDataset, rows: Rows) -> list[Finding]
     }
     lag = max((-1, 1), key=lambda lag: forward[lag])
     is_shift = forward[lag] > max(LEAST_GAIN, CLEARER * forward[0]) and backward[lag] > backward[0]
+    # The next action of a deterministic policy tells where the state went, better than the action that moved it there.
+    is_shift = is_shift and explained(standardise(vectors.now(rows)), actions[0]).mean() < DETERMINISTIC
     drift = _drift(dataset, vectors)
     if drift is not None and not (is_shift and backward[lag] > drift.backward):
         text = "the step to which an action belongs is as many rows later as trajectories have ended before"
@@ -82,8 +87,8 @@ def check_action_timing(dataset: TransitionDataset, rows: Rows) -> list[Finding]
         far = _far_shift(dataset, vectors, rows)
         if far is not None:
             return [far]
-        text = "whether actions belong to their rows cannot be judged: they explain no more of a step than observations"
-        return [found(dataset, "alignment", "info", text, "This is so for a deterministic policy, for example.")]
+        why = "they explain no more of a step than observations do, as those of a deterministic policy"
+        return [not_judged("alignment", f"whether actions belong to their rows: {why}")]
     return []
 
 
@@ -184,8 +189,11 @@ def check_reward_timing(dataset: TransitionDataset, rows: Rows) -> list[Finding]
     """Reports rewards that belong to the step before or after their row."""
     vectors, rewards = Vectors(dataset), np.asarray(dataset.rewards, np.float64)
     rewards = np.clip(rewards, *np.quantile(rewards[rows], (0.001, 0.999))) if len(rows) else rewards
-    if len(rows) < LEAST_ROWS or not vectors.width or rewards.min() == rewards.max():
-        return []
+    if len(rows) < LEAST_ROWS or not vectors.width:
+        why = f"fewer than {LEAST_ROWS} rows have neighbours" if vectors.width else "observations are images"
+        return [not_judged("rewards", f"whether rewards belong to their rows: {why}")]
+    if rewards.min() == rewards.max():
+        return [not_judged("rewards", "whether rewards belong to their rows: they are all equal")]
     share = {lag: float(explained(_whole_rows(vectors, rows + lag), rewards[rows, None])[0]) for lag in (-1, 0, 1)}
     lag = max((-1, 1), key=lambda lag: share[lag])
     if share[0] < REWARD_EXPLAINED and share[lag] > 0.9 and 1 - share[lag] < REWARD_CLEARER * (1 - share[0]):
@@ -199,15 +207,18 @@ def _reward_shift_at_ends(dataset: TransitionDataset, vectors: Vectors, rows: Ro
     at_end = {-1: dataset.episode_starts[1:], 1: dataset.episode_ends[:-1]}
     for lag, edge in at_end.items():
         edge = edge[:MOST_ROWS]
-        if len(edge) < 5:
-            continue
+        variance = float(np.var(rewards[edge])) if len(edge) else 0.0
+        if len(edge) < 5 or variance < 1e-4 * float(np.var(rewards)):
+            continue  # Where all rewards are equal, no prediction of them is evidence.
         seen, unseen = rows[::2], rows[1::2]
         models = {k: Ridge(_whole_rows(vectors, seen + k), rewards[seen, None]) for k in (0, lag)}
-        usual, own, other = (
-            float(np.median(np.abs(models[k].predict(_whole_rows(vectors, where + k))[:, 0] - rewards[where])))
+        errors = [
+            np.abs(models[k].predict(_whole_rows(vectors, where + k))[:, 0] - rewards[where])
             for k, where in ((lag, unseen), (0, edge), (lag, edge))
-        )
-        if own > max(10 * max(other, usual), REWARD_OFF * float(np.ptp(rewards))):
+        ]
+        usual, own, other = (float(np.median(error)) for error in errors)
+        fits = np.mean(errors[2] ** 2) < 0.25 * variance < 0.25 * np.mean(errors[1] ** 2)
+        if fits and own > max(10 * max(other, usual), REWARD_OFF * float(np.ptp(rewards))):
             evidence = f"at the ends of trajectories, predictions from that row are off by {other:.3g}, from their own "
             evidence += f"row by {own:.3g}"
             return [_reward_shift(dataset, lag, evidence)]

@@ -22,7 +22,7 @@ def test_spaces_bounds_and_starts_are_those_of_the_environment(columns: Columns)
         "environment",
         True,
     )
-    assert "50 steps" in problems(columns, "info", env=env)[-1].message
+    assert "50 steps" in " ".join(f.message for f in problems(columns, "info", env=env))
     columns["observations"][:, 2] += 100
     columns["next_observations"][:, 2] += 100
     (warning,) = problems(columns, "warning", env=env)

@@ -13,9 +13,10 @@ from flowpolicies.inspection import inspect_dataset
 
 def test_real_episodes_are_clean(columns: Columns) -> None:
     inspection = inspect_dataset(as_dataset(columns), env=gym.make("Pendulum-v1", max_episode_steps=STEPS))
-    assert [(f.severity, f.check, f.message) for f in inspection.findings] == [
-        ("info", "flags", "no transition terminates (masks are 1 everywhere)")
-    ]
+    assert [(f.severity, f.check) for f in inspection.findings] == [("info", "flags"), ("info", "resimulation")]
+    assert inspection.findings[0].message == "no transition terminates (masks are 1 everywhere)"
+    assert inspection.findings[1].message.endswith("0.0% disagree with the stored next observation")
+    assert inspection.not_judged == ()
     assert inspection.num_faults == 0
     assert inspection.facts["trajectories"] == "12, of 100 steps"
     assert inspection.facts["terminated"] == "0 of 12 trajectories; the others were truncated"
@@ -154,7 +155,9 @@ def test_too_few_rows_are_not_judged(columns: Columns) -> None:
     few["terminals"][-1] = 1
     few["actions"] = np.roll(few["actions"], 1, axis=0)
     assert problems(few) == []
-    assert "cannot be judged: fewer than 300 rows" in problems(few, "info")[1].message
+    reasons = [f"{f.check}: {f.message}" for f in inspect_dataset(as_dataset(few)).not_judged]
+    assert "alignment: whether actions belong to their rows: fewer than 300 rows have neighbours" in reasons[1]
+    assert "resimulation: no environment and no simulator are known" in reasons[0]
 
 
 def test_values_outside_the_observation_space(columns: Columns) -> None:

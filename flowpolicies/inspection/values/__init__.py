@@ -1,0 +1,1 @@
+"""Checks of values that no environment returns: sentinels, spikes, readings that hang, and rounding."""
