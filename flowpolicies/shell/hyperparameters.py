@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, final, get_type_hints
+from typing import Any, ClassVar, final, get_type_hints
 
 from flowpolicies.moved import moved_names
 from flowpolicies.shell.fields import (
@@ -21,6 +21,9 @@ from flowpolicies.shell.fields import (
 @dataclass(frozen=True, kw_only=True)
 class SB3Hyperparameters:
     """Stable-Baselines3's hyperparameters, which every algorithm has."""
+
+    added: ClassVar[Mapping[str, Any]] = {}
+    """Fields that runs of version 0.1.0 lack, and the values that act as that version did."""
 
     batch_size: int = 256
     """Number of transitions, or of action chunks, per update."""
