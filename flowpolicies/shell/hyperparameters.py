@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, final, get_type_hints
 
 from flowpolicies.moved import moved_names
@@ -65,10 +65,11 @@ def check_hyperparameters(value_of: Callable[[str], Any]) -> None:
         raise ValueError(
             f'train_freq must be a number of steps, or a tuple like (4, "step") or (1, "episode"), got {frequency!r}'
         )
-    for name, hint in get_type_hints(SB3Hyperparameters, include_extras=True).items():
-        given = value_of(name)
+    hints = get_type_hints(SB3Hyperparameters, include_extras=True)
+    for field in fields(SB3Hyperparameters):
+        given = value_of(field.name)
         if not (callable(given) or isinstance(given, tuple)):
-            check_value(name, hint, given)
+            check_value(field.name, hints[field.name], given)
 
 
 __getattr__ = moved_names(

@@ -121,6 +121,12 @@ def check_steps(folder: RunFolder, before: dict[str, Any], settings: TrainSettin
     Raises:
         ValueError: if the run has done more, or would have to return to the offline phase.
     """
+    if model.num_timesteps > 0 and model.offline_steps < settings.steps:
+        raise ValueError(
+            f"'{folder.path}' is in its online phase after {model.offline_steps} offline steps and cannot "
+            f"return to the offline phase for --steps {settings.steps}. Pass --steps {model.offline_steps}, or start "
+            "a new run with --run-dir."
+        )
     asked = before["settings"]
     for flag, done, wanted, earlier in (
         ("--steps", model.offline_steps, settings.steps, asked.get("steps", 0)),
@@ -132,12 +138,6 @@ def check_steps(folder: RunFolder, before: dict[str, Any], settings: TrainSettin
                 f"{wanted} asks for fewer. Pass {flag} {max(done, earlier)} or more to continue it, or start a new run "
                 "with --run-dir."
             )
-    if model.num_timesteps > 0 and model.offline_steps < settings.steps:
-        raise ValueError(
-            f"'{folder.path}' is in its online phase after {model.offline_steps} offline steps and cannot "
-            f"return to the offline phase for --steps {settings.steps}. Pass --steps {model.offline_steps}, or start "
-            "a new run with --run-dir."
-        )
 
 
 def continued_record(before: Mapping[str, Any], record: Mapping[str, Any], done: Mapping[str, int]) -> dict[str, Any]:
