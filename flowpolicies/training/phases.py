@@ -95,6 +95,7 @@ class TrainingRun:
             if manifest.steps[phase] < asked:  # The phase had ended, and is continued; its evaluations stay.
                 log = manifest.open_log._replace(evaluations=manifest.log.evaluations)
         self.folder.rewind(model.offline_steps, model.num_timesteps, log)
+        self.folder.prune(self.settings.keep_checkpoints)
         return log
 
     def run(self, command: Sequence[str]) -> None:

@@ -240,9 +240,13 @@ class RunFolder:
         parts: dict[str, Part] = {".buffer.pkl": model.save_replay_buffer} if replay_buffer else {}  # type: ignore[dict-item]
         steps = {"offline": model.offline_steps, "online": model.num_timesteps}
         write_checkpoint(path, model.save, parts, Manifest({}, steps, self.state_of_logs(model), open_log))
+        self.prune(keep)
+        return path
+
+    def prune(self, keep: int) -> None:
+        """Deletes all checkpoints but the newest ones."""
         for other in self.list_checkpoints()[:-keep]:
             remove(other)
-        return path
 
     def checkpoint_of(self, model: OfflineAlgorithm) -> Path:
         """Path of the checkpoint of a model at its present step, whether it exists or not."""

@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+import builtins
 import csv
+import dataclasses
+import errno
+import io
 import json
+import os
+import re
+import resource
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 from killing import killed_at
+from processes import Copy
+from stable_baselines3.common.vec_env import DummyVecEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.testing import assert_close
 
-from flowpolicies.algorithms import FQL, get_algorithm
+from flowpolicies.algorithms import ALGORITHMS, FQL, get_algorithm
 from flowpolicies.artifacts import ArtifactError
-from flowpolicies.training import ProgressCallback, RunFolder, load_checkpoint, load_policy, train
+from flowpolicies.data import TransitionDataset
+from flowpolicies.files import NoSpaceError, append_text
+from flowpolicies.shell.fields import added_fields
+from flowpolicies.training import (
+    ProgressCallback,
+    RunFolder,
+    SB3Hyperparameters,
+    TrainSettings,
+    load_checkpoint,
+    load_policy,
+    train,
+)
 
 WALL_CLOCK = {"time/steps_per_second", "time/time_elapsed", "time/fps"}
 
@@ -286,10 +307,10 @@ def test_fewer_steps_than_are_done_are_refused(run: Any) -> None:
 
 
 def test_another_number_of_environments_is_refused_once_there_are_transitions(run: Any, folder: RunFolder) -> None:
-    options = {"steps": 2, "eval_every": 0, "env": "Pendulum-v1", "dataset": None} | {"steps": 0}
-    run(**options, online_steps=6)
+    run(dataset=None, steps=0, online_steps=6, eval_every=0)
+    two = DummyVecEnv([lambda: gym.make("Reach-v0")] * 2)
     with pytest.raises(ValueError, match=r"were collected in 1 environments and cannot .*in 2\. Pass --n-envs 1, or"):
-        run(**options, online_steps=8, n_envs=2, resume=True)
+        load_checkpoint(FQL, folder, two)
     assert load_checkpoint(FQL, folder).replay_buffer.size() == 6
 
 
@@ -345,3 +366,107 @@ def test_a_damaged_record_is_an_error_that_says_what_to_do(run: Any, folder: Run
     with pytest.raises(ArtifactError, match=r"config\.json.*--overwrite"):
         run(steps=4, resume=True)
     run(steps=2, overwrite=True)
+
+
+SAVED = Path(__file__).parent.parent / "saved"
+
+
+def test_a_run_of_version_0_1_0_continues(
+    tmp_path: Path, data: TransitionDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(SAVED / "run", folder.path)
+    before = folder.read_config()
+    path = data.save(tmp_path / "pendulum.npz")
+    config = FQL.Config(**{**before["hyperparameters"], "flow_steps": 2})
+    sb3_hyperparameters = SB3Hyperparameters(**before["sb3_hyperparameters"])
+    changes = {"dataset": f"npz:{path}", "run_dir": folder.path, "resume": True, "online_steps": 24, "eval_episodes": 0}
+    settings = TrainSettings(**{**before["settings"], **changes})
+    train(FQL, config, settings, sb3_hyperparameters, command=("train",))
+    assert "Continuing after 12 offline and 20 online steps." in capsys.readouterr().out
+    model = load_checkpoint(FQL, folder)
+    assert (model.offline_steps, model.num_timesteps, model.replay_buffer.size()) == (12, 24, 24)
+    record = folder.read_config()
+    assert record["software"] == before["software"]
+    assert [part["command"] for part in record["parts"]] == [*before["commands"], "train"]
+    assert len(folder.read_evaluations()) == 6
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped"])
+def test_a_damaged_checkpoint_of_version_0_1_0_is_noticed(tmp_path: Path, how: str) -> None:
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(SAVED / "run", folder.path)
+    damage(folder.checkpoints / "step_000000032.zip", how)
+    with pytest.raises(ArtifactError, match=r"step_000000032\.zip is damaged"):
+        load_checkpoint(FQL, folder)
+
+
+def test_every_field_that_the_stored_fields_lack_says_how_old_runs_behaved() -> None:
+    stored = json.loads((SAVED / "fields.json").read_text())
+    assert set(stored) <= {*ALGORITHMS, "sb3_hyperparameters", "settings"}
+    classes: dict[str, Any] = {name: get_algorithm(name).Config for name in ALGORITHMS if name in stored}
+    for name, config in {**classes, "sb3_hyperparameters": SB3Hyperparameters, "settings": TrainSettings}.items():
+        known = {getattr(config, "renamed", {}).get(old, old) for old in stored[name]}
+        new = {field.name for field in dataclasses.fields(config)} - known
+        assert new <= added_fields(config).keys(), f"declare the old behavior of {new} in {config.__name__}.added"
+
+
+def test_files_have_the_permissions_of_the_umask(run: Any, folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    during: set[str] = set()
+
+    def on_step(self: ProgressCallback) -> bool:
+        during.update(path.name for path in folder.path.iterdir() if path.stat().st_mode & 0o777 == 0o640)
+        return True
+
+    monkeypatch.setattr(ProgressCallback, "_on_step", on_step)
+    before = os.umask(0o027)
+    try:
+        run(steps=6, online_steps=6)
+    finally:
+        os.umask(before)
+    assert ".lock" in during
+    modes = {path.relative_to(folder.path).as_posix(): path.stat().st_mode & 0o777 for path in folder.path.rglob("*")}
+    assert len(modes) > 10
+    assert {
+        name: mode for name, mode in modes.items() if mode != (0o750 if (folder.path / name).is_dir() else 0o640)
+    } == {}
+
+
+def limit_size_of_files(size: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def test_a_full_disk_costs_no_checkpoint_and_says_what_to_do(run: Any, folder: RunFolder, tmp_path: Path) -> None:
+    run(steps=5)
+
+    def go_on() -> None:
+        limit_size_of_files(20_000)
+        run(steps=10, resume=True)
+
+    process = Copy(go_on, tmp_path / "log")
+    assert process.code() == 99
+    said = process.output.splitlines()[-1]
+    assert f"NoSpaceError: '{folder.checkpoints / 'step_000000010.zip'}' could not be written: the largest size" in said
+    assert re.search(r"It needs at least \d\d,\d{3} bytes, and [\d,]+ bytes are free on its disk\..*--resume", said)
+    assert [path.name for path in folder.list_checkpoints()] == ["step_000000005.zip"]
+    assert leftovers(folder) == []
+    run(steps=10, resume=True)
+    assert load_checkpoint(FQL, folder).offline_steps == 10
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("name", ["progress", "evaluations"])
+def test_a_row_that_does_not_fit_is_not_written_by_half(tmp_path: Path, name: str, number: int) -> None:
+    path = tmp_path / f"{name}.csv"
+    path.write_bytes(b"a,b\n1,2\n")
+
+    class Full(io.FileIO):
+        def write(self, content: Any, /) -> int:
+            super().write(bytes(content)[:2])
+            raise OSError(number, "full")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(builtins, "open", lambda path, mode, **_: Full(path, mode))
+        with pytest.raises(NoSpaceError, match=rf"{name}\.csv' could not be written: .* It needs at least 5 bytes"):
+            append_text(path, "3,40\n")
+    assert path.read_bytes() == b"a,b\n1,2\n"
