@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, final
 
+from flowpolicies.files import naming_lack_of_space
+
 try:
     import fcntl
 except ImportError:  # Windows, where two processes that start at the same moment are not kept apart.
@@ -60,7 +62,7 @@ class FolderLock:
         self._made_folder = not self.path.parent.exists()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         own = {**_this_process(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
-        with _exclusive(self.path) as descriptor:
+        with naming_lack_of_space(self.path), _exclusive(self.path) as descriptor:
             holder = _read(descriptor)
             if holder is not None:
                 self._refuse_or_take_over(holder, descriptor)

@@ -30,7 +30,7 @@ FORMATS = ("stdout", "csv", "tensorboard")
 """Output formats of a run's logger, as values name those that they are excluded from."""
 
 
-class Table(NamedTuple):
+class LogTable(NamedTuple):
     """Content of a CSV file."""
 
     columns: tuple[str, ...]
@@ -39,7 +39,7 @@ class Table(NamedTuple):
     """Whether a last row was left out that a killed process, or a power cut, left unfinished."""
 
 
-def read_table(path: Path, check: Callable[[Sequence[str]], object] = tuple) -> Table:
+def read_table(path: Path, check: Callable[[Sequence[str]], object] = tuple) -> LogTable:
     """Reads a CSV file whose last row may be unfinished; a file that does not exist is an empty table.
 
     Args:
@@ -64,7 +64,7 @@ def read_table(path: Path, check: Callable[[Sequence[str]], object] = tuple) -> 
                 place=f"row {number} below the header",
                 hint="Mend or delete this row in an editor, or move the file away: a run continues without it.",
             )
-    return Table(tuple(columns), rows, torn)
+    return LogTable(tuple(columns), rows, torn)
 
 
 def _problem_of(row: Sequence[str], columns: Sequence[str], check: Callable[[Sequence[str]], object]) -> str:
@@ -150,7 +150,7 @@ class LogState(NamedTuple):
     events: dict[str, int]
     """Event file of TensorBoard, relative to their folder -> its size in bytes."""
     means: dict[str, tuple[float, int, str]]
-    """`MetricMeans.state()` of the interval in progress."""
+    """State of `MetricMeans` for the interval in progress."""
     pending: dict[str, tuple[Any, Sequence[str]]]
     """Key -> value that is recorded and not written yet, and the formats that it is excluded from."""
 
