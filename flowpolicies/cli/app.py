@@ -22,6 +22,8 @@ from flowpolicies.cli.evaluate import Evaluate
 from flowpolicies.cli.listing import List
 from flowpolicies.cli.reproduce import ReproduceResults, ReproduceTable
 from flowpolicies.cli.train import Train, parse_train, train_command
+from flowpolicies.locks import FolderInUseError
+from flowpolicies.signals import Terminated, raising_terminated
 
 CommandOrGroup = type[Command] | Group
 
@@ -63,19 +65,21 @@ def main(args: Sequence[str] | None = None) -> int:
         args: words of the command line without the program's name; None: those of this process.
 
     Returns:
-        The exit code: 0 for success, 1 if `data check` found faults, 2 for wrong input or a bug, 130 after Ctrl-C, and
-        141 if the reader of the output has closed it.
+        The exit code: 0 for success, 1 if `data check` found faults, 2 for wrong input or a bug, 130 after Ctrl-C, 143
+        after SIGTERM, and 141 if the reader of the output has closed it.
     """
     words = list(sys.argv[1:] if args is None else args)
     try:
-        with plain_warnings():
+        with plain_warnings(), raising_terminated():
             return _run(words)
+    except Terminated:
+        return 143
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # The reader of our output, such as `head`, has closed it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, FolderInUseError) as error:
         if "--debug" in words or os.environ.get("FLOWPOLICIES_DEBUG", "0") not in ("", "0"):
             traceback.print_exc()
         print(f"flowpolicies: {error or type(error).__name__}", file=sys.stderr)

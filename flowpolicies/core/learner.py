@@ -23,6 +23,9 @@ from flowpolicies.core.views import Config, LossTerm, Network, Networks, UpdateS
 Draws = list[list[Tensor]]
 """The draws of one update, per stage, in the order in which the loss terms ask for them."""
 
+DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float64, torch.float32, torch.float16)}
+"""Name -> dtype of the sums of metrics."""
+
 Stages = tuple[tuple[str, ...], ...]
 """Names of loss terms, per stage."""
 
@@ -315,6 +318,20 @@ class MetricMeans:
         means = {key: float(total) / self._counts[key] for key, total in self._sums.items()}
         self._sums, self._counts = {}, {}
         return means
+
+    def state(self) -> dict[str, tuple[float, int, str]]:
+        """Sum, number of values and dtype of each metric since the last dump, as plain data without loss."""
+        return {
+            key: (float(total), self._counts[key], str(total.dtype).removeprefix("torch."))
+            for key, total in self._sums.items()
+        }
+
+    def restore(self, state: Mapping[str, tuple[float, int, str]], device: torch.device) -> None:
+        """Goes on from what `state` returned."""
+        self._sums = {
+            key: torch.tensor(total, dtype=DTYPES[dtype], device=device) for key, (total, _, dtype) in state.items()
+        }
+        self._counts = {key: count for key, (_, count, _) in state.items()}
 
 
 def cosine_decay(done: Tensor, updates: int) -> Tensor:

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
+from flowpolicies.signals import terminate
+
 
 class Job(NamedTuple):
     """Commands that run one after another; the first one that fails ends the job."""
@@ -120,8 +122,9 @@ def run_side_by_side(
 
 @contextmanager
 def _interrupted_by_signals() -> Iterator[None]:
-    """Makes SIGINT and SIGTERM raise KeyboardInterrupt; a shell starts background jobs with SIGINT ignored."""
-    previous = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Makes SIGINT raise KeyboardInterrupt, as a shell starts background jobs with SIGINT ignored, and SIGTERM, too."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: terminate}
+    previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:

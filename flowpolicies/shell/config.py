@@ -21,7 +21,7 @@ from flowpolicies.networks import ENCODERS, Critic, GaussianNetwork, NoisePredic
 from flowpolicies.plugins import home_of
 from flowpolicies.samplers import Denoise, Integrate, IntegrateResidual, Sampler, SoftmaxOfN
 from flowpolicies.shell.exceptions import ARGUMENTS
-from flowpolicies.shell.fields import Bounds, NonNegativeInt, UnitInterval, check_fields
+from flowpolicies.shell.fields import Bounds, NonNegativeInt, UnitInterval, added_fields, check_fields
 
 
 def _is_encoder(name: Any) -> bool:
@@ -39,6 +39,8 @@ class PolicyConfig(ABC):
 
     renamed: ClassVar[Mapping[str, str]] = {}
     """Old names of fields and their present names. Old names work until 1.0, with a deprecation warning."""
+    added: ClassVar[Mapping[str, Any]] = {}
+    """Fields of this class that models and runs of version 0.1.0 lack, and the values that act as that version did."""
 
     horizon: int = 1
     """Length H of an action chunk, in environment steps: the policy plans H actions and executes them open loop."""
@@ -65,8 +67,8 @@ class PolicyConfig(ABC):
             )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Unpickles a config, also one of an earlier version in which a field had another name."""
-        self.__dict__.update(current_names(type(self), state))
+        """Unpickles a config, also one of an earlier version in which a field had another name or did not exist."""
+        self.__dict__.update(added_fields(type(self)) | current_names(type(self), state))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A config is pickled by the name of its class, also where that is declared in a notebook or a function."""

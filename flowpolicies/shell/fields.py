@@ -61,6 +61,11 @@ def check_fields(config: Any) -> None:
         check_value(field.name, hints[field.name], getattr(config, field.name))
 
 
+def added_fields(config: type[Any]) -> dict[str, Any]:
+    """Fields that a class and its bases declare as `added` -> the values that act as if there were no such fields."""
+    return {name: old for cls in reversed(config.__mro__) for name, old in vars(cls).get("added", {}).items()}
+
+
 def check_value(name: str, hint: Any, given: Any) -> None:
     """Raises a ValueError or a TypeError unless the value has the type and lies in its range."""
     options = get_args(hint)

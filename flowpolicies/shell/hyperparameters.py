@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, final
 
 from flowpolicies.moved import moved_names
 from flowpolicies.shell.fields import (
@@ -22,6 +22,9 @@ from flowpolicies.shell.fields import (
 @dataclass(frozen=True, kw_only=True)
 class SB3Hyperparameters:
     """Stable-Baselines3's hyperparameters, which every algorithm has."""
+
+    added: ClassVar[Mapping[str, Any]] = {}
+    """Fields that runs of version 0.1.0 lack, and the values that act as that version did."""
 
     batch_size: int = 256
     """Number of transitions, or of action chunks, per update."""
@@ -63,10 +66,11 @@ def check_hyperparameters(value_of: Callable[[str], Any]) -> None:
         raise ValueError(
             f'train_freq must be a number of steps, or a tuple like (4, "step") or (1, "episode"), got {frequency!r}'
         )
-    for name, hint in hints_of(SB3Hyperparameters).items():
-        given = value_of(name)
+    hints = hints_of(SB3Hyperparameters)
+    for field in fields(SB3Hyperparameters):
+        given = value_of(field.name)
         if not (callable(given) or isinstance(given, tuple)):
-            check_value(name, hint, given)
+            check_value(field.name, hints[field.name], given)
 
 
 __getattr__ = moved_names(

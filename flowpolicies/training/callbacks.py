@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
 import threading
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any, Self, final
 
@@ -14,13 +18,19 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 from tqdm import tqdm
 
 from flowpolicies.algorithms import OfflineAlgorithm
 from flowpolicies.policies import Evaluation, evaluate
+from flowpolicies.signals import Terminated
 from flowpolicies.training.evaluations import EvaluationRow, Phase
+from flowpolicies.training.logs import LogState
 from flowpolicies.training.runs import STEP_COLUMNS, RunFolder
+
+LEAST_SECONDS_TO_SAVE = 30.0
+"""Least number of seconds that is announced for a checkpoint; it is longer if the latest one took long."""
 
 
 def phase_of(callback: BaseCallback) -> Phase:
@@ -62,34 +72,67 @@ class Every:
 class AtomicCheckpoint(BaseCallback):
     """Saves checkpoints of the model, each atomically.
 
+    Online, a checkpoint that becomes due in a step is saved before the next round of `learn` begins (`train_freq`),
+    when the transition is stored and the updates are made.
+
     Args:
         folder: folder of the run.
         every: steps between two checkpoints: gradient steps offline, environment steps online; 0: no checkpoints.
         keep: number of newest checkpoints that are not deleted.
         replay_buffer: also save the online transitions; without them a resumed online run starts with an empty buffer.
+        leave_last: save none at the last step of `learn_offline` or `learn`, where the caller saves one afterwards.
     """
 
-    def __init__(self, folder: RunFolder, every: int, keep: int = 2, *, replay_buffer: bool = True) -> None:
+    def __init__(
+        self, folder: RunFolder, every: int, keep: int = 2, *, replay_buffer: bool = True, leave_last: bool = False
+    ) -> None:
         super().__init__()
-        self.folder, self.keep, self.replay_buffer = folder, keep, replay_buffer
-        self._every = Every(every)
+        self.folder, self.keep, self.replay_buffer, self.leave_last = folder, keep, replay_buffer, leave_last
+        self._every, self._is_due = Every(every), False
+        self.seconds = 0.0
+        """How long the latest save took."""
+        self._saved: Path | None = None
 
     def _on_training_start(self) -> None:
         self._every.start(self.num_timesteps)
 
     def _on_step(self) -> bool:
-        if self._every.is_due(self.num_timesteps):
-            self._save()
+        is_last = self.leave_last and self.num_timesteps >= self.model._total_timesteps
+        self._is_due |= self._every.is_due(self.num_timesteps) and not is_last
+        if model_of(self).is_offline:
+            self._save_if_due()
         return True
 
-    def _save(self) -> None:
-        """Saves a checkpoint with environment steps in `num_timesteps`, where `learn_offline` counts gradient steps."""
-        model, steps = model_of(self), self.model.num_timesteps
-        model.num_timesteps = model.environment_steps
-        try:
-            self.folder.save_checkpoint(model, self.keep, replay_buffer=not model.is_offline and self.replay_buffer)
-        finally:
-            model.num_timesteps = steps
+    def _on_rollout_start(self) -> None:
+        self._save_if_due()
+
+    def _on_training_end(self) -> None:
+        self._save_if_due()
+
+    def _save_if_due(self) -> None:
+        if self._is_due:
+            self._is_due = False
+            self.save()
+
+    def save(self) -> None:
+        """Saves a checkpoint of the present step, unless it has done so."""
+        model, start = model_of(self), time.monotonic()
+        with _at_rest(model):
+            if self._saved == self.folder.checkpoint_of(model):
+                return
+            replay_buffer = self.replay_buffer and model.num_timesteps > 0
+            self._saved = self.folder.save_checkpoint(model, self.keep, replay_buffer=replay_buffer)
+        self.seconds = time.monotonic() - start
+
+
+@contextmanager
+def _at_rest(model: OfflineAlgorithm) -> Iterator[None]:
+    """The model has environment steps in `num_timesteps`, where `learn_offline` counts gradient steps."""
+    steps, model.num_timesteps = model.num_timesteps, model.environment_steps
+    try:
+        yield
+    finally:
+        model.num_timesteps = steps
 
 
 @final
@@ -97,7 +140,8 @@ class EvaluationCallback(BaseCallback):
     """Evaluates the policy in an environment of its own, without any influence on the training.
 
     The results are logged as `eval/success_rate`, `eval/ep_rew_mean` and `eval/ep_len_mean`, and written to
-    `evaluations.csv` of the run. The episodes depend on seed, phase and step only.
+    `evaluations.csv` of the run. The episodes depend on seed, phase and step only. If the environment raises
+    `EvaluationStopped`, the training goes on without a result.
 
     Args:
         env: environment to evaluate in.
@@ -130,8 +174,14 @@ class EvaluationCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         if self._every.is_due(self.num_timesteps):
-            self.evaluate(phase_of(self), self.num_timesteps)
+            with suppress(EvaluationStopped):
+                self.evaluate(phase_of(self), self.num_timesteps)
         return True
+
+    def is_due(self, phase: Phase, step: int) -> bool:
+        """Whether training evaluates at a step that it has reached: a multiple of `every` lies in the last step."""
+        every, taken = self._every.interval, 1 if phase == "offline" else self.model.n_envs
+        return every > 0 and step > 0 and step // every > (step - taken) // every
 
     def evaluate(self, phase: Phase, step: int) -> Evaluation:
         """Evaluates the policy now, and records the results."""
@@ -149,9 +199,26 @@ class EvaluationCallback(BaseCallback):
         self.logger.dump(step)
         if self.folder is not None:
             self.folder.add_evaluation(EvaluationRow.of(phase, step, found))
+            with _at_rest(model):
+                self.folder.note_logs(model)
         if self.verbose:
             say(f"{phase} step {step:,}: {found}")
         return found
+
+
+@final
+class LogsAtLastStep(BaseCallback):
+    """Keeps where the logs are after the last step, before `learn_offline` logs the interval in progress."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__()
+        self.folder = folder
+        self.state: LogState | None = None
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps >= self.model._total_timesteps:
+            self.state = self.folder.state_of_logs(model_of(self))
+        return True
 
 
 @final
@@ -218,23 +285,32 @@ def shorten(values: dict[str, Any]) -> dict[str, str]:
     return {key: f"{value:.3g}" for key, value in (losses | success).items()}
 
 
+class EvaluationStopped(Exception):  # Not an error.
+    """An evaluation was left before its end, because the training is to stop."""
+
+
 @final
 class InterruptBetweenSteps(BaseCallback):
     """Delays Ctrl-C, and the SIGTERM of a cluster, to the end of a step, when the model is in a consistent state.
 
     Use it as a context manager around `learn_offline` or `learn`, and as one of their callbacks. It raises
-    KeyboardInterrupt after the step. A second signal raises it at once; the model may then be half updated.
+    KeyboardInterrupt after the step (`Terminated`, a subclass, for SIGTERM); online, before the next round of `learn`
+    begins. A second Ctrl-C raises it at once; the model may then be half updated.
+
+    Args:
+        checkpoint: callback that saves a checkpoint before the exception is raised; None: none is saved.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, checkpoint: AtomicCheckpoint | None = None) -> None:
         super().__init__()
+        self.checkpoint = checkpoint
         self.is_asked, self.is_forced = False, False
+        self._error: type[KeyboardInterrupt] = KeyboardInterrupt
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        if (
-            threading.current_thread() is threading.main_thread()
-        ):  # Python allows signal handlers in the main thread only.
+        # Python allows signal handlers in the main thread only.
+        if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._handle)
         return self
@@ -242,22 +318,56 @@ class InterruptBetweenSteps(BaseCallback):
     def __exit__(self, error: object, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler or signal.SIG_DFL)
-        if self.is_asked and error is None:  # The signal came after the last step.
-            raise KeyboardInterrupt
+        if error is None:  # The signal came after the last step.
+            self.stop_if_asked()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.is_asked:
+        if self.is_asked and number == signal.SIGINT:
             self.is_forced = True
             raise KeyboardInterrupt
+        if self.is_asked:  # Clusters send SIGTERM more than once.
+            return
         self.is_asked = True
-        with suppress(
-            OSError
-        ):  # Not `print`, which must not be called inside another `print` that the signal interrupted.
-            os.write(
-                2, b"\nStopping after this step or evaluation. Press Ctrl-C again to stop at once, without saving.\n"
-            )
+        self._error = Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        seconds = max(LEAST_SECONDS_TO_SAVE, 3 * (self.checkpoint.seconds if self.checkpoint else 0))
+        what = f"Stopping after this step; then a checkpoint is saved, within {math.ceil(seconds)} s at most."
+        with suppress(OSError):  # Not `print`, which must not be called inside another `print` that was interrupted.
+            os.write(2, f"\n{what} Press Ctrl-C to stop at once, without saving.\n".encode())
 
     def _on_step(self) -> bool:
-        if self.is_asked:
-            raise KeyboardInterrupt
+        if model_of(self).is_offline:
+            self._save_and_stop()
         return True
+
+    def _on_rollout_start(self) -> None:
+        self._save_and_stop()  # In `_on_step` the newest transition is not stored yet.
+
+    def _save_and_stop(self) -> None:
+        if self.is_asked and self.checkpoint is not None:
+            self.checkpoint.save()
+        self.stop_if_asked()
+
+    def stop_if_asked(self) -> None:
+        """Raises KeyboardInterrupt or `Terminated` if a signal has come."""
+        if self.is_asked:
+            raise self._error
+
+
+@final
+class StoppableEvaluation(VecEnvWrapper):
+    """Environments for evaluations that raise `EvaluationStopped` at the next step when the training is to stop."""
+
+    def __init__(self, env: VecEnv, interrupt: InterruptBetweenSteps) -> None:
+        super().__init__(env)
+        self._interrupt = interrupt
+
+    def reset(self) -> VecEnvObs:
+        return self.venv.reset()
+
+    def step_async(self, actions: np.ndarray) -> None:
+        if self._interrupt.is_asked:
+            raise EvaluationStopped
+        self.venv.step_async(actions)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        return self.venv.step_wait()

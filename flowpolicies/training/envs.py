@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable
 from functools import partial
+from types import FrameType
 from typing import Any, final
 
 import gymnasium as gym
@@ -17,6 +18,9 @@ from flowpolicies.data import RewardTransform, make_env
 from flowpolicies.data.replay.pixels import FrameStack
 from flowpolicies.data.sources import SOURCES
 from flowpolicies.policies.evaluation import SeededEpisodes
+
+SECONDS_TO_SAVE = 120
+"""Seconds after SIGTERM for which the processes of environments still live."""
 
 
 def make_vec_env(address: str, n_envs: int = 1, seed: int | None = None, *, frame_stack: int = 1) -> VecEnv:
@@ -59,8 +63,15 @@ def _make(
         SOURCES["environments"].register(address.partition(":")[0], source)
     if n_envs > 1:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends this one.
+        signal.signal(signal.SIGTERM, _outlive)  # As does the SIGTERM of a cluster.
     env = SeededEpisodes(make_env(address), rank, n_envs)
     return Monitor(env if frame_stack == 1 else FrameStack(env, frame_stack))
+
+
+def _outlive(number: int, frame: FrameType | None) -> None:
+    """Signal handler that ends the process a while later, by when the parent has saved its work and ended it."""
+    if hasattr(signal, "alarm"):
+        signal.alarm(SECONDS_TO_SAVE)
 
 
 @final

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple, cast, get_args
 
-from flowpolicies.files import atomic_write, csv_text
+from flowpolicies.artifacts import ArtifactError
+from flowpolicies.files import append_text, csv_text
 from flowpolicies.policies import Evaluation
+from flowpolicies.training.logs import read_table, write_table
 
 Phase = Literal["offline", "online"]
 """Part of a run: gradient steps on the dataset, or training while the policy acts in the environment."""
@@ -62,32 +63,37 @@ class EvaluationRow(NamedTuple):
 
 
 def read_evaluations(path: Path) -> list[EvaluationRow]:
-    """Reads the rows of a file; empty if the file does not exist.
+    """Reads the rows of a file, without a last one that is unfinished; empty if the file does not exist.
 
     Raises:
-        ValueError: if the file has other columns.
+        ArtifactError: if the file has other columns, or a row is damaged.
     """
-    if not path.is_file():
-        return []
-    with open(path, newline="") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
-    if tuple(header) != COLUMNS:
-        raise ValueError(f"'{path}' has the columns {', '.join(header)}; an evaluations file has {', '.join(COLUMNS)}.")
-    return [_parse(row) for row in rows]
+    table = read_table(path, parse_evaluation)
+    if table.columns and table.columns != COLUMNS:
+        raise ArtifactError(
+            path, f"it has the columns {', '.join(table.columns)}; an evaluations file has {', '.join(COLUMNS)}"
+        )
+    return [parse_evaluation(row) for row in table.rows]
 
 
-def _parse(row: Sequence[str]) -> EvaluationRow:
+def parse_evaluation(row: Sequence[str]) -> EvaluationRow:
+    """The values of a row of the file.
+
+    Raises:
+        ValueError: if they are not those of an evaluation.
+    """
     phase, step, episodes, *numbers = row
+    if phase not in get_args(Phase):
+        raise ValueError(f"the phase must be {' or '.join(get_args(Phase))}, got {phase!r}")
     return EvaluationRow(cast(Phase, phase), int(step), int(episodes), *map(float, numbers))
 
 
 def append_evaluation(path: Path, row: EvaluationRow) -> None:
     """Appends a row to a file, after the header if the file is new."""
-    with open(path, "a", newline="") as file:
-        file.write(csv_text([row] if file.tell() else [COLUMNS, row]))
+    is_new = not path.exists() or path.stat().st_size == 0
+    append_text(path, csv_text([COLUMNS, row] if is_new else [row]))
 
 
 def write_evaluations(path: Path, rows: Sequence[EvaluationRow]) -> None:
     """Writes the rows to a file, atomically."""
-    with atomic_write(path) as file:
-        file.write(csv_text([COLUMNS, *rows]).encode())
+    write_table(path, COLUMNS, rows)

@@ -45,14 +45,14 @@ def load_policy(path: Path, device: str = "auto", *, trust: bool = False) -> Flo
 
 
 def _policy_of_run(folder: RunFolder) -> Path:
-    """The policy file or the model at the end of a run, or the latest checkpoint of a run that has not ended."""
+    """The policy file or the model at the end of a run, or the newest whole checkpoint of a run that has not ended."""
     folder.read_config()
     for file in (folder.policy, folder.model):  # A run whose policy file cannot be written has only the model.
         if file.is_file():
             return file
-    if (latest := folder.latest()) is None:
+    if (newest := folder.newest_whole()) is None:
         raise FileNotFoundError(f"the run in '{folder.path}' has no policy and no checkpoint yet.")
-    return latest
+    return newest
 
 
 def _algorithm_of(saved: ModelFile, trust: bool) -> type[OfflineAlgorithm]:

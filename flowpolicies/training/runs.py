@@ -2,28 +2,70 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import os
-import shutil
+import re
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from stable_baselines3.common.logger import CSVOutputFormat, KVWriter, Logger, make_output_format
+from stable_baselines3.common.logger import KVWriter, Logger, make_output_format
 
 from flowpolicies.algorithms import OfflineAlgorithm
-from flowpolicies.files import atomic_write, csv_text, write_json
+from flowpolicies.artifacts import ArtifactError, parse_json, reading
+from flowpolicies.files import LEFTOVER, discard, discard_leftovers, write_json
+from flowpolicies.locks import FolderLock
+from flowpolicies.training.checkpoints import (
+    Manifest,
+    Part,
+    list_checkpoints,
+    problem_of,
+    read_manifest,
+    remove,
+    set_aside,
+    sweep,
+    write_checkpoint,
+    write_manifest,
+)
 from flowpolicies.training.evaluations import (
     EvaluationRow,
     Phase,
     append_evaluation,
+    parse_evaluation,
     read_evaluations,
     write_evaluations,
+)
+from flowpolicies.training.logs import (
+    EventWriter,
+    LogFiles,
+    LogState,
+    ProgressWriter,
+    mend_table,
+    read_table,
+    rewind_logs,
+    state_of_logs,
+    write_table,
 )
 
 STEP_COLUMNS: dict[Phase, str] = {"offline": "time/offline_steps", "online": "time/total_timesteps"}
 """Phase -> column of `progress.csv` that counts its steps. A row has a value in the column of its own phase only."""
+
+RECORD = {
+    "algorithm": str,
+    "hyperparameters": dict,
+    "sb3_hyperparameters": dict,
+    "env": str | None,
+    "seed": int,
+    "dataset": dict,
+    "settings": dict,
+    "commands": list,
+}
+"""Types of the entries of `config.json` that are read again."""
+
+
+def notice(text: str) -> None:
+    """Prints a line to standard error."""
+    print(text, file=sys.stderr, flush=True)
 
 
 @final
@@ -65,12 +107,28 @@ class RunFolder:
         return self.path / "model.zip"
 
     @property
+    def events(self) -> Path:
+        """Folder of the event files of TensorBoard, with a folder for each phase."""
+        return self.path / "tensorboard"
+
+    @property
+    def logs(self) -> LogFiles:
+        """Paths of all logs."""
+        return LogFiles(self.progress, self.evaluations, self.events)
+
+    @property
     def plot(self) -> Path:
         """Figure of the learning curve."""
         return self.path / "learning_curve.png"
 
+    def lock(self) -> FolderLock:
+        """Context manager that keeps other processes from writing to the folder."""
+        return FolderLock(self.path / ".lock", notice)
+
     def check_free(self, *, resume: bool = False, overwrite: bool = False) -> None:
-        """Raises an error if the folder is not empty, unless it holds a run that is to be continued or replaced.
+        """Raises an error if the folder is not free, unless it holds a run that is to be continued or replaced.
+
+        A folder is free if it is missing, empty, or holds only what a process that was killed leaves behind.
 
         Raises:
             ValueError: if both `resume` and `overwrite` are set.
@@ -78,24 +136,58 @@ class RunFolder:
         """
         if resume and overwrite:
             raise ValueError("--resume continues a run and --overwrite deletes it: pass only one of them.")
-        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+        if not self.path.is_dir():
+            if self.path.exists():
+                raise FileExistsError(f"'{self.path}' is a file, not a folder. Choose another one with --run-dir.")
             return
-        if not self.config.is_file():
+        if self.config.is_file():
+            if not (resume or overwrite):
+                raise FileExistsError(
+                    f"'{self.path}' holds a run already. Continue it with --resume, replace it with --overwrite, or "
+                    "choose another folder with --run-dir."
+                )
+            return
+        entries = [entry for entry in self.path.iterdir() if not self._is_leftover(entry)]
+        if not entries or (overwrite and all(self._is_ours(entry) for entry in entries)):
+            return
+        if all(self._is_ours(entry) for entry in entries):
             raise FileExistsError(
-                f"'{self.path}' exists and is not the folder of a run. Choose another one with --run-dir."
+                f"'{self.path}' holds the rest of a run whose {self.config.name} is missing, so it cannot be "
+                "continued. Replace it with --overwrite, or choose another folder with --run-dir."
             )
-        if not (resume or overwrite):
-            raise FileExistsError(
-                f"'{self.path}' holds a run already. Continue it with --resume, replace it with --overwrite, or "
-                "choose another folder with --run-dir."
-            )
+        raise FileExistsError(
+            f"'{self.path}' exists and is not the folder of a run. Choose another one with --run-dir."
+        )
+
+    def _is_leftover(self, entry: Path) -> bool:
+        """Whether a kill can have left an entry of the folder in a run that has written nothing."""
+        if entry.is_dir() and entry in self._folders:
+            return all(inner.is_dir() or LEFTOVER.fullmatch(inner.name) for inner in entry.rglob("*"))
+        return entry.name.startswith(".lock") or LEFTOVER.fullmatch(entry.name) is not None
+
+    def _is_ours(self, entry: Path) -> bool:
+        """Whether an entry of the folder is one that a run writes."""
+        if entry == self.checkpoints:
+            return all(re.match(r"\.?step_\d+", inner.name) for inner in entry.iterdir())
+        return entry in (*self._folders, *self._files)
+
+    @property
+    def _folders(self) -> Sequence[Path]:
+        return self.checkpoints, self.events
+
+    @property
+    def _files(self) -> Sequence[Path]:
+        return self.progress, self.evaluations, self.policy, self.model, self.plot, self.config
 
     def clear(self) -> None:
-        """Deletes the files of a run, and no others."""
-        for file in (self.config, self.progress, self.evaluations, self.policy, self.model, self.plot):
-            file.unlink(missing_ok=True)
-        for folder in (self.checkpoints, self.path / "tensorboard"):
-            shutil.rmtree(folder, ignore_errors=True)
+        """Deletes the files of a run, and no others.
+
+        The checkpoints go first and `config.json` last, each in one step, so that the folder is one of a run until it
+        is free. A kill between them leaves a run without checkpoints, which begins anew.
+        """
+        for entry in (*self._folders, *self._files):
+            discard(entry)
+        discard_leftovers(self.path)
 
     def write_config(self, record: dict[str, Any]) -> None:
         """Writes `config.json` atomically, and creates the folder if it does not exist."""
@@ -106,39 +198,59 @@ class RunFolder:
 
         Raises:
             FileNotFoundError: if this is not the folder of a run.
+            ArtifactError: if the file is damaged.
         """
         if not self.config.is_file():
             raise FileNotFoundError(f"'{self.path}' is not the folder of a run: it has no {self.config.name}.")
-        record: dict[str, Any] = json.loads(self.config.read_text())
+        record = parse_json(self.config.read_bytes(), self.config)
+        if not isinstance(record, dict):
+            raise ArtifactError(self.config, "it does not hold the record of a run", hint="The file is damaged.")
         if "knobs" in record:  # The name of this part in runs of version 0.1.0.
             record["sb3_hyperparameters"] = record.pop("knobs")
+        for name, kind in RECORD.items():
+            if name in record and not isinstance(record[name], kind):
+                raise ArtifactError(
+                    self.config, f"it is {record[name]!r:.80}, which cannot be", place=name, hint="The file is damaged."
+                )
         return record
 
-    def save_checkpoint(self, model: OfflineAlgorithm, keep: int = 2, *, replay_buffer: bool = False) -> Path:
+    def save_checkpoint(
+        self,
+        model: OfflineAlgorithm,
+        keep: int = 2,
+        *,
+        replay_buffer: bool = False,
+        open_log: LogState | None = None,
+    ) -> Path:
         """Writes the model as `step_*.zip`, named by the sum of offline and online steps.
 
         Args:
             keep: number of newest checkpoints that are not deleted.
-            replay_buffer: also write the online transitions. They are large, so only those of the newest checkpoint are
-                kept.
+            replay_buffer: also write the online transitions, so that online training can continue from this
+                checkpoint. They are large, and kept with each checkpoint.
+            open_log: see `Manifest`.
 
         Raises:
             ValueError: if `keep` is less than 1.
+            NoSpaceError: if there is no space; the earlier checkpoints are still there.
         """
         if keep < 1:
             raise ValueError(f"keep is the number of checkpoints and must be at least 1, got {keep}")
-        path = self.checkpoints / f"step_{model.offline_steps + model.num_timesteps:09d}.zip"
-        if replay_buffer:  # Written before the checkpoint, so that no checkpoint lacks its transitions.
-            with atomic_write(self.buffer_of(path)) as file:
-                model.save_replay_buffer(file)  # type: ignore[arg-type]
-        with atomic_write(path) as file:
-            model.save(file)
-        older = [other for other in self.list_checkpoints() if other != path]
-        for other in older:
-            self.buffer_of(other).unlink(missing_ok=True)
-        for other in older[: max(0, len(older) + 1 - keep)]:
-            other.unlink(missing_ok=True)
+        path = self.checkpoint_of(model)
+        parts: dict[str, Part] = {".buffer.pkl": model.save_replay_buffer} if replay_buffer else {}  # type: ignore[dict-item]
+        steps = {"offline": model.offline_steps, "online": model.num_timesteps}
+        write_checkpoint(path, model.save, parts, Manifest({}, steps, self.state_of_logs(model), open_log))
+        self.prune(keep)
         return path
+
+    def prune(self, keep: int) -> None:
+        """Deletes all checkpoints but the newest ones."""
+        for other in self.list_checkpoints()[:-keep]:
+            remove(other)
+
+    def checkpoint_of(self, model: OfflineAlgorithm) -> Path:
+        """Path of the checkpoint of a model at its present step, whether it exists or not."""
+        return self.checkpoints / f"step_{model.offline_steps + model.num_timesteps:09d}.zip"
 
     @staticmethod
     def buffer_of(checkpoint: Path) -> Path:
@@ -146,12 +258,65 @@ class RunFolder:
         return checkpoint.with_suffix(".buffer.pkl")
 
     def list_checkpoints(self) -> list[Path]:
-        """Complete checkpoints, the oldest first."""
-        return sorted(self.checkpoints.glob("step_*.zip"))
+        """Complete checkpoints, the oldest first; they may have been damaged since they were written."""
+        return list_checkpoints(self.checkpoints)
 
     def latest(self) -> Path | None:
-        """The newest checkpoint; None if there is none."""
+        """The newest checkpoint, which may be damaged; None if there is none."""
         return next(reversed(self.list_checkpoints()), None)
+
+    def newest_whole(self, *, repair: bool = False) -> Path | None:
+        """The newest checkpoint that is not damaged; None if the run has no checkpoint at all.
+
+        A line on standard error says which checkpoints are damaged.
+
+        Args:
+            repair: rename the damaged ones, so that the run can continue from the one that is returned.
+
+        Raises:
+            ArtifactError: if all checkpoints are damaged, or a newer version of flowpolicies wrote them.
+        """
+        damaged: dict[Path, str] = {}
+        for checkpoint in reversed(self.list_checkpoints()):
+            if not (problem := problem_of(checkpoint)):
+                for other, reason in damaged.items():
+                    aside = f" It is kept as {other.name}.damaged." if repair else ""
+                    notice(f"The checkpoint '{other}' is damaged: {reason}. Using {checkpoint.name} instead.{aside}")
+                    if repair:
+                        set_aside(other)
+                return checkpoint
+            damaged[checkpoint] = problem
+        if damaged:
+            raise ArtifactError(
+                self.checkpoints,
+                "; ".join(f"{path.name}: {reason}" for path, reason in damaged.items()),
+                hint="No checkpoint of the run is whole. Restore one from a backup, or start the run again with "
+                "--overwrite.",
+            )
+        return None
+
+    def tidy(self) -> None:
+        """Deletes what processes that were killed have left, and cuts off unfinished rows of the logs.
+
+        Raises:
+            ArtifactError: if a row in the middle of a log is damaged.
+        """
+        discard_leftovers(self.path)
+        sweep(self.checkpoints)
+        for path, check in ((self.progress, tuple), (self.evaluations, parse_evaluation)):
+            if mend_table(path, check):
+                notice(f"The last row of '{path}' was not finished when the run was stopped; it is cut off.")
+
+    def state_of_logs(self, model: OfflineAlgorithm) -> LogState:
+        """Where the logs are now, for a checkpoint of the model."""
+        return state_of_logs(self.logs, model._means, model.__dict__.get("_logger"))
+
+    def note_logs(self, model: OfflineAlgorithm) -> None:
+        """Notes in the checkpoint of the model's present step, if there is one, what was logged since."""
+        path = self.checkpoint_of(model)
+        manifest = read_manifest(path) if path.is_file() else None
+        if manifest is not None:
+            write_manifest(path, manifest._replace(log=self.state_of_logs(model)))
 
     def add_evaluation(self, row: EvaluationRow) -> None:
         """Appends a row to `evaluations.csv`."""
@@ -159,47 +324,41 @@ class RunFolder:
         append_evaluation(self.evaluations, row)
 
     def read_evaluations(self) -> list[EvaluationRow]:
-        """Rows of `evaluations.csv`; empty if the file does not exist."""
+        """Rows of `evaluations.csv`; empty if the file does not exist.
+
+        Raises:
+            ArtifactError: if the file is damaged.
+        """
         return read_evaluations(self.evaluations)
 
-    def rewind(self, offline_steps: int, online_steps: int) -> None:
-        """Deletes the rows after a checkpoint, because the continued run will write them again."""
+    def rewind(self, offline_steps: int, online_steps: int, log: LogState | None = None) -> None:
+        """Deletes what was logged after a checkpoint, because the continued run will log it again.
+
+        Args:
+            log: where the logs were at the checkpoint; None: rows are deleted by their steps, as for checkpoints of
+                version 0.1.0, and events of TensorBoard stay.
+        """
+        if log is not None:
+            rewind_logs(self.logs, log)
+            return
         last = {"offline": offline_steps, "online": online_steps}
         if rows := self.read_evaluations():
             write_evaluations(self.evaluations, [row for row in rows if row.step <= last[row.phase]])
-        if self.progress.is_file():
-            _rewind_progress(self.progress, last)
+        columns, rows_of_log, _ = read_table(self.progress)
+        if rows_of_log:
+            with reading(self.progress):
+                kept = [row for row in rows_of_log if _is_within(dict(zip(columns, row, strict=True)), last)]
+            write_table(self.progress, columns, kept)
 
     def logger(self, phase: Phase, *, print_tables: bool = False) -> Logger:
-        """Logger of Stable-Baselines3 that appends to `progress.csv` and writes to `tensorboard/PHASE`.
+        """Logger that appends to `progress.csv` and writes to `tensorboard/PHASE`.
 
         Both phases count their steps from zero, so each has its own folder for TensorBoard.
         """
-        formats: list[KVWriter] = [_continue_csv(self.progress)]
-        formats.append(make_output_format("tensorboard", str(self.path / "tensorboard" / phase)))
+        formats: list[KVWriter] = [ProgressWriter(self.progress), EventWriter(self.events / phase)]
         if print_tables:
             formats.append(make_output_format("stdout", str(self.path)))
         return Logger(str(self.path), formats)
-
-
-def _continue_csv(path: Path) -> CSVOutputFormat:
-    """CSV writer of Stable-Baselines3 that appends to a file; by itself it would empty the file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = CSVOutputFormat(os.devnull)
-    writer.file.close()
-    path.touch()
-    writer.file = open(path, "r+")  # noqa: SIM115  # The writer closes it.
-    writer.keys = next(csv.reader(writer.file), [])
-    writer.file.seek(0, os.SEEK_END)
-    return writer
-
-
-def _rewind_progress(path: Path, last: dict[str, int]) -> None:
-    with open(path, newline="") as file:
-        reader = csv.DictReader(file)
-        rows = [row for row in reader if _is_within(row, last)]
-    with atomic_write(path) as target:
-        target.write(csv_text([reader.fieldnames or (), *(row.values() for row in rows)]).encode())
 
 
 def _is_within(row: dict[str, str], last: dict[str, int]) -> bool:

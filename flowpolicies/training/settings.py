@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, ClassVar, final
 
 from flowpolicies.data import RewardTransformName
 from flowpolicies.data.addresses import SUFFIXES, split_options
@@ -20,6 +21,14 @@ from flowpolicies.shell.fields import NonNegativeInt, Probability, check_fields
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     """Dataset, environment, duration, evaluation and files of a run."""
+
+    added: ClassVar[Mapping[str, Any]] = {
+        "reward_transform": "none",
+        "frame_stack": 1,
+        "p_aug": 0.0,
+        "rotate_every": None,
+    }
+    """Fields that records of the first runs lack, and the values that act as those runs did."""
 
     dataset: str | None = None
     """Address of the dataset: ogbench:NAME, npz:PATH, or one of another source in `flowpolicies list datasets`.
@@ -62,7 +71,7 @@ class TrainSettings:
     run_dir: Path | None = None
     """Folder of the run. None: runs/ALGORITHM-DATASET-seedSEED."""
     resume: bool = False
-    """Continue the run in the folder from its latest checkpoint, or start it if there is no checkpoint."""
+    """Continue the run in the folder from its newest whole checkpoint, or start it if there is no checkpoint."""
     overwrite: bool = False
     """Delete the run in the folder and start again."""
     eval_every: NonNegativeInt = 100_000
@@ -77,7 +86,7 @@ class TrainSettings:
     keep_checkpoints: int = 2
     """Number of checkpoints to keep; older ones are deleted."""
     save_replay_buffer: bool = True
-    """Save the online transitions with the newest checkpoint.
+    """Save the online transitions with each checkpoint that is kept.
     Without them, a run that is resumed online starts with an empty replay buffer."""
     log_every: int = 1000
     """Number of gradient steps between two rows of the training log, in the offline phase."""

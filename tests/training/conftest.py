@@ -10,11 +10,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.spaces import Box
+from same_runs import OFFLINE
 from tiny import tiny
 
 from flowpolicies.algorithms import FQL, OfflineAlgorithm
 from flowpolicies.data import TransitionDataset
-from flowpolicies.training import RunFolder, SB3Hyperparameters, TrainSettings
+from flowpolicies.training import RunFolder, SB3Hyperparameters, TrainSettings, train
 
 
 class Reach(gym.Env[Any, Any]):
@@ -86,3 +87,26 @@ def config() -> Any:
 @pytest.fixture
 def sb3_hyperparameters() -> SB3Hyperparameters:
     return SB3Hyperparameters(batch_size=16, learning_starts=4, buffer_size=200)
+
+
+@pytest.fixture
+def run(config: Any, sb3_hyperparameters: SB3Hyperparameters, settings: Any) -> Callable[..., RunFolder]:
+    """Trains in `folder`, with evaluations of one episode."""
+
+    def call(**changes: Any) -> RunFolder:
+        return train(FQL, config, settings(**{"eval_episodes": 1, **changes}), sb3_hyperparameters, command=("train",))
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder for the results of runs that several tests compare with."""
+    return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture
+def undisturbed(run: Any, kept: Path) -> RunFolder:
+    """A run that nobody disturbed."""
+    folder = RunFolder(kept / "undisturbed")
+    return folder if folder.model.is_file() else run(**OFFLINE, run_dir=folder.path)

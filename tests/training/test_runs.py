@@ -12,7 +12,8 @@ from flowpolicies.training.runs import STEP_COLUMNS
 
 
 def names(folder: RunFolder) -> list[str]:
-    return sorted(path.name for path in folder.checkpoints.iterdir())
+    """Files of the checkpoints, without their manifests."""
+    return sorted(path.name for path in folder.checkpoints.iterdir() if path.suffix != ".json")
 
 
 def test_the_newest_checkpoints_stay(folder: RunFolder, make_model: Any) -> None:
@@ -29,12 +30,14 @@ def test_the_newest_checkpoints_stay(folder: RunFolder, make_model: Any) -> None
         folder.save_checkpoint(model, keep=0)
 
 
-def test_transitions_lie_beside_the_newest_checkpoint_only(folder: RunFolder, make_model: Any) -> None:
+def test_transitions_lie_beside_every_checkpoint_that_is_kept(folder: RunFolder, make_model: Any) -> None:
     model = make_model(buffer_size=50)
     for steps in (5, 10, 15):
         model.num_timesteps = steps
         folder.save_checkpoint(model, keep=2, replay_buffer=True)
-    assert names(folder) == ["step_000000010.zip", "step_000000015.buffer.pkl", "step_000000015.zip"]
+    kept = [f"step_0000000{step}{ending}" for step in (10, 15) for ending in (".buffer.pkl", ".zip")]
+    assert names(folder) == kept
+    assert {path.stem for path in folder.checkpoints.glob("*.json")} == {"step_000000010", "step_000000015"}
 
 
 @pytest.mark.parametrize("part", ["save", "save_replay_buffer"])

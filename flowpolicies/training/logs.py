@@ -1,0 +1,237 @@
+"""The logs of a run on disk: tables that can be cut off at a checkpoint, and the events of TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from stable_baselines3.common.logger import (
+    Figure,
+    FormatUnsupportedError,
+    HParam,
+    Image,
+    KVWriter,
+    Logger,
+    TensorBoardOutputFormat,
+    Video,
+    filter_excluded_keys,
+)
+
+from flowpolicies.artifacts import ArtifactError
+from flowpolicies.core.learner import MetricMeans
+from flowpolicies.files import append_text, atomic_write, csv_text, naming_lack_of_space
+
+FORMATS = ("stdout", "csv", "tensorboard")
+"""Output formats of a run's logger, as values name those that they are excluded from."""
+
+
+class LogTable(NamedTuple):
+    """Content of a CSV file."""
+
+    columns: tuple[str, ...]
+    rows: list[list[str]]
+    torn: bool
+    """Whether a last row was left out that a killed process, or a power cut, left unfinished."""
+
+
+def read_table(path: Path, check: Callable[[Sequence[str]], object] = tuple) -> LogTable:
+    """Reads a CSV file whose last row may be unfinished; a file that does not exist is an empty table.
+
+    Args:
+        path: path of the file.
+        check: raises a ValueError for a row that cannot be right.
+
+    Raises:
+        ArtifactError: if another row than the last one is damaged.
+    """
+    data = path.read_bytes() if path.is_file() else b""
+    complete = data[: data.rfind(b"\n") + 1]
+    columns, *rows = list(csv.reader(StringIO(complete.decode(errors="replace")))) or [[]]
+    torn = len(complete) < len(data)
+    for number, row in enumerate(rows, start=1):
+        problem = _problem_of(row, columns, check)
+        if problem and number == len(rows):
+            rows, torn = rows[:-1], True
+        elif problem:
+            raise ArtifactError(
+                path,
+                problem,
+                place=f"row {number} below the header",
+                hint="Mend or delete this row in an editor, or move the file away: a run continues without it.",
+            )
+    return LogTable(tuple(columns), rows, torn)
+
+
+def _problem_of(row: Sequence[str], columns: Sequence[str], check: Callable[[Sequence[str]], object]) -> str:
+    """What is wrong with a row; "" if nothing is."""
+    if any("\0" in cell or "\ufffd" in cell for cell in row):
+        return "the row contains bytes that are not text"
+    if len(row) != len(columns):
+        return f"the row has {len(row)} cells, the header has {len(columns)}"
+    try:
+        check(row)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Replaces a CSV file, atomically."""
+    with atomic_write(path) as file:
+        file.write(csv_text([columns, *rows]).encode())
+
+
+@final
+class ProgressWriter(KVWriter):
+    """Output format of the logger that appends to a CSV file. New columns replace the file atomically.
+
+    Stable-Baselines3's own writer empties the file, writes new columns in place, and orders them differently in each
+    process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mend_table(path)
+        self.columns = read_table(path).columns
+        path.touch()
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        values = filter_excluded_keys(key_values, key_excluded, "csv")
+        for value in values.values():
+            if isinstance(value, Video | Figure | Image | HParam):
+                raise FormatUnsupportedError(["csv"], type(value).__name__.lower())
+        if new := sorted(values.keys() - set(self.columns)):
+            rows = read_table(self.path).rows
+            self.columns = (*self.columns, *new)
+            write_table(self.path, self.columns, [[*row, *[""] * len(new)] for row in rows])
+        texts = ["" if values.get(column) is None else str(values[column]) for column in self.columns]
+        append_text(self.path, csv_text([texts]))
+
+    def close(self) -> None:
+        """Nothing is open between two rows."""
+
+
+@final
+class EventWriter(KVWriter):
+    """Output format of the logger for TensorBoard; an error for lack of space names the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        with naming_lack_of_space(folder):
+            self._inner = TensorBoardOutputFormat(str(folder))
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        with naming_lack_of_space(self._folder):
+            self._inner.write(key_values, key_excluded, step)
+
+    def flush(self) -> None:
+        """Writes what is buffered to the file."""
+        with naming_lack_of_space(self._folder):
+            self._inner.writer.flush()
+
+    def close(self) -> None:
+        with naming_lack_of_space(self._folder):
+            self._inner.close()
+
+
+class LogState(NamedTuple):
+    """Where the logs of a run are at a checkpoint, as plain data."""
+
+    progress: int
+    """Number of rows of `progress.csv`."""
+    evaluations: int
+    """Number of rows of `evaluations.csv`."""
+    events: dict[str, int]
+    """Event file of TensorBoard, relative to their folder -> its size in bytes."""
+    means: dict[str, tuple[float, int, str]]
+    """State of `MetricMeans` for the interval in progress."""
+    pending: dict[str, tuple[Any, Sequence[str]]]
+    """Key -> value that is recorded and not written yet, and the formats that it is excluded from."""
+
+
+class LogFiles(NamedTuple):
+    """Paths of the logs of a run."""
+
+    progress: Path
+    """CSV file of the logger."""
+    evaluations: Path
+    """CSV file with a row for each evaluation."""
+    events: Path
+    """Folder of TensorBoard's event files, with a folder for each phase."""
+
+
+def state_of_logs(files: LogFiles, means: MetricMeans, logger: Logger | None) -> LogState:
+    """Brings the logs to the disk, and describes where they are."""
+    for writer in [] if logger is None else logger.output_formats:
+        if isinstance(writer, EventWriter):
+            writer.flush()
+    for path in (files.progress, files.evaluations):
+        _flush(path)
+    return LogState(
+        len(read_table(files.progress).rows),
+        len(read_table(files.evaluations).rows),
+        {file.relative_to(files.events).as_posix(): file.stat().st_size for file in _files(files.events)},
+        means.state(),
+        {} if logger is None else _pending(logger),
+    )
+
+
+def rewind_logs(files: LogFiles, state: LogState) -> None:
+    """Cuts off what was logged after a checkpoint, because the continued run logs it again."""
+    for path, number in ((files.progress, state.progress), (files.evaluations, state.evaluations)):
+        table = read_table(path)
+        if len(table.rows) > number:
+            write_table(path, table.columns, table.rows[:number])
+    for file in _files(files.events):
+        size = state.events.get(file.relative_to(files.events).as_posix())
+        if size is None:
+            file.unlink()
+        elif size < file.stat().st_size:
+            os.truncate(file, size)
+
+
+def mend_table(path: Path, check: Callable[[Sequence[str]], object] = tuple) -> bool:
+    """Cuts off an unfinished last row; whether there was one.
+
+    Raises:
+        ArtifactError: if another row is damaged.
+    """
+    table = read_table(path, check)
+    if table.torn:
+        write_table(path, table.columns, table.rows) if table.columns else path.unlink()
+    return table.torn
+
+
+def restore_recorded(logger: Logger, means: MetricMeans, device: Any, state: LogState) -> None:
+    """Gives the logger the values that were recorded and not written at the checkpoint."""
+    means.restore(state.means, device)
+    for key, (value, excluded) in state.pending.items():
+        logger.record(key, value, tuple(excluded))
+
+
+def _pending(logger: Logger) -> dict[str, tuple[Any, Sequence[str]]]:
+    values = {
+        key: value.item() if isinstance(value, np.generic) else value for key, value in logger.name_to_value.items()
+    }
+    excluded = logger.name_to_excluded
+    return {
+        key: (value, excluded[key])
+        for key, value in values.items()
+        if isinstance(value, bool | int | float | str) and not set(FORMATS) <= set(excluded[key])
+    }
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file())
+
+
+def _flush(path: Path) -> None:
+    if path.is_file():
+        with open(path, "rb+") as file:
+            os.fsync(file.fileno())
