@@ -32,7 +32,7 @@ class Stream(Protocol):
         ...
 
 
-class Header(NamedTuple):
+class ArrayHeader(NamedTuple):
     """What a .npy file says about its array."""
 
     dtype: np.dtype[Any]
@@ -50,7 +50,7 @@ class Header(NamedTuple):
         return self.dtype.itemsize * math.prod(self.shape)
 
 
-def read_header(stream: Stream, path: Path, place: str = "") -> Header:
+def read_header(stream: Stream, path: Path, place: str = "") -> ArrayHeader:
     """Reads the header of a .npy file, up to the first number.
 
     Args:
@@ -81,7 +81,7 @@ def read_header(stream: Stream, path: Path, place: str = "") -> Header:
                 place=place,
             )
         shape = tuple(int(part) for part in found["shape"].split(",") if part.strip())
-        return Header(np.dtype(found["descr"]), shape, found["fortran_order"] == "True", offset)
+        return ArrayHeader(np.dtype(found["descr"]), shape, found["fortran_order"] == "True", offset)
 
 
 def _parse(text: str) -> dict[str, str] | None:
