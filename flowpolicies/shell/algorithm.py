@@ -11,7 +11,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -35,6 +35,7 @@ from flowpolicies.data.replay.buffer import TransitionBuffer, WindowScheme
 from flowpolicies.plugins import package_of
 from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
 from flowpolicies.policies.aliases import check_policy_alias
+from flowpolicies.policies.building import limited
 from flowpolicies.policies.declaration import check_declared
 from flowpolicies.policies.devices import check_device
 from flowpolicies.shell.changes import changed_config, sort_changes
@@ -337,9 +338,10 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         check_owner(type(self).__name__, self.Config, type(self.cfg), self.policy_class)
-        if type(self.cfg) is not self.Config:  # A zip brings a copy of a class that was declared in a notebook.
-            self.cfg = self.Config(**vars(self.cfg))
         self._translated = translate(self.policy_kwargs, self.Config, type(self).__name__)
+        # A zip brings fields that were not checked, or a copy of a class that was declared in a notebook.
+        if "_weights" in self.__dict__ or type(self.cfg) is not self.Config:
+            self.cfg = self.Config(**vars(self.cfg))
         if changes := self.__dict__.pop("_changes", None):  # Of `load`.
             self.cfg = changed_config(self.cfg, changes, type(self).__name__)
         check_hyperparameters(lambda name: getattr(self, name))
@@ -407,7 +409,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         if weights is not None:
             check_declared(self.observation_space, self.action_space, self.policy_kwargs, weights)
         self.n_steps = 1  # SB3 warns of n-step returns with any buffer but its own.
-        super()._setup_model()
+        with nullcontext() if weights is None else limited(sum(tensor.numel() for tensor in weights.values())):
+            super()._setup_model()
         self.policy_kwargs, self.n_steps = given, n_steps
 
     def _setup_learner(self) -> None:

@@ -131,7 +131,6 @@ class ModelFile(NamedTuple):
             with reading(self.path, "attribute 'cfg'"):
                 for name in COUNTS & vars(cfg).keys():
                     check_count(name, vars(cfg)[name], MAX_COUNT)
-                found["cfg"] = type(cfg)(**vars(cfg))
         return found
 
     def weights(self) -> dict[str, Tensor]:

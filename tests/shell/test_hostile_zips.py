@@ -21,15 +21,19 @@ import cloudpickle
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from stable_baselines3 import DDPG, DQN, HerReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.torch_layers import NatureCNN
 from stable_baselines3.common.utils import LinearSchedule
 
 from flowpolicies import FQL
 from flowpolicies.artifacts import ArtifactError
 from flowpolicies.cli import main
+from flowpolicies.data import TransitionDataset
 from flowpolicies.data.replay.buffer import TransitionBuffer
+from flowpolicies.networks import ENCODERS
 from flowpolicies.pickles import read_pickle
 from flowpolicies.shell.saved import read_buffer
 from flowpolicies.shell.vocabulary import vocabulary
@@ -329,6 +333,35 @@ def test_a_config_that_declares_more_than_the_tensors_is_refused_in_time(saved: 
         hostile.__dict__.update({**vars(cfg), **changes})
         content = with_data(saved, cfg=pickle.dumps(hostile))
         assert not assert_harmless(lambda c=content: load(c), str(changes))
+
+
+def test_an_extractor_of_the_file_is_built_only_as_large_as_its_tensors(tmp_path: Path) -> None:
+    space = spaces.Box(0, 255, (3, 36, 36), np.uint8)
+    kwargs = {"features_extractor_class": NatureCNN, "features_extractor_kwargs": {"features_dim": 8}}
+    frames, ends = np.zeros((9, *space.shape), np.uint8), np.arange(8) % 4 == 3
+    data = TransitionDataset.from_arrays(
+        frames[:-1], np.zeros((8, 2)), np.zeros(8), frames[1:], terminations=ends & False, truncations=ends
+    )
+    model, file = tiny(FQL, dataset=data, policy_kwargs=kwargs), io.BytesIO()
+    model.save(file)
+    encoder = model.cfg.encoder
+    del ENCODERS.declared[encoder]  # As in a process that only loads.
+    assert load(file.getvalue()).policy.networks["critic"].encoder.out_dim == 8
+    hostile = {**kwargs, "features_extractor_kwargs": {"features_dim": 10**7}}
+    cfg = type(model.cfg).__new__(type(model.cfg))
+    cfg.__dict__.update({**vars(model.cfg), "encoder": encoder.replace("features_dim.8", "features_dim.10000000")})
+    content = with_data(file.getvalue(), policy_kwargs=cloudpickle.dumps(hostile), cfg=cloudpickle.dumps(cfg))
+    assert not assert_harmless(lambda: load(content), "a wide extractor")
+    with pytest.raises(ArtifactError, match="parameters of the file"):
+        load(content)
+
+
+def test_the_command_line_trusts_only_when_told(saved: bytes, tmp_path: Path) -> None:
+    model = tiny(FQL, env="Pendulum-v1", learning_rate=lambda progress: 1e-3)
+    model.save(tmp_path / "model.zip")
+    command = ["evaluate", str(tmp_path / "model.zip"), "--env", "Pendulum-v1", "--episodes", "1", "--device", "cpu"]
+    assert main(command) == 2
+    assert main([*command, "--trust"]) == 0
 
 
 def test_a_run_without_a_policy_file_does_not_run_its_checkpoint(saved: bytes, tmp_path: Path) -> None:
