@@ -18,6 +18,8 @@ def test_the_report_tells_what_where_and_what_to_do(columns: Columns) -> None:
     assert "FAULT [values] observations are NaN or infinite in 1 transitions." in text
     assert "  First in row 437 (trajectory 4, step 37)." in text
     assert text.endswith("1 fault, no warnings")
+    assert "\nnot judged: trajectories: wrong values or flags would mislead these checks.\n" in text
+    assert "not judged: trajectories: wrong values or flags would mislead these checks." in page
     assert max(map(len, text.splitlines())) <= 100
     assert "<h1>&lt;pendulum&gt;</h1>" in page
     assert page.count("<svg") == 1

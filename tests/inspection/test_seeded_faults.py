@@ -61,7 +61,7 @@ SURE = [
     ("rewards scaled in half", "rewards"),
     ("time limits as terminals in half", "rewards"),
 ]
-"""Faults that lead to a finding of the severity "fault" of this check, in data of Pendulum with the environment."""
+"""Faults of Pendulum's data that must lead to a finding of the severity "fault" of this check."""
 
 DAILY = {
     "Pendulum": set(FAULTS) - {fault for fault, _ in SURE},
