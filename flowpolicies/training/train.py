@@ -11,14 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stable_baselines3.common.save_util import load_from_pkl
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv
 
 from flowpolicies.algorithms import OfflineAlgorithm
-from flowpolicies.artifacts import reading
+from flowpolicies.artifacts import ArtifactError
 from flowpolicies.data import RewardTransform, TransitionDataset, load_dataset
+from flowpolicies.data.replay.buffer import TransitionBuffer
 from flowpolicies.shell.hyperparameters import SB3Hyperparameters
+from flowpolicies.shell.saved import read_buffer
 from flowpolicies.training.callbacks import say
 from flowpolicies.training.continuing import (
     check_agreement,
@@ -176,8 +177,7 @@ def load_checkpoint(
     With an environment, `learn(..., reset_num_timesteps=False)` continues exactly where the checkpoint was saved. If
     the environment cannot be brought back there, a warning says why, and `learn` begins with new episodes.
 
-    The dataset is not part of a checkpoint. Load only runs that you trust: a model zip and saved transitions can
-    contain code that is executed.
+    The dataset is not part of a checkpoint. Nothing in a checkpoint is executed.
 
     Raises:
         FileNotFoundError: if the run has no checkpoint.
@@ -197,8 +197,9 @@ def _load(
 ) -> OfflineAlgorithm:
     changes: dict[str, Any] = {"compile_backend": compile_backend}
     if (transitions := RunFolder.buffer_of(checkpoint)).is_file():
-        with reading(transitions, hint="The saved transitions are damaged."):
-            buffer = load_from_pkl(transitions)
+        buffer = read_buffer(transitions)
+        if not isinstance(buffer, TransitionBuffer):
+            raise ArtifactError(transitions, f"it holds a {type(buffer).__name__}, not the transitions of a run")
         buffer.device = get_device(device)
         if env is not None and env.num_envs != buffer.n_envs:
             raise ValueError(
