@@ -21,6 +21,7 @@ from flowpolicies.algorithms import OfflineAlgorithm
 from flowpolicies.data import RewardTransform, TransitionDataset, load_dataset
 from flowpolicies.data.sources import environment_of as own_environment
 from flowpolicies.files import atomic_write
+from flowpolicies.record import describe_dataset, describe_hardware, describe_software
 from flowpolicies.shell.config import current_names
 from flowpolicies.shell.hyperparameters import SB3Hyperparameters
 from flowpolicies.training.callbacks import (
@@ -33,7 +34,6 @@ from flowpolicies.training.callbacks import (
 from flowpolicies.training.envs import TransformedRewards, make_vec_env
 from flowpolicies.training.evaluations import Phase
 from flowpolicies.training.plots import plot_learning_curves
-from flowpolicies.training.record import describe_dataset, describe_hardware, describe_software
 from flowpolicies.training.runs import RunFolder
 from flowpolicies.training.settings import TrainSettings
 
