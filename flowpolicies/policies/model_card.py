@@ -71,6 +71,8 @@ class ModelCard:
     """Description of the training data, as `flowpolicies.record.describe_dataset` makes it."""
     training: Mapping[str, Any] | None = None
     """Record of the training, as JSON data; `algorithm`, `commands`, `seed`, `steps` and `software` are shown."""
+    origin: str | None = None
+    """Where the policy was loaded from before it was saved; None if it was trained in this process."""
     policy: Mapping[str, str] | None = None
     """Properties of the policy for the text: name -> value."""
     software: Mapping[str, str] = field(default_factory=describe_software)
@@ -84,6 +86,7 @@ class ModelCard:
         evaluation: Evaluation | EvaluationSummary | Sequence[Evaluation | EvaluationSummary] | None,
         dataset: TransitionDataset | Mapping[str, Any] | None,
         training: Mapping[str, Any] | None,
+        origin: object = None,
         policy: Mapping[str, str] | None = None,
     ) -> ModelCard:
         """The card of what users have: evaluations and datasets instead of their descriptions."""
@@ -96,8 +99,9 @@ class ModelCard:
             evaluations=tuple(
                 EvaluationSummary.of(entry) if isinstance(entry, Evaluation) else entry for entry in given
             ),
-            dataset=describe_dataset(dataset) if isinstance(dataset, TransitionDataset) else dataset,
+            dataset=_described(dataset) if isinstance(dataset, TransitionDataset) else dataset,
             training=training,
+            origin=None if origin is None else str(origin),
             policy=policy,
         )
 
@@ -110,6 +114,7 @@ class ModelCard:
             "evaluations": [evaluation.to_json() for evaluation in self.evaluations],
             "dataset": self.dataset,
             "training": self.training,
+            "loaded_from": self.origin,
             "software": self.software,
             "hardware": describe_hardware(),
         }
@@ -129,6 +134,10 @@ class ModelCard:
         if results := [_model_index_entry(one) for one in self.evaluations]:
             found["model-index"] = [{"name": self.name, "results": results}]
         return found
+
+
+def _described(dataset: TransitionDataset) -> dict[str, Any]:
+    return {"name": dataset.name, **describe_dataset(dataset)}
 
 
 def _model_index_entry(one: EvaluationSummary) -> dict[str, Any]:
@@ -168,6 +177,8 @@ def _markdown(card: ModelCard) -> Iterator[str]:
     yield "declaration (`config.json`). Loading them executes nothing from the files."
     yield ""
     yield from (f"- {key}: {code(value)}" for key, value in (card.policy or {}).items())
+    if card.origin is not None:
+        yield f"- loaded from: {code(card.origin)}"
     yield from _use(card)
     yield from ("", "## Evaluation", "")
     yield from _evaluations(card.evaluations)

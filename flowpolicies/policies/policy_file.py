@@ -12,12 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save, save_file
 from torch import Tensor
 
+from flowpolicies.artifacts import parse_json
 from flowpolicies.files import atomic_path
-
-FORMAT = "flowpolicies.policy"
-VERSION = 2
-"""Version of the files that are written. Version 2 lists the keys of a Dict space in their order. Files of version 1
-hold the keys in the same order, but the versions of flowpolicies that wrote them sorted the keys when they read one."""
+from flowpolicies.policies.schema import FORMAT, VERSION, newest
 
 
 def write_policy(target: str | Path | BinaryIO, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
@@ -32,7 +29,7 @@ def write_policy(target: str | Path | BinaryIO, config: Mapping[str, Any], weigh
 
 
 def read_policy(source: str | Path | BinaryIO, device: torch.device) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The declaration and the weights of a policy file, or of the rest of a binary file object.
+    """The declaration, as one of the newest version, and the weights of a policy file or of a binary file object.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -48,14 +45,8 @@ def read_policy(source: str | Path | BinaryIO, device: torch.device) -> tuple[di
             f"{what} is not a policy file ({error}). Zips of model.save() are read by the algorithm's "
             "load(), for example flowpolicies.FQL.load(path).policy."
         ) from error
-    config = json.loads(metadata.get("config", "{}"))
-    if config.get("format") != FORMAT or config["version"] > VERSION:
-        raise ValueError(
-            f"{what} holds format {config.get('format')!r} version {config.get('version')}, "
-            f"this version of flowpolicies reads {FORMAT!r} up to version {VERSION}. "
-            "Update flowpolicies, if a newer one wrote the file."
-        )
-    return config, weights
+    place = str(source) if isinstance(source, str | Path) else what
+    return newest(parse_json(metadata.get("config", "{}"), place, "metadata"), place, "metadata"), weights
 
 
 def _read_path(path: str | Path, device: torch.device) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -1,12 +1,4 @@
-"""Policies as folders for others: weights, declaration, model card and results.
-
-    config.json         declaration of the policy, with the version of its schema
-    model.safetensors   policy file: weights, and the same declaration (see `flowpolicies.policies.policy_file`)
-    README.md           model card
-    results.json        evaluations, data, training, software and hardware as JSON
-
-The first two are needed to load the policy, and must agree. Nothing in any of them is executed.
-"""
+"""`save_pretrained`, `from_pretrained` and `push_to_hub`: policies for others, as folders and in repositories."""
 
 from __future__ import annotations
 
@@ -14,29 +6,25 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple, Self, TypedDict, Unpack
 
 import torch
-from safetensors import safe_open
 from stable_baselines3.common.policies import BasePolicy
 
-from flowpolicies.artifacts import ArtifactError, parse_json, reading
 from flowpolicies.data import TransitionDataset
 from flowpolicies.files import atomic_folder, write_json
 from flowpolicies.messages import did_you_mean
 from flowpolicies.policies.evaluation import Evaluation
+from flowpolicies.policies.hub import HubId, download, parse_hub_id, upload
 from flowpolicies.policies.model_card import EvaluationSummary, ModelCard, without_home
-from flowpolicies.policies.policy_file import FORMAT, VERSION
+from flowpolicies.policies.pretrained_folder import CARD, CONFIG, RESULTS, WEIGHTS, check_replaceable, checked_weights
+from flowpolicies.policies.schema import FORMAT, VERSION
 from flowpolicies.version import __version__
 
-CONFIG, WEIGHTS, CARD, RESULTS = "config.json", "model.safetensors", "README.md", "results.json"
-FILES = (CONFIG, WEIGHTS, CARD, RESULTS)
-MAX_CONFIG_BYTES = 1_000_000
-"""Largest `config.json` that is read; what flowpolicies writes is below 100 kB."""
-ABOUT = ("schema_version", "name", "flowpolicies")
-"""Keys of `config.json` that are not part of the declaration of the policy."""
 BOX = Path(__file__).parents[1] / "pretrained"
 """Folder of the policies that the package brings, one folder each; `flowpolicies/NAME` loads them."""
+Evaluated = Evaluation | EvaluationSummary | Sequence[Evaluation | EvaluationSummary]
 
 
 class Origin(NamedTuple):
@@ -49,6 +37,15 @@ class Origin(NamedTuple):
 
     def __str__(self) -> str:
         return self.source if self.commit is None else f"{self.source}@{self.commit}"
+
+
+class CardFacts(TypedDict, total=False):
+    """What the author says about a policy, see `PretrainedPolicy.save_pretrained`."""
+
+    license: str | None
+    evaluation: Evaluated | None
+    dataset: TransitionDataset | Mapping[str, Any] | None
+    training: Mapping[str, Any] | None
 
 
 class PretrainedPolicy(BasePolicy, ABC):
@@ -67,24 +64,27 @@ class PretrainedPolicy(BasePolicy, ABC):
         *,
         name: str | None = None,
         license: str | None = None,
-        evaluation: Evaluation | EvaluationSummary | Sequence[Evaluation | EvaluationSummary] | None = None,
+        evaluation: Evaluated | None = None,
         dataset: TransitionDataset | Mapping[str, Any] | None = None,
         training: Mapping[str, Any] | None = None,
     ) -> Path:
         """Writes weights, declaration, model card and results to a folder that `from_pretrained` reads.
 
-        The folder appears complete or not at all. An existing folder is replaced if it is empty, or holds a policy
-        that this method wrote and nothing else.
+        The folder appears complete or not at all. An existing folder is replaced if it is empty, or holds a pretrained
+        policy and nothing else. What is not given is called "not stated" or "not recorded" in the card.
 
         Args:
             folder: path of the folder.
-            name: name in the model card, such as "pendulum-qflow", or `user/name` of the repository it is for; None:
-                the name of the folder.
-            license: identifier of the license of the weights, such as "mit"; None: the card says "not stated".
-            evaluation: what `evaluate` returned, or several of it.
-            dataset: the training data; name, size and fingerprint are written.
+            name: name in the model card, such as "pendulum-qflow", or `user/name` of the repository that the folder is
+                for; None: the name of the folder.
+            license: identifier of the license of the weights, such as "mit".
+            evaluation: what `evaluate` returned, or several of it, the most important one first.
+            dataset: the training data, of which name, size and fingerprint are written; or JSON data with these.
             training: record of the training, as JSON data, for `results.json`; the card shows `algorithm`, `commands`,
-                `seed`, `steps` (phase -> number) and `software`.
+                `seed`, `steps` (phase -> number) and `software` (package -> version).
+
+        Returns:
+            The absolute path of the folder.
 
         Raises:
             FileExistsError: if the folder holds anything else.
@@ -93,7 +93,9 @@ class PretrainedPolicy(BasePolicy, ABC):
         path = Path(folder).expanduser().resolve()
         check_replaceable(path)
         declaration = self.declaration()
-        card = ModelCard.make(name or path.name, license, evaluation, dataset, training, _properties(self, declaration))
+        card = ModelCard.make(
+            name or path.name, license, evaluation, dataset, training, self.origin, _properties(self, declaration)
+        )
         about = {"schema_version": VERSION, "name": card.name, "flowpolicies": __version__}
         with atomic_folder(path) as temporary:
             self.save(str(temporary / WEIGHTS))
@@ -102,41 +104,110 @@ class PretrainedPolicy(BasePolicy, ABC):
             (temporary / CARD).write_text(without_home(card.text()), encoding="utf-8")
         return path
 
-    @classmethod
-    def from_pretrained(cls, source: str | Path, *, device: torch.device | str = "auto") -> Self:
-        """Reads a policy from a folder of `save_pretrained`, or from a policy file.
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        commit_message: str = "Upload a policy of flowpolicies",
+        create_pr: bool = False,
+        **card: Unpack[CardFacts],
+    ) -> str:
+        """Uploads what `save_pretrained` writes to a repository of the Hugging Face Hub, and returns the commit's URL.
+
+        The repository is created if it does not exist. Needs `pip install 'flowpolicies[hub]'`.
 
         Args:
-            source: path of a folder or of a policy file; or the name of a policy that the package brings,
-                "flowpolicies/NAME".
+            repo_id: `user/name` or `hf://user/name`.
+            private: whether a new repository is private; None: as your settings on the Hub say.
+            token: token with the permission to write; None: that of `hf auth login` or HF_TOKEN.
+            revision: branch, which is created if it does not exist; None: "main".
+            commit_message: first line of the commit's message.
+            create_pr: propose the commit in a pull request instead of committing it.
+            card: license, evaluation, dataset and training as in `save_pretrained`.
+
+        Raises:
+            ValueError: if `repo_id` is not of this form.
+            PermissionError: if the token is missing, or does not allow writing.
+            OSError: if the connection fails, or the server refuses the files.
+            ImportError: if huggingface_hub is not installed.
+        """
+        hub_id = require_hub_id(repo_id, revision)
+        with TemporaryDirectory() as temporary:
+            folder = self.save_pretrained(Path(temporary) / "policy", name=hub_id.repo, **card)
+            return upload(
+                folder, hub_id, private=private, token=token, commit_message=commit_message, create_pr=create_pr
+            )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        device: torch.device | str = "auto",
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+    ) -> Self:
+        """Reads a policy from a folder of `save_pretrained`, a policy file, this package, or the Hugging Face Hub.
+
+        A text is looked up in this order: an existing folder or file; "flowpolicies/NAME", a policy that the package
+        brings; `user/name`, a repository of the Hub. `hf://user/name` is always a repository. Nothing in the files is
+        executed; networks and samplers are found by their registered names (docs/plugins.md). `policy.origin` tells
+        where the policy came from.
+
+        Args:
+            source: path, name of a policy of the package, or repository, also with `@revision`.
             device: torch device; "auto": CUDA if it is available.
+            revision: branch, tag or commit of the repository; a commit always means the same files. None: "main".
+            token: token for private repositories; None: that of `hf auth login` or HF_TOKEN.
+            cache_dir: folder of the downloads; None: the Hub's usual cache (HF_HOME).
+            local_files_only: do not connect, use what is in the cache.
 
         Raises:
             FileNotFoundError: if there is nothing of that name; the message says where it was looked for.
+            PermissionError: if the repository is private or gated, and the token does not open it.
             ArtifactError: if a file is damaged, of another kind, or of a newer version.
-            ImportError: if the policy needs a package that cannot be imported.
+            ValueError: if `revision` is given for a folder or file.
+            ImportError: if a package is missing that the policy or the Hub needs; the message names it.
         """
-        path = find_local(source)
-        file = checked_weights(path) if path.is_dir() else path
+        found = find(source, revision)
+        if isinstance(found, HubId):
+            options = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+            folder = _download(found, str(source), **options)
+            file, origin = checked_weights(folder), Origin(str(HubId(found.repo, None)), folder.name)
+        else:
+            file, origin = checked_weights(found) if found.is_dir() else found, Origin(str(source))
         policy = cls.load(str(file), device)
-        policy.origin = Origin(str(source))
+        policy.origin = origin
         return policy
 
 
-def find_local(source: str | Path) -> Path:
-    """The existing folder or file of a name: a path, or else that of a policy in the box.
+def find(source: str | Path, revision: str | None = None) -> Path | HubId:
+    """The existing folder or file, or else the repository that a source names.
 
     Raises:
-        FileNotFoundError: if there is neither.
+        FileNotFoundError: if it is neither.
+        ValueError: if a revision is given for a folder or file, or the address of a repository is malformed.
     """
-    path = Path(source).expanduser()
-    if path.exists():
-        return path
-    owner, _, name = str(source).partition("/")
-    if isinstance(source, str) and owner == "flowpolicies" and name and "/" not in name:
-        return find_in_box(name)
+    path, text = Path(source).expanduser(), str(source) if isinstance(source, str) else ""
+    local = path if path.exists() else None
+    if local is None and (named := re.fullmatch(r"flowpolicies/([^/]+)", text)):
+        local = find_in_box(named[1])
+    if local is not None:
+        if revision is not None:
+            raise ValueError(f"'{source}' is a folder or file of this machine, which has no revision {revision!r}.")
+        return local
+    if (hub_id := parse_hub_id(text, revision)) is not None:
+        return hub_id
     near = [other.name for other in path.parent.glob("*")]
-    raise FileNotFoundError(f"no pretrained policy '{source}': no such folder or file.{did_you_mean(path.name, near)}")
+    raise FileNotFoundError(
+        f"no pretrained policy '{source}': there is no such folder or file, and it is not the name of a repository, "
+        f"user/name.{did_you_mean(path.name, near)}"
+    )
 
 
 def find_in_box(name: str) -> Path:
@@ -148,127 +219,46 @@ def find_in_box(name: str) -> Path:
     known = list_box()
     if name not in known:
         raise FileNotFoundError(
-            f"flowpolicies {__version__} brings no policy '{name}' (there are: "
-            f"{', '.join(known) or 'none'}).{did_you_mean(name, known)}"
+            f"flowpolicies {__version__} brings no policy '{name}' (it brings: {', '.join(known) or 'none'})."
+            f"{did_you_mean(name, known)} A repository of that name would be hf://flowpolicies/{name}."
         )
     return BOX / name
 
 
 def list_box() -> list[str]:
     """Names of the policies that the package brings."""
-    return sorted(folder.parent.name for folder in BOX.glob(f"*/{CONFIG}"))
+    return sorted(config.parent.name for config in BOX.glob(f"*/{CONFIG}"))
 
 
-def check_replaceable(path: Path) -> None:
-    """Raises an error unless `save_pretrained` may write to a path: nothing, an empty folder, or what it wrote before.
+def require_hub_id(repo_id: str, revision: str | None) -> HubId:
+    """The repository of a name.
 
     Raises:
-        FileExistsError: if there is anything else.
+        ValueError: if it is not the name of a repository.
     """
-    if not path.exists():
-        return
-    names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else None
-    if names == [] or (names is not None and set(names) <= set(FILES) and is_pretrained(path)):
-        return
-    what = "is a file" if names is None else f"holds other files ({', '.join(names[:5])}{', ...' if names[5:] else ''})"
-    raise FileExistsError(
-        f"'{path}' {what}, which save_pretrained would delete. Choose a new folder, or one that save_pretrained wrote."
-    )
+    hub_id = parse_hub_id(repo_id, revision)
+    if hub_id is None:
+        raise ValueError(f"'{repo_id}' is not the name of a repository: it must be user/name or hf://user/name.")
+    return hub_id
 
 
-def is_pretrained(folder: Path) -> bool:
-    """Whether a folder is one of `save_pretrained`, and not that of a run, whose `config.json` has no format."""
+def _download(hub_id: HubId, source: str, **options: Any) -> Path:
     try:
-        return bool(read_config(folder).get("format") == FORMAT)
-    except (ArtifactError, FileNotFoundError):
-        return False
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Content of `config.json`.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ArtifactError: if it is not a JSON object, or larger than `MAX_CONFIG_BYTES`.
-    """
-    path = folder / CONFIG
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"'{folder}' is not a folder of a pretrained policy: it has no {CONFIG}. FlowPolicy.from_pretrained reads "
-            "folders that save_pretrained wrote, and policy files."
-        )
-    with open(path, "rb") as file:
-        text = file.read(MAX_CONFIG_BYTES + 1)
-    if len(text) > MAX_CONFIG_BYTES:
-        raise ArtifactError(path, f"it has more than {MAX_CONFIG_BYTES} bytes, which no declaration of a policy needs")
-    config = parse_json(text, path)
-    if not isinstance(config, dict):
-        raise ArtifactError(path, f"it holds a {type(config).__name__}, but must hold an object")
-    return config
-
-
-def checked_weights(folder: Path) -> Path:
-    """The policy file of a folder, whose declaration is that of `config.json`.
-
-    Raises:
-        FileNotFoundError: if one of the two files is missing.
-        ArtifactError: if they do not agree, or are of another kind or a newer version.
-    """
-    config = read_config(folder)
-    _check_kind(folder, config)
-    path = folder / WEIGHTS
-    if not path.is_file():
-        raise FileNotFoundError(f"'{folder}' has no {WEIGHTS}, the weights of the policy. Download or copy it too.")
-    declared = {key: value for key, value in config.items() if key not in ABOUT}
-    with reading(path), safe_open(path, framework="pt") as file:
-        written = parse_json((file.metadata() or {}).get("config", "{}"), path, "metadata")
-    written = {key: value for key, value in written.items() if key != "version"}
-    different = sorted(key for key in declared.keys() | written.keys() if declared.get(key) != written.get(key))
-    if different:
-        raise ArtifactError(
-            folder,
-            f"{CONFIG} and the metadata of {WEIGHTS} declare different policies",
-            place=", ".join(different),
-            hint=f"The files are of different policies, or one was edited. {WEIGHTS} alone can be loaded: "
-            f"FlowPolicy.from_pretrained('{path}').",
-        )
-    return path
-
-
-def _check_kind(folder: Path, config: Mapping[str, Any]) -> None:
-    path = folder / CONFIG
-    if "algorithm" in config and "sb3_hyperparameters" in config:
-        raise ArtifactError(
-            folder,
-            "it is the folder of a training run",
-            hint=f"Make a folder for others with: flowpolicies export {folder} --out FOLDER. Or load the policy of the "
-            f"run: FlowPolicy.from_pretrained('{folder / 'policy.safetensors'}').",
-        )
-    version = config.get("schema_version")
-    if config.get("format") != FORMAT:
-        raise ArtifactError(path, f"its format is {config.get('format')!r}, but must be {FORMAT!r}", place="format")
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise ArtifactError(
-            path, f"it is {version!r}, but must be a number from 1 to {VERSION}", place="schema_version"
-        )
-    if version > VERSION:
-        raise ArtifactError(
-            path,
-            f"it has version {version}, but flowpolicies {__version__} reads versions 1 to {VERSION}",
-            place="schema_version",
-            hint="A newer flowpolicies wrote it: pip install --upgrade flowpolicies.",
-        )
+        return download(hub_id, **options)
+    except FileNotFoundError as error:
+        if source.startswith("hf://"):
+            raise
+        raise FileNotFoundError(f"there is no folder or file '{source}' here, and {error}") from error
 
 
 def _properties(policy: PretrainedPolicy, declaration: Mapping[str, Any]) -> dict[str, str]:
     """What the model card says about the policy itself."""
-    weights = sum(parameter.numel() for parameter in policy.parameters())
     found = {
         "observations": _short(policy.observation_space),
         "actions": _short(policy.action_space),
         "networks": ", ".join(declaration["networks"]),
         "sampler": str(declaration["sampler"]["type"]),
-        "parameters": f"{weights:,}",
+        "parameters": f"{sum(parameter.numel() for parameter in policy.parameters()):,}",
     }
     if declaration["horizon"] > 1:
         found["chunks"] = f"{declaration['horizon']} actions, of which {declaration['execute']} are executed"
@@ -276,5 +266,5 @@ def _properties(policy: PretrainedPolicy, declaration: Mapping[str, Any]) -> dic
 
 
 def _short(thing: object) -> str:
-    text = re.sub(r"\s+", " ", str(thing))
+    text = " ".join(str(thing).split())
     return text if len(text) <= 200 else f"{text[:200]}..."

@@ -1,0 +1,114 @@
+"""The folder of a pretrained policy: its files, what may be replaced, and whether its files agree.
+
+    config.json         declaration of the policy, with the version of its schema
+    model.safetensors   policy file: weights, and the same declaration (see `flowpolicies.policies.policy_file`)
+    README.md           model card
+    results.json        evaluations, data, training, software and hardware as JSON
+
+The first two are needed to load the policy. Nothing in any of them is executed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from flowpolicies.artifacts import ArtifactError, parse_json, reading
+from flowpolicies.policies.schema import FORMAT, newest
+
+CONFIG, WEIGHTS, CARD, RESULTS = "config.json", "model.safetensors", "README.md", "results.json"
+FILES = (CONFIG, WEIGHTS, CARD, RESULTS)
+MAX_CONFIG_BYTES = 1_000_000
+"""Largest `config.json` that is read; what flowpolicies writes is below 100 kB."""
+ABOUT = ("name", "flowpolicies")
+"""Keys of `config.json` besides the declaration: name of the policy, and the version of flowpolicies that wrote it."""
+
+
+def check_replaceable(path: Path) -> None:
+    """Raises an error unless a pretrained policy may be written to a path.
+
+    It may where there is nothing, an empty folder, or a folder of a pretrained policy and nothing else.
+
+    Raises:
+        FileExistsError: if there is anything else.
+    """
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise FileExistsError(f"'{path}' is a file. Choose the path of a folder.")
+    names = sorted(entry.name for entry in path.iterdir())
+    if not names or (set(names) <= set(FILES) and is_pretrained(path)):
+        return
+    foreign = [name for name in names if name not in FILES] or names
+    listed = ", ".join(foreign[:5]) + (", ..." if foreign[5:] else "")
+    raise FileExistsError(
+        f"'{path}' holds other files ({listed}), which would be deleted. Choose a new folder, or one that holds a "
+        "pretrained policy and nothing else."
+    )
+
+
+def is_pretrained(folder: Path) -> bool:
+    """Whether a folder is that of a pretrained policy. That of a run also has a `config.json`, but without a format."""
+    try:
+        return bool(read_config(folder).get("format") == FORMAT)
+    except (ArtifactError, FileNotFoundError):
+        return False
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Content of `config.json`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ArtifactError: if it is not a JSON object, or larger than `MAX_CONFIG_BYTES`.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"'{folder}' is not the folder of a pretrained policy: it has no {CONFIG}. FlowPolicy.from_pretrained "
+            "reads folders that save_pretrained wrote, and policy files."
+        )
+    with open(path, "rb") as file:
+        text = file.read(MAX_CONFIG_BYTES + 1)
+    if len(text) > MAX_CONFIG_BYTES:
+        raise ArtifactError(path, f"it has more than {MAX_CONFIG_BYTES} bytes, which no declaration of a policy needs")
+    config = parse_json(text, path)
+    if not isinstance(config, dict):
+        raise ArtifactError(path, f"it holds a {type(config).__name__}, but must hold an object")
+    return config
+
+
+def checked_weights(folder: Path) -> Path:
+    """The policy file of a folder, whose declaration is that of `config.json`.
+
+    Raises:
+        FileNotFoundError: if one of the two files is missing.
+        ArtifactError: if they do not agree, or are damaged, of another kind or of a newer version.
+    """
+    config, path = read_config(folder), folder / WEIGHTS
+    if "algorithm" in config and "format" not in config:
+        raise ArtifactError(
+            folder,
+            "it is the folder of a training run",
+            hint=f"Make a folder for others of it with: flowpolicies export {folder} --out FOLDER. Or load its policy: "
+            f"FlowPolicy.from_pretrained('{folder / 'policy.safetensors'}').",
+        )
+    declared = newest(config, folder / CONFIG, "", "schema_version")
+    if not path.is_file():
+        raise FileNotFoundError(f"'{folder}' has no {WEIGHTS}, the weights of the policy. Download or copy it too.")
+    with reading(path), safe_open(path, framework="pt") as file:
+        text = (file.metadata() or {}).get("config", "{}")
+    written = newest(parse_json(text, path, "metadata"), path, "metadata")
+    declared = {key: value for key, value in declared.items() if key not in ABOUT}
+    different = sorted(key for key in declared.keys() | written.keys() if declared.get(key) != written.get(key))
+    if different:
+        raise ArtifactError(
+            folder,
+            f"{CONFIG} and {WEIGHTS} declare different policies",
+            place=", ".join(different),
+            hint=f"They are of different policies, or one was edited. {WEIGHTS} can be loaded alone: "
+            f"FlowPolicy.from_pretrained('{path}').",
+        )
+    return path
