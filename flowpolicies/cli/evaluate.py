@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -52,7 +53,10 @@ class Evaluate(Command):
     def run(self, words: Sequence[str]) -> None:
         """Evaluates in every environment, and prints the results of each and of all together."""
         policy = load_policy(self.path, self.device)
-        found = {address: self._evaluate(policy, address) for address in self._addresses()}
+        found = {
+            address: evaluate_in(address, policy, self.episodes, self.seed, self.n_envs, self.deterministic)
+            for address in self._addresses()
+        }
         for address, evaluation in found.items():
             print(f"{address}: {evaluation}{self._score(address, evaluation)}")
         if len(found) > 1:
@@ -78,14 +82,6 @@ class Evaluate(Command):
             raise ValueError(f"'{self.path}' does not say which environment it is for. Pass --env.")
         return (own,)
 
-    def _evaluate(self, policy: FlowPolicy, address: str) -> Evaluation:
-        frames = 1
-        if len(policy.observation_space.shape or ()) == 3:  # The channels may be those of several stacked images.
-            with closing(make_env(address)) as single:
-                frames = frames_between(single.observation_space, policy.observation_space)
-        with closing(make_vec_env(address, self.n_envs, frame_stack=frames)) as env:
-            return evaluate(policy, env, self.episodes, deterministic=self.deterministic, seed=self.seed)
-
     def _to_json(self, found: Mapping[str, Evaluation]) -> dict[str, Any]:
         return {
             "policy": self.path,
@@ -95,6 +91,19 @@ class Evaluate(Command):
             "environments": {address: to_json(evaluation) for address, evaluation in found.items()},
             "all": to_json(pool(list(found.values()))),
         }
+
+
+def evaluate_in(
+    address: str, policy: FlowPolicy, episodes: int, seed: int, n_envs: int, deterministic: bool
+) -> Evaluation:
+    """Evaluates a policy in copies of an environment."""
+    frames = 1
+    if len(policy.observation_space.shape or ()) == 3:  # The channels may be those of several stacked images.
+        with closing(make_env(address)) as single:
+            frames = frames_between(single.observation_space, policy.observation_space)
+    with closing(make_vec_env(address, n_envs, frame_stack=frames)) as env:
+        found = evaluate(policy, env, episodes, deterministic=deterministic, seed=seed)
+    return dataclasses.replace(found, environment=address)
 
 
 def pool(evaluations: Sequence[Evaluation]) -> Evaluation:

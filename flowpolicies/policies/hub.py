@@ -157,9 +157,10 @@ def _errors_of(hub_id: HubId) -> Iterator[None]:
             f"{page}/commits/main."
         ) from error
     except errors.LocalEntryNotFoundError as error:
+        cause = error.__cause__ or error
         raise FileNotFoundError(
-            f"'{hub_id}' is not in the cache, and the Hub cannot be reached or was not asked (HF_HUB_OFFLINE, "
-            f"local_files_only=True). Load it once with a connection to {constants.ENDPOINT}; or pass a folder."
+            f"'{hub_id}' is not in the cache, and was not downloaded from {constants.ENDPOINT}: {_first_line(cause)}. "
+            "Load it once with a connection, or pass the path of a folder."
         ) from error
     except errors.EntryNotFoundError as error:
         raise ArtifactError(
@@ -179,4 +180,5 @@ def _errors_of(hub_id: HubId) -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    lines = (line.strip() for line in str(error).splitlines() if line.strip())
+    return next(lines, type(error).__name__).rstrip(".")

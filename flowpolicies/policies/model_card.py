@@ -185,15 +185,9 @@ def _markdown(card: ModelCard) -> Iterator[str]:
     yield from ("", "## Data", "")
     yield from _dataset(card.dataset)
     yield from ("", "## Training", "")
-    yield from _training(card.training)
-    yield from (
-        "",
-        "## Software",
-        "",
-        "The files were written with these versions; `results.json` has the hardware.",
-        "",
-    )
-    yield from _versions(describe_software())
+    yield from _training(card.training, card.software)
+    yield from ("", "## Software", "", "Versions that wrote these files; `results.json` also has the hardware:", "")
+    yield from _versions(card.software)
     yield from ("", "## License", "")
     yield "Not stated by the author." if card.license is None else f"{code(card.license)}"
 
@@ -201,7 +195,8 @@ def _markdown(card: ModelCard) -> Iterator[str]:
 def _use(card: ModelCard) -> Iterator[str]:
     place = card.name if "/" in card.name else f"path/to/{card.name}"
     known = next((one.environment for one in card.evaluations if one.environment), None)
-    yield from ("", "## Use", "", "```python", "from flowpolicies import FlowPolicy, evaluate", "")
+    names = "FlowPolicy" if known is None else "FlowPolicy, evaluate"
+    yield from ("", "## Use", "", "```python", f"from flowpolicies import {names}", "")
     yield f"policy = FlowPolicy.from_pretrained({json.dumps(plain(place), ensure_ascii=False)})"
     if known is not None:
         yield f"print(evaluate(policy, {json.dumps(plain(known), ensure_ascii=False)}, episodes=10, seed=0))"
@@ -240,7 +235,7 @@ def _dataset(dataset: Mapping[str, Any] | None) -> Iterator[str]:
     yield from (f"- {key}: {code(value)}" for key, value in shown.items() if value is not None)
 
 
-def _training(training: Mapping[str, Any] | None) -> Iterator[str]:
+def _training(training: Mapping[str, Any] | None, software_now: Mapping[str, str]) -> Iterator[str]:
     if not training:
         yield "Not recorded."
         return
@@ -254,7 +249,7 @@ def _training(training: Mapping[str, Any] | None) -> Iterator[str]:
     yield from (f"- {key}: {code(value)}" for key, value in shown.items() if value is not None)
     if commands := training.get("commands"):
         yield from ("", "```shell", *(plain(command) for command in commands), "```")
-    if software:
+    if software and software != software_now:
         yield from ("", "Trained with these versions:", "", *_versions(software))
 
 

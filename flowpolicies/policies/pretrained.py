@@ -258,7 +258,7 @@ def _properties(policy: PretrainedPolicy, declaration: Mapping[str, Any]) -> dic
         "actions": _short(policy.action_space),
         "networks": ", ".join(declaration["networks"]),
         "sampler": str(declaration["sampler"]["type"]),
-        "parameters": f"{sum(parameter.numel() for parameter in policy.parameters()):,}",
+        "trained parameters": f"{sum(one.numel() for one in policy.parameters() if one.requires_grad):,}",
     }
     if declaration["horizon"] > 1:
         found["chunks"] = f"{declaration['horizon']} actions, of which {declaration['execute']} are executed"

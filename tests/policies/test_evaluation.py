@@ -245,3 +245,11 @@ def test_cut_episodes_start_as_uncut_ones_for_any_number_of_environments(max_ste
     whole = evaluate(Lasting(0), DummyVecEnv([lambda: SeededEpisodes(Wasteful())]), 12, seed=4)
     assert starts[0][0] == whole.returns.tolist()  # The start is the reward of the first step.
     assert starts[0][1] == np.minimum(whole.lengths, max_steps).tolist()
+
+
+def test_an_evaluation_knows_its_environment_and_seed(policy: FlowPolicy) -> None:
+    by_address = evaluate(policy, "Pendulum-v1", 1, seed=3)
+    assert (by_address.environment, by_address.seed) == ("Pendulum-v1", 3)
+    with closing(gym.make("Pendulum-v1")) as env:
+        assert evaluate(policy, env, 1, seed=3).environment == "Pendulum-v1"
+        assert evaluate(policy, DummyVecEnv([lambda: env]), 1).seed is None
