@@ -179,8 +179,11 @@ def evaluate(
 
 
 def _id_of(env: VecEnv) -> str | None:
-    """The Gymnasium id that the environments share; None if they have none, or different ones."""
-    ids = {getattr(spec, "id", None) for spec in env.get_attr("spec")}
+    """The Gymnasium id that the environments share; None if they have none, different ones, or do not tell."""
+    try:
+        ids = {getattr(spec, "id", None) for spec in env.get_attr("spec")}
+    except (AttributeError, NotImplementedError):  # Not every VecEnv is made of environments of Gymnasium.
+        return None
     return ids.pop() if len(ids) == 1 else None
 
 

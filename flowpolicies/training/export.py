@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flowpolicies.policies import Evaluation, FlowPolicy, Interval
-from flowpolicies.policies.model_card import EvaluationSummary
+from flowpolicies.policies.sharing.card import EvaluationSummary
 from flowpolicies.training.callbacks import evaluation_seed
 from flowpolicies.training.evaluations import EvaluationRow, Phase
 from flowpolicies.training.runs import RunFolder

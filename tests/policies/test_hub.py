@@ -23,7 +23,7 @@ from flowpolicies.artifacts import ArtifactError
 from flowpolicies.cli import main
 from flowpolicies.core import Network
 from flowpolicies.networks import VelocityField
-from flowpolicies.policies.hub import HubId, parse_hub_id
+from flowpolicies.policies.sharing.hub import HubId, parse_hub_id
 from flowpolicies.samplers import Integrate
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # In huggingface_hub.
@@ -139,7 +139,9 @@ def test_offline_the_cache_is_used(hub: HubServer, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     np.testing.assert_array_equal(act(FlowPolicy.from_pretrained("me/reach")), act(make()))
     for options in ({"local_files_only": True}, {}):
-        with pytest.raises(FileNotFoundError, match="'hf://me/other' is not in the cache, .* pass the path of a folder"):
+        with pytest.raises(
+            FileNotFoundError, match=r"'hf://me/other' is not in the cache, .* pass the path of a folder"
+        ):
             FlowPolicy.from_pretrained("hf://me/other", **options)
     with pytest.raises(FileNotFoundError, match="is not in the cache"):
         FlowPolicy.from_pretrained("me/reach", cache_dir=tmp_path / "elsewhere")
@@ -159,7 +161,7 @@ def test_a_failing_server_does_not_matter_if_the_policy_is_there(hub: HubServer)
 
 def test_what_is_not_there_is_named(hub: HubServer) -> None:
     push()
-    with pytest.raises(FileNotFoundError, match="no repository 'me/raech' at http://127.* or it is private"):
+    with pytest.raises(FileNotFoundError, match=r"no repository 'me/raech' at http://127.* or it is private"):
         FlowPolicy.from_pretrained("hf://me/raech")
     with pytest.raises(FileNotFoundError, match="there is no folder or file 'runs/a' here, and there is no repository"):
         FlowPolicy.from_pretrained("runs/a")

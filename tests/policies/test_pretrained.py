@@ -22,7 +22,7 @@ from flowpolicies import Evaluation, FlowPolicy, evaluate
 from flowpolicies.artifacts import ArtifactError
 from flowpolicies.core import Network
 from flowpolicies.networks import VelocityField
-from flowpolicies.policies import pretrained
+from flowpolicies.policies.sharing import pretrained
 from flowpolicies.samplers import Integrate
 
 OBSERVATIONS = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
@@ -126,7 +126,9 @@ def test_leaderboards_read_the_card(tmp_path: Path) -> None:
     assert card.data.model_name == "me/mine"
     found = {(one.dataset_name, one.metric_type): one for one in card.data.eval_results}
     assert {one.task_type for one in found.values()} == {"reinforcement-learning"}
-    assert found["Pendulum-v1", "mean_reward"].metric_value == f"{first.returns.mean():.2f} +/- {first.returns.std():.2f}"
+    assert (
+        found["Pendulum-v1", "mean_reward"].metric_value == f"{first.returns.mean():.2f} +/- {first.returns.std():.2f}"
+    )
     success = found["Reach-v0", "success_rate"]
     assert success.metric_value == 0.75
     assert success.metric_args["low"] == rates.success_rate().low
@@ -263,7 +265,7 @@ def test_missing_files_are_named(folder: Path, tmp_path: Path) -> None:
     (folder / "config.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"has no config\.json"):
         FlowPolicy.from_pretrained(folder)
-    with pytest.raises(FileNotFoundError, match="no such folder or file.* Did you mean 'folder'"):
+    with pytest.raises(FileNotFoundError, match=r"no such folder or file.* Did you mean 'folder'"):
         FlowPolicy.from_pretrained(tmp_path / "foldr")
     with pytest.raises(FileNotFoundError, match="not the name of a repository, user/name"):
         FlowPolicy.from_pretrained("one-word")
@@ -271,7 +273,7 @@ def test_missing_files_are_named(folder: Path, tmp_path: Path) -> None:
 
 def test_a_run_folder_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"algorithm": "fql", "settings": {}}))
-    with pytest.raises(ArtifactError, match="is the folder of a training run. .*flowpolicies export"):
+    with pytest.raises(ArtifactError, match=r"is the folder of a training run. .*flowpolicies export"):
         FlowPolicy.from_pretrained(tmp_path)
 
 

@@ -16,13 +16,13 @@ from flowpolicies.data import TransitionDataset
 from flowpolicies.files import atomic_folder, write_json
 from flowpolicies.messages import did_you_mean
 from flowpolicies.policies.evaluation import Evaluation
-from flowpolicies.policies.hub import HubId, download, parse_hub_id, upload
-from flowpolicies.policies.model_card import EvaluationSummary, ModelCard, without_home
-from flowpolicies.policies.pretrained_folder import CARD, CONFIG, RESULTS, WEIGHTS, check_replaceable, checked_weights
 from flowpolicies.policies.schema import FORMAT, VERSION
+from flowpolicies.policies.sharing.card import EvaluationSummary, ModelCard, without_home
+from flowpolicies.policies.sharing.folder import CARD, CONFIG, RESULTS, WEIGHTS, check_replaceable, checked_weights
+from flowpolicies.policies.sharing.hub import HubId, download, parse_hub_id, upload
 from flowpolicies.version import __version__
 
-BOX = Path(__file__).parents[1] / "pretrained"
+BOX = Path(__file__).parents[2] / "pretrained"
 """Folder of the policies that the package brings, one folder each; `flowpolicies/NAME` loads them."""
 Evaluated = Evaluation | EvaluationSummary | Sequence[Evaluation | EvaluationSummary]
 

@@ -1,7 +1,7 @@
 """Download from and upload to the Hugging Face Hub, or a server with its interface (`HF_ENDPOINT`).
 
 The package huggingface_hub does the work: its cache, its tokens (`hf auth login`, `HF_TOKEN`) and its offline mode
-(`HF_HUB_OFFLINE=1`) apply. Files are only data here, see `flowpolicies.policies.pretrained_folder`.
+(`HF_HUB_OFFLINE=1`) apply. Files are only data here, see `flowpolicies.policies.sharing.folder`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flowpolicies.artifacts import ArtifactError
-from flowpolicies.policies.pretrained_folder import CONFIG, FILES, WEIGHTS
+from flowpolicies.policies.sharing.folder import CONFIG, FILES, WEIGHTS
 from flowpolicies.version import __version__
 
 SCHEME = "hf://"
