@@ -12,9 +12,9 @@ import tyro
 from flowpolicies.cli.command import Command
 from flowpolicies.cli.evaluate import evaluate_in
 from flowpolicies.policies import Evaluation, FlowPolicy
+from flowpolicies.policies.pretrained import require_hub_id
 from flowpolicies.policies.sharing.folder import checked_weights
 from flowpolicies.policies.sharing.hub import upload
-from flowpolicies.policies.sharing.pretrained import require_hub_id
 from flowpolicies.training import RunFolder, export_run
 
 

@@ -17,6 +17,7 @@ from flowpolicies.core import GeneratorNoise, Network, Noise, ReplayedNoise, Vie
 from flowpolicies.networks import ENCODERS, Encoded, ObservationEncoder, ObservationPart
 from flowpolicies.policies.devices import check_device
 from flowpolicies.policies.policy_file import read_policy, write_policy
+from flowpolicies.policies.pretrained import PretrainedPolicy
 from flowpolicies.policies.serialization import (
     encoder_from_json,
     encoder_to_json,
@@ -25,7 +26,6 @@ from flowpolicies.policies.serialization import (
     sampler_from_json,
     sampler_to_json,
 )
-from flowpolicies.policies.sharing.pretrained import PretrainedPolicy
 from flowpolicies.samplers import Sampler
 from flowpolicies.spaces.batches import as_batch
 from flowpolicies.spaces.json import space_from_json, space_to_json

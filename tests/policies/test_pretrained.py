@@ -22,7 +22,7 @@ from flowpolicies import Evaluation, FlowPolicy, evaluate
 from flowpolicies.artifacts import ArtifactError
 from flowpolicies.core import Network
 from flowpolicies.networks import VelocityField
-from flowpolicies.policies.sharing import pretrained
+from flowpolicies.policies import pretrained
 from flowpolicies.samplers import Integrate
 
 OBSERVATIONS = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)

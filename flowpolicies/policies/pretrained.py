@@ -22,7 +22,7 @@ from flowpolicies.policies.sharing.folder import CARD, CONFIG, RESULTS, WEIGHTS,
 from flowpolicies.policies.sharing.hub import HubId, download, parse_hub_id, upload
 from flowpolicies.version import __version__
 
-BOX = Path(__file__).parents[2] / "pretrained"
+BOX = Path(__file__).parents[1] / "pretrained"
 """Folder of the policies that the package brings, one folder each; `flowpolicies/NAME` loads them."""
 Evaluated = Evaluation | EvaluationSummary | Sequence[Evaluation | EvaluationSummary]
 
