@@ -18,7 +18,15 @@ from flowpolicies.messages import did_you_mean
 from flowpolicies.policies.evaluation import Evaluation
 from flowpolicies.policies.schema import FORMAT, VERSION
 from flowpolicies.policies.sharing.card import EvaluationSummary, ModelCard, without_home
-from flowpolicies.policies.sharing.folder import CARD, CONFIG, RESULTS, WEIGHTS, check_replaceable, checked_weights
+from flowpolicies.policies.sharing.folder import (
+    CARD,
+    CONFIG,
+    RESULTS,
+    WEIGHTS,
+    check_replaceable,
+    checked_weights,
+    is_pretrained,
+)
 from flowpolicies.policies.sharing.hub import HubId, download, parse_hub_id, upload
 from flowpolicies.version import __version__
 
@@ -223,6 +231,19 @@ def find_in_box(name: str) -> Path:
             f"{did_you_mean(name, known)} A repository of that name would be hf://flowpolicies/{name}."
         )
     return BOX / name
+
+
+def shared_source(path: Path) -> str | Path | None:
+    """What `from_pretrained` takes for a path of a command line; None if it names another kind of file.
+
+    Names of repositories are known by `hf://` only, or every mistyped path would be looked up on the Hub.
+    """
+    text = path.as_posix()
+    if text.startswith("hf:/"):  # A path has one of the two slashes.
+        return text.replace("hf:/", "hf://", 1)
+    if is_pretrained(path):
+        return path
+    return text if re.fullmatch(r"flowpolicies/[^/]+", text) and not path.exists() else None
 
 
 def list_box() -> list[str]:

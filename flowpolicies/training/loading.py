@@ -12,12 +12,15 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from flowpolicies.algorithms import ALGORITHMS, OfflineAlgorithm
 from flowpolicies.messages import did_you_mean
 from flowpolicies.policies import FlowPolicy
+from flowpolicies.policies.pretrained import shared_source
 from flowpolicies.shell.saved import check_model_file
 from flowpolicies.training.runs import RunFolder
 
 
 def load_policy(path: Path, device: str = "auto") -> FlowPolicy:
     """Loads the policy of a policy file, of a zip file of `model.save()`, or of the folder of a run.
+
+    Folders of `save_pretrained`, `flowpolicies/NAME` and `hf://user/name` are read by `FlowPolicy.from_pretrained`.
 
     Loading a zip file executes code in it, so load only zip files that you trust. A policy file cannot execute code.
 
@@ -26,6 +29,8 @@ def load_policy(path: Path, device: str = "auto") -> FlowPolicy:
         ValueError: if it is another kind of file, or the policy file needs a package that is not installed.
         ImportError: if the zip needs a package that cannot be imported.
     """
+    if (source := shared_source(path)) is not None:
+        return FlowPolicy.from_pretrained(source, device=device)
     if path.is_dir():
         path = _policy_of_run(RunFolder(path))
     if not path.exists():

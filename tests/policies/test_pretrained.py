@@ -20,6 +20,7 @@ from tiny import pendulum_data
 
 from flowpolicies import Evaluation, FlowPolicy, evaluate
 from flowpolicies.artifacts import ArtifactError
+from flowpolicies.cli import main
 from flowpolicies.core import Network
 from flowpolicies.networks import VelocityField
 from flowpolicies.policies import pretrained
@@ -321,3 +322,27 @@ def test_every_policy_of_the_package_is_complete_and_small() -> None:
 def test_the_metadata_of_the_weights_are_the_declaration(folder: Path) -> None:
     with safe_open(folder / "model.safetensors", framework="pt") as file:
         assert json.loads(file.metadata()["config"])["networks"] == make().declaration()["networks"]
+
+
+def test_commands_take_shared_policies(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pretrained, "BOX", tmp_path / "box")
+    monkeypatch.setattr("flowpolicies.cli.evaluate.BOX", tmp_path / "box")
+    monkeypatch.chdir(tmp_path)
+    policy = make()
+    evaluation = evaluate(policy, "Pendulum-v1", 1, seed=0)
+    policy.save_pretrained(tmp_path / "box" / "pendulum", evaluation=evaluation)
+    policy.save_pretrained(tmp_path / "mine", evaluation=evaluation)
+    words = ("--episodes", "1", "--seed", "0", "--device", "cpu")
+    assert main(["evaluate", "flowpolicies/pendulum", *words]) == 0
+    expected = f"Pendulum-v1: {evaluation}\n"
+    assert capsys.readouterr().out == expected
+    assert main(["evaluate", "mine", *words, "--env", "Pendulum-v1"]) == 0
+    assert capsys.readouterr().out == expected
+    assert main(["evaluate", "mine", *words]) == 2  # The address of a stranger could import a module.
+    assert "Pass --env. Its author evaluated it in 'Pendulum-v1'." in capsys.readouterr().err
+    assert main(["rollout", "--policy", "mine", "--env", "Pendulum-v1", "--out", "npz:a.npz", "--episodes", "1"]) == 0
+    assert (tmp_path / "a.npz").is_file()
+    assert main(["evaluate", "hf://me", *words, "--env", "Pendulum-v1"]) == 2
+    assert "'hf://me' is not an address of the Hub" in capsys.readouterr().err

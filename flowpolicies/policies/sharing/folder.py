@@ -20,8 +20,8 @@ from flowpolicies.policies.schema import FORMAT, newest
 
 CONFIG, WEIGHTS, CARD, RESULTS = "config.json", "model.safetensors", "README.md", "results.json"
 FILES = (CONFIG, WEIGHTS, CARD, RESULTS)
-MAX_CONFIG_BYTES = 1_000_000
-"""Largest `config.json` that is read; what flowpolicies writes is below 100 kB."""
+MAX_JSON_BYTES = 1_000_000
+"""Largest JSON file that is read; those that flowpolicies writes are below 100 kB."""
 ABOUT = ("name", "flowpolicies")
 """Keys of `config.json` besides the declaration: name of the policy, and the version of flowpolicies that wrote it."""
 
@@ -62,7 +62,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ArtifactError: if it is not a JSON object, or larger than `MAX_CONFIG_BYTES`.
+        ArtifactError: if it is not a JSON object, or larger than `MAX_JSON_BYTES`.
     """
     path = folder / CONFIG
     if not path.is_file():
@@ -70,14 +70,34 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"'{folder}' is not the folder of a pretrained policy: it has no {CONFIG}. FlowPolicy.from_pretrained "
             "reads folders that save_pretrained wrote, and policy files."
         )
+    return _read_object(path)
+
+
+def evaluated_in(folder: Path) -> str | None:
+    """The environment of the first evaluation in `results.json`, as its author wrote it; None if it has none.
+
+    Making an environment can import a module that its address names, so ask the user before using a stranger's.
+
+    Raises:
+        ArtifactError: if the file is not a JSON object, or larger than `MAX_JSON_BYTES`.
+    """
+    path = folder / RESULTS
+    if not path.is_file():
+        return None
+    with reading(path):
+        found = [entry["environment"] for entry in _read_object(path)["evaluations"]]
+    return next((name for name in found if isinstance(name, str)), None)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
     with open(path, "rb") as file:
-        text = file.read(MAX_CONFIG_BYTES + 1)
-    if len(text) > MAX_CONFIG_BYTES:
-        raise ArtifactError(path, f"it has more than {MAX_CONFIG_BYTES} bytes, which no declaration of a policy needs")
-    config = parse_json(text, path)
-    if not isinstance(config, dict):
-        raise ArtifactError(path, f"it holds a {type(config).__name__}, but must hold an object")
-    return config
+        text = file.read(MAX_JSON_BYTES + 1)
+    if len(text) > MAX_JSON_BYTES:
+        raise ArtifactError(path, f"it has more than {MAX_JSON_BYTES:,} bytes, which flowpolicies does not write")
+    data = parse_json(text, path)
+    if not isinstance(data, dict):
+        raise ArtifactError(path, f"it holds a {type(data).__name__}, but must hold an object")
+    return data
 
 
 def checked_weights(folder: Path) -> Path:
