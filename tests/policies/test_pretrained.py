@@ -248,6 +248,23 @@ def test_a_damaged_config_is_refused(text: bytes, folder: Path) -> None:
         FlowPolicy.from_pretrained(folder)
 
 
+def test_any_damage_of_the_config_is_refused_or_harmless(folder: Path) -> None:
+    rng, whole, expected = np.random.default_rng(0), (folder / "config.json").read_bytes(), act(make())
+    loaded = 0
+    for _ in range(200):
+        text = bytearray(whole)
+        for place in rng.integers(len(text), size=rng.integers(1, 4)):
+            text[place] = rng.integers(256)
+        (folder / "config.json").write_bytes(text)
+        try:
+            policy = FlowPolicy.from_pretrained(folder, device="cpu")
+        except ArtifactError:
+            continue
+        np.testing.assert_array_equal(act(policy), expected)  # The name, or a blank.
+        loaded += 1
+    assert loaded < 100
+
+
 def test_damaged_or_foreign_weights_are_refused(folder: Path) -> None:
     whole = (folder / "model.safetensors").read_bytes()
     for content in (b"", whole[:100], whole[:-1], b"\xff" * 1000):

@@ -135,48 +135,54 @@ def _import_hub() -> Any:
 @contextmanager
 def _errors_of(hub_id: HubId) -> Iterator[None]:
     """Raises errors of huggingface_hub as built-in ones, which say what to do next."""
-    from huggingface_hub import constants, errors
+    from huggingface_hub import errors
 
-    page = f"{constants.ENDPOINT}/{hub_id.repo}"
     # In versions from 1.0 on, failed connections are errors of httpx; requests' errors are OSErrors.
     transport: Any = errors.HfHubHTTPError.__bases__[0]
     try:
         yield
-    except errors.GatedRepoError as error:
-        raise PermissionError(
-            f"'{hub_id}' is gated: ask for access at {page}, then log in with `hf auth login` or pass token=."
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise FileNotFoundError(
-            f"there is no repository '{hub_id.repo}' at {constants.ENDPOINT}, or it is private. Check the name; for a "
-            "private one log in with `hf auth login` or pass token=."
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise FileNotFoundError(
-            f"'{SCHEME}{hub_id.repo}' has no revision '{hub_id.revision}'. Its branches, tags and commits are at "
-            f"{page}/commits/main."
-        ) from error
-    except errors.LocalEntryNotFoundError as error:
-        cause = error.__cause__ or error
-        raise FileNotFoundError(
-            f"'{hub_id}' is not in the cache, and was not downloaded from {constants.ENDPOINT}: {_first_line(cause)}. "
-            "Load it once with a connection, or pass the path of a folder."
-        ) from error
     except errors.EntryNotFoundError as error:
+        if isinstance(error, errors.LocalEntryNotFoundError):
+            raise FileNotFoundError(
+                f"'{hub_id}' is not in the cache, and was not downloaded: {_first_line(error.__cause__ or error)}. "
+                "Load it once with a connection, or pass the path of a folder."
+            ) from error
         raise ArtifactError(
             str(hub_id),
             f"the repository has not both {CONFIG} and {WEIGHTS}",
             hint="It does not hold a policy of flowpolicies, see FlowPolicy.push_to_hub.",
         ) from error
     except errors.HfHubHTTPError as error:
-        if getattr(error.response, "status_code", None) in (401, 403):
-            raise PermissionError(
-                f"{constants.ENDPOINT} does not allow this for '{hub_id}': {_first_line(error)}. Log in with `hf auth "
-                "login`, or pass a token= that may."
-            ) from error
-        raise OSError(f"{constants.ENDPOINT} failed with '{hub_id}': {_first_line(error)}") from error
+        raise _refusal(error, hub_id) from error
     except (errors.OfflineModeIsEnabled, transport) as error:
-        raise ConnectionError(f"cannot reach {constants.ENDPOINT} for '{hub_id}': {_first_line(error)}") from error
+        raise ConnectionError(f"cannot reach the server for '{hub_id}': {_first_line(error)}") from error
+
+
+def _refusal(error: Any, hub_id: HubId) -> OSError:
+    """What to raise for an answer of the server that is an error."""
+    from huggingface_hub import constants, errors
+
+    server, page = constants.ENDPOINT, f"{constants.ENDPOINT}/{hub_id.repo}"
+    if isinstance(error, errors.GatedRepoError):
+        return PermissionError(
+            f"'{hub_id}' is gated: ask for access at {page}, then log in with `hf auth login` or pass token=."
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return FileNotFoundError(
+            f"there is no repository '{hub_id.repo}' at {server}, or it is private. Check the name; for a private one "
+            "log in with `hf auth login` or pass token=."
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return FileNotFoundError(
+            f"'{SCHEME}{hub_id.repo}' has no revision '{hub_id.revision}'. Its branches, tags and commits are at "
+            f"{page}/commits/main."
+        )
+    if getattr(error.response, "status_code", None) in (401, 403):
+        return PermissionError(
+            f"{server} does not allow this for '{hub_id}': {_first_line(error)}. Log in with `hf auth login`, or pass "
+            "a token= that may."
+        )
+    return OSError(f"{server} failed with '{hub_id}': {_first_line(error)}")
 
 
 def _first_line(error: BaseException) -> str:
