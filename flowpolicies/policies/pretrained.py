@@ -27,7 +27,7 @@ from flowpolicies.policies.sharing.folder import (
     checked_weights,
     is_pretrained,
 )
-from flowpolicies.policies.sharing.hub import HubId, download, parse_hub_id, upload
+from flowpolicies.policies.sharing.hub import SCHEME, HubId, download, parse_hub_id, upload
 from flowpolicies.version import __version__
 
 BOX = Path(__file__).parents[1] / "pretrained"
@@ -163,9 +163,9 @@ class PretrainedPolicy(BasePolicy, ABC):
         """Reads a policy from a folder of `save_pretrained`, a policy file, this package, or the Hugging Face Hub.
 
         A text is looked up in this order: an existing folder or file; "flowpolicies/NAME", a policy that the package
-        brings; `user/name`, a repository of the Hub. `hf://user/name` is always a repository. Nothing in the files is
-        executed; networks and samplers are found by their registered names (docs/plugins.md). `policy.origin` tells
-        where the policy came from.
+        brings; `user/name`, a repository of the Hub, unless there is a folder `user`. `hf://user/name` is always a
+        repository. Nothing in the files is executed; networks and samplers are found by their registered names
+        (docs/plugins.md). `policy.origin` tells where the policy came from.
 
         Args:
             source: path, name of a policy of the package, or repository, also with `@revision`.
@@ -209,13 +209,20 @@ def find(source: str | Path, revision: str | None = None) -> Path | HubId:
         if revision is not None:
             raise ValueError(f"'{source}' is a folder or file of this machine, which has no revision {revision!r}.")
         return local
-    if (hub_id := parse_hub_id(text, revision)) is not None:
+    hub_id = parse_hub_id(text, revision)
+    if hub_id is not None and (text.startswith(SCHEME) or not _looks_local(path)):
         return hub_id
     near = [other.name for other in path.parent.glob("*")]
+    address = "" if hub_id is None else f" A repository of that name would be {hub_id}."
     raise FileNotFoundError(
-        f"no pretrained policy '{source}': there is no such folder or file, and it is not the name of a repository, "
-        f"user/name.{did_you_mean(path.name, near)}"
+        f"no pretrained policy '{source}': there is no such folder or file."
+        f"{did_you_mean(path.name, near) or ' Names of repositories are user/name.'}{address}"
     )
+
+
+def _looks_local(path: Path) -> bool:
+    """Whether a path that does not exist is rather mistyped than the name of a repository."""
+    return path.parent.is_dir() or path.suffix in (".safetensors", ".zip")
 
 
 def find_in_box(name: str) -> Path:
@@ -266,10 +273,10 @@ def require_hub_id(repo_id: str, revision: str | None) -> HubId:
 def _download(hub_id: HubId, source: str, **options: Any) -> Path:
     try:
         return download(hub_id, **options)
-    except FileNotFoundError as error:
-        if source.startswith("hf://"):
+    except (FileNotFoundError, ImportError) as error:
+        if source.startswith(SCHEME):
             raise
-        raise FileNotFoundError(f"there is no folder or file '{source}' here, and {error}") from error
+        raise type(error)(f"there is no folder or file '{source}' here, and {error}") from error
 
 
 def _properties(policy: PretrainedPolicy, declaration: Mapping[str, Any]) -> dict[str, str]:

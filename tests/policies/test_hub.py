@@ -154,6 +154,19 @@ def test_what_is_not_there_is_named(hub: HubServer) -> None:
         FlowPolicy.from_pretrained("me/half")
 
 
+def test_a_mistyped_path_is_not_looked_up(hub: HubServer, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "fql").mkdir(parents=True)
+    with pytest.raises(
+        FileNotFoundError, match=r"Did you mean 'fql'\? A repository of that name would be hf://runs/fqk"
+    ):
+        FlowPolicy.from_pretrained("runs/fqk")
+    with pytest.raises(FileNotFoundError, match=r"would be hf://mine/policy\.safetensors"):
+        FlowPolicy.from_pretrained("mine/policy.safetensors")
+    assert hub.requests == []
+    push(repo="runs/fqk")
+    np.testing.assert_array_equal(act(FlowPolicy.from_pretrained("hf://runs/fqk")), act(make()))
+
+
 def test_private_and_gated_repositories_need_a_token(hub: HubServer, tmp_path: Path) -> None:
     push(private=True)
     assert hub.repositories["me/reach"].private
@@ -221,6 +234,8 @@ def test_without_huggingface_hub_the_message_says_what_to_install(monkeypatch: p
     for call in (partial(FlowPolicy.from_pretrained, "hf://me/reach"), partial(make().push_to_hub, "me/reach")):
         with pytest.raises(ImportError, match=r"pip install 'flowpolicies\[hub\]'"):
             call()
+    with pytest.raises(ImportError, match="there is no folder or file 'me/reach' here, and addresses of the Hub"):
+        FlowPolicy.from_pretrained("me/reach")
 
 
 @pytest.mark.parametrize(

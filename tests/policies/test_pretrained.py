@@ -285,7 +285,7 @@ def test_missing_files_are_named(folder: Path, tmp_path: Path) -> None:
         FlowPolicy.from_pretrained(folder)
     with pytest.raises(FileNotFoundError, match=r"no such folder or file.* Did you mean 'folder'"):
         FlowPolicy.from_pretrained(tmp_path / "foldr")
-    with pytest.raises(FileNotFoundError, match="not the name of a repository, user/name"):
+    with pytest.raises(FileNotFoundError, match="Names of repositories are user/name"):
         FlowPolicy.from_pretrained("one-word")
 
 

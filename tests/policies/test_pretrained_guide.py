@@ -13,6 +13,7 @@ from tiny import pendulum_data
 
 from flowpolicies.cli import main
 
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # In huggingface_hub.
 TEXT = (Path(__file__).parents[2] / "docs" / "guides" / "pretrained.md").read_text()
 TRAIN = (
     "train bc --dataset npz:data.npz --env Pendulum-v1 --run-dir runs/pendulum --steps 10 --eval-episodes 2 "

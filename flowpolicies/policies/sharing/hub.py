@@ -126,7 +126,7 @@ def _import_hub() -> Any:
         import huggingface_hub
     except ImportError as error:
         raise ImportError(
-            "addresses of the Hugging Face Hub need the package huggingface_hub. Install it with: pip install "
+            "addresses of the Hub need the package huggingface_hub. Install it with: pip install "
             "'flowpolicies[hub]'. Folders and policy files load without it."
         ) from error
     return huggingface_hub
