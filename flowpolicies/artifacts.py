@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -51,10 +52,10 @@ def reading(path: str | os.PathLike[str], place: str = "", hint: str = "") -> It
     except (ArtifactError, FileNotFoundError, PermissionError, ImportError):
         raise
     except Exception as error:  # Parsers of foreign bytes fail with errors of any class.
-        text = str(error).strip().split("\n")[0]
-        raise ArtifactError(
-            path, f"{type(error).__name__}: {text}" if text else type(error).__name__, place=place, hint=hint
-        ) from error
+        text, kind = str(error).strip().split("\n")[0], type(error).__name__
+        if not text or type(error) is not ValueError:  # The text of a plain ValueError says enough.
+            text = f"{kind}: {text}" if text else kind
+        raise ArtifactError(path, text, place=place, hint=hint) from error
 
 
 def parse_json(text: str | bytes, path: str | os.PathLike[str], place: str = "") -> Any:
@@ -69,20 +70,19 @@ def parse_json(text: str | bytes, path: str | os.PathLike[str], place: str = "")
         return json.loads(text, object_pairs_hook=_without_repetition)
 
 
+_TOKENS = re.compile(r'"(?:[^"\\]|\\.|\\\Z)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
+"""A text with its quotes, up to the end if it has no end, or a bracket."""
+
+
 def _check_depth(text: str) -> None:
     """Counts brackets outside of strings before parsing, because Python's parser recurses."""
-    depth, in_string, escaped = 0, False, False
-    for character in text:
-        if in_string:
-            in_string = escaped or character != '"'
-            escaped = character == "\\" and not escaped
-        elif character == '"':
-            in_string = True
-        elif character in "[{":
+    depth = 0
+    for token in _TOKENS.finditer(text):
+        if token[0] in ("[", "{"):
             depth += 1
             if depth > MAX_DEPTH:
                 raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
-        elif character in "]}":
+        elif token[0] in ("]", "}"):
             depth -= 1
 
 

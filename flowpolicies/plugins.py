@@ -193,6 +193,17 @@ def _package_of_module(top: str) -> str | None:
     return re.sub(r"[-_.]+", "-", found.pop()).lower() if len(found) == 1 else None
 
 
+def import_package_of(module: str) -> None:
+    """Imports what installed packages name in entry points of flowpolicies, if it has the top-level name of a module.
+
+    Nothing happens for other modules, and none is imported by its own name.
+    """
+    if not _is_ours(module):
+        for point in (point for distribution in distributions() for point in distribution.entry_points):
+            if point.group.startswith(f"{OURS}.") and _top(point.module) == _top(module):
+                _try_to_load(point)
+
+
 def _try_to_load(point: EntryPoint) -> Any:
     try:
         return point.load()

@@ -89,8 +89,7 @@ class Collect(Command):
 
     policy: Path
     """Policy file (policy.safetensors), folder of a run or of `flowpolicies export`, zip file of model.save(),
-    flowpolicies/NAME (a policy of the package), or hf://user/name (a repository of the Hugging Face Hub).
-    Loading a zip file executes code in it, so load only files that you trust."""
+    flowpolicies/NAME (a policy of the package), or hf://user/name (a repository of the Hugging Face Hub)."""
     env: str
     """Environment to run in: an address or a Gymnasium id."""
     out: str
@@ -105,11 +104,14 @@ class Collect(Command):
     """Replace an existing dataset at this address."""
     device: str = "auto"
     """Torch device, such as cpu or cuda:1. auto: CUDA if it is available."""
+    trust: bool = False
+    """Run the code in a zip file of model.save() that holds functions or classes saved as code, such as a lambda as a
+    schedule of the learning rate. Only for files whose author you trust. Policy files never hold code."""
 
     def run(self, words: Sequence[str]) -> None:
         """Collects the episodes, and prints their returns and a summary of the dataset."""
         dataset, found = collect(
-            load_policy(self.policy, self.device),
+            load_policy(self.policy, self.device, trust=self.trust),
             self.env,
             self.episodes,
             out=self.out,

@@ -36,8 +36,7 @@ class Evaluate(Command):
 
     path: tyro.conf.Positional[Path]
     """Policy file (policy.safetensors), folder of a run or of `flowpolicies export`, zip file of model.save(),
-    flowpolicies/NAME (a policy of the package), or hf://user/name (a repository of the Hugging Face Hub).
-    Loading a zip file executes code in it, so load only files that you trust."""
+    flowpolicies/NAME (a policy of the package), or hf://user/name (a repository of the Hugging Face Hub)."""
     env: tuple[str, ...] = ()
     """Environments to evaluate in: addresses or Gymnasium ids. Default: the environment of the run."""
     episodes: int = 50
@@ -52,10 +51,13 @@ class Evaluate(Command):
     """JSON file to write the results to, with the results of each episode. None: only print the results."""
     device: str = "auto"
     """Torch device, such as cpu or cuda:1. auto: CUDA if it is available."""
+    trust: bool = False
+    """Run the code in a zip file of model.save() that holds functions or classes saved as code, such as a lambda as a
+    schedule of the learning rate. Only for files whose author you trust. Policy files never hold code."""
 
     def run(self, words: Sequence[str]) -> None:
         """Evaluates in every environment, and prints the results of each and of all together."""
-        policy = load_policy(self.path, self.device)
+        policy = load_policy(self.path, self.device, trust=self.trust)
         found = {
             address: evaluate_in(address, policy, self.episodes, self.seed, self.n_envs, self.deterministic)
             for address in self._addresses()

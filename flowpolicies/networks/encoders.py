@@ -121,7 +121,9 @@ class _OneHot(nn.Module):
         super().__init__()
         counts = torch.tensor([n for _, n in categories])
         values = [torch.arange(start, start + n, dtype=torch.float32) for start, n in categories]
-        self.register_buffer("owner", torch.arange(len(counts)).repeat_interleave(counts), persistent=False)
+        total = sum(n for _, n in categories)
+        owner = torch.arange(len(counts)).repeat_interleave(counts, output_size=total)
+        self.register_buffer("owner", owner, persistent=False)
         self.register_buffer("values", torch.cat(values), persistent=False)
 
     def forward(self, columns: Tensor) -> Tensor:

@@ -13,29 +13,23 @@ from gymnasium import spaces
 from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
+from flowpolicies.artifacts import reading
+from flowpolicies.containers import name_of
 from flowpolicies.core import GeneratorNoise, Network, Noise, ReplayedNoise, View, ZeroNoise
-from flowpolicies.networks import ENCODERS, Encoded, ObservationEncoder, ObservationPart
+from flowpolicies.policies.building import build_network, limited
+from flowpolicies.policies.declaration import policy_from_json
 from flowpolicies.policies.devices import check_device
 from flowpolicies.policies.policy_file import read_policy, write_policy
 from flowpolicies.policies.pretrained import PretrainedPolicy
-from flowpolicies.policies.serialization import (
-    encoder_from_json,
-    encoder_to_json,
-    network_from_json,
-    network_to_json,
-    sampler_from_json,
-    sampler_to_json,
-)
+from flowpolicies.policies.serialization import encoder_to_json, network_to_json, sampler_to_json
 from flowpolicies.samplers import Sampler
 from flowpolicies.spaces.batches import as_batch
-from flowpolicies.spaces.json import space_from_json, space_to_json
+from flowpolicies.spaces.json import space_to_json
 from flowpolicies.spaces.layout import (
     as_tensor,
     channels_first_space,
     check_action_space,
     flatten_tensors,
-    observation_dim,
-    observation_layout,
 )
 from flowpolicies.tree import leaves, take, tree_map
 
@@ -102,27 +96,14 @@ class FlowPolicy(PretrainedPolicy):
         self.act_with, self.explore_with = tuple(act_with), tuple(explore_with)
         self.horizon, self.execute, self.encoder = horizon, execute or horizon, encoder
         self.chunk_dim = horizon * int(np.prod(self.action_space.shape))
-        self.networks = nn.ModuleDict({name: self._build(spec) for name, spec in networks.items()})
+        self.networks = nn.ModuleDict(
+            {name: build_network(spec, observation_space, encoder, self.chunk_dim) for name, spec in networks.items()}
+        )
         slow = {name: self.networks[name] for name, spec in networks.items() if spec.target_rate is not None}
         self.targets = nn.ModuleDict({name: copy.deepcopy(module) for name, module in slow.items()})
         self.targets.requires_grad_(False)
         self.generator = torch.Generator()
         self.seed(seed)
-
-    def _build(self, spec: Network) -> nn.Module:
-        """The network, of type float32 whatever torch's default type is."""
-        factory: Any = ENCODERS.find(self.encoder)
-        if getattr(factory, "encodes_observations", False):  # A feature extractor of Stable-Baselines3.
-            return self._encoded(factory(self.observation_space), spec)
-        layout = observation_layout(self.observation_space)
-        if not any(entry.image or entry.categories for entry in layout):
-            return spec.factory(observation_dim(self.observation_space), self.chunk_dim).float()
-        parts = [ObservationPart(entry.shape, entry.image, entry.categories) for entry in layout]
-        return self._encoded(ObservationEncoder(parts, self.encoder), spec)
-
-    def _encoded(self, encoder: Any, spec: Network) -> nn.Module:
-        head = spec.factory(encoder.out_dim, self.chunk_dim)
-        return (Encoded(encoder, head) if getattr(head, "observes", True) else head).float()
 
     def seed(self, seed: int | None) -> None:
         """Seeds the generator that acting draws from."""
@@ -347,26 +328,19 @@ class FlowPolicy(PretrainedPolicy):
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it is not a policy file, or needs a network, sampler or encoder that is not registered
-                here; the message names its package.
+            ArtifactError: if it is not a policy file or is damaged; if it declares numbers beyond their bounds, or
+                networks that its weights do not fit; or if it needs a network, sampler or encoder that is not
+                registered here (the message names its package).
             ImportError: if the package of one of them cannot be imported.
         """
         target = get_device(check_device(device))
         config, weights = read_policy(path, target)
-        policy = cls(
-            space_from_json(config["observation_space"]),
-            check_action_space(space_from_json(config["action_space"]), "FlowPolicy"),
-            networks={name: network_from_json(entry) for name, entry in config["networks"].items()},
-            sampler=sampler_from_json(config["sampler"]),
-            explorer=sampler_from_json(config["explorer"]) if config.get("explorer") else None,
-            act_with=config["act_with"],
-            explore_with=config.get("explore_with", ()),
-            horizon=config["horizon"],
-            execute=config["execute"],
-            encoder=encoder_from_json(config["encoder"]),
-        )
-        policy.load_state_dict(weights)
-        return policy.to(target)
+        with reading(name_of(path)):
+            declared = policy_from_json(config, weights)
+            with limited(sum(tensor.numel() for tensor in weights.values())):
+                policy = cls(**declared)
+            policy.load_state_dict(weights)
+            return policy.to(target)
 
 
 def _starts(episode_start: Any, n: int) -> np.ndarray:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save, save_file
 from torch import Tensor
 
-from flowpolicies.artifacts import parse_json
+from flowpolicies.artifacts import ArtifactError, parse_json, reading
+from flowpolicies.containers import Header, is_zip, name_of, read_bytes, safetensors_header
 from flowpolicies.files import atomic_path
+from flowpolicies.policies.building import check_finite
 from flowpolicies.policies.schema import FORMAT, VERSION, newest
 
 
@@ -31,34 +32,36 @@ def write_policy(target: str | Path | BinaryIO, config: Mapping[str, Any], weigh
 def read_policy(source: str | Path | BinaryIO, device: torch.device) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The declaration, as one of the newest version, and the weights of a policy file or of a binary file object.
 
+    The whole file is checked first: its header, that its tensors cover the rest of it, and that they are finite.
+
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not a policy file, or one of a newer version.
+        ArtifactError: if it is not a policy file, is damaged, or was written by a newer version.
     """
-    what = repr(str(source)) if isinstance(source, str | Path) else f"the file object {source!r}"
+    name = name_of(source)
     if isinstance(source, str | Path) and not Path(source).is_file():
-        raise FileNotFoundError(f"no policy file {what}; FlowPolicy.load reads what FlowPolicy.save wrote")
-    try:
-        metadata, weights = _read_path(source, device) if isinstance(source, str | Path) else _read_object(source)
-    except SafetensorError as error:
-        raise ValueError(
-            f"{what} is not a policy file ({error}). Zips of model.save() are read by the algorithm's "
-            "load(), for example flowpolicies.FQL.load(path).policy."
-        ) from error
-    place = str(source) if isinstance(source, str | Path) else what
-    return newest(parse_json(metadata.get("config", "{}"), place, "metadata"), place, "metadata"), weights
+        raise FileNotFoundError(f"no policy file {name!r}; FlowPolicy.load reads what FlowPolicy.save wrote")
+    content = read_bytes(source)
+    if is_zip(content):
+        raise ArtifactError(
+            name,
+            "is not a policy file, but a zip",
+            hint="Zips of model.save() are read by the algorithm's load(), for example "
+            "flowpolicies.FQL.load(path).policy.",
+        )
+    header = safetensors_header(content, name)
+    config = declared(header, name)
+    with reading(name):
+        weights = load(content)
+        check_finite(weights)
+    return config, {key: tensor.to(device) for key, tensor in weights.items()}
 
 
-def _read_path(path: str | Path, device: torch.device) -> tuple[dict[str, str], dict[str, Tensor]]:
-    with safe_open(path, framework="pt", device=str(device)) as file:
-        return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+def declared(header: Header, path: str) -> dict[str, Any]:
+    """The declaration in the header of a policy file, as one of the newest version.
 
-
-def _read_object(source: BinaryIO) -> tuple[dict[str, str], dict[str, Tensor]]:
-    content = source.read()
-    if not content:
-        raise ValueError(f"the file object {source!r} has no bytes left to read. Call its seek(0) before loading.")
-    weights = load(content)
-    # The header is the length of a JSON text as 8 bytes, and the text (https://github.com/huggingface/safetensors).
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    return header.get("__metadata__") or {}, weights
+    Raises:
+        ArtifactError: if there is none, or one of another format or of a newer version.
+    """
+    place = "the config in the header"
+    return newest(parse_json(header.metadata.get("config", "{}"), path, place), path, place)

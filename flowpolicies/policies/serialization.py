@@ -8,6 +8,7 @@ in, declared in this process, or an entry point of an installed package (see `fl
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -60,8 +61,10 @@ def network_from_json(entry: Mapping[str, Any]) -> Network:
         ValueError: if its class is not known here; the message names the package.
         ImportError: if the package of its class cannot be imported.
     """
-    options = {key: _from_plain(value) for key, value in entry["options"].items()}
-    return Network(partial(_resolve(NETWORKS, entry), **options), entry["target_rate"], entry["learning_rate"])
+    written = _object(_part(entry, "options"), "the options of a network")
+    options = {key: _from_plain(value) for key, value in written.items()}
+    rates = (_part(entry, key) for key in ("target_rate", "learning_rate"))
+    return Network(partial(_resolve(NETWORKS, entry), **options), *rates)
 
 
 def sampler_to_json(sampler: Any) -> Json:
@@ -92,9 +95,10 @@ def sampler_from_json(entry: Mapping[str, Any]) -> Sampler:
         ValueError: if its class is not known here (the message names the package), or has other fields.
         ImportError: if the package of its class cannot be imported.
     """
-    cls = _resolve(SAMPLERS, entry)
+    cls = _resolve(SAMPLERS, _object(entry, "a sampler"))
     ours = _is_built_in(entry)
-    written = {key: value for key, value in entry.items() if key != "type"} if ours else entry["fields"]
+    written = {key: value for key, value in entry.items() if key != "type"} if ours else _part(entry, "fields")
+    written = _object(written, "the fields of a sampler")
     fields = {key: _from_plain(value) for key, value in written.items()}
     try:
         sampler: Sampler = cls(**fields)
@@ -121,9 +125,27 @@ def encoder_from_json(entry: str | Mapping[str, Any]) -> str:
         ImportError: if its package cannot be imported.
     """
     if isinstance(entry, str):
+        ENCODERS.check_known(entry)
         return entry
     _resolve(ENCODERS, entry)
     return str(entry["type"])
+
+
+def _object(value: Any, what: str) -> Mapping[str, Any]:
+    """The value, if it is a JSON object.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{what} must be described by an object, got {reprlib.repr(value)}")
+    return value
+
+
+def _part(entry: Mapping[str, Any], key: str) -> Any:
+    if key not in _object(entry, "a network, sampler or encoder"):
+        raise ValueError(f"the description of {reprlib.repr(entry.get('type', entry))} lacks {key!r}")
+    return entry[key]
 
 
 def _plain(value: Any, what: str) -> Any:
@@ -153,7 +175,7 @@ def _from_plain(value: Any) -> Any:
     if isinstance(value, dict) and "type" in value:
         return sampler_from_json(value)
     if isinstance(value, dict):
-        return {key: _from_plain(item) for key, item in value["dict"].items()}
+        return {key: _from_plain(item) for key, item in _object(_part(value, "dict"), "a dict").items()}
     return value
 
 
@@ -180,18 +202,18 @@ def _resolve(registry: Registry[T], entry: Mapping[str, Any]) -> T:
         ValueError: if there is none, or the one of another package.
         ImportError: if its package cannot be imported.
     """
-    name = str(entry["type"])
+    name = str(_part(_object(entry, f"a {registry.kind}"), "type"))
     if _is_built_in(entry):
         if not registry.is_built_in(name):
             known = [known for known in registry.declared if registry.is_built_in(known)]
             hint = did_you_mean(name, known) or " Was the file written by a newer version of flowpolicies?"
             raise ValueError(f"unknown {registry.kind} {name!r} (known: {', '.join(known)}).{hint}")
         return registry.declared[name]
-    module, _, qualified_name = entry["class"].partition(":")
+    module, _, qualified_name = str(entry["class"]).partition(":")
     found = registry.find(name) if name in registry else registry.find_at((module, qualified_name))
     if found is None:
         raise ValueError(_what_is_missing(registry, entry))
-    package, given = entry["package"], package_of(found)
+    package, given = entry.get("package"), package_of(found)
     if None not in (package, given) and package != given:
         raise ValueError(
             f"the policy file needs the {registry.kind} {name!r} of the package {package}, but here the package "
@@ -202,7 +224,7 @@ def _resolve(registry: Registry[T], entry: Mapping[str, Any]) -> T:
 
 def _what_is_missing(registry: Registry[Any], entry: Mapping[str, Any]) -> str:
     """What to do about a name that nobody registered."""
-    package, (module, _, cls) = entry["package"], entry["class"].partition(":")
+    package, (module, _, cls) = entry.get("package"), str(entry["class"]).partition(":")
     text = f"the policy file needs the {registry.kind} {entry['type']!r}"
     if package is not None and not _is_installed(package):
         return f"{text} of the package {package}, which is not installed. Install it: pip install {package}"

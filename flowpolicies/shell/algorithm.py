@@ -11,6 +11,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -21,11 +22,12 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList, StopT
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.save_util import load_from_pkl
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import configure_logger
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
+from flowpolicies.artifacts import reading
+from flowpolicies.containers import name_of
 from flowpolicies.core import Learner, LossTerm
 from flowpolicies.core.learner import MetricMeans
 from flowpolicies.data import TransitionDataset
@@ -33,15 +35,16 @@ from flowpolicies.data.replay.buffer import TransitionBuffer, WindowScheme
 from flowpolicies.plugins import package_of
 from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
 from flowpolicies.policies.aliases import check_policy_alias
+from flowpolicies.policies.declaration import check_declared
 from flowpolicies.policies.devices import check_device
 from flowpolicies.shell.changes import changed_config, sort_changes
 from flowpolicies.shell.config import CriticConfig, PolicyConfig, configure
 from flowpolicies.shell.exceptions import ATTRIBUTES, CONFORMANCE_EXCEPTIONS, OF_CLASS, WITHOUT_CRITICS
-from flowpolicies.shell.fields import NonNegativeInt, check_value
+from flowpolicies.shell.fields import NonNegativeInt, check_value, hints_of
 from flowpolicies.shell.hyperparameters import check_hyperparameters
 from flowpolicies.shell.no_environment import AnyEnv, SpacesOnlyVecEnv, require_environment
 from flowpolicies.shell.policy_kwargs import check_not_twice, translate, with_activation, with_extractor
-from flowpolicies.shell.saved import check_model_file, check_owner
+from flowpolicies.shell.saved import blaming, check_owner, open_model, read_buffer
 from flowpolicies.shell.setup import (
     AUTO,
     as_dataset,
@@ -152,6 +155,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
                 f"{taken.__module__}.{taken.__name__}. Declare another one: name = ..."
             )
         ALGORITHMS[cls.name] = cls
+        with suppress(NameError):  # Evaluated now, so that nothing is evaluated while a file is read.
+            hints_of(cls.Config)
         cls._fields = frozenset(field.name for field in dataclasses.fields(cls.Config))
         critics = {} if issubclass(cls.Config, CriticConfig) else WITHOUT_CRITICS
         cls.conformance_exceptions = {**cls.conformance_exceptions, **critics, **OF_CLASS.get(cls.__name__, {})}
@@ -253,9 +258,10 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         force_reset: bool = True,
         *,
         dataset: TransitionDataset | str | os.PathLike[str] | None = None,
+        trust: bool = False,
         **kwargs: Any,
     ) -> Self:
-        """Loads a model that `save` wrote. A zip can contain code that is executed: load only files that you trust.
+        """Loads a model that `save` wrote. Nothing in the file is executed, unless `trust` is set.
 
         Args:
             path: path (the suffix .zip may be left out) or file object.
@@ -266,25 +272,31 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             print_system_info: whether to print the versions that the file was saved with, and the present ones.
             force_reset: whether the environment is reset before training continues.
             dataset: a dataset, its address, or "auto" for the one that the model was trained on, by its address.
+            trust: whether to run code in the file. It is needed for models with functions or classes that were saved as
+                code, such as a lambda as a schedule of the learning rate, and only for files whose author you trust.
             **kwargs: hyperparameters to change: those of Stable-Baselines3 (gamma, learning_rate, seed, ...) and fields
                 of the Config that the networks do not depend on. With a seed, all random numbers from now on follow it.
 
         Raises:
-            ValueError: if the file is damaged, holds another algorithm's model, or a hyperparameter cannot be changed.
+            FileNotFoundError: if there is no such file.
+            ArtifactError: if the file is damaged, holds another algorithm's model, needs `trust`, or declares what its
+                weights do not fit.
+            ValueError: if a hyperparameter cannot be changed.
             TypeError: for an unknown keyword.
         """
         who, known = cls.__name__, [*inspect.signature(OfflineAlgorithm).parameters, *SETTABLE]
-        changes = sort_changes(who, cls.Config, kwargs, custom_objects, known)
-        model = super().load(
-            check_model_file(path),
-            None,
-            check_device(device),
-            changes.custom_objects,
-            print_system_info,
-            force_reset,
-            _changes=changes.hyperparameters,
-            **changes.attributes,
-        )
+        changes, device = sort_changes(who, cls.Config, kwargs, custom_objects, known), check_device(device)
+        saved, replaced = open_model(path), dict(changes.custom_objects or {})
+        private: dict[str, Any] = {"_changes": changes.hyperparameters}
+        if not trust:
+            given = {*replaced, *changes.attributes} - {"policy_kwargs"}
+            replaced = {**dict.fromkeys(given), **saved.attributes(cls, given), **replaced}
+            private["_weights"] = saved.weights()
+        with blaming(saved.path, changed=bool(kwargs or custom_objects)):
+            # Stable-Baselines3 unpickles only what is not replaced.
+            model = super().load(
+                saved.file(), None, device, replaced, print_system_info, force_reset, **private, **changes.attributes
+            )
         if env is not None:
             model.set_env(env, force_reset)
         if changes.attributes.get("seed") is not None:
@@ -379,6 +391,9 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             "seed": seed,
         }
         self.policy_kwargs = {**implied, **self._translated.own}
+        weights: dict[str, torch.Tensor] | None = self.__dict__.pop("_weights", None)  # Of `load`.
+        if weights is not None:
+            check_declared(self.observation_space, self.action_space, self.policy_kwargs, weights)
         self.n_steps = 1  # SB3 warns of n-step returns with any buffer but its own.
         super()._setup_model()
         self.policy_kwargs, self.n_steps = given, n_steps
@@ -776,31 +791,51 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     def set_parameters(
         self, load_path_or_dict: Any, exact_match: bool = True, device: torch.device | str = "auto"
     ) -> None:
-        """As in Stable-Baselines3. The random generators stay as they are, unless their states are given too."""
+        """As in Stable-Baselines3. The random generators stay as they are, unless their states are given too.
+
+        Args:
+            load_path_or_dict: what `get_parameters` returned, or the path or file object of a model zip, of which only
+                the tensors are read.
+            exact_match: whether all parameters must be given.
+            device: device on which the tensors are loaded.
+
+        Raises:
+            ArtifactError: if the file is damaged, or its tensors are not those of this model.
+            ValueError: if parameters are missing or unknown.
+        """
+        if not isinstance(load_path_or_dict, dict):
+            saved = open_model(load_path_or_dict)
+            saved.weights()
+            with blaming(saved.path, changed=False):
+                super().set_parameters(saved.file(), exact_match, device)  # type: ignore[arg-type]
+            return
         if isinstance(load_path_or_dict, dict) and "generators" not in load_path_or_dict:
             load_path_or_dict = {**load_path_or_dict, "generators": self.generators.state_dict()}
         super().set_parameters(load_path_or_dict, exact_match, device)
 
-    def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
+    def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True, *, trust: bool = False) -> None:
         """Takes over the online transitions of a buffer that `save_replay_buffer` wrote, as in Stable-Baselines3.
 
-        The dataset stays attached, and gamma, horizon and seed stay those of the model. The file is a pickle, which can
-        execute code: load only files that you trust.
+        The dataset stays attached, and gamma, horizon and seed stay those of the model. The file is a pickle. It is
+        read without executing anything in it, unless `trust` is set.
 
         Args:
             path: path or file object.
             truncate_last_traj: whether the episode that was in progress ends where it was saved; otherwise the next
                 transition continues it.
+            trust: whether to run code in the file, for buffers with objects that replay buffers do not consist of.
 
         Raises:
-            ValueError: if the buffer holds transitions of other spaces, or is of a class that cannot be read.
+            ArtifactError: if the file is damaged or needs `trust`, or the buffer holds transitions of other spaces, or
+                is of a class that cannot be read.
         """
-        buffer = load_from_pkl(path, self.verbose)
+        buffer = read_buffer(path, trust=trust, verbose=self.verbose)
         if self.replay_buffer is None:  # Removed to free memory.
             self._setup_buffer(spawn(self.seed, 4)[1])
             self._connect_buffer()
         self.transitions.device = self.device
-        self.transitions.adopt(buffer)
+        with reading(name_of(path)):
+            self.transitions.adopt(buffer)
         if truncate_last_traj:
             self.transitions.end_episodes()
 

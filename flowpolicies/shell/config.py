@@ -5,6 +5,7 @@ A Config is the declaration of its algorithm: hyperparameters, networks, how the
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,7 @@ from flowpolicies.flows import BetaSchedule, Diffusion, ReverseRule
 from flowpolicies.losses import QAggregation
 from flowpolicies.messages import did_you_mean
 from flowpolicies.networks import ENCODERS, Critic, GaussianNetwork, NoisePrediction, TanhNormal, Value, VelocityField
+from flowpolicies.plugins import home_of
 from flowpolicies.samplers import Denoise, Integrate, IntegrateResidual, Sampler, SoftmaxOfN
 from flowpolicies.shell.exceptions import ARGUMENTS
 from flowpolicies.shell.fields import Bounds, NonNegativeInt, UnitInterval, check_fields
@@ -66,6 +68,10 @@ class PolicyConfig(ABC):
         """Unpickles a config, also one of an earlier version in which a field had another name."""
         self.__dict__.update(current_names(type(self), state))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A config is pickled by the name of its class, also where that is declared in a notebook or a function."""
+        return restore_config, (*home_of(type(self)), dict(vars(self)))
+
     @abstractmethod
     def networks(self, tau: float) -> dict[str, Network]:
         """The named networks of the algorithm.
@@ -88,6 +94,32 @@ class PolicyConfig(ABC):
         An algorithm with delayed, sequential or phased updates defines its own.
         """
         return UpdateSpec()
+
+
+def config_at(module: str, name: str) -> type[PolicyConfig] | None:
+    """The Config of a module and qualified name, the newest one if it was declared again; None if there is none."""
+    todo, found = [PolicyConfig], None
+    while todo:
+        cls = todo.pop(0)
+        todo += cls.__subclasses__()
+        found = cls if home_of(cls) == (module, name) else found
+    return found
+
+
+def restore_config(module: str, name: str, state: dict[str, Any]) -> PolicyConfig:
+    """The config that was pickled by the name of its class. Its module is imported if the class is not known yet.
+
+    Raises:
+        ImportError: if there is no such class.
+    """
+    if (cls := config_at(module, name)) is None:
+        importlib.import_module(module)
+        cls = config_at(module, name)
+    if cls is None:
+        raise ImportError(f"the module {module} declares no Config named {name}")
+    made = cls.__new__(cls)
+    made.__setstate__(state)
+    return made
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import fields
+from functools import cache
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -46,9 +47,15 @@ KINDS: dict[Any, tuple[Any, str]] = {
 """Type of a field -> types that are accepted for it, and its name in errors."""
 
 
+@cache
+def hints_of(config: Any) -> dict[str, Any]:
+    """Annotations of the fields of a dataclass, evaluated once."""
+    return get_type_hints(config, include_extras=True)
+
+
 def check_fields(config: Any) -> None:
     """Raises a ValueError or a TypeError for the first field of a dataclass whose value is not valid for its type."""
-    hints = get_type_hints(type(config), include_extras=True)
+    hints = hints_of(type(config))
     for field in fields(config):
         check_value(field.name, hints[field.name], getattr(config, field.name))
 

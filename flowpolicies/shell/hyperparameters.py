@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, final, get_type_hints
+from typing import Any, final
 
 from flowpolicies.moved import moved_names
 from flowpolicies.shell.fields import (
@@ -14,6 +14,7 @@ from flowpolicies.shell.fields import (
     Probability,
     check_fields,
     check_value,
+    hints_of,
 )
 
 
@@ -62,7 +63,7 @@ def check_hyperparameters(value_of: Callable[[str], Any]) -> None:
         raise ValueError(
             f'train_freq must be a number of steps, or a tuple like (4, "step") or (1, "episode"), got {frequency!r}'
         )
-    for name, hint in get_type_hints(SB3Hyperparameters, include_extras=True).items():
+    for name, hint in hints_of(SB3Hyperparameters).items():
         given = value_of(name)
         if not (callable(given) or isinstance(given, tuple)):
             check_value(name, hint, given)

@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.her import HerReplayBuffer
 
 from flowpolicies.data import TransitionDataset, load_dataset
-from flowpolicies.data.addresses import address_of
+from flowpolicies.data.addresses import address_of, split_options
 from flowpolicies.data.replay.buffer import TransitionBuffer
 from flowpolicies.data.replay.pixels import stacked_space
 from flowpolicies.shell.no_environment import AnyEnv
@@ -82,7 +82,13 @@ def recorded_address(record: dict[str, Any] | None, who: str) -> str:
             f"dataset=\"{AUTO}\": this {who} was trained on '{record['name']}' ({record['rows']:,} transitions), which "
             "was given as arrays and not by an address. Pass the dataset itself: dataset=..."
         )
-    return str(record["address"])
+    address = str(record["address"])
+    if split_options(address)[1].get("trust"):
+        raise ValueError(
+            f"dataset=\"{AUTO}\": the address '{address}' asks to run code in a file, which a saved model must not ask "
+            "for. If you trust its author, pass the address yourself: dataset=..."
+        )
+    return address
 
 
 def warn_of_missing_dataset(record: dict[str, Any] | None) -> None:

@@ -91,7 +91,8 @@ def test_the_page_runs_as_a_notebook_and_its_policy_loads_where_the_names_are_de
     notebook(*DECLARATIONS, *DECLARATIONS, USE, MORE)  # Every cell twice: the same class may be declared again.
     notebook(*DECLARATIONS, AGAIN)
     assert notebook(NOWHERE) == (
-        "the policy file needs the network 'shallow_field', the class ShallowField of the module __main__, which is "
+        "'policy.safetensors': the policy file needs the network 'shallow_field', the class ShallowField of the module "
+        "__main__, which is "
         "not registered in this process. Before loading, run or import the code that declares it with "
         '@register_network("shallow_field").\n'
     )

@@ -151,8 +151,9 @@ def test_it_is_trained_and_evaluated_from_the_command_line(python: Python, tmp_p
     assert done.returncode == 0, done.stderr
     policy, model, run, algorithm = done.stderr.splitlines()
     network = (
-        "the policy file needs the network 'toy_field' of the package flowpolicies-toy, which is not installed. "
-        "Install it: pip install flowpolicies-toy"
+        "'run/policy.safetensors': the policy file needs the network 'toy_field' of the package flowpolicies-toy, "
+        "which is not installed. "
+        "Install it: pip install flowpolicies-toy."
     )
     assert policy == run == f"flowpolicies: {network}"
     assert done.stdout == f"{network}\n"
@@ -204,6 +205,6 @@ def test_its_parts_are_listed_and_serve_other_algorithms(python: Python, tmp_pat
     load = "from flowpolicies import FlowPolicy; FlowPolicy.load('images.safetensors')"
     error = python_in(tmp_path)("-c", load).stderr.splitlines()[-1]
     assert error == (
-        "ValueError: the policy file needs the sampler 'mellow' of the package flowpolicies-toy, which is not "
-        "installed. Install it: pip install flowpolicies-toy"
+        "flowpolicies.artifacts.ArtifactError: 'images.safetensors': the policy file needs the sampler 'mellow' of the "
+        "package flowpolicies-toy, which is not installed. Install it: pip install flowpolicies-toy."
     )

@@ -45,12 +45,12 @@ def test_what_is_no_policy_is_explained(folder: RunFolder, tmp_path: Path) -> No
         load_policy(folder.path)
     PPO("MlpPolicy", "Pendulum-v1", device="cpu").save(tmp_path / "ppo.zip")
     with pytest.raises(
-        ValueError, match=r"ppo\.zip' is not a model that an algorithm of flowpolicies saved.*collect\("
+        ValueError, match=r"ppo\.zip': is not a model that an algorithm of flowpolicies saved.*collect\("
     ):
         load_policy(tmp_path / "ppo.zip")
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("a", "b")
-    with pytest.raises(ValueError, match=r"other\.zip' is damaged, or is not a model that model.save\(\) wrote"):
+    with pytest.raises(ValueError, match=r"other\.zip': is damaged, or is not a model that model.save\(\) wrote"):
         load_policy(tmp_path / "other.zip")
 
 
@@ -60,7 +60,7 @@ def test_a_model_that_was_cut_off(make_model: Any, tmp_path: Path, share: float)
     whole = (tmp_path / "whole.zip").read_bytes()
     (tmp_path / "cut.zip").write_bytes(whole[: int(share * len(whole))])
     for load, name in ((load_policy, "cut.zip"), (FQL.load, "cut.zip"), (FQL.load, "cut")):
-        with pytest.raises(ValueError, match=r"cut\.zip' is damaged, or is not a model"):
+        with pytest.raises(ValueError, match=r"cut\.zip': is damaged, or is not a model"):
             load(tmp_path / name)
 
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-
 from flowpolicies.artifacts import ArtifactError, parse_json, reading
+from flowpolicies.containers import read_bytes, safetensors_header
+from flowpolicies.policies.policy_file import declared
 from flowpolicies.policies.schema import FORMAT, newest
 
 CONFIG, WEIGHTS, CARD, RESULTS = "config.json", "model.safetensors", "README.md", "results.json"
@@ -115,14 +115,12 @@ def checked_weights(folder: Path) -> Path:
             hint=f"Make a folder for others of it with: flowpolicies export {folder} --out FOLDER. Or load its policy: "
             f"FlowPolicy.from_pretrained('{folder / 'policy.safetensors'}').",
         )
-    declared = newest(config, folder / CONFIG, "", "schema_version")
+    readable = newest(config, folder / CONFIG, "", "schema_version")
     if not path.is_file():
         raise FileNotFoundError(f"'{folder}' has no {WEIGHTS}, the weights of the policy. Download or copy it too.")
-    with reading(path), safe_open(path, framework="pt") as file:
-        text = (file.metadata() or {}).get("config", "{}")
-    written = newest(parse_json(text, path, "metadata"), path, "metadata")
-    declared = {key: value for key, value in declared.items() if key not in ABOUT}
-    different = sorted(key for key in declared.keys() | written.keys() if declared.get(key) != written.get(key))
+    written = declared(safetensors_header(read_bytes(path), str(path)), str(path))
+    readable = {key: value for key, value in readable.items() if key not in ABOUT}
+    different = sorted(key for key in readable.keys() | written.keys() if readable.get(key) != written.get(key))
     if different:
         raise ArtifactError(
             folder,
