@@ -74,7 +74,7 @@ def fill_array(made: np.ndarray, state: Any) -> None:
     right = type(data) is list if kind.kind == "O" else type(data) is bytes and len(data) % kind.itemsize == 0
     if not right or held != math.prod(shape):
         raise ValueError(f"an array of shape {shape} does not have its content")
-    made.__setstate__((1, shape, kind, np.bool_(fortran), data))
+    made.__setstate__((1, shape, kind, bool(fortran), data))  # type: ignore[arg-type]
 
 
 def scalar(kind: Any, data: Any) -> Any:

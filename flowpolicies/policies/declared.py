@@ -59,7 +59,7 @@ def check_networks(networks: Mapping[str, Network]) -> None:
             _check_numbers(f"network {name!r}: {rate}", rate, value, MAX_WIDTH, positive=False)
 
 
-def _check_options(cls: type[Any], options: Mapping[str, Any], what: str) -> None:
+def _check_options(cls: Any, options: Mapping[str, Any], what: str) -> None:
     ours, hints = _is_ours(cls), _hints_of_constructor(cls)
     for key, value in options.items():
         if ours and key not in hints:
@@ -87,10 +87,10 @@ def check_sampler(sampler: Sampler, networks: Mapping[str, Any], what: str = "sa
 
 def _check_nested(sampler: Any, networks: Mapping[str, Any], what: str, depth: int) -> int:
     """Checks a sampler, and returns the product of its counts and those inside it."""
-    cls = type(sampler)
+    cls: Any = type(sampler)
     if depth > MAX_NESTING:
         raise ValueError(f"{what} contains samplers more than {MAX_NESTING} deep")
-    if not dataclasses.is_dataclass(cls):  # An object of the process, which no file declared.
+    if not dataclasses.is_dataclass(type(sampler)):  # An object of the process, which no file declared.
         return 1
     ours, hints = _is_ours(cls), _hints(cls)
     counts, inner = 1, 1
@@ -189,6 +189,8 @@ def is_built_in(network: Network) -> bool:
 
 
 # Annotations are evaluated now, so that nothing is evaluated while a file is read.
+_network: Any
+_sampler: Any
 for _network in NETWORKS.declared.values():
     _hints_of_constructor(_network)
 for _sampler in SAMPLERS.declared.values():

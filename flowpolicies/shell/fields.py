@@ -55,7 +55,8 @@ def hints_of(config: Any) -> dict[str, Any]:
 
 def check_fields(config: Any) -> None:
     """Raises a ValueError or a TypeError for the first field of a dataclass whose value is not valid for its type."""
-    hints = hints_of(type(config))
+    kind: Any = type(config)
+    hints = hints_of(kind)
     for field in fields(config):
         check_value(field.name, hints[field.name], getattr(config, field.name))
 
