@@ -16,10 +16,10 @@ import numpy as np
 
 from flowpolicies.data import generate_dataset
 from flowpolicies.policies.evaluation import mean_interval, success_interval
+from flowpolicies.record import describe_hardware, source_commit
 from flowpolicies.reproduction.demo import DemoRun, DemoSettings, address, run_all
 from flowpolicies.reproduction.jobs import flags
 from flowpolicies.training.plots import plot_learning_curves
-from flowpolicies.training.record import describe_hardware, source_commit
 from flowpolicies.training.runs import RunFolder
 
 SEEDS = (0, 1, 2)

@@ -20,6 +20,6 @@ from flowpolicies.policies import Evaluation as Evaluation
 from flowpolicies.policies import FlowPolicy as FlowPolicy
 from flowpolicies.policies import SteeredEnv as SteeredEnv
 from flowpolicies.policies import evaluate as evaluate
+from flowpolicies.version import __version__ as __version__
 
 install()
-__version__ = "0.1.0"

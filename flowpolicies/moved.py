@@ -79,6 +79,7 @@ MODULES = {
     "flowpolicies.training.preset_files": "flowpolicies.reproduction.preset_files",
     "flowpolicies.training.presets": "flowpolicies.reproduction.presets",
     "flowpolicies.training.published": "flowpolicies.reproduction.published",
+    "flowpolicies.training.record": "flowpolicies.record",
     "flowpolicies.training.reproduce": "flowpolicies.reproduction.reproduce",
     "flowpolicies.training.scores": "flowpolicies.reproduction.scores",
     "flowpolicies.training.values": "flowpolicies.reproduction.preset_files",

@@ -19,6 +19,7 @@ from flowpolicies.cli.command import Command, Group
 from flowpolicies.cli.data import Collect, Convert, Generate, Show
 from flowpolicies.cli.demo import Demo
 from flowpolicies.cli.evaluate import Evaluate
+from flowpolicies.cli.export import Export, Push
 from flowpolicies.cli.listing import List
 from flowpolicies.cli.reproduce import ReproduceResults, ReproduceTable
 from flowpolicies.cli.train import Train, parse_train, train_command
@@ -50,6 +51,8 @@ def commands() -> dict[str, CommandOrGroup]:
         "evaluate": Evaluate,
         "rollout": Collect,  # Also `data collect`; users who have a policy look for it here.
         "data": Group("Generate, collect, convert, show and check datasets.", DATA),
+        "export": Export,
+        "push": Push,
         "list": List,
         "reproduce": Group(
             "Run published tables of results again.", {"table": ReproduceTable, "results": ReproduceResults}

@@ -88,7 +88,8 @@ class Collect(Command):
     )
 
     policy: Path
-    """Policy file (policy.safetensors), folder of a run, or zip file of model.save()."""
+    """Policy file (policy.safetensors), folder of a run or of `flowpolicies export`, zip file of model.save(),
+    flowpolicies/NAME (a policy of the package), or hf://user/name (a repository of the Hugging Face Hub)."""
     env: str
     """Environment to run in: an address or a Gymnasium id."""
     out: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from flowpolicies.data.replay.pixels import frames_between
 from flowpolicies.files import write_json
 from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
 from flowpolicies.policies.evaluation import Interval
+from flowpolicies.policies.pretrained import BOX, find, shared_source
+from flowpolicies.policies.sharing.folder import evaluated_in, is_pretrained
 from flowpolicies.training import RunFolder, load_policy, make_vec_env
 
 
@@ -32,7 +35,8 @@ class Evaluate(Command):
     )
 
     path: tyro.conf.Positional[Path]
-    """Policy file (policy.safetensors), folder of a run, or zip file of model.save()."""
+    """Policy file (policy.safetensors), folder of a run or of `flowpolicies export`, zip file of model.save(),
+    flowpolicies/NAME (a policy of the package), or hf://user/name (a repository of the Hugging Face Hub)."""
     env: tuple[str, ...] = ()
     """Environments to evaluate in: addresses or Gymnasium ids. Default: the environment of the run."""
     episodes: int = 50
@@ -54,7 +58,10 @@ class Evaluate(Command):
     def run(self, words: Sequence[str]) -> None:
         """Evaluates in every environment, and prints the results of each and of all together."""
         policy = load_policy(self.path, self.device, trust=self.trust)
-        found = {address: self._evaluate(policy, address) for address in self._addresses()}
+        found = {
+            address: evaluate_in(address, policy, self.episodes, self.seed, self.n_envs, self.deterministic)
+            for address in self._addresses()
+        }
         for address, evaluation in found.items():
             print(f"{address}: {evaluation}{self._score(address, evaluation)}")
         if len(found) > 1:
@@ -64,29 +71,27 @@ class Evaluate(Command):
 
     def _score(self, address: str, evaluation: Evaluation) -> str:
         """Text with D4RL's normalised score, if the dataset of the run has reference returns for this environment."""
-        if not self.path.is_dir():
-            return ""
-        record = RunFolder(self.path).read_config()
-        provenance = record["dataset"].get("provenance", {})
-        if record["env"] != address or REFERENCE not in provenance:
+        record = self._record()
+        provenance = record.get("dataset", {}).get("provenance", {})
+        if record.get("env") != address or REFERENCE not in provenance:
             return ""
         return f", D4RL's score {Interval(*normalized_score(provenance, evaluation.mean_return()))}"
+
+    def _record(self) -> Mapping[str, Any]:
+        """The record of the run; empty if the policy is not that of a run."""
+        return RunFolder(self.path).read_config() if self.path.is_dir() and not is_pretrained(self.path) else {}
 
     def _addresses(self) -> tuple[str, ...]:
         if self.env:
             return self.env
-        own = RunFolder(self.path).read_config()["env"] if self.path.is_dir() else None
+        own, stated = self._record().get("env"), None
+        if (source := shared_source(self.path)) is not None and isinstance(found := find(source), Path):
+            stated = evaluated_in(found)
+            own = stated if found.parent == BOX else own
         if own is None:
-            raise ValueError(f"'{self.path}' does not say which environment it is for. Pass --env.")
+            hint = "" if stated is None else f" Its author evaluated it in '{stated}'."
+            raise ValueError(f"'{self.path}' does not say which environment it is for. Pass --env.{hint}")
         return (own,)
-
-    def _evaluate(self, policy: FlowPolicy, address: str) -> Evaluation:
-        frames = 1
-        if len(policy.observation_space.shape or ()) == 3:  # The channels may be those of several stacked images.
-            with closing(make_env(address)) as single:
-                frames = frames_between(single.observation_space, policy.observation_space)
-        with closing(make_vec_env(address, self.n_envs, frame_stack=frames)) as env:
-            return evaluate(policy, env, self.episodes, deterministic=self.deterministic, seed=self.seed)
 
     def _to_json(self, found: Mapping[str, Evaluation]) -> dict[str, Any]:
         return {
@@ -97,6 +102,19 @@ class Evaluate(Command):
             "environments": {address: to_json(evaluation) for address, evaluation in found.items()},
             "all": to_json(pool(list(found.values()))),
         }
+
+
+def evaluate_in(
+    address: str, policy: FlowPolicy, episodes: int, seed: int, n_envs: int, deterministic: bool
+) -> Evaluation:
+    """Evaluates a policy in copies of an environment."""
+    frames = 1
+    if len(policy.observation_space.shape or ()) == 3:  # The channels may be those of several stacked images.
+        with closing(make_env(address)) as single:
+            frames = frames_between(single.observation_space, policy.observation_space)
+    with closing(make_vec_env(address, n_envs, frame_stack=frames)) as env:
+        found = evaluate(policy, env, episodes, deterministic=deterministic, seed=seed)
+    return dataclasses.replace(found, environment=address)
 
 
 def pool(evaluations: Sequence[Evaluation]) -> Evaluation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -58,6 +59,10 @@ class Evaluation:
     report it."""
     deterministic: bool
     """Whether flows started at zero noise."""
+    environment: str | None = None
+    """Address or Gymnasium id of the environment; None if it is not known."""
+    seed: int | None = None
+    """Seed of the episodes and of the policy's noise; None if they were not seeded."""
 
     def __len__(self) -> int:
         return len(self.returns)
@@ -147,7 +152,8 @@ def evaluate(
     """
     if isinstance(env, str):
         with closing(make_env(env)) as made:
-            return evaluate(policy, made, episodes, deterministic=deterministic, seed=seed, max_steps=max_steps)
+            found = evaluate(policy, made, episodes, deterministic=deterministic, seed=seed, max_steps=max_steps)
+        return dataclasses.replace(found, environment=env)
     check_predicts(policy)
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
@@ -159,15 +165,26 @@ def evaluate(
     if seed is not None:
         _seed(policy, vec_env, seed)
     with _frozen_statistics(vec_env):
-        found = _roll_out(policy, vec_env, episodes, deterministic, max_steps)
-    returns, lengths, successes = zip(*found, strict=True)
+        ended = _roll_out(policy, vec_env, episodes, deterministic, max_steps)
+    returns, lengths, successes = zip(*ended, strict=True)
     known = all(success is not None for success in successes)
     return Evaluation(
         returns=np.array(returns),
         lengths=np.array(lengths),
         successes=np.array(successes, float) if known else None,
         deterministic=deterministic,
+        environment=_id_of(vec_env),
+        seed=seed,
     )
+
+
+def _id_of(env: VecEnv) -> str | None:
+    """The Gymnasium id that the environments share; None if they have none, different ones, or do not tell."""
+    try:
+        ids = {getattr(spec, "id", None) for spec in env.get_attr("spec")}
+    except (AttributeError, NotImplementedError):  # Not every VecEnv is made of environments of Gymnasium.
+        return None
+    return ids.pop() if len(ids) == 1 else None
 
 
 def _seed(policy: Predicts, env: VecEnv, seed: int) -> None:

@@ -10,7 +10,6 @@ from typing import Any, BinaryIO, NoReturn, final
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
@@ -21,6 +20,7 @@ from flowpolicies.policies.building import build_network, limited
 from flowpolicies.policies.declaration import policy_from_json
 from flowpolicies.policies.devices import check_device
 from flowpolicies.policies.policy_file import read_policy, write_policy
+from flowpolicies.policies.pretrained import PretrainedPolicy
 from flowpolicies.policies.serialization import encoder_to_json, network_to_json, sampler_to_json
 from flowpolicies.samplers import Sampler
 from flowpolicies.spaces.batches import as_batch
@@ -47,7 +47,7 @@ INSTEAD = {
 
 
 @final
-class FlowPolicy(BasePolicy):
+class FlowPolicy(PretrainedPolicy):
     """Named networks and a sampler, behind Stable-Baselines3's policy contract.
 
     `policy.sampler` may be replaced at any time by any sampler whose networks the policy has, and so may
@@ -288,10 +288,14 @@ class FlowPolicy(BasePolicy):
             TypeError: if the factory of a network is not a class with options of plain data, or a sampler is not a
                 dataclass of plain data.
         """
-        self._to_json()
+        self.declaration()
 
-    def _to_json(self) -> dict[str, Any]:
-        """Everything that a policy file holds besides the weights."""
+    def declaration(self) -> dict[str, Any]:
+        """Everything that a policy file holds besides the weights, as JSON data.
+
+        Raises:
+            TypeError: as `check_savable`.
+        """
         return {
             "observation_space": space_to_json(self.observation_space),
             "action_space": space_to_json(self.action_space),
@@ -316,7 +320,7 @@ class FlowPolicy(BasePolicy):
         Raises:
             TypeError: as `check_savable`.
         """
-        write_policy(path, self._to_json(), self.state_dict())
+        write_policy(path, self.declaration(), self.state_dict())
 
     @classmethod
     def load(cls, path: str | Path | BinaryIO, device: torch.device | str = "auto") -> FlowPolicy:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,14 +12,10 @@ from safetensors.torch import load, save, save_file
 from torch import Tensor
 
 from flowpolicies.artifacts import ArtifactError, parse_json, reading
-from flowpolicies.containers import is_zip, name_of, read_bytes, safetensors_header
+from flowpolicies.containers import Header, is_zip, name_of, read_bytes, safetensors_header
 from flowpolicies.files import atomic_path
 from flowpolicies.policies.building import check_finite
-
-FORMAT = "flowpolicies.policy"
-VERSION = 2
-"""Version of the files that are written. Version 2 lists the keys of a Dict space in their order. Files of version 1
-hold the keys in the same order, but the versions of flowpolicies that wrote them sorted the keys when they read one."""
+from flowpolicies.policies.schema import FORMAT, VERSION, newest
 
 
 def write_policy(target: str | Path | BinaryIO, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
@@ -35,7 +30,7 @@ def write_policy(target: str | Path | BinaryIO, config: Mapping[str, Any], weigh
 
 
 def read_policy(source: str | Path | BinaryIO, device: torch.device) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The declaration and the weights of a policy file, or of the rest of a binary file object.
+    """The declaration, as one of the newest version, and the weights of a policy file or of a binary file object.
 
     The whole file is checked first: its header, that its tensors cover the rest of it, and that they are finite.
 
@@ -55,16 +50,18 @@ def read_policy(source: str | Path | BinaryIO, device: torch.device) -> tuple[di
             "flowpolicies.FQL.load(path).policy.",
         )
     header = safetensors_header(content, name)
-    config = parse_json(header.metadata.get("config", "{}"), name, "the config in the header")
-    version = config.get("version") if isinstance(config, dict) else None
-    if version is None or config.get("format") != FORMAT or type(version) is not int or not 1 <= version <= VERSION:
-        raise ArtifactError(
-            name,
-            f"holds format {reprlib.repr(config.get('format') if isinstance(config, dict) else config)} version "
-            f"{reprlib.repr(version)}, this version of flowpolicies reads {FORMAT!r} up to version {VERSION}",
-            hint="Update flowpolicies, if a newer one wrote the file.",
-        )
+    config = declared(header, name)
     with reading(name):
         weights = load(content)
         check_finite(weights)
     return config, {key: tensor.to(device) for key, tensor in weights.items()}
+
+
+def declared(header: Header, path: str) -> dict[str, Any]:
+    """The declaration in the header of a policy file, as one of the newest version.
+
+    Raises:
+        ArtifactError: if there is none, or one of another format or of a newer version.
+    """
+    place = "the config in the header"
+    return newest(parse_json(header.metadata.get("config", "{}"), path, place), path, place)

@@ -22,10 +22,10 @@ from tqdm import tqdm
 from flowpolicies.data import generate_dataset
 from flowpolicies.files import atomic_write, write_json
 from flowpolicies.policies.evaluation import Interval, success_interval
+from flowpolicies.record import describe_hardware, describe_software
 from flowpolicies.reproduction.jobs import Job, Outcome, flags, run_side_by_side
 from flowpolicies.training.evaluations import EvaluationRow
 from flowpolicies.training.plots import plot_learning_curves
-from flowpolicies.training.record import describe_hardware, describe_software
 from flowpolicies.training.runs import RunFolder
 
 

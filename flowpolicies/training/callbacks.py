@@ -186,8 +186,7 @@ class EvaluationCallback(BaseCallback):
     def evaluate(self, phase: Phase, step: int) -> Evaluation:
         """Evaluates the policy now, and records the results."""
         model = model_of(self)
-        entropy = [self.seed, ("offline", "online").index(phase), step]
-        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0] // 2)  # Gymnasium's seeds are signed.
+        seed = evaluation_seed(self.seed, phase, step)
         generator = model.policy.generator
         try:
             found = evaluate(model.policy, self.env, self.episodes, deterministic=self.deterministic, seed=seed)
@@ -204,6 +203,12 @@ class EvaluationCallback(BaseCallback):
         if self.verbose:
             say(f"{phase} step {step:,}: {found}")
         return found
+
+
+def evaluation_seed(seed: int, phase: Phase, step: int) -> int:
+    """Seed of the episodes of the evaluation at a step, which `flowpolicies evaluate --seed` takes."""
+    entropy = [seed, ("offline", "online").index(phase), step]
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0] // 2)  # Gymnasium's seeds are signed.
 
 
 @final

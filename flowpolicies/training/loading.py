@@ -9,6 +9,7 @@ from flowpolicies.artifacts import ArtifactError
 from flowpolicies.containers import is_zip
 from flowpolicies.messages import did_you_mean
 from flowpolicies.policies import FlowPolicy
+from flowpolicies.policies.pretrained import shared_source
 from flowpolicies.shell.saved import ModelFile, open_model
 from flowpolicies.training.runs import RunFolder
 
@@ -16,6 +17,7 @@ from flowpolicies.training.runs import RunFolder
 def load_policy(path: Path, device: str = "auto", *, trust: bool = False) -> FlowPolicy:
     """Loads the policy of a policy file, of a zip file of `model.save()`, or of the folder of a run.
 
+    Folders of `save_pretrained`, `flowpolicies/NAME` and `hf://user/name` are read by `FlowPolicy.from_pretrained`.
     The content of a file decides what it is, not its name. Nothing in it is executed, unless `trust` is set.
 
     Args:
@@ -29,6 +31,8 @@ def load_policy(path: Path, device: str = "auto", *, trust: bool = False) -> Flo
             file that needs `trust`.
         ImportError: if the zip needs a package that cannot be imported.
     """
+    if (source := shared_source(path)) is not None:
+        return FlowPolicy.from_pretrained(source, device=device)
     if path.is_dir():
         path = _policy_of_run(RunFolder(path))
     if not path.exists():

@@ -18,6 +18,7 @@ from flowpolicies.algorithms import OfflineAlgorithm
 from flowpolicies.artifacts import ArtifactError
 from flowpolicies.data import RewardTransform, TransitionDataset, load_dataset
 from flowpolicies.data.replay.buffer import TransitionBuffer
+from flowpolicies.record import describe_dataset, describe_hardware, describe_software
 from flowpolicies.shell.hyperparameters import SB3Hyperparameters
 from flowpolicies.shell.saved import read_buffer
 from flowpolicies.training.callbacks import say
@@ -32,7 +33,6 @@ from flowpolicies.training.envs import TransformedRewards, make_vec_env
 from flowpolicies.training.exact.checkpoints import restore_state, state_of
 from flowpolicies.training.phases import IncompleteRunError as IncompleteRunError
 from flowpolicies.training.phases import TrainingRun, environment_of, steps_of
-from flowpolicies.training.record import describe_dataset, describe_hardware, describe_software
 from flowpolicies.training.runs import RunFolder
 from flowpolicies.training.settings import TrainSettings
 

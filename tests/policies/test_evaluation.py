@@ -245,3 +245,14 @@ def test_cut_episodes_start_as_uncut_ones_for_any_number_of_environments(max_ste
     whole = evaluate(Lasting(0), DummyVecEnv([lambda: SeededEpisodes(Wasteful())]), 12, seed=4)
     assert starts[0][0] == whole.returns.tolist()  # The start is the reward of the first step.
     assert starts[0][1] == np.minimum(whole.lengths, max_steps).tolist()
+
+
+def test_an_evaluation_knows_its_environment_and_seed() -> None:
+    policy = SimpleNamespace(predict=lambda observation, *_: (np.zeros((len(observation), 1)), None))
+    by_address = evaluate(policy, "Pendulum-v1", 1, seed=3)
+    assert (by_address.environment, by_address.seed) == ("Pendulum-v1", 3)
+    env = gymnasium.make("Pendulum-v1")
+    assert evaluate(policy, env, 1, seed=3).environment == "Pendulum-v1"
+    unseeded = evaluate(policy, DummyVecEnv([lambda: env]), 1)
+    assert (unseeded.environment, unseeded.seed) == ("Pendulum-v1", None)
+    assert evaluate(Lasting(1), DummyVecEnv([Wasteful]), 1).environment is None

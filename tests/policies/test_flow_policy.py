@@ -340,5 +340,5 @@ def test_unknown_classes_and_foreign_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"is not a policy file.*flowpolicies.FQL.load"):
         FlowPolicy.load(tmp_path / "junk")
     save_file({"x": torch.zeros(1)}, tmp_path / "other")
-    with pytest.raises(ValueError, match="holds format None"):
+    with pytest.raises(ValueError, match="its format is None"):
         FlowPolicy.load(tmp_path / "other")

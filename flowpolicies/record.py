@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-import flowpolicies
 from flowpolicies.data import TransitionDataset
+from flowpolicies.version import __version__
 
 PACKAGES = ("torch", "numpy", "gymnasium", "stable_baselines3", "ogbench", "mujoco", "minari")
 
@@ -32,13 +32,13 @@ def describe_dataset(dataset: TransitionDataset) -> dict[str, Any]:
 
 def describe_software() -> dict[str, str]:
     """Versions of Python and of the installed packages that influence results."""
-    versions = {"python": platform.python_version(), "flowpolicies": flowpolicies.__version__}
+    versions = {"python": platform.python_version(), "flowpolicies": __version__}
     for package in PACKAGES:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    commit = source_commit(Path(flowpolicies.__file__).parent)
+    commit = source_commit(Path(__file__).parent)
     return versions if commit is None else {**versions, "flowpolicies_commit": commit}
 
 

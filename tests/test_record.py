@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import flowpolicies
-from flowpolicies.training.record import describe_hardware, describe_software, source_commit
+from flowpolicies.record import describe_hardware, describe_software, source_commit
 
 
 def git(folder: Path, *arguments: str) -> None:

@@ -1,0 +1,1 @@
+"""Policies for others: folders with a model card, and repositories of the Hugging Face Hub."""
