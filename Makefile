@@ -17,7 +17,7 @@ $(VENV)/.installed: pyproject.toml
 	.venv-zoo/bin/pip install --quiet --editable '.[zoo]' pytest pygame
 	touch $@
 
-.PHONY: zoo setup demo test check fix generate docs-index conformance
+.PHONY: zoo setup demo test check fix generate docs-index conformance pretrained
 
 setup: $(VENV)/.installed
 
@@ -51,3 +51,7 @@ generate docs-index: setup
 conformance: setup
 	OMP_NUM_THREADS=1 $(BIN)/python tools/sb3_guide.py --jobs 2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/conformance
+
+# The policies in flowpolicies/pretrained: data, training, evaluation and cards (two to three hours on two cores).
+pretrained: setup
+	$(BIN)/python tools/pretrained.py

@@ -81,8 +81,8 @@ def _cube(run: Path, data: Path) -> Recipe:
     """IFQL with chunks of 5 actions on play data; the critics choose the best of 32 candidates."""
     env = "ogbench:cube-single-play-singletask-task2-v0"
     train = (
-        f"train ifql --dataset {env} --data-dir {data} --run-dir {run} --resume --steps 30000 --seed 0"
-        " --log-every 500 --eval-every 10000 --checkpoint-every 10000 --eval-episodes 20 --batch-size 256"
+        f"train ifql --dataset {env} --data-dir {data} --run-dir {run} --resume --steps 15000 --seed 0"
+        " --log-every 500 --eval-every 7500 --checkpoint-every 5000 --eval-episodes 20 --batch-size 256"
         " --learning-rate 0.0005 --horizon 5 --flow-steps 10 --actor-hidden-dims 192 192 --value-hidden-dims 128 128"
         " --gamma 0.99 --tau 0.01 --expectile 0.9 --num-samples 32"
     )

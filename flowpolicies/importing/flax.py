@@ -14,18 +14,22 @@ from gymnasium import spaces
 
 from flowpolicies.algorithms import OfflineAlgorithm, get_algorithm
 from flowpolicies.artifacts import ArtifactError, parse_json, reading
+from flowpolicies.core import Network
+from flowpolicies.core.types import Tree
 from flowpolicies.data import make_env
 from flowpolicies.importing.parameters import SLOW, fitted, hyperparameters, input_widths, output_widths, renamed
 from flowpolicies.importing.ports import PORTS, Port
 from flowpolicies.importing.unpickling import read_pickle
 from flowpolicies.messages import did_you_mean
 from flowpolicies.policies import FlowPolicy
-from flowpolicies.spaces.layout import check_action_space, observation_dim
+from flowpolicies.spaces.layout import check_action_space
 
 MODULES = "modules_"
 """Beginning of the names of networks in the authors' parameters."""
 FLAGS = "flags.json"
 """File with the hyperparameters that the authors' training writes beside its checkpoints."""
+MAX_COUNT, MAX_ENSEMBLE = 10_000, 1_000
+"""Largest number of flow steps or candidates, and of critics."""
 TAU = 0.005
 """Polyak rate of the declared networks, which acting does not use."""
 
@@ -83,12 +87,15 @@ def import_flax(
     cls = get_algorithm(port.algorithm)
     with reading(source, hint=f"The hyperparameters do not suit {cls.name}, or the file is of another checkpoint."):
         cfg: Any = cls.Config(**hyperparameters(port, cls.Config, recorded, arrays))
+        _check_counts(cfg)
+    networks = cfg.networks(TAU)
+    weights, slow = _weights(path, source, port, arrays, networks, (observation_width, action_width))
     if action_space is None:
         action_space = spaces.Box(-1.0, 1.0, (action_width // cfg.horizon,), np.float32)
     policy = FlowPolicy(
         observation_space,
         action_space,
-        networks=cfg.networks(TAU),
+        networks=networks,
         sampler=cfg.sampler(),
         explorer=cfg.explorer(),
         act_with=cls.act_with,
@@ -96,7 +103,9 @@ def import_flax(
         horizon=cfg.horizon,
         execute=cfg.execute,
     )
-    _fill(path, source, policy, port, arrays)
+    for modules, tree in ((policy.networks, weights), (policy.targets, slow)):
+        for name, module in modules.items():
+            module.load_state_dict(tree[name])
     return Imported(policy, cls, cfg)
 
 
@@ -204,10 +213,8 @@ def _spaces(env: str | None, width: int) -> tuple[spaces.Space[Any], spaces.Box 
         return spaces.Box(-np.inf, np.inf, (width,), np.float32), None
     with closing(make_env(env)) as made:
         observation_space, action_space = made.observation_space, check_action_space(made.action_space, "FlowPolicy")
-    if observation_dim(observation_space) != width:
-        raise ValueError(
-            f"the checkpoint is for observations of {width} numbers, but {env} has {observation_dim(observation_space)}"
-        )
+    if not isinstance(observation_space, spaces.Box) or observation_space.shape != (width,):
+        raise ValueError(f"the checkpoint is for observations of {width} numbers, but {env} has {observation_space}")
     return observation_space, action_space
 
 
@@ -239,13 +246,30 @@ def _chunks(horizon: Any, width: int, action_space: spaces.Box | None) -> dict[s
     return {"horizon_length": horizon, "action_chunking": True, "action_dim": dims}
 
 
-def _fill(path: Path, source: Path, policy: FlowPolicy, port: Port, arrays: Mapping[str, np.ndarray]) -> None:
-    """Sets the policy's weights."""
+def _check_counts(cfg: Any) -> None:
+    """Raises a ValueError for numbers that would cost much time or memory, which no authors' hyperparameters have."""
+    for name, largest in (("flow_steps", MAX_COUNT), ("best_of_n", MAX_COUNT), ("ensemble", MAX_ENSEMBLE)):
+        if not 1 <= (value := getattr(cfg, name, 1)) <= largest:
+            raise ValueError(f"{name} must be a number from 1 to {largest:,}, got {value:,}")
+
+
+def _weights(
+    path: Path,
+    source: Path,
+    port: Port,
+    arrays: Mapping[str, np.ndarray],
+    networks: Mapping[str, Network],
+    widths: tuple[int, int],
+) -> tuple[Tree, Tree]:
+    """The weights of our networks and of their slow copies.
+
+    The networks are built without memory here, so that declared sizes are compared with the arrays before any is used.
+    """
+    with reading(source), torch.device("meta"):
+        modules = {name: spec.factory(*widths) for name, spec in networks.items()}
     hint = "" if source == path else f"The sizes come from '{source}': is it of this checkpoint?"
-    for modules, slow in ((policy.networks, False), (policy.targets, True)):
-        wanted: Any = dict(modules.items())
-        with reading(path, "the slow copies" if slow else "", hint):
-            weights = fitted(renamed(arrays, port, wanted, slow=slow), wanted)
-        with torch.no_grad():
-            for name, module in wanted.items():
-                module.load_state_dict(weights[name])
+    copied = {name: modules[name] for name, spec in networks.items() if spec.target_rate is not None}
+    with reading(path, hint=hint):
+        weights = fitted(renamed(arrays, port, modules), modules)
+    with reading(path, "the slow copies", hint):
+        return weights, fitted(renamed(arrays, port, copied, slow=True), copied)

@@ -123,7 +123,7 @@ def test_a_missing_hyperparameter_is_asked_for(name: str, missing: str, tmp_path
 
 def test_the_environment_gives_the_spaces_and_the_length_of_the_chunks(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path, "qam_a", flags=False)
-    with pytest.raises(ValueError, match="observations of 6 numbers, but Pendulum-v1 has 3"):
+    with pytest.raises(ValueError, match="observations of 6 numbers, but Pendulum-v1 has Box"):
         import_flax(path, "qam", env="Pendulum-v1", flow_steps=10)
     with pytest.raises(ValueError, match="12 numbers, which are not 5 actions"):
         import_flax(path, "qam", flow_steps=10, horizon_length=5)
@@ -165,6 +165,17 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
         import_flax(tmp_path / "nothing.pkl", "fql")
 
 
+def test_sizes_are_compared_before_memory_is_used(tmp_path: Path) -> None:
+    state = agent(recording("fql_a")[1])
+    critic = state["network"]["params"]["modules_critic"]["value_net"]
+    for layer in ("Dense_0", "Dense_1", "Dense_2"):
+        critic[layer]["bias"] = np.zeros((2, 10**6), np.float32)  # Networks of such widths would have terabytes.
+    path = tmp_path / "params_1.pkl"
+    path.write_bytes(pickle.dumps({"agent": state}))
+    with pytest.raises(ArtifactError, match=r"critic.*has the shape"):
+        import_flax(path, "fql")
+
+
 @pytest.mark.parametrize(
     "content", [{}, {"agent": {"network": {}}}, [1, 2], 3, {"agent": {"network": {"params": {"critic": {}}}}}]
 )
@@ -183,6 +194,11 @@ def test_pickles_of_something_else_are_refused(content: Any, tmp_path: Path) -> 
         ('{"agent": {"flow_steps": "ten", "horizon_length": 4}}', "flow_steps"),
         ('{"agent": {"flow_steps": 10, "horizon_length": 4, "actor_hidden_dims": [24]}}', "is it of this checkpoint"),
         ('{"agent": {"flow_steps": 10, "horizon_length": 4, "value_hidden_dims": "wide"}}', "value_hidden_dims"),
+        ('{"agent": {"flow_steps": 1000000000, "horizon_length": 4}}', "flow_steps must be a number from 1 to 10,000"),
+        (
+            '{"agent": {"flow_steps": 10, "horizon_length": 4, "actor_hidden_dims": [9e6]}}',
+            "is it of this",
+        ),
     ],
 )
 def test_wrong_hyperparameters_are_refused(flags: str, message: str, tmp_path: Path) -> None:

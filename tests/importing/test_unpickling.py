@@ -107,7 +107,7 @@ TARGETS: list[tuple[Any, tuple[Any, ...], str]] = [
     (os.system, ("touch {witness}",), r"(posix|nt)\.system"),
     (builtins.eval, ("open({witness!r}, 'w')",), r"(builtins|__builtin__)\.eval"),
     (builtins.exec, ("open({witness!r}, 'w')",), r"\.exec"),
-    (builtins.getattr, (os, "system"), r"\.getattr|Error"),
+    (builtins.getattr, (os, "system"), r"\.getattr"),
     (subprocess.Popen, (["touch", "{witness}"],), r"(subprocess|commands)\.Popen"),
     (io.open, ("{witness}", "w"), r"io\.open"),
     (np.load, ("{witness}",), r"numpy.*\.load"),
@@ -184,8 +184,8 @@ def test_arrays_are_no_larger_than_their_bytes(
 
 def test_a_pickle_does_not_unpack_to_far_more_than_it_holds(read: Callable[[bytes], Any]) -> None:
     text = b"X" + struct.pack("<I", 200_000) + b"a" * 200_000
-    copies = b"(lc_codecs\nencode\nq\x01" + text + b"q\x02X\x06\x00\x00\x00latin1\x86q\x030"
-    raises(read, copies + b"h\x01h\x03Ra" * 20_000 + b".", "far more than it holds|Error")
+    copies = b"(lc_codecs\nencode\nq\x01" + text + b"q\x02X\x06\x00\x00\x00latin1\x86q\x0300"
+    raises(read, copies + b"h\x01h\x03Ra" * 20_000 + b".", "far more than it holds")
     nested = b"}q\x00" + b"".join(
         b"}q" + bytes([i + 1]) + b"(" + b"".join(b"K" + bytes([j]) + b"h" + bytes([i]) for j in range(10)) + b"u0"
         for i in range(9)
