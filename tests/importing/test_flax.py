@@ -196,7 +196,7 @@ def test_pickles_of_something_else_are_refused(content: Any, tmp_path: Path) -> 
         ('{"agent": {"flow_steps": 10, "horizon_length": 4, "value_hidden_dims": "wide"}}', "value_hidden_dims"),
         ('{"agent": {"flow_steps": 1000000000, "horizon_length": 4}}', "flow_steps must be a number from 1 to 10,000"),
         (
-            '{"agent": {"flow_steps": 10, "horizon_length": 4, "actor_hidden_dims": [9e6]}}',
+            '{"agent": {"flow_steps": 10, "horizon_length": 4, "actor_hidden_dims": [9000000, 9000000]}}',
             "is it of this",
         ),
     ],

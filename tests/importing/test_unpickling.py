@@ -205,7 +205,7 @@ def test_other_files_are_refused(content: bytes, read: Callable[[bytes], Any]) -
 def test_any_damage_raises_one_error(read: Callable[[bytes], Any]) -> None:
     whole = pickle.dumps({"a": {"b": np.arange(6.0), "c": np.float32(1)}, "d": ["text", 3]})
     random = np.random.default_rng(0)
-    for _ in range(2_000):
+    for _ in range(500):
         damaged = bytearray(whole)
         for place in random.integers(0, len(whole), random.integers(1, 4)):
             damaged[place] = random.integers(0, 256)
@@ -213,5 +213,5 @@ def test_any_damage_raises_one_error(read: Callable[[bytes], Any]) -> None:
             read(bytes(damaged[: random.integers(1, len(whole) + 1)]))
         except ArtifactError:
             continue
-    for end in range(len(whole)):
+    for end in range(0, len(whole), 7):
         raises(read, whole[:end], "some.pkl")
