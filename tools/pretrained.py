@@ -100,9 +100,9 @@ def _halfcheetah(expert: Path, data: Path, run: Path) -> Recipe:
     )
     collect = f"data collect --policy {expert} --env {env} --episodes 100 --seed 1 --out npz:{data}"
     train = (
-        f"train fql --dataset npz:{data} --env {env} --run-dir {run} --resume --steps 15000 --seed 0 --log-every 500"
-        " --eval-every 5000 --eval-episodes 5 --checkpoint-every 5000 --batch-size 256 --learning-rate 0.0005"
-        " --actor-hidden-dims 128 128 --value-hidden-dims 128 128 --flow-steps 5 --alpha 1 --normalize-q-loss"
+        f"train fql --dataset npz:{data} --env {env} --run-dir {run} --resume --steps 10000 --seed 0 --log-every 500"
+        " --eval-every 5000 --eval-episodes 5 --checkpoint-every 5000 --batch-size 256 --learning-rate 0.001"
+        " --actor-hidden-dims 128 128 --value-hidden-dims 128 128 --flow-steps 5 --alpha 30 --normalize-q-loss"
     )
     done = Step(train, run / "policy.safetensors")
     return Recipe(env, run, (Step(sac, expert / "checkpoints" / "step_000040000.zip"), Step(collect, data), done))
