@@ -153,7 +153,7 @@ def make(name: str, recipe: Recipe, box: Path = BOX) -> Path:
     policy = acting_only(FlowPolicy.load(recipe.run / "policy.safetensors", "cpu"))
     evaluation = evaluate(policy, recipe.env, EPISODES, seed=0)
     print(f"{name}: {evaluation}", flush=True)
-    settings = record["settings"]
+    steps = {"offline": record["settings"]["steps"], "online": record["settings"]["online_steps"]}
     folder = policy.save_pretrained(
         box / name,
         name=f"flowpolicies/{name}",
@@ -164,7 +164,7 @@ def make(name: str, recipe: Recipe, box: Path = BOX) -> Path:
             "algorithm": record["algorithm"],
             "commands": commands(name),
             "seed": record["seed"],
-            "steps": {"offline": settings["steps"], "online": settings["online_steps"]},
+            "steps": {phase: count for phase, count in steps.items() if count},
             "software": record["software"],
             "hardware": record["hardware"],
             "weights": fingerprint(policy),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 import tyro
 
@@ -15,7 +15,7 @@ from flowpolicies.importing import import_flax
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class ImportFlax(Command):
+class Import(Command):
     """Make a policy file from a checkpoint of the authors' JAX code, without JAX, and without executing anything in it.
 
     Sizes of networks are read from the weights, and hyperparameters from flags.json beside the checkpoint.
@@ -26,6 +26,8 @@ class ImportFlax(Command):
         "flowpolicies import flax params_1000000.pkl --algorithm qam --flow-steps 10 --horizon-length 5 --out qam.st",
     )
 
+    format: tyro.conf.Positional[Literal["flax"]]
+    """Kind of the checkpoint. flax: a pickle of flax parameters, as the JAX code of FQL, QAM, RQL and Q-Flow writes."""
     path: tyro.conf.Positional[Path]
     """Checkpoint that the authors' save_agent() wrote, such as params_1000000.pkl."""
     algorithm: str
