@@ -57,7 +57,7 @@ def recipes(work: Path) -> Mapping[str, Recipe]:
     """The policies of the package by name."""
     return {
         "pointmaze-medium-qflow": _pointmaze(work / "pointmaze"),
-        "cube-single-ifql": _cube(work / "cube", work / "data" / "cube-single"),
+        "cube-single-ifql": _cube(work / "cube10", work / "data" / "cube-single"),
         "halfcheetah-fql": _halfcheetah(work / "sac_hc", work / "data" / "halfcheetah.npz", work / "halfcheetah"),
     }
 
@@ -78,13 +78,13 @@ def _pointmaze(run: Path) -> Recipe:
 
 
 def _cube(run: Path, data: Path) -> Recipe:
-    """IFQL with chunks of 5 actions on play data; the critics choose the best of 32 candidates."""
+    """IFQL with chunks of 10 actions on play data; the critics choose the best of 32 candidates."""
     env = "ogbench:cube-single-play-singletask-task2-v0"
     train = (
-        f"train ifql --dataset {env} --data-dir {data} --run-dir {run} --resume --steps 15000 --seed 0"
-        " --log-every 500 --eval-every 7500 --checkpoint-every 5000 --eval-episodes 20 --batch-size 256"
-        " --learning-rate 0.0005 --horizon 5 --flow-steps 10 --actor-hidden-dims 192 192 --value-hidden-dims 128 128"
-        " --gamma 0.99 --tau 0.01 --expectile 0.9 --num-samples 32"
+        f"train ifql --dataset {env} --data-dir {data} --run-dir {run} --resume --steps 12000 --seed 0"
+        " --log-every 500 --eval-every 6000 --checkpoint-every 6000 --eval-episodes 20 --batch-size 256"
+        " --learning-rate 0.001 --horizon 10 --flow-steps 10 --actor-hidden-dims 192 192 --value-hidden-dims 128 128"
+        " --gamma 0.99 --tau 0.02 --expectile 0.9 --num-samples 32"
     )
     generate = f"data generate {env} --episodes 400 --seed 0 --data-dir {data}"
     return Recipe(env, run, (Step(generate, data / "cube-single-play-v0.npz"), Step(train, run / "policy.safetensors")))
