@@ -57,7 +57,7 @@ def recipes(work: Path) -> Mapping[str, Recipe]:
     """The policies of the package by name."""
     return {
         "pointmaze-medium-qflow": _pointmaze(work / "pointmaze"),
-        "cube-single-ifql": _cube(work / "cube10", work / "data" / "cube-single"),
+        "cube-single-ifql": _cube(work / "cube-single", work / "data" / "cube-single"),
         "halfcheetah-fql": _halfcheetah(work / "sac_hc", work / "data" / "halfcheetah.npz", work / "halfcheetah"),
     }
 
