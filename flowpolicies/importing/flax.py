@@ -28,6 +28,8 @@ MODULES = "modules_"
 """Beginning of the names of networks in the authors' parameters."""
 FLAGS = "flags.json"
 """File with the hyperparameters that the authors' training writes beside its checkpoints."""
+MAX_FLAGS_BYTES = 1_000_000
+"""Largest file of hyperparameters that is read."""
 MAX_COUNT, MAX_ENSEMBLE = 10_000, 1_000
 """Largest number of flow steps or candidates, and of critics."""
 TAU = 0.005
@@ -162,6 +164,8 @@ def _recorded(path: Path, flags: str | os.PathLike[str] | None) -> tuple[Path, d
     file = path.parent / FLAGS if flags is None else Path(flags)
     if flags is None and not file.is_file():
         return path, {}
+    if (size := file.stat().st_size) > MAX_FLAGS_BYTES:
+        raise ArtifactError(file, f"has {size:,} bytes, and hyperparameters have up to {MAX_FLAGS_BYTES:,}")
     found = parse_json(file.read_bytes(), file)
     agent = found.get("agent", found) if isinstance(found, dict) else None
     if not isinstance(agent, dict):

@@ -191,6 +191,7 @@ def test_pickles_of_something_else_are_refused(content: Any, tmp_path: Path) -> 
     [
         ("{", "flags.json"),
         ("[]", "key 'agent'"),
+        (" " * 2_000_000, "2,000,000 bytes"),
         ('{"agent": {"flow_steps": "ten", "horizon_length": 4}}', "flow_steps"),
         ('{"agent": {"flow_steps": 10, "horizon_length": 4, "actor_hidden_dims": [24]}}', "is it of this checkpoint"),
         ('{"agent": {"flow_steps": 10, "horizon_length": 4, "value_hidden_dims": "wide"}}', "value_hidden_dims"),
