@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml
 data-faults: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "data_faults or not data_faults" tests/inspection
 
-.PHONY: zoo setup demo test check fix generate docs-index conformance data-faults
+.PHONY: zoo setup demo test check fix generate docs-index conformance data-faults pretrained
 
 setup: $(VENV)/.installed
 
@@ -55,3 +55,7 @@ generate docs-index: setup
 conformance: setup
 	OMP_NUM_THREADS=1 $(BIN)/python tools/sb3_guide.py --jobs 2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/conformance
+
+# The policies in flowpolicies/pretrained: data, training, evaluation and cards (two to three hours on two cores).
+pretrained: setup
+	$(BIN)/python tools/pretrained.py

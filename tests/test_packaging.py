@@ -37,6 +37,13 @@ def test_presets_are_shipped(wheel: zipfile.ZipFile) -> None:
     assert files == {name for name in wheel.namelist() if name.startswith("flowpolicies/presets/")}
 
 
+def test_pretrained_policies_are_shipped(wheel: zipfile.ZipFile) -> None:
+    folder = ROOT / "flowpolicies" / "pretrained"
+    files = {str(path.relative_to(ROOT)) for path in folder.rglob("*") if path.is_file()}
+    assert len(files) >= 12
+    assert files == {name for name in wheel.namelist() if name.startswith("flowpolicies/pretrained/")}
+
+
 def test_entry_points(wheel: zipfile.ZipFile) -> None:
     text = wheel.read(next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))).decode()
     assert "flowpolicies = flowpolicies.cli:main" in text

@@ -20,6 +20,7 @@ from flowpolicies.cli.data import Collect, Convert, Generate, Show
 from flowpolicies.cli.demo import Demo
 from flowpolicies.cli.evaluate import Evaluate
 from flowpolicies.cli.export import Export, Push
+from flowpolicies.cli.importing import Import
 from flowpolicies.cli.listing import List
 from flowpolicies.cli.reproduce import ReproduceResults, ReproduceTable
 from flowpolicies.cli.train import Train, parse_train, train_command
@@ -53,6 +54,7 @@ def commands() -> dict[str, CommandOrGroup]:
         "data": Group("Generate, collect, convert, show and check datasets.", DATA),
         "export": Export,
         "push": Push,
+        "import": Import,
         "list": List,
         "reproduce": Group(
             "Run published tables of results again.", {"table": ReproduceTable, "results": ReproduceResults}

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from ports import PORTS, Port, port_of, recorded_name
+from ports import PORTS, Replayed, port_of, recorded_name
 from torch import Tensor, nn
 
 from flowpolicies.algorithms import OfflineAlgorithm, get_algorithm
@@ -19,19 +17,8 @@ from flowpolicies.core import Batch, Learner, ReplayedNoise, View
 from flowpolicies.core.adam import initial_moments
 from flowpolicies.core.learner import LearnerState
 from flowpolicies.core.types import Tree
-from flowpolicies.networks import MLP
-
-LAYERS = (
-    (r"Dense_(\d+)/kernel", r"layers.\1.weight"),
-    (r"Dense_(\d+)/bias", r"layers.\1.bias"),
-    (r"LayerNorm_(\d+)/scale", r"norms.\1.weight"),
-    (r"LayerNorm_(\d+)/bias", r"norms.\1.bias"),
-)
-HEADS = {"mean_net": "mean", "OutputDenseMean": "mean", "log_std_net": "log_std", "OutputDenseLogStd": "log_std"}
-"""Recorded name of a distribution's head -> ours."""
-
-WHOLE = {"FourierFeatures_0": "embed.frequencies"}
-"""Recorded modules of a single parameter -> our name of it."""
+from flowpolicies.importing.parameters import fitted, hyperparameters, renamed
+from flowpolicies.importing.ports import Port
 
 
 class Recording:
@@ -44,9 +31,12 @@ class Recording:
         self.name = recorded_name(path.stem)
         if self.name not in PORTS:
             raise LookupError(f"{path.name} was recorded from {self.name!r}, for which there is no algorithm here yet")
-        self.port: Port = port_of(self.name, self.config)
-        self.algorithm: type[OfflineAlgorithm] = get_algorithm(self.port.algorithm)
-        self.cfg = self.algorithm.Config(**self._hyperparameters())
+        self.port: Replayed = port_of(self.name, self.config)
+        self.translation: Port = self.port.port
+        self.algorithm: type[OfflineAlgorithm] = get_algorithm(self.translation.algorithm)
+        self.cfg = self.algorithm.Config(
+            **hyperparameters(self.translation, self.algorithm.Config, self.config, self.below("param"))
+        )
         self.tau, self.gamma = self.config["tau"], self.config["discount"]
         self.batch = self._batch()
         self.action_dim = self.batch.actions.shape[-1]
@@ -55,35 +45,6 @@ class Recording:
         self.modules: dict[str, nn.Module] = {
             name: spec.factory(observation_dim, self.action_dim) for name, spec in self.specs.items()
         }
-
-    def _hyperparameters(self) -> dict[str, Any]:
-        fields = [field.name for field in dataclasses.fields(self.algorithm.Config) if field.name != "encoder"]
-        values = {name: self.config[name] for name in fields if name in self.config}
-        values |= {
-            ours: self.config[theirs] for ours, theirs in self.port.hyperparameters.items() if theirs in self.config
-        }
-        values |= self.port.derived({**self.config, "recorded_ensemble": self._ensemble()})
-        values = self._hidden_dims() | values
-        if self.config.get("action_chunking"):
-            values["horizon"] = self.config["horizon_length"]
-        return {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in fields
-        }
-
-    def _ensemble(self) -> int:
-        """Members of the recorded critic (RQL's is called value), by the leading axis of its weights."""
-        kernels = [a for key, a in self.arrays.items() if re.match(r"param/(critic|value)/.*/Dense_0/kernel", key)]
-        return max((kernel.shape[0] for kernel in kernels if kernel.ndim == 3), default=2)
-
-    def _hidden_dims(self) -> dict[str, tuple[int, ...]]:
-        """The recorded widths, read from the weights: not every config names them."""
-        widths: dict[str, dict[int, int]] = {"value_hidden_dims": {}, "actor_hidden_dims": {}}
-        for key, array in self.arrays.items():
-            found = re.match(r"param/(?!target_)(\w+)/(\w+)/Dense_(\d+)/bias", key)
-            if found:
-                kind = "value_hidden_dims" if found[2] == "value_net" else "actor_hidden_dims"
-                widths[kind][int(found[3])] = array.shape[-1]
-        return {kind: tuple(dims[i] for i in sorted(dims))[:-1] for kind, dims in widths.items() if dims}
 
     def _batch(self) -> Batch:
         """A plain batch, or the last element of a chunked one."""
@@ -133,64 +94,24 @@ class Recording:
             action_mask=(1 - past[:horizon]).T.repeat_interleave(actions.shape[-1], -1),
         )
 
-    def tree(self, prefix: str, target: bool = False) -> Tree:
-        """Recorded tensors `prefix/<network>/...` under our names: the target copies, or the trained ones."""
-        trees: Tree = {}
-        for key, array in self.arrays.items():
-            if not key.startswith(f"{prefix}/"):
-                continue
-            network, path = key.removeprefix(f"{prefix}/").split("/", 1)
-            if network.startswith("target_") != target:
-                continue
-            network = network.removeprefix("target_")
-            ours = self.port.networks.get(network, network)
-            name = self._parameter(ours, path)
-            if name.startswith("log_std.") and not hasattr(self.modules.get(ours), "log_std"):
-                continue  # A distribution of which the algorithm uses the mean only.
-            trees.setdefault(ours, {})[name] = torch.from_numpy(array.copy())
-        return trees
-
-    def _parameter(self, network: str, path: str) -> str:
-        """Our name of a recorded parameter. The names of inner modules vary, so that of our MLP is what counts."""
-        inner, _, name = path.partition("/")
-        if inner in WHOLE:
-            return WHOLE[inner]
-        if inner in HEADS:
-            head = "net.output" if HEADS[inner] == "mean" and self._deterministic(network) else HEADS[inner]
-            return f"{head}.{name}".replace("kernel", "weight")
-        for pattern, replacement in LAYERS:
-            name = re.sub(pattern, replacement, name)
-        children = self.modules[network].named_children() if network in self.modules else ()
-        parts = [(part, module) for part, module in children if isinstance(module, MLP)]
-        if parts:
-            numbered = re.fullmatch(r"MLP_(\d+)", inner)
-            part, module = parts[int(numbered[1]) if numbered else 0]
-            return f"{part}.{name}".replace(f"layers.{len(module.layers)}.", "output.")
-        return name or inner
-
-    def _deterministic(self, network: str) -> bool:
-        """Whether our module has no head for the mean: the output of its MLP takes that place."""
-        return network in self.modules and not hasattr(self.modules[network], "mean")
+    def below(self, prefix: str) -> dict[str, np.ndarray]:
+        """Recorded arrays `prefix/<network>/...` without the prefix."""
+        return {key.removeprefix(f"{prefix}/"): a for key, a in self.arrays.items() if key.startswith(f"{prefix}/")}
 
     def weights(self, prefix: str, target: bool = False) -> Tree:
-        """`tree`, reshaped to our modules' parameters and in their order.
+        """Recorded tensors `prefix/<network>/...` under our names, reshaped to our modules' parameters: the target
+        copies, or the trained ones.
 
         Raises:
-            KeyError: if a parameter of ours was not recorded, or the other way round.
+            ValueError: if a parameter of ours was not recorded, or the other way round.
         """
-        recorded = self.tree(prefix, target)
         wanted = [name for name, spec in self.specs.items() if not target or spec.target_rate is not None]
-        trees: Tree = {}
-        for name in wanted:
-            shapes = {key: p.shape for key, p in self.modules[name].named_parameters()}
-            if shapes.keys() != recorded[name].keys():
-                raise KeyError(f"{name}: recorded {sorted(recorded[name])}, ours {sorted(shapes)}")
-            trees[name] = {key: recorded[name][key].reshape(shape) for key, shape in shapes.items()}
-        return trees
+        recorded = renamed(self.below(prefix), self.translation, self.modules, slow=target)
+        return fitted(recorded, {name: self.modules[name] for name in wanted})
 
     def gradients(self) -> Tree:
         """The recorded gradients; entries that were all zero are left out."""
-        return self.tree("grad")
+        return renamed(self.below("grad"), self.translation, self.modules)
 
     def draws(self, prefix: str) -> list[Tensor]:
         """Recorded draws in order. TensorFlow Probability draws a diagonal normal with its event axis in front."""

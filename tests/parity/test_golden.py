@@ -33,13 +33,13 @@ def test_recording_has_an_algorithm(golden: Path) -> None:
     name = recorded_name(golden.stem)
     if name not in PORTS:
         pytest.xfail(f"{golden.name} was recorded from {name!r}, for which there is no algorithm here yet")
-    assert load(golden).algorithm.name == load(golden).port.algorithm
+    assert load(golden).algorithm.name == load(golden).translation.algorithm
 
 
 def test_a_variant_is_chosen_by_the_recorded_config() -> None:
-    assert port_of("iql", {"actor_loss": "awr"}).algorithm == "iql"
-    assert port_of("iql", {"actor_loss": "ddpgbc"}).algorithm == "iql_ddpgbc"
-    assert port_of("fql", {"actor_loss": "ddpgbc"}).algorithm == "fql"
+    assert port_of("iql", {"actor_loss": "awr"}).port.algorithm == "iql"
+    assert port_of("iql", {"actor_loss": "ddpgbc"}).port.algorithm == "iql_ddpgbc"
+    assert port_of("fql", {"actor_loss": "ddpgbc"}).port.algorithm == "fql"
 
 
 def every_term(recording: Recording) -> UpdateSpec:
