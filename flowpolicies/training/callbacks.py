@@ -337,7 +337,7 @@ class InterruptBetweenSteps(BaseCallback):
         seconds = max(LEAST_SECONDS_TO_SAVE, 3 * (self.checkpoint.seconds if self.checkpoint else 0))
         what = f"Stopping after this step; then a checkpoint is saved, within {math.ceil(seconds)} s at most."
         with suppress(OSError):  # Not `print`, which must not be called inside another `print` that was interrupted.
-            os.write(2, f"\n{what} Press Ctrl-C to stop at once, without saving.\n".encode())
+            os.write(2, f"\n{what} Press Ctrl-C again to stop at once, without saving.\n".encode())
 
     def _on_step(self) -> bool:
         if model_of(self).is_offline:
