@@ -12,6 +12,7 @@ from typing import Any, ClassVar, final
 import gymnasium
 from tqdm import tqdm
 
+from flowpolicies.artifacts import ArtifactError
 from flowpolicies.cli.dataset import OfDataset
 from flowpolicies.data import DataFault, TransitionDataset, make_env
 from flowpolicies.data.sources import environment_of
@@ -98,10 +99,12 @@ def _make_env(address: str) -> gymnasium.Env[Any, Any]:
 
 def refusal(error: DataFault) -> Finding:
     """The finding for a dataset that cannot be loaded because of a fault."""
+    # The heading of the report names the file already.
+    problem = error.problem if isinstance(error, ArtifactError) else error
     return Finding(
         "loading",
         "fault",
-        f"the data cannot be loaded: {error}",
+        f"the data cannot be loaded: {problem}",
         "Repair this first; the other checks need a dataset that can be loaded.",
         1,
     )
