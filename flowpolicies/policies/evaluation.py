@@ -277,15 +277,29 @@ class SeededEpisodes(gym.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gym.Env[Any, Any], rank: int = 0, n_envs: int = 1) -> None:
         super().__init__(env)
         self.rank, self.n_envs = rank, n_envs
-        self._seeds: Iterator[int] | None = None
+        self._seed: int | None = None
+        self._episodes = 0
+        self._seeds: Iterator[int] = iter(())
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts an episode, with the next seed of the list."""
         if seed is not None:
-            self._seeds = islice(_episode_seeds((seed - self.rank) % 2**31), self.rank, None, self.n_envs)
-        if self._seeds is not None:
+            self.set_state({"seed": (seed - self.rank) % 2**31, "episodes": 0})
+        if self._seed is not None:
             seed = next(self._seeds)
+            self._episodes += 1
         return self.env.reset(seed=seed, options=options)
+
+    def get_state(self) -> dict[str, int | None]:
+        """The seed of the list of episodes, None if there is none, and how many of them were played."""
+        return {"seed": self._seed, "episodes": self._episodes}
+
+    def set_state(self, state: dict[str, int | None]) -> None:
+        """Restores what `get_state` returned, for this wrapper alone."""
+        self._seed, self._episodes = state["seed"], state["episodes"] or 0
+        if self._seed is not None:
+            first = self.rank + self.n_envs * self._episodes
+            self._seeds = islice(_episode_seeds(self._seed), first, None, self.n_envs)
 
 
 def _episode_seeds(seed: int) -> Iterator[int]:

@@ -58,7 +58,15 @@ from flowpolicies.shell.setup import (
     warn_of_missing_dataset,
     warn_of_other_dataset,
 )
-from flowpolicies.shell.state import Generators, Owners, adopt_moments, initial_state, spawn
+from flowpolicies.shell.state import (
+    Generators,
+    Owners,
+    adopt_moments,
+    global_generators,
+    initial_state,
+    set_global_generators,
+    spawn,
+)
 
 ALGORITHMS: dict[str, type[OfflineAlgorithm]] = {}
 """Every algorithm class by its name. A class is added when it is declared; classes of other packages are declared when
@@ -124,6 +132,10 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
 
     policy: FlowPolicy
     action_space: spaces.Box
+    _stored_steps: int = 0
+    """Value of `num_timesteps` when the newest transition was stored."""
+    _interrupted: dict[str, Any] | None = None
+    """State of the loop that the next `learn` continues."""
     _fields: ClassVar[frozenset[str]] = frozenset()
     """Names of the fields of `Config`, which are read and set as attributes of the model, too."""
 
@@ -677,15 +689,65 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         infos: list[dict[str, Any]],
     ) -> None:
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
-        self._last_episode_starts = dones
+        self._last_episode_starts, self._stored_steps = dones, self.num_timesteps
 
     def _setup_learn(
         self, total_timesteps: int, callback: Any = None, reset_num_timesteps: bool = True, *args: Any, **kwargs: Any
     ) -> Any:
-        if self._last_obs is None or reset_num_timesteps:  # SB3 resets the environment.
+        resets = self._last_obs is None or reset_num_timesteps  # SB3 resets the environment then.
+        if resets:
             self._chunk_state = None
             self.transitions.end_episodes()
-        return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
+        interrupted, self._interrupted = self._interrupted, None
+        noise = self.action_noise
+        if interrupted is not None and not resets:
+            self.action_noise = None  # SB3 would reset it, in the middle of an episode.
+        try:
+            found = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
+        finally:
+            self.action_noise = noise if self.action_noise is None else self.action_noise
+        self._stored_steps = self.num_timesteps
+        if interrupted is not None and not reset_num_timesteps:
+            set_global_generators(interrupted["random"])  # Last, as the set-up may have drawn from them.
+        return found
+
+    @property
+    def is_between_steps(self) -> bool:
+        """Whether `learn` has begun and the transition of its newest step is stored, so that the next step can begin.
+
+        In a callback's `_on_step` it is not stored yet.
+        """
+        return self._last_obs is not None and self._stored_steps == self.num_timesteps
+
+    def loop_state(self) -> dict[str, Any]:
+        """What the next step of `learn` depends on besides the model, its buffer and the environment.
+
+        These are the last observations, the actions that are left of chunks, and random generators. The values are
+        plain data and NumPy's generators; `continue_loop` takes them.
+        """
+        return {
+            "last_obs": self._last_obs,
+            "last_original_obs": self._last_original_obs,
+            "last_episode_starts": self._last_episode_starts,
+            "chunks": self._chunk_state,
+            "explore": self._explore,
+            "random": global_generators(),
+        }
+
+    def continue_loop(self, state: dict[str, Any], *, exact: bool) -> None:
+        """Lets the next `learn(..., reset_num_timesteps=False)` continue where `loop_state` was called.
+
+        Call it after `set_env` and `set_dataset`.
+
+        Args:
+            state: what `loop_state` returned.
+            exact: whether the environment continues, too; otherwise `learn` begins with a reset.
+        """
+        self._explore, self._interrupted = state["explore"], state
+        if exact:
+            self._last_obs, self._last_original_obs = state["last_obs"], state["last_original_obs"]
+            self._last_episode_starts, self._chunk_state = state["last_episode_starts"], state["chunks"]
+            self._stored_steps = self.num_timesteps
 
     def dump_logs(self) -> None:
         """Writes the log, with the means of the losses since the last time."""
@@ -752,7 +814,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         return self.policy.predict(observation, state, episode_start, deterministic)
 
     def _excluded_save_params(self) -> list[str]:
-        counting = ["_environment_steps", "_is_collecting", "_is_saving", "_means"]
+        counting = ["_environment_steps", "_is_collecting", "_is_saving", "_means", "_stored_steps", "_interrupted"]
         return [*super()._excluded_save_params(), *counting, *REBUILT, "optimizer", "generators"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
@@ -808,6 +870,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         """A pickle is complete, but for the environment and the logger, which belong to the process."""
         state = {name: value for name, value in self.__dict__.items() if name not in REBUILT}
         state |= {"env": None, "_logger": None, "_custom_logger": False, "_vec_normalize_env": None, "_last_obs": None}
+        state["_interrupted"] = None
         state["optimizer"], state["generators"] = self.optimizer.state_dict(), self.generators.state_dict()
         return state
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
-from typing import Protocol, final
+from typing import Any, Protocol, final
 
 import numpy as np
 import torch
@@ -85,3 +86,27 @@ def _parameters(modules: nn.ModuleDict) -> Tree:
 def spawn(seed: int | None, n: int) -> list[int]:
     """Independent seeds from one seed; None: from the operating system."""
     return [int(child.generate_state(1)[0]) for child in np.random.SeedSequence(seed).spawn(n)]
+
+
+def global_generators() -> dict[str, Any]:
+    """States of the global random generators of this process as plain data: Python's, NumPy's, PyTorch's."""
+    version, words, gauss = random.getstate()
+    state = {
+        "python": {"version": version, "words": np.array(words, np.uint64), "gauss": gauss},
+        "numpy": np.random.get_state(legacy=False),  # noqa: NPY002  # Environments of others draw from it.
+        "torch": torch.get_rng_state().numpy(),
+    }
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        state["cuda"] = [part.numpy() for part in torch.cuda.get_rng_state_all()]
+    return state
+
+
+def set_global_generators(state: Mapping[str, Any]) -> None:
+    """Restores what `global_generators` returned. States of another number of GPUs are skipped."""
+    python = state["python"]
+    random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
+    np.random.set_state(state["numpy"])  # noqa: NPY002
+    torch.set_rng_state(torch.from_numpy(state["torch"].copy()))
+    states = state.get("cuda", ())
+    if states and len(states) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([torch.from_numpy(part.copy()) for part in states])

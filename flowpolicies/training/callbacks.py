@@ -73,7 +73,7 @@ class AtomicCheckpoint(BaseCallback):
     """Saves checkpoints of the model, each atomically.
 
     Online, a checkpoint that becomes due in a step is saved before the next round of `learn` begins (`train_freq`),
-    when the transition is stored and the updates are made.
+    when the transition is stored and the updates are made. From there a resumed run continues exactly.
 
     Args:
         folder: folder of the run.

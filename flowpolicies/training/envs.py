@@ -18,6 +18,7 @@ from flowpolicies.data import RewardTransform, make_env
 from flowpolicies.data.replay.pixels import FrameStack
 from flowpolicies.data.sources import SOURCES
 from flowpolicies.policies.evaluation import SeededEpisodes
+from flowpolicies.training.exact.environments import Resumable
 
 SECONDS_TO_SAVE = 120
 """Seconds after SIGTERM for which the processes of environments still live."""
@@ -65,7 +66,7 @@ def _make(
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends this one.
         signal.signal(signal.SIGTERM, _outlive)  # As does the SIGTERM of a cluster.
     env = SeededEpisodes(make_env(address), rank, n_envs)
-    return Monitor(env if frame_stack == 1 else FrameStack(env, frame_stack))
+    return Resumable(Monitor(env if frame_stack == 1 else FrameStack(env, frame_stack)))
 
 
 def _outlive(number: int, frame: FrameType | None) -> None:

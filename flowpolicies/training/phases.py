@@ -142,8 +142,8 @@ class TrainingRun:
     def _learn_online(self, steps: int) -> None:
         model = self.model
         assert model.env is not None
-        # Without this, a continued run would see its first episodes again.
-        model.env.seed(self.settings.seed + model.num_timesteps)
+        if model._last_obs is None:  # Without this, a run that begins new episodes would see its first ones again.
+            model.env.seed(self.settings.seed + model.num_timesteps)
         try:
             model.learn(steps, callback=self._callbacks(), reset_num_timesteps=False)
         except KeyboardInterrupt:

@@ -35,6 +35,7 @@ from flowpolicies.training.evaluations import (
     read_evaluations,
     write_evaluations,
 )
+from flowpolicies.training.exact.checkpoints import state_parts
 from flowpolicies.training.logs import (
     EventWriter,
     LogFiles,
@@ -238,6 +239,7 @@ class RunFolder:
             raise ValueError(f"keep is the number of checkpoints and must be at least 1, got {keep}")
         path = self.checkpoint_of(model)
         parts: dict[str, Part] = {".buffer.pkl": model.save_replay_buffer} if replay_buffer else {}  # type: ignore[dict-item]
+        parts |= state_parts(model)
         steps = {"offline": model.offline_steps, "online": model.num_timesteps}
         write_checkpoint(path, model.save, parts, Manifest({}, steps, self.state_of_logs(model), open_log))
         self.prune(keep)

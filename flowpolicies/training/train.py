@@ -28,6 +28,7 @@ from flowpolicies.training.continuing import (
     with_old_behavior,
 )
 from flowpolicies.training.envs import TransformedRewards, make_vec_env
+from flowpolicies.training.exact.checkpoints import restore_state, state_of
 from flowpolicies.training.phases import IncompleteRunError as IncompleteRunError
 from flowpolicies.training.phases import TrainingRun, environment_of, steps_of
 from flowpolicies.training.record import describe_dataset, describe_hardware, describe_software
@@ -87,6 +88,8 @@ def train(
             record = continued_record(before, record, steps_of(model))
             if dataset is not None:
                 model.set_dataset(dataset)
+            if train_env is not None:
+                restore_state(model, state_of(checkpoint))
         else:
             model = _new_model(algorithm, hyperparameters, settings, sb3_hyperparameters, dataset, env)
             folder.clear()
@@ -170,6 +173,9 @@ def load_checkpoint(
 ) -> OfflineAlgorithm:
     """Loads the model of the newest whole checkpoint, with its online transitions if they were saved.
 
+    With an environment, `learn(..., reset_num_timesteps=False)` continues exactly where the checkpoint was saved. If
+    the environment cannot be brought back there, a warning says why, and `learn` begins with new episodes.
+
     The dataset is not part of a checkpoint. Load only runs that you trust: a model zip and saved transitions can
     contain code that is executed.
 
@@ -181,7 +187,9 @@ def load_checkpoint(
     checkpoint = folder.newest_whole()
     if checkpoint is None:
         raise FileNotFoundError(f"there is no checkpoint in '{folder.checkpoints}'.")
-    return _load(algorithm, checkpoint, env, device, compile_backend)
+    model = _load(algorithm, checkpoint, env, device, compile_backend)
+    restore_state(model, state_of(checkpoint))
+    return model
 
 
 def _load(

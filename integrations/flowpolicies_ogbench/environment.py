@@ -249,7 +249,9 @@ def _pin_action_space(env: Any) -> Space[Any]:
     # attribute of the instance cannot hide a property, but an attribute of a subclass can. So the class of the instance
     # becomes a subclass of its class.
     if isinstance(getattr(type(env), "action_space", None), property):
-        env.__class__ = type(type(env).__name__, (type(env),), {"action_space": pinned})
+        env.__class__ = type(
+            type(env).__name__, (type(env),), {"action_space": pinned, "__module__": type(env).__module__}
+        )
     else:
         env.action_space = pinned
     return pinned
