@@ -11,6 +11,7 @@ from flowpolicies.training.envs import make_vec_env as make_vec_env
 from flowpolicies.training.evaluations import EvaluationRow as EvaluationRow
 from flowpolicies.training.evaluations import Phase as Phase
 from flowpolicies.training.evaluations import read_evaluations as read_evaluations
+from flowpolicies.training.exact.environments import Resumable as Resumable
 from flowpolicies.training.loading import load_policy as load_policy
 from flowpolicies.training.plots import plot_learning_curves as plot_learning_curves
 from flowpolicies.training.runs import RunFolder as RunFolder
