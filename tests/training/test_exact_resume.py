@@ -131,7 +131,8 @@ def test_a_run_continues_inside_its_episodes(
     check(algorithm, lambda: environments(short(address), n_envs), folder)
 
 
-def test_statistics_noise_and_random_steps_continue(folder: RunFolder) -> None:
+@pytest.mark.parametrize("random_steps", [8, SAVED + 4])
+def test_statistics_noise_and_random_steps_continue(folder: RunFolder, random_steps: int) -> None:
     """VecNormalize, a noise with memory, the generator of the first steps, and NumPy's global one, which noise uses."""
 
     def make() -> VecEnv:
@@ -139,7 +140,7 @@ def test_statistics_noise_and_random_steps_continue(folder: RunFolder) -> None:
         return VecNormalize(environments(wrapped, 2))
 
     noise = OrnsteinUhlenbeckActionNoise(np.zeros(1), np.full(1, 0.2))
-    check(FQL, make, folder, action_noise=noise, learning_starts=2 * (SAVED + 4))
+    check(FQL, make, folder, action_noise=noise, learning_starts=2 * random_steps)
 
 
 class Walk(gym.Env[Any, Any]):
@@ -293,10 +294,18 @@ def test_a_damaged_state_or_one_of_another_checkpoint_is_refused(folder: RunFold
 
 
 SIMULATORS = ["MountainCarContinuous-v0", "Ant-v5", "Humanoid-v5", "Reacher-v5", "InvertedDoublePendulum-v5"]
-MAZES = ["pointmaze-teleport-navigate-v0", "humanoidmaze-medium-navigate-singletask-v0", "cube-single-play-v0"]
+OGBENCH = ["pointmaze-teleport-navigate-v0", "humanoidmaze-medium-navigate-singletask-v0"]
+SLOW = ["cube-single-play-v0", "scene-play-singletask-v0", "antsoccer-arena-navigate-v0"]
 
 
-@pytest.mark.parametrize("address", [*SIMULATORS, *(f"ogbench:{name}" for name in MAZES)])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *SIMULATORS,
+        *(f"ogbench:{name}" for name in OGBENCH),
+        *(pytest.param(f"ogbench:{name}", marks=pytest.mark.slow) for name in SLOW),
+    ],
+)
 def test_simulators_repeat_their_steps_from_a_state(address: str) -> None:
     rng = np.random.default_rng(0)
 
@@ -341,9 +350,9 @@ RUN = {
     "seed": 2,
     "device": "cpu",
     "steps": 0,
-    "online-steps": 260,
+    "online-steps": 150,
     "checkpoint-every": 20,
-    "eval-every": 60,
+    "eval-every": 70,
     "eval-episodes": 1,
     "batch-size": 8,
     "learning-starts": 10,
@@ -379,7 +388,7 @@ def test_a_run_of_the_command_line_that_is_killed_online_ends_as_if_it_was_not(t
     assert rings[1] is not None
     assert_close(rings[0].columns, rings[1].columns, rtol=0, atol=0)
     assert rows(killed) == rows(whole) != []
-    assert killed.read_evaluations() == whole.read_evaluations() != []
+    assert killed.evaluations.read_text() == whole.evaluations.read_text() != ""
 
 
 def rows(folder: RunFolder) -> list[dict[str, str]]:

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from stable_baselines3.common.vec_env import VecEnv
+
 from flowpolicies.algorithms import OfflineAlgorithm
 from flowpolicies.artifacts import ArtifactError
 from flowpolicies.shell.no_environment import SpacesOnlyVecEnv
@@ -64,32 +66,44 @@ def restore_state(model: OfflineAlgorithm, path: Path) -> bool:
     Raises:
         ArtifactError: if the file is damaged, or belongs to another checkpoint.
     """
-    if not path.is_file() or model.env is None or isinstance(model.env, SpacesOnlyVecEnv):
+    if model.num_timesteps == 0 or model.env is None or isinstance(model.env, SpacesOnlyVecEnv):
         return False
-    state = read_state(path)
-    try:
-        version, steps, environments = state["version"], state["steps"], state["environments"]
-        loop = restore(None, state["loop"], "loop")
-        obstacle = state["obstacle"]
-    except (TypeError, KeyError, NotCapturedError) as error:
-        raise ArtifactError(path, f"it is not the state of a checkpoint ({error!r})") from error
-    if version != VERSION or steps != model.num_timesteps:
-        raise ArtifactError(
-            path,
-            f"it has version {version} and belongs to a checkpoint after {steps} environment steps; needed are version "
-            f"{VERSION} and {model.num_timesteps} steps",
-        )
-    if environments is not None:
-        try:
-            restore_vec_env(model.env, environments)
-        except NotCapturedError as error:
-            obstacle = str(error)
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
-            raise ArtifactError(path, f"it is not the state of these environments ({error!r})") from error
+    obstacle: str | None = "the checkpoint has no state of the environments, as those of earlier versions"
+    if path.is_file():
+        state = _read(path, model.num_timesteps)
+        obstacle = state["obstacle"] or _restore_environments(model.env, state["environments"], path)
+        model.continue_loop(state["loop"], exact=obstacle is None)
     if obstacle is not None:
         warnings.warn(
             f"training continues with new episodes, so it will differ from a run without the interruption: {obstacle}",
             stacklevel=3,
         )
-    model.continue_loop(loop, exact=obstacle is None)
     return obstacle is None
+
+
+def _read(path: Path, steps: int) -> dict[str, Any]:
+    found = read_state(path)
+    try:
+        version, saved = found["version"], found["steps"]
+        state = {"obstacle": found["obstacle"], "environments": found["environments"]}
+        state["loop"] = restore(None, found["loop"], "loop")
+    except (TypeError, KeyError, NotCapturedError) as error:
+        raise ArtifactError(path, f"it is not the state of a checkpoint ({error!r})") from error
+    if version != VERSION or saved != steps:
+        raise ArtifactError(
+            path,
+            f"it has version {version} and belongs to a checkpoint after {saved} environment steps; needed are version "
+            f"{VERSION} and {steps} steps",
+        )
+    return state
+
+
+def _restore_environments(env: VecEnv, state: Any, path: Path) -> str | None:
+    """Restores the environments; returns what stands against it, or None."""
+    try:
+        restore_vec_env(env, state)
+    except NotCapturedError as obstacle:
+        return str(obstacle)
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise ArtifactError(path, f"it is not the state of these environments ({error!r})") from error
+    return None
