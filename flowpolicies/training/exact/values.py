@@ -42,6 +42,9 @@ SKIPPED = frozenset(
 )
 """Attributes that are captured elsewhere, belong to the process, or only render."""
 
+_SHORT = 16
+"""Longer lists of numbers, such as a Monitor's returns of all episodes, are stored as arrays."""
+
 _KEPT = {"#": "kept"}
 _CODE = (type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
 _CONSTANTS = (*_CODE, EnvSpec, enum.Enum, PurePath, np.dtype)
@@ -95,6 +98,8 @@ class Capture:
             return np.array(value) if isinstance(value, np.ndarray) else {"#": "scalar", "of": np.array(value)}
         if isinstance(value, _CONSTANTS) or type(value).__module__.partition(".")[0] in FIXED:
             return self._simulation(value)
+        if (numbers := _numbers(value)) is not None:
+            return {"#": "numbers", "of": numbers}
         if isinstance(value, list | tuple | deque):
             items = [self.value(item, f"{place}[{i}]") for i, item in enumerate(value)]
             return (
@@ -158,6 +163,8 @@ def restore(value: Any, description: Any, place: str) -> Any:
     of: Any = description.get("of")
     if kind == "scalar":
         return of[()]
+    if kind == "numbers":
+        return of.tolist()
     if kind in ("tuple", "deque"):
         items = restore(value, of, place)
         return (
@@ -186,6 +193,14 @@ def parts_of(space: gym.Space[Any]) -> list[Any]:
     inner = getattr(space, "spaces", ())
     inside = inner.values() if isinstance(inner, Mapping) else inner
     return [space, *(part for child in inside for part in parts_of(child))]
+
+
+def _numbers(value: Any) -> Any:
+    """A long list of floats, or of integers of 64 bits, as an array; None for anything else."""
+    if type(value) is not list or len(value) <= _SHORT or {type(item) for item in value} not in ({int}, {float}):
+        return None
+    array = np.array(value)
+    return array if array.dtype in (np.int64, np.float64) and type(array.tolist()[0]) is type(value[0]) else None
 
 
 def _item(value: Any, index: Any) -> Any:
