@@ -173,7 +173,8 @@ def tensor(numbers: Any, offset: Any, size: Any, stride: Any, requires_grad: Any
     if not isinstance(numbers, torch.storage.TypedStorage) or hooks or any(part is not None for part in more):
         raise ValueError("a tensor has no numbers, or has hooks")
     shape, strides = _checked_shape(tuple(size)), _checked_shape(stride)
-    if len(shape) != len(strides) or type(offset) is not int or math.prod(shape) > len(numbers):
+    held = numbers._untyped_storage.nbytes() // numbers.dtype.itemsize
+    if len(shape) != len(strides) or type(offset) is not int or math.prod(shape) > held:
         raise ValueError(f"a tensor of shape {shape} does not have the numbers of its storage")
     made = torch.empty(0, dtype=numbers.dtype)
     return made.set_(numbers._untyped_storage, offset, shape, strides).requires_grad_(requires_grad is True)
