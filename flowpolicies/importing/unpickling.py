@@ -43,7 +43,7 @@ DTYPES = {
 
 
 @final
-class _Budget:
+class _Allowance:
     """Bytes that the builders of one pickle may still make, so that a short pickle cannot copy its content forever."""
 
     def __init__(self, size: int) -> None:
@@ -66,9 +66,9 @@ class _Global:
 
     __slots__ = ("_budget", "_build")
     _build: Callable[..., Any]
-    _budget: _Budget
+    _budget: _Allowance
 
-    def __init__(self, build: Callable[..., Any], budget: _Budget) -> None:
+    def __init__(self, build: Callable[..., Any], budget: _Allowance) -> None:
         object.__setattr__(self, "_build", build)
         object.__setattr__(self, "_budget", budget)
 
@@ -202,7 +202,7 @@ _BUILDERS: dict[tuple[str, str], Callable[..., Any]] = {
 class _Unpickler(pickle.Unpickler):
     def __init__(self, content: bytes, path: Path) -> None:
         super().__init__(io.BytesIO(content))
-        self._path, self._budget = path, _Budget(len(content))
+        self._path, self._budget = path, _Allowance(len(content))
 
     def find_class(self, module: str, name: str) -> Any:
         build = _BUILDERS.get((module, name))
