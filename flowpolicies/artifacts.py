@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+MAX_QUOTED = 600
+"""Number of characters to which the description of a problem is shortened, since it may quote the file."""
 MAX_DEPTH = 32
 """Greatest depth of nested lists and objects in the JSON of a file; what flowpolicies writes stays below 12."""
 
@@ -27,6 +29,7 @@ class ArtifactError(ValueError):
     """
 
     def __init__(self, path: str | os.PathLike[str], problem: str, *, place: str = "", hint: str = "") -> None:
+        problem, place = shorten(problem), shorten(place)
         self.path, self.problem, self.place, self.hint = os.fspath(path), problem, place, hint
         text = f"'{self.path}'{f', {place}' if place else ''}: {problem}"
         text = text if text.endswith((".", "!", "?")) else f"{text}."
@@ -34,6 +37,14 @@ class ArtifactError(ValueError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.path, self.problem, self.place, self.hint)
+
+
+def shorten(text: str) -> str:
+    """The text, of which the middle is left out if it is longer than `MAX_QUOTED`."""
+    if len(text) <= MAX_QUOTED:
+        return text
+    half = MAX_QUOTED // 2
+    return f"{text[:half]} [{len(text) - 2 * half:,} characters] {text[-half:]}"
 
 
 def _rebuild(cls: type[ArtifactError], path: str, problem: str, place: str, hint: str) -> ArtifactError:

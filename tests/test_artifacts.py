@@ -42,3 +42,10 @@ def test_json_that_is_not_strict_is_refused(text: str | bytes) -> None:
 
 def test_brackets_in_strings_do_not_count_as_depth() -> None:
     assert parse_json('{"a": "[[\\"' + "[" * 100 + '"}', "a.bin") == {"a": '[["' + "[" * 100}
+
+
+def test_what_is_quoted_from_a_file_is_shortened() -> None:
+    error = ArtifactError("a.bin", f"unknown sampler {[8] * 10_000}", hint="Update flowpolicies.")
+    assert len(str(error)) < 1000
+    assert str(error).startswith("'a.bin': unknown sampler [8, 8")
+    assert str(error).endswith("Update flowpolicies.")

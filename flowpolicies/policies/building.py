@@ -26,14 +26,19 @@ def build_network(spec: Network, observation_space: spaces.Space[Any], encoder: 
         encoder: name of the encoder of images.
         chunk_dim: number of elements of an action chunk.
     """
-    factory: Any = ENCODERS.find(encoder)
-    if getattr(factory, "encodes_observations", False):  # A feature extractor of Stable-Baselines3.
+    if _is_extractor(encoder):
+        factory: Any = ENCODERS.find(encoder)
         return _encoded(factory(observation_space), spec, chunk_dim)
     layout = observation_layout(observation_space)
     if not any(entry.image or entry.categories for entry in layout):
         return spec.factory(observation_dim(observation_space), chunk_dim).float()
     parts = [ObservationPart(entry.shape, entry.image, entry.categories) for entry in layout]
     return _encoded(ObservationEncoder(parts, encoder), spec, chunk_dim)
+
+
+def _is_extractor(encoder: str) -> bool:
+    """Whether an encoder is a feature extractor of Stable-Baselines3, which a user may have written."""
+    return bool(getattr(ENCODERS.find(encoder), "encodes_observations", False))
 
 
 def _encoded(encoder: Any, spec: Network, chunk_dim: int) -> nn.Module:
@@ -62,7 +67,7 @@ def check_weights(
             with torch.device("meta"), limited(sum(tensor.numel() for tensor in weights.values())):
                 tensors = build_network(spec, observation_space, encoder, chunk_dim).state_dict()
         except Exception:
-            if is_built_in(spec) and ENCODERS.is_built_in(encoder):
+            if is_built_in(spec) and ENCODERS.is_built_in(encoder) and not _is_extractor(encoder):
                 raise
             tensors = {}
             for prefix in prefixes:  # Their tensors are compared when they are loaded.

@@ -27,6 +27,8 @@ from flowpolicies.policies.declared import MAX_COUNT, check_count
 from flowpolicies.shell.config import PolicyConfig
 from flowpolicies.shell.vocabulary import vocabulary
 
+MAX_PARTS = 1_000_000
+"""Greatest number of tensors and containers in a member of a model zip."""
 TRUST = "If you trust the author of this file, load it with trust=True (on the command line: --trust)."
 CODE = (
     "Functions and classes that were saved as code, such as a lambda as a schedule of the learning rate, are run when "
@@ -229,10 +231,13 @@ def blaming(path: str, *, changed: bool) -> Iterator[None]:
 
 
 def _check_tensors(state: Any, size: int) -> None:
-    """Raises a ValueError for a tensor that repeats its numbers, is sparse, or belongs to a subclass."""
-    todo, total = [state], 0
+    """Raises a ValueError for a tensor that repeats its numbers, is sparse, or belongs to a subclass, and for
+    containers that contain one another so often that walking through them visits more than `MAX_PARTS` objects."""
+    todo, total, seen = [state], 0, 0
     while todo:
-        part = todo.pop()
+        part, seen = todo.pop(), seen + 1
+        if seen > MAX_PARTS:
+            raise ValueError(f"holds more than {MAX_PARTS:,} objects")
         if isinstance(part, Tensor):
             if type(part) not in (Tensor, torch.nn.Parameter) or part.layout != torch.strided or part.is_meta:
                 raise ValueError(f"holds a tensor of the kind {type(part).__name__}")
@@ -241,7 +246,7 @@ def _check_tensors(state: Any, size: int) -> None:
             todo += part.values()
         elif isinstance(part, list | tuple):
             todo += part
-        if total > size or len(todo) > size:
+        if total > size or len(todo) > MAX_PARTS:
             raise ValueError("holds tensors that repeat their numbers")
 
 

@@ -22,7 +22,7 @@ from stable_baselines3.common.logger import (
     filter_excluded_keys,
 )
 
-from flowpolicies.artifacts import ArtifactError
+from flowpolicies.artifacts import ArtifactError, reading
 from flowpolicies.core.learner import MetricMeans
 from flowpolicies.files import append_text, atomic_write, csv_text, naming_lack_of_space
 
@@ -51,7 +51,8 @@ def read_table(path: Path, check: Callable[[Sequence[str]], object] = tuple) -> 
     """
     data = path.read_bytes() if path.is_file() else b""
     complete = data[: data.rfind(b"\n") + 1]
-    columns, *rows = list(csv.reader(StringIO(complete.decode(errors="replace")))) or [[]]
+    with reading(path, hint="It is not a table that a run wrote. Move the file away: a run continues without it."):
+        columns, *rows = list(csv.reader(StringIO(complete.decode(errors="replace")))) or [[]]
     torn = len(complete) < len(data)
     for number, row in enumerate(rows, start=1):
         problem = _problem_of(row, columns, check)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from flowpolicies.cli import main
 from flowpolicies.core import Network
 from flowpolicies.networks import VelocityField
 from flowpolicies.samplers import Integrate
-from flowpolicies.training import train
+from flowpolicies.training import phases
 from flowpolicies.training.loading import load_policy
 
 
@@ -83,7 +82,7 @@ def test_a_failing_plot_costs_only_the_plot(
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("no fonts")
 
-    monkeypatch.setattr(sys.modules[train.__module__], "plot_learning_curves", fail)
+    monkeypatch.setattr(phases, "plot_learning_curves", fail)
     assert main(["train", "bc", *words, "--actor-hidden-dims", "8"]) == 2
     assert "could not be written: learning_curve.png (RuntimeError: no fonts)" in capsys.readouterr().err
     assert (tmp_path / "run" / "model.zip").is_file()

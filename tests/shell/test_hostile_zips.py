@@ -11,6 +11,7 @@ import os
 import pickle
 import random
 import subprocess
+import time
 import zipfile
 from collections import deque
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from gymnasium import spaces
 from stable_baselines3 import DDPG, DQN, HerReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.noise import NormalActionNoise
-from stable_baselines3.common.torch_layers import NatureCNN
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN
 from stable_baselines3.common.utils import LinearSchedule
 
 from flowpolicies import FQL
@@ -306,6 +307,38 @@ def tensors(**state: torch.Tensor) -> bytes:
     file = io.BytesIO()
     torch.save(state, file)
     return file.getvalue()
+
+
+@pytest.mark.parametrize("part", ["policy.pth", "policy.optimizer.pth"])
+def test_containers_that_hold_one_another_many_times_are_refused_in_time(saved: bytes, part: str) -> None:
+    pair = b"\x80\x02]q\x00" + b"h\x00h\x00\x86q\x00" * 60 + b"."  # x = (x, x), sixty times: 2^60 leaves.
+    parts = members(saved)
+    hostile = zipped({**parts, part: zipped({"archive/data.pkl": pair, "archive/version": b"3\n"})})
+    start = time.process_time()
+    with pytest.raises(ArtifactError):
+        load(hostile)
+    assert time.process_time() - start < 2
+
+
+class CountingExtractor(BaseFeaturesExtractor):
+    """A user's extractor that cannot be built without memory, because it asks for the value of a tensor."""
+
+    def __init__(self, observation_space: Any, features_dim: int = 6) -> None:
+        super().__init__(observation_space, features_dim)
+        self.layer = torch.nn.Linear(int(torch.tensor(observation_space.shape).prod()), features_dim)
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        return self.layer(observations.flatten(1))  # type: ignore[no-any-return]
+
+
+def test_a_users_extractor_is_loaded(tmp_path: Path) -> None:
+    kwargs = {"features_extractor_class": CountingExtractor, "net_arch": [4]}
+    model = FQL("MlpPolicy", "Pendulum-v1", seed=0, policy_kwargs=kwargs)
+    model.save(tmp_path / "model")
+    loaded = FQL.load(tmp_path / "model")
+    observation = np.zeros(3, np.float32)
+    a, b = (one.predict(observation, deterministic=True)[0] for one in (model, loaded))
+    np.testing.assert_array_equal(a, b)
 
 
 def test_tensors_are_those_of_the_declared_networks(saved: bytes) -> None:

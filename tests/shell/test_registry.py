@@ -23,7 +23,7 @@ RECORDINGS = {path.stem for path in (ROOT / "tests" / "golden").glob("*.npz")}
 
 def test_claimed_recordings_are_there_and_replayed_through_the_algorithm(algorithm) -> None:
     assert set(algorithm.parity) <= RECORDINGS
-    assert {PORTS[recorded_name(name)].algorithm for name in algorithm.parity} <= {algorithm.name}
+    assert {PORTS[recorded_name(name)].port.algorithm for name in algorithm.parity} <= {algorithm.name}
 
 
 def test_every_recording_that_is_replayed_is_claimed_once() -> None:

@@ -119,6 +119,14 @@ def test_a_torn_row_in_the_middle_is_an_error_that_names_it(run: Any, folder: Ru
     run(resume=True)
 
 
+@pytest.mark.parametrize("content", [b"PK\x03\x04\rabc\n", b"a\x00b\r\r\n\n", b"a,b\n" + b"x" * 200_000 + b",1\n2,3\n"])
+def test_another_file_in_the_place_of_a_table_is_an_artifact_error(tmp_path: Path, content: bytes) -> None:
+    folder = RunFolder(tmp_path)
+    folder.evaluations.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"evaluations\.csv"):
+        folder.read_evaluations()
+
+
 def test_a_damaged_record_is_an_error_that_says_what_to_do(run: Any, folder: RunFolder) -> None:
     run(steps=2)
     for content in ("", "{", "[]", '{"algorithm": 3}', '{"algorithm": "fql"}'):

@@ -193,7 +193,7 @@ def test_kitchens_have_none(put: Any, capsys: pytest.CaptureFixture[str]) -> Non
         make_env("d4rl:kitchen-mixed-v0")
     put("kitchen-mixed-v0", (60, 9), 400)
     main(["data", "check", "d4rl:kitchen-mixed-v0"])
-    assert "not compared: 'kitchen-mixed-v0' has no environment" in " ".join(capsys.readouterr().out.split())
+    assert "not judged: environment: 'kitchen-mixed-v0' has no environment" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(
