@@ -12,6 +12,9 @@ from typing import Any
 MAX_DEPTH = 32
 """Greatest depth of nested lists and objects in the JSON of a file; what flowpolicies writes stays below 12."""
 
+MAX_TEXT = 2_000
+"""Greatest number of characters of each part of an error's message; longer texts come from the file, and are cut."""
+
 
 class ArtifactError(ValueError):
     """A file or folder from outside is damaged, is of another kind, or declares what is not accepted.
@@ -27,13 +30,20 @@ class ArtifactError(ValueError):
     """
 
     def __init__(self, path: str | os.PathLike[str], problem: str, *, place: str = "", hint: str = "") -> None:
-        self.path, self.problem, self.place, self.hint = os.fspath(path), problem, place, hint
-        text = f"'{self.path}'{f', {place}' if place else ''}: {problem}"
+        self.path, self.problem, self.place, self.hint = os.fspath(path), _cut(problem), _cut(place), hint
+        text = f"'{self.path}'{f', {self.place}' if place else ''}: {self.problem}"
         text = text if text.endswith((".", "!", "?")) else f"{text}."
         super().__init__(f"{text} {hint}".rstrip())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.path, self.problem, self.place, self.hint)
+
+
+def _cut(text: str) -> str:
+    if len(text) <= MAX_TEXT:
+        return text
+    half = MAX_TEXT // 2 - 20
+    return f"{text[:half]} [{len(text) - 2 * half} characters] {text[-half:]}"
 
 
 def _rebuild(cls: type[ArtifactError], path: str, problem: str, place: str, hint: str) -> ArtifactError:

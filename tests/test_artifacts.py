@@ -42,3 +42,11 @@ def test_json_that_is_not_strict_is_refused(text: str | bytes) -> None:
 
 def test_brackets_in_strings_do_not_count_as_depth() -> None:
     assert parse_json('{"a": "[[\\"' + "[" * 100 + '"}', "a.bin") == {"a": '[["' + "[" * 100}
+
+
+def test_long_texts_of_a_file_are_cut() -> None:
+    error = ArtifactError("a.npz", f"unknown column '{'x' * 50_000}' (known: rewards)", place="y" * 50_000)
+    assert len(str(error)) < 4_200
+    assert str(error).startswith("'a.npz', yyy")
+    assert str(error).endswith("x' (known: rewards).")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
