@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-MAX_QUOTED = 600
-"""Number of characters to which the description of a problem is shortened, since it may quote the file."""
 MAX_DEPTH = 32
 """Greatest depth of nested lists and objects in the JSON of a file; what flowpolicies writes stays below 12."""
+
+MAX_TEXT = 2_000
+"""Greatest number of characters of each part of an error's message; longer texts come from the file, and are cut."""
 
 
 class ArtifactError(ValueError):
@@ -29,9 +30,8 @@ class ArtifactError(ValueError):
     """
 
     def __init__(self, path: str | os.PathLike[str], problem: str, *, place: str = "", hint: str = "") -> None:
-        problem, place = shorten(problem), shorten(place)
-        self.path, self.problem, self.place, self.hint = os.fspath(path), problem, place, hint
-        text = f"'{self.path}'{f', {place}' if place else ''}: {problem}"
+        self.path, self.problem, self.place, self.hint = os.fspath(path), _cut(problem), _cut(place), hint
+        text = f"'{self.path}'{f', {self.place}' if place else ''}: {self.problem}"
         text = text if text.endswith((".", "!", "?")) else f"{text}."
         super().__init__(f"{text} {hint}".rstrip())
 
@@ -39,12 +39,11 @@ class ArtifactError(ValueError):
         return _rebuild, (type(self), self.path, self.problem, self.place, self.hint)
 
 
-def shorten(text: str) -> str:
-    """The text, of which the middle is left out if it is longer than `MAX_QUOTED`."""
-    if len(text) <= MAX_QUOTED:
+def _cut(text: str) -> str:
+    if len(text) <= MAX_TEXT:
         return text
-    half = MAX_QUOTED // 2
-    return f"{text[:half]} [{len(text) - 2 * half:,} characters] {text[-half:]}"
+    half = MAX_TEXT // 2 - 20
+    return f"{text[:half]} [{len(text) - 2 * half} characters] {text[-half:]}"
 
 
 def _rebuild(cls: type[ArtifactError], path: str, problem: str, place: str, hint: str) -> ArtifactError:

@@ -44,8 +44,9 @@ def test_brackets_in_strings_do_not_count_as_depth() -> None:
     assert parse_json('{"a": "[[\\"' + "[" * 100 + '"}', "a.bin") == {"a": '[["' + "[" * 100}
 
 
-def test_what_is_quoted_from_a_file_is_shortened() -> None:
-    error = ArtifactError("a.bin", f"unknown sampler {[8] * 10_000}", hint="Update flowpolicies.")
-    assert len(str(error)) < 1000
-    assert str(error).startswith("'a.bin': unknown sampler [8, 8")
-    assert str(error).endswith("Update flowpolicies.")
+def test_long_texts_of_a_file_are_cut() -> None:
+    error = ArtifactError("a.npz", f"unknown column '{'x' * 50_000}' (known: rewards)", place="y" * 50_000)
+    assert len(str(error)) < 4_200
+    assert str(error).startswith("'a.npz', yyy")
+    assert str(error).endswith("x' (known: rewards).")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
