@@ -12,9 +12,11 @@ from typing import Any, ClassVar, final
 import numpy as np
 import tyro
 
+from flowpolicies.artifacts import reading
 from flowpolicies.cli.command import Command
 from flowpolicies.data import make_env, normalized_score
 from flowpolicies.data.dataset.transforms import REFERENCE
+from flowpolicies.data.foreign import check_environment
 from flowpolicies.data.replay.pixels import frames_between
 from flowpolicies.files import write_json
 from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
@@ -73,9 +75,10 @@ class Evaluate(Command):
         """Text with D4RL's normalised score, if the dataset of the run has reference returns for this environment."""
         record = self._record()
         provenance = record.get("dataset", {}).get("provenance", {})
-        if record.get("env") != address or REFERENCE not in provenance:
+        if record.get("env") != address or not isinstance(provenance, dict) or REFERENCE not in provenance:
             return ""
-        return f", D4RL's score {Interval(*normalized_score(provenance, evaluation.mean_return()))}"
+        with reading(RunFolder(self.path).config, f"dataset, provenance, {REFERENCE}"):
+            return f", D4RL's score {Interval(*normalized_score(provenance, evaluation.mean_return()))}"
 
     def _record(self) -> Mapping[str, Any]:
         """The record of the run; empty if the policy is not that of a run."""
@@ -91,7 +94,7 @@ class Evaluate(Command):
         if own is None:
             hint = "" if stated is None else f" Its author evaluated it in '{stated}'."
             raise ValueError(f"'{self.path}' does not say which environment it is for. Pass --env.{hint}")
-        return (own,)
+        return (check_environment(own, self.path),)
 
     def _to_json(self, found: Mapping[str, Evaluation]) -> dict[str, Any]:
         return {

@@ -11,6 +11,7 @@ import tyro
 
 from flowpolicies.cli.command import Command
 from flowpolicies.cli.evaluate import evaluate_in
+from flowpolicies.data.foreign import check_environment
 from flowpolicies.policies import Evaluation, FlowPolicy
 from flowpolicies.policies.pretrained import require_hub_id
 from flowpolicies.policies.sharing.folder import checked_weights
@@ -65,9 +66,9 @@ class Export(Command):
 
     def _evaluate(self, run: RunFolder) -> list[Evaluation]:
         address = run.read_config().get("env")
-        addresses = self.env or ((address,) if address else ())
-        if not addresses:
+        if not self.env and not address:
             raise ValueError(f"the run in '{run.path}' does not say which environment it is for. Pass --env.")
+        addresses = self.env or (check_environment(address, run.config),)
         policy = FlowPolicy.load(run.policy, self.device)
         return [
             evaluate_in(one, policy, self.episodes, self.seed, self.n_envs, self.deterministic) for one in addresses

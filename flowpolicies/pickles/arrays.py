@@ -44,13 +44,17 @@ def _checked_type(kind: Any, allowed: str = PLAIN) -> np.dtype[Any]:
     return kind
 
 
+def _check_bytes(content: bytes | bytearray, shape: tuple[int, ...], kind: np.dtype[Any]) -> None:
+    if (needed := math.prod(shape) * kind.itemsize) != len(content):
+        raise ValueError(f"an array of shape {shape} needs {needed:,} bytes, the file has {len(content):,}")
+
+
 def from_buffer(buffer: Any, kind: Any, shape: Any, order: Any = "C", axis_order: Any = None) -> np.ndarray:
     """As numpy's function of that name, for numbers."""
     if not isinstance(buffer, bytes | bytearray) or order not in ("C", "F", "A", "K"):
         raise ValueError("an array has no bytes")
     shape, kind = _checked_shape(shape), _checked_type(kind)
-    if math.prod(shape) * kind.itemsize != len(buffer):
-        raise ValueError(f"an array of shape {shape} does not have the {len(buffer)} bytes")
+    _check_bytes(buffer, shape, kind)
     flat = np.frombuffer(buffer, kind) if buffer else np.empty(0, kind)
     if order == "K" and axis_order is not None:
         return flat.reshape(shape).transpose(_checked_shape(axis_order))
@@ -70,10 +74,12 @@ def fill_array(made: np.ndarray, state: Any) -> None:
         raise ValueError("an array has no valid content")
     _, shape, kind, fortran, data = state
     shape, kind = _checked_shape(shape), _checked_type(kind, PLAIN + "O")
-    held = len(data) if kind.kind == "O" and type(data) is list else len(data) // kind.itemsize
-    right = type(data) is list if kind.kind == "O" else type(data) is bytes and len(data) % kind.itemsize == 0
-    if not right or held != math.prod(shape):
+    if type(data) is not (list if kind.kind == "O" else bytes):
         raise ValueError(f"an array of shape {shape} does not have its content")
+    if kind.kind != "O":
+        _check_bytes(data, shape, kind)
+    elif len(data) != math.prod(shape):
+        raise ValueError(f"an array of shape {shape} has {len(data):,} objects")
     made.__setstate__((1, shape, kind, bool(fortran), data))  # type: ignore[arg-type]
 
 

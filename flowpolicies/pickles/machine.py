@@ -3,11 +3,12 @@
 A pickle is a program for a small stack machine. This module runs such programs with four differences to Python's own
 reader: names are looked up in a vocabulary, and nothing is ever imported; a function or class is called only if the
 vocabulary says what calling it means; state is only given to objects that the vocabulary knows how to fill; and
-containers may not repeat themselves to more objects than the file has room for.
+neither the objects that containers lead to nor the bytes that calls are given may be far more than the file holds.
 """
 
 from __future__ import annotations
 
+import pickle
 import pickletools
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection
@@ -50,42 +51,41 @@ class Vocabulary(Protocol):
         """The object after it was given its state. Raises ValueError for an object that takes none."""
 
 
-def read_pickle(content: bytes, vocabulary: Vocabulary) -> Any:
-    """The object in a pickle of protocol 2 or later.
+def read_pickle(
+    content: bytes, vocabulary: Vocabulary, *, old_protocols: bool = False, max_opcodes: int | None = None
+) -> Any:
+    """The object in a pickle.
+
+    Args:
+        content: the pickle.
+        vocabulary: what names mean.
+        old_protocols: whether the opcodes of protocols 0 and 1 are accepted, besides those of protocols 2 to 5.
+        max_opcodes: largest number of opcodes; None: as many as there are.
 
     Raises:
         UnknownName: for a name that the vocabulary does not know.
-        ValueError: for what the vocabulary does not allow, and for opcodes that models and buffers do not need.
+        ValueError: for what the vocabulary does not allow, for opcodes that data do not need, and for a pickle that
+            unpacks to far more than it holds.
         Exception: anything else, if the pickle is damaged.
     """
-    machine = Machine(vocabulary)
-    found = machine.run(content)
+    machine = Machine(vocabulary, 4 * len(content) + 2**20, old_protocols=old_protocols)
+    found = machine.run(content, max_opcodes)
     _check_expansion(found, 10_000 + len(content))
     return found
 
 
 _PUSHED = frozenset(
-    [
-        "BININT",
-        "BININT1",
-        "BININT2",
-        "LONG1",
-        "LONG4",
-        "BINFLOAT",
-        "SHORT_BINUNICODE",
-        "BINUNICODE",
-        "BINUNICODE8",
-        "SHORT_BINBYTES",
-        "BINBYTES",
-        "BINBYTES8",
-        "BYTEARRAY8",
-    ]
+    "BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT SHORT_BINUNICODE BINUNICODE BINUNICODE8 SHORT_BINBYTES BINBYTES "
+    "BINBYTES8 BYTEARRAY8 INT LONG FLOAT STRING BINSTRING SHORT_BINSTRING UNICODE".split()
 )
+_OLD = frozenset("INT LONG FLOAT STRING BINSTRING SHORT_BINSTRING UNICODE LIST DICT PUT GET".split())
+"""Opcodes that only protocols 0 and 1 need."""
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _CONTAINERS: dict[str, Callable[[], Any]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": set}
 _SHORT_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_IGNORED = frozenset({"PROTO", "FRAME"})
 _SCALARS = (str, int, float, bytes, type(None))
+MAX_KEY_PARTS = 16
+"""Largest number of parts of a tuple that is a key."""
 
 
 @final
@@ -94,18 +94,25 @@ class Machine:
 
     Args:
         vocabulary: what names mean.
+        budget: number of bytes that calls and objects may be given in all; most of them copy what they are given.
+        old_protocols: see `read_pickle`.
     """
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self.vocabulary = vocabulary
+    def __init__(self, vocabulary: Vocabulary, budget: int, *, old_protocols: bool) -> None:
+        self.vocabulary, self.budget = vocabulary, budget
+        self.refused: frozenset[str] = frozenset() if old_protocols else _OLD
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []  # The parts of the stack below each mark.
         self.memo: dict[int, Any] = {}
 
-    def run(self, content: bytes) -> Any:
+    def run(self, content: bytes, max_opcodes: int | None) -> Any:
         """Runs a pickle to its end, and returns the object on top of the stack."""
-        for opcode, argument, _ in pickletools.genops(content):
+        for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
             name = opcode.name
+            if number == max_opcodes:
+                raise ValueError(f"the pickle has more than {max_opcodes:,} opcodes")
+            if name in self.refused:
+                raise ValueError(f"the opcode {name} is of a protocol before 2")
             if name in _PUSHED:
                 self.stack.append(argument)
             elif name in _CONSTANTS:
@@ -119,9 +126,24 @@ class Machine:
                 self.OPERATIONS[name](self, argument)
             elif name == "STOP":
                 return self.stack.pop()
-            elif name not in _IGNORED:
-                raise ValueError(f"the opcode {name} is not needed by models and buffers")
+            else:
+                raise ValueError(f"the opcode {name} is not needed by data")
         raise ValueError("the pickle has no end")
+
+    def _protocol(self, number: int) -> None:
+        if number > pickle.HIGHEST_PROTOCOL:
+            raise ValueError(f"the pickle has protocol {number}, the highest known one is {pickle.HIGHEST_PROTOCOL}")
+
+    def _frame(self, _: Any) -> None:
+        """Only says where bytes may be read ahead."""
+
+    def _spend(self, given: Any) -> None:
+        """Counts what a call or an object is given, and what the parts of it hold."""
+        self.budget -= _size(given)
+        if self.budget >= 0 and isinstance(given, tuple | list | dict):
+            self.budget -= sum(map(_size, given.values() if isinstance(given, dict) else given))
+        if self.budget < 0:
+            raise ValueError("the pickle unpacks to far more than it holds")
 
     def _mark(self, _: Any) -> None:
         self.below.append(self.stack)
@@ -135,6 +157,15 @@ class Machine:
     def _tuple(self, _: Any) -> None:
         items = self._marked()
         self.stack.append(tuple(items))
+
+    def _list(self, _: Any) -> None:
+        items = self._marked()
+        self.stack.append(items)
+
+    def _dict(self, _: Any) -> None:
+        items = self._marked()
+        self.stack.append({})
+        self._update(items)
 
     def _frozenset(self, _: Any) -> None:
         items = self._marked()
@@ -199,6 +230,7 @@ class Machine:
 
     def _reduce(self, _: Any) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
+        self._spend(arguments)
         self.stack.append(self.vocabulary.call(function, _checked_arguments(arguments)))
 
     def _newobj(self, _: Any) -> None:
@@ -207,14 +239,21 @@ class Machine:
 
     def _build(self, _: Any) -> None:
         state = self.stack.pop()
+        self._spend(state)
         self.vocabulary.fill(self.stack[-1], state)
 
     OPERATIONS: ClassVar[dict[str, Callable[[Machine, Any], None]]] = {
+        "PROTO": _protocol,
+        "FRAME": _frame,
         "MARK": _mark,
         "TUPLE": _tuple,
         "FROZENSET": _frozenset,
         "POP": _pop,
         "POP_MARK": _pop_mark,
+        "LIST": _list,
+        "DICT": _dict,
+        "PUT": _put,
+        "GET": _get,
         "BINPUT": _put,
         "LONG_BINPUT": _put,
         "MEMOIZE": _memoize,
@@ -240,12 +279,22 @@ def _checked_arguments(arguments: Any) -> tuple[Any, ...]:
     return arguments
 
 
+def _size(thing: Any) -> int:
+    """About the number of bytes that a copy of a thing takes, without those of its parts."""
+    if isinstance(thing, str | bytes | bytearray):
+        return len(thing)
+    if isinstance(thing, np.ndarray):
+        return thing.nbytes
+    return 8 * len(thing) if isinstance(thing, dict | list | tuple | set | frozenset | deque) else 0
+
+
 def _checked_key(key: Any) -> Any:
-    """A key of a dict. Nested tuples are refused, because hashing them may take for ever."""
-    if type(key) is tuple and all(isinstance(part, _SCALARS) for part in key):
-        return key
-    if not isinstance(key, _SCALARS):
+    """A key of a dict. What takes long to hash is refused: nested or long tuples, and huge numbers."""
+    parts = key if type(key) is tuple else (key,)
+    if len(parts) > MAX_KEY_PARTS or not all(isinstance(part, _SCALARS) for part in parts):
         raise ValueError(f"a {type(key).__name__} is a key")
+    if any(isinstance(part, int) and abs(part) >= 1 << 64 for part in parts):
+        raise ValueError("a huge number is a key")
     return key
 
 

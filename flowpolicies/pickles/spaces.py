@@ -16,7 +16,9 @@ def fill_space(made: Any, state: Any) -> None:
     Raises:
         ValueError: if a part is missing or contradicts another one.
     """
-    parts = dict(state)
+    if type(state) is not dict:
+        raise ValueError("a space has a state that is not a dict of names")
+    parts = state
     generator = parts.get("_np_random", parts.get("np_random"))
     if generator is not None and not isinstance(generator, np.random.Generator):
         raise ValueError("a space has a generator of another kind")

@@ -83,7 +83,7 @@ def recorded_address(record: dict[str, Any] | None, who: str) -> str:
             "was given as arrays and not by an address. Pass the dataset itself: dataset=..."
         )
     address = str(record["address"])
-    if split_options(address)[1].get("trust"):
+    if "trust" in split_options(address)[1]:
         raise ValueError(
             f"dataset=\"{AUTO}\": the address '{address}' asks to run code in a file, which a saved model must not ask "
             "for. If you trust its author, pass the address yourself: dataset=..."

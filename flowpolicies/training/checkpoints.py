@@ -8,6 +8,7 @@ whose zip is there is complete, unless it was damaged later. Checkpoints of vers
 from __future__ import annotations
 
 import hashlib
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -99,6 +100,10 @@ def read_manifest(checkpoint: Path) -> Manifest | None:
                 f"the manifest has version {found['version']}, this version of flowpolicies reads up to {VERSION}",
                 hint="A newer version of flowpolicies wrote the run: update flowpolicies.",
             )
+        for name in found["files"]:
+            # A manifest speaks of the files of its own checkpoint, and of no others.
+            if not re.fullmatch(rf"{re.escape(checkpoint.stem)}(\.\w+)+", name):
+                raise ValueError(f"the manifest names {name[:80]!r}, which is not a file of this checkpoint")
         files = {
             str(name): {"bytes": int(e["bytes"]), "sha256": str(e["sha256"])} for name, e in found["files"].items()
         }
@@ -128,7 +133,7 @@ def problem_of(checkpoint: Path) -> str:
     if manifest is None:
         return _problem_of_zip(checkpoint)
     for name, expected in manifest.files.items():
-        file = checkpoint.with_name(Path(name).name)
+        file = checkpoint.with_name(name)
         if not file.is_file():
             return f"{name} is missing"
         if file.stat().st_size != expected["bytes"]:

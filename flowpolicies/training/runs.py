@@ -134,6 +134,7 @@ class RunFolder:
         Raises:
             ValueError: if both `resume` and `overwrite` are set.
             FileExistsError: if the folder holds a run and neither is set, or if it holds other files.
+            ArtifactError: if a file that is to be written or deleted is a symbolic link, or is behind one.
         """
         if resume and overwrite:
             raise ValueError("--resume continues a run and --overwrite deletes it: pass only one of them.")
@@ -141,6 +142,7 @@ class RunFolder:
             if self.path.exists():
                 raise FileExistsError(f"'{self.path}' is a file, not a folder. Choose another one with --run-dir.")
             return
+        self._check_links()
         if self.config.is_file():
             if not (resume or overwrite):
                 raise FileExistsError(
@@ -159,6 +161,17 @@ class RunFolder:
         raise FileExistsError(
             f"'{self.path}' exists and is not the folder of a run. Choose another one with --run-dir."
         )
+
+    def _check_links(self) -> None:
+        """Raises an ArtifactError for a link by which a run would change files outside of its folder."""
+        inner = (entry for folder in self._folders if folder.is_dir() for entry in folder.rglob("*"))
+        for entry in (*self._folders, *self._files, self.lock().path, *inner):
+            if entry.is_symlink():
+                raise ArtifactError(
+                    entry,
+                    "it is a symbolic link, and a run only writes to its own folder",
+                    hint="Replace it by what it points to, or choose another folder with --run-dir.",
+                )
 
     def _is_leftover(self, entry: Path) -> bool:
         """Whether a kill can have left an entry of the folder in a run that has written nothing."""

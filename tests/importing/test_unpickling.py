@@ -146,13 +146,13 @@ def test_a_call_inside_of_an_array_of_jax_is_refused(read: Callable[[bytes], Any
     ],
 )
 def test_instructions_that_make_other_objects_are_refused(content: bytes, read: Callable[[bytes], Any]) -> None:
-    raises(read, content, "the instruction")
+    raises(read, content, r"the opcode|refers to os\.system|makes no objects of classes")
 
 
 def test_the_builders_cannot_be_changed(read: Callable[[bytes], Any]) -> None:
     for state in (b"}S'x'\nI1\nsb.", b"N}S'_build'\nI1\ns\x86b."):
-        raises(read, b"cnumpy\ndtype\n" + state, "does not change functions")
-        raises(read, b"ccollections\nOrderedDict\n" + state, "does not change functions")
+        raises(read, b"cnumpy\ndtype\n" + state, "does not change")
+        raises(read, b"ccollections\nOrderedDict\n" + state, "does not change")
     assert same(read(pickle.dumps(np.ones(2))), np.ones(2))
 
 
@@ -167,7 +167,7 @@ def array_pickle(shape: tuple[int, ...], dtype: str, content: bytes) -> bytes:
     ("shape", "dtype", "content", "match"),
     [
         ((10**12,), "f4", b"1234", "needs 4,000,000,000,000 bytes, the file has 4"),
-        ((2**62, 2**62), "f4", b"", "needs"),
+        ((2**62, 2**62), "f4", b"", "shape"),
         ((-1,), "f4", b"1234", "shape"),
         ((1,) * 40, "f4", b"1234", "shape"),
         ((1,), "O", b"12345678", "type 'O'"),
@@ -190,10 +190,11 @@ def test_a_pickle_does_not_unpack_to_far_more_than_it_holds(read: Callable[[byte
         b"}q" + bytes([i + 1]) + b"(" + b"".join(b"K" + bytes([j]) + b"h" + bytes([i]) for j in range(10)) + b"u0"
         for i in range(9)
     )
-    raises(read, nested + b"h\x09.", "more than 20,000 values")
+    raises(read, nested + b"h\x09.", "repeat one another too often")
     raises(read, b"]" * 50 + b"a" * 49 + b".", "nested deeper")
-    raises(read, b"K\x01" + b"r" + struct.pack("<I", 2**32 - 1) + b".", "numbers an object")
-    raises(read, b"N0" * 150_000 + b"N.", "more than 200,000 instructions")
+    raises(read, b"](" + b"N" * 20_001 + b"e.", "more than 20,000 values")
+    assert read(b"K\x01" + b"r" + struct.pack("<I", 2**32 - 1) + b".") == 1  # The memo is as large as its entries.
+    raises(read, b"N0" * 150_000 + b"N.", "more than 200,000 opcodes")
     raises(read, b"\x96" + struct.pack("<Q", 2**50) + b"x.", "bytearray8|expected")
 
 
