@@ -39,7 +39,7 @@ def read_pickle(path: str | os.PathLike[str]) -> Any:
         raise ArtifactError(path, f"has {size:,} bytes, and pickles of up to {MAX_FILE_BYTES:,} are read")
     with reading(path, hint="The file is damaged, or not a pickle of arrays in dicts."):
         try:
-            found = run_pickle(path.read_bytes(), _Arrays(), old_protocols=True, max_opcodes=MAX_OPCODES)
+            found = run_pickle(path.read_bytes(), _Vocabulary(), old_protocols=True, max_opcodes=MAX_OPCODES)
             return _plain(found, iter(range(MAX_LEAVES)))
         except UnknownName as error:
             raise ArtifactError(
@@ -58,7 +58,7 @@ def _dtype(text: Any, *flags: Any) -> np.dtype[Any]:
     return arrays.dtype(text)
 
 
-def _jax_array(build: Any, arguments: Any, state: Any, *_: Any) -> np.ndarray:
+def _jax_array(build: Any, arguments: Any, state: Any, *_: Any) -> Any:
     """`jax._src.array._reconstruct_array`: the array that numpy's function would build, without jax."""
     if build is not arrays.empty_array:
         raise ValueError("an array of jax is not built from an array of numpy")
@@ -100,7 +100,7 @@ _CALLED: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 @final
-class _Arrays:
+class _Vocabulary:
     """The vocabulary of pickles of arrays."""
 
     def find(self, module: str, name: str) -> Any:

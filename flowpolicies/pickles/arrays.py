@@ -74,12 +74,10 @@ def fill_array(made: np.ndarray, state: Any) -> None:
         raise ValueError("an array has no valid content")
     _, shape, kind, fortran, data = state
     shape, kind = _checked_shape(shape), _checked_type(kind, PLAIN + "O")
-    if type(data) is not (list if kind.kind == "O" else bytes):
-        raise ValueError(f"an array of shape {shape} does not have its content")
-    if kind.kind != "O":
+    if kind.kind != "O" and isinstance(data, bytes):
         _check_bytes(data, shape, kind)
-    elif len(data) != math.prod(shape):
-        raise ValueError(f"an array of shape {shape} has {len(data):,} objects")
+    elif kind.kind != "O" or type(data) is not list or len(data) != math.prod(shape):
+        raise ValueError(f"an array of shape {shape} does not have its content")
     made.__setstate__((1, shape, kind, bool(fortran), data))  # type: ignore[arg-type]
 
 

@@ -115,7 +115,13 @@ def read_manifest(checkpoint: Path) -> Manifest | None:
 def _log_state(found: Mapping[str, Any]) -> LogState:
     state = LogState(**found)
     means = {str(key): (float(total), int(number), str(dtype)) for key, (total, number, dtype) in state.means.items()}
-    return state._replace(progress=int(state.progress), evaluations=int(state.evaluations), means=means)
+    return LogState(
+        progress=int(state.progress),
+        evaluations=int(state.evaluations),
+        events={str(name): abs(int(size)) for name, size in state.events.items()},
+        means=means,
+        pending={str(key): (value, list(excluded)) for key, (value, excluded) in state.pending.items()},
+    )
 
 
 def problem_of(checkpoint: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from stable_baselines3.common.vec_env import VecEnv
 
 from flowpolicies.algorithms import OfflineAlgorithm
-from flowpolicies.artifacts import ArtifactError
+from flowpolicies.artifacts import ArtifactError, reading
 from flowpolicies.shell.no_environment import SpacesOnlyVecEnv
 from flowpolicies.training.exact.environments import capture_vec_env, restore_vec_env
 from flowpolicies.training.exact.files import read_state, write_state
@@ -72,7 +72,8 @@ def restore_state(model: OfflineAlgorithm, path: Path) -> bool:
     if path.is_file():
         state = _read(path, model.num_timesteps)
         obstacle = state["obstacle"] or _restore_environments(model.env, state["environments"], path)
-        model.continue_loop(state["loop"], exact=obstacle is None)
+        with reading(path, "loop"):
+            model.continue_loop(state["loop"], exact=obstacle is None)
     if obstacle is not None:
         warnings.warn(
             f"training continues with new episodes, so it will differ from a run without the interruption: {obstacle}",
@@ -83,12 +84,10 @@ def restore_state(model: OfflineAlgorithm, path: Path) -> bool:
 
 def _read(path: Path, steps: int) -> dict[str, Any]:
     found = read_state(path)
-    try:
+    with reading(path, hint="It is not the state of a checkpoint."):
         version, saved = found["version"], found["steps"]
         state = {"obstacle": found["obstacle"], "environments": found["environments"]}
         state["loop"] = restore(None, found["loop"], "loop")
-    except (TypeError, KeyError, NotCapturedError) as error:
-        raise ArtifactError(path, f"it is not the state of a checkpoint ({error!r})") from error
     if version != VERSION or saved != steps:
         raise ArtifactError(
             path,
@@ -100,10 +99,9 @@ def _read(path: Path, steps: int) -> dict[str, Any]:
 
 def _restore_environments(env: VecEnv, state: Any, path: Path) -> str | None:
     """Restores the environments; returns what stands against it, or None."""
-    try:
-        restore_vec_env(env, state)
-    except NotCapturedError as obstacle:
-        return str(obstacle)
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise ArtifactError(path, f"it is not the state of these environments ({error!r})") from error
+    with reading(path, "environments", "It is not the state of these environments."):
+        try:
+            restore_vec_env(env, state)
+        except NotCapturedError as obstacle:
+            return str(obstacle)
     return None
