@@ -39,7 +39,7 @@ def read_pickle(path: str | os.PathLike[str]) -> Any:
         raise ArtifactError(path, f"has {size:,} bytes, and pickles of up to {MAX_FILE_BYTES:,} are read")
     with reading(path, hint="The file is damaged, or not a pickle of arrays in dicts."):
         try:
-            found = run_pickle(path.read_bytes(), _Vocabulary(), old_protocols=True, max_opcodes=MAX_OPCODES)
+            found = run_pickle(path.read_bytes(), _ArrayNames(), old_protocols=True, max_opcodes=MAX_OPCODES)
             return _plain(found, iter(range(MAX_LEAVES)))
         except UnknownName as error:
             raise ArtifactError(
@@ -100,7 +100,7 @@ _CALLED: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 @final
-class _Vocabulary:
+class _ArrayNames:
     """The vocabulary of pickles of arrays."""
 
     def find(self, module: str, name: str) -> Any:
