@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import builtins
+import copy
 import functools
 import io
 import json
@@ -157,6 +158,9 @@ def short(text: str) -> bytes:
 
 BOX = short("gymnasium.spaces.box") + short("Box") + b"\x93"
 DEQUE = short("collections") + short("deque") + b"\x93"
+CODECS = short("_codecs") + short("encode") + b"\x93\x94"
+TEXT = b"X" + (1_000_000).to_bytes(4, "little") + b"a" * 1_000_000 + b"\x94"
+HUGE = b"\x8b" + (400_000).to_bytes(4, "little") + b"\x01" * 400_000
 PROGRAMS: dict[str, bytes] = {
     "attributes of a class": raw(BOX + b"N}" + short("sample") + DEQUE + b"s\x86b"),
     "items of a class": raw(DEQUE + b"(K\x01e"),
@@ -173,6 +177,12 @@ PROGRAMS: dict[str, bytes] = {
     "itself": raw(b"]\x94h\x00a"),
     "a byte array of a terabyte": raw(b"\x96" + (1 << 40).to_bytes(8, "little") + b"x"),
     "depth": raw(b"]" * 50_000 + b"a" * 49_999),
+    "a protocol of the future": b"\x80\x09N.",
+    "an opcode of protocol 0": raw(b"I1\n"),
+    "a list of protocol 0": raw(b"(l"),
+    "hashing a long tuple": raw(b"}(" + b"N" * 100_000 + b"t\x94" + b"h\0Ns" * 100_000),
+    "hashing a huge number": raw(b"}" + HUGE + b"\x94" + b"h\0Ns" * 50_000),
+    "copies of a text": raw(CODECS + TEXT + short("latin1") + b"\x86\x94" + b"]" + b"h\0h\2Ra" * 50_000),
     "no end": b"\x80\x04N",
     "nothing": b"",
 }
@@ -195,6 +205,31 @@ def test_arrays_with_a_wrong_content_are_refused() -> None:
     ]:
         with pytest.raises(ValueError, match=r"array|type"):
             read_pickle(pickle.dumps(Call(reconstruct, np.ndarray, (0,), b"b", state=state)), vocabulary())
+
+
+class Filled:
+    """Pickles as an array of some bytes, which is made anew each time."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        make, arguments, _ = np.zeros(1).__reduce__()
+        return make, arguments, (1, (len(self.content),), np.dtype("u1"), False, self.content)
+
+
+def test_a_pickle_makes_no_more_bytes_than_a_few_times_its_own() -> None:
+    content = b"x" * 1_000_000
+    found = read_pickle(pickle.dumps([Filled(content) for _ in range(4)]), vocabulary())
+    assert [array.nbytes for array in found] == [1_000_000] * 4
+    with pytest.raises(ValueError, match="unpacks to far more than it holds"):
+        read_pickle(pickle.dumps([Filled(content) for _ in range(5_000)]), vocabulary())
+    low = np.zeros(1_000_000, np.float32)
+    box = spaces.Box(low, low + 1, dtype=np.float32)
+    assert read_pickle(pickle.dumps(box), vocabulary()) == box
+    boxes = [copy.copy(box) for _ in range(500)]  # They share their arrays.
+    with pytest.raises(ValueError, match="unpacks to far more than it holds"):
+        read_pickle(pickle.dumps(boxes), vocabulary())
 
 
 def test_methods_and_environments_do_not_come_from_a_file(saved: bytes) -> None:

@@ -10,9 +10,11 @@ import pickle
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from audit import audited
@@ -26,6 +28,7 @@ from flowpolicies.data.dataset.transforms import REFERENCE
 from flowpolicies.data.foreign import check_environment
 from flowpolicies.policies import Evaluation
 from flowpolicies.training import RunFolder, load_checkpoint
+from flowpolicies.training.exact.physics import capture_model, restore_model
 
 ONLINE = {"dataset": None, "steps": 0, "online_steps": 6, "checkpoint_every": 3, "eval_every": 0}
 
@@ -207,3 +210,16 @@ def test_a_damaged_reference_of_the_score_is_one_error(
         Evaluate(path=stranger.path)._score(record["env"], evaluation)
     edit(stranger.config, dataset={**record["dataset"], "provenance": wrong})
     assert Evaluate(path=stranger.path)._score(record["env"], evaluation) == ""
+
+
+def test_a_state_does_not_change_the_indices_of_a_simulation() -> None:
+    pytest.importorskip("mujoco")
+    with closing(gym.make("Hopper-v5")) as env:
+        model: Any = env.unwrapped.model  # type: ignore[attr-defined]
+        state = capture_model(model)
+        before = model.jnt_qposadr.copy()
+        state["arrays"]["jnt_qposadr"] = before + 10**6
+        state["arrays"]["geom_friction"] = 2 * model.geom_friction
+        restore_model(model, state)
+        np.testing.assert_array_equal(model.jnt_qposadr, before)
+        np.testing.assert_array_equal(model.geom_friction, state["arrays"]["geom_friction"])

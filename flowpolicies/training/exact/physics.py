@@ -18,6 +18,9 @@ _ASSETS = re.compile("mesh|tex_|skin_|hfield_|flex|bvh_|oct_|name|text_|paths")
 """Names of the arrays of a model's assets, which are large, and which environments do not change."""
 
 
+_MASKS = ("geom_contype", "geom_conaffinity")
+"""Arrays of a model's whole numbers that are bit masks, which environments change to let things collide."""
+
 _NOTHING = re.compile("$")
 
 
@@ -32,7 +35,8 @@ def restore_model(model: Any, state: dict[str, Any]) -> Any:
     Raises:
         ValueError: if the scenes differ.
     """
-    _write(model, state["arrays"])
+    # MuJoCo trusts the indices in a model, so those of a file are not written. If they differ, the caller sees it.
+    _write(model, {name: value for name, value in state["arrays"].items() if not _holds_indices(name, value)})
     arrays = {name: value for name, value in state["options"].items() if isinstance(value, np.ndarray)}
     _write(model.opt, arrays)
     for name in state["options"].keys() - arrays.keys():
@@ -81,6 +85,10 @@ def _arrays(holder: Any, excluded: re.Pattern[str]) -> dict[str, Array]:
 def _numbers(holder: Any) -> dict[str, int | float]:
     found = {name: getattr(holder, name) for name in dir(holder) if not name.startswith("_")}
     return {name: value for name, value in found.items() if type(value) in (int, float)}
+
+
+def _holds_indices(name: str, value: Array) -> bool:
+    return value.dtype.kind in "iu" and value.dtype.itemsize > 1 and name not in _MASKS
 
 
 def _write(holder: Any, arrays: dict[str, Array]) -> None:
