@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml
 data-faults: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "data_faults or not data_faults" tests/inspection
 
-.PHONY: zoo setup demo test check fix generate docs-index conformance data-faults pretrained
+.PHONY: zoo setup demo test check fix generate docs-index conformance data-faults pretrained faults soak
 
 setup: $(VENV)/.installed
 
@@ -59,3 +59,15 @@ conformance: setup
 # The policies in flowpolicies/pretrained: data, training, evaluation and cards (two to three hours on two cores).
 pretrained: setup
 	$(BIN)/python tools/pretrained.py
+
+# 20,000 damaged and hostile files, and 100 kills of training runs (about half an hour on two cores). The artifacts of
+# cases that do not end as they should are kept in the folder failures/.
+FAULTS := PYTHONPATH=.:integrations:tests/support OMP_NUM_THREADS=1 MPLBACKEND=Agg FLOWPOLICIES_OFFLINE=1 $(BIN)/python -P
+faults: setup
+	$(FAULTS) -m fuzz --cases 20000 --jobs 2 --failures failures
+	$(FAULTS) -m kills --offline 50 --online 50
+
+# 100,000 steps of online training: memory, descriptors and threads must not grow (about half an hour). Writes the
+# figures of docs/guides/security.md.
+soak: setup
+	$(FAULTS) tools/soak.py

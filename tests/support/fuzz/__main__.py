@@ -13,11 +13,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from itertools import count, islice
 from pathlib import Path
 
 from tqdm import tqdm
 
 from fuzz.campaign import Campaign, Result
+from fuzz.cases import KINDS, kind_of
 
 
 def main() -> int:
@@ -26,15 +28,18 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--seed", type=int, default=0, help="seed of the campaign")
     parser.add_argument("--jobs", type=int, default=2, help="number of processes")
-    parser.add_argument("--failures", type=Path, default=None, help="folder for the artifacts that are not refused well")
+    parser.add_argument(
+        "--failures", type=Path, default=None, help="folder for the artifacts that are not refused well"
+    )
     parser.add_argument("--replay", type=int, default=None, help="number of the one case to run")
+    parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS), help="kinds of artifacts")
     parser.add_argument("--show", type=int, default=10, help="number of failures to print")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         failures = None if options.failures is None else options.failures.absolute()
         campaign = Campaign(options.seed, Path(folder), options.jobs, failures)
-        cases = range(options.first, options.first + options.cases)
-        indices = cases if options.replay is None else [options.replay]
+        numbers = (index for index in count(options.first) if kind_of(index, campaign.seeds) in options.kinds)
+        indices = list(islice(numbers, options.cases)) if options.replay is None else [options.replay]
         start, bar = time.monotonic(), tqdm(total=len(indices), unit="case", smoothing=0.05, disable=None)
 
         def show(result: Result) -> None:
@@ -47,7 +52,9 @@ def main() -> int:
     print(report)
     total = sum(sum(counts.values()) for counts in report.counts.values())
     print(f"{total:,} cases, {len(report.bad):,} not as they should be, in {time.monotonic() - start:.0f} s")
-    for (kind, outcome, last), number in Counter((r.kind, r.outcome, last_line(r)) for r in report.bad).most_common(options.show):
+    for (kind, outcome, last), number in Counter((r.kind, r.outcome, last_line(r)) for r in report.bad).most_common(
+        options.show
+    ):
         example = next(r for r in report.bad if (r.kind, r.outcome, last_line(r)) == (kind, outcome, last))
         print(f"\n{number} x {kind} {outcome}: {last}\n    such as case {example.index}, {example.what[:200]}")
     return 1 if report.bad else 0

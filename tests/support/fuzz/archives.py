@@ -100,7 +100,11 @@ def with_zip(data: bytes, rng: Rng) -> Made:
     tail = join_zip({**model, "policy.pth": payload, "pytorch_variables.pth": payload})
     header, body = split_safetensors(data)
     if rng.random() < 0.5:
-        header["networks.extra"] = {"dtype": "U8", "shape": [len(tail)], "data_offsets": [len(body), len(body) + len(tail)]}
+        header["networks.extra"] = {
+            "dtype": "U8",
+            "shape": [len(tail)],
+            "data_offsets": [len(body), len(body) + len(tail)],
+        }
         return join_safetensors(header, body + tail), f"last tensor is a zip with {what}", True
     return data + tail, f"a zip with {what} follows", True
 
@@ -149,7 +153,11 @@ def npy_header(data: bytes, rng: Rng) -> Made:
     shape = choose(rng, SHAPES) if part == 1 else shape
     order = choose(rng, ("True", "1", "None")) if part == 2 else "False"
     header = f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}"
-    return npy(header, body, choose(rng, ((1, 0), (1, 0), (2, 0), (3, 0), (9, 9)))), f"npy {descr} {shape} {order}"[:120], False
+    return (
+        npy(header, body, choose(rng, ((1, 0), (1, 0), (2, 0), (3, 0), (9, 9)))),
+        f"npy {descr} {shape} {order}"[:120],
+        False,
+    )
 
 
 def npy_pickle(data: bytes, rng: Rng) -> Made:
@@ -235,7 +243,11 @@ def zip_member(data: bytes, rng: Rng, mutate: Callable[[str, bytes, Rng], Made])
     name, way = choose(rng, sorted(members)), rng.random()
     if way < 0.7:
         members[name], what, must = mutate(name, members[name], rng)
-        return join_zip(members, compression=choose(rng, (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))), f"{name}: {what}", must
+        return (
+            join_zip(members, compression=choose(rng, (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))),
+            f"{name}: {what}",
+            must,
+        )
     if way < 0.78:
         del members[name]
         return join_zip(members), f"without {name}", False

@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from flowpolicies.data.sources import SOURCES
 from fuzz import archives, seeds
-from fuzz.cases import Case, by_pretrained, clean, make_case, make_mild
+from fuzz.cases import Case, clean, make_case, make_mild
 from fuzz.folders import deflated_chunk
 from fuzz.limits import MAX_SECONDS, MAX_WALL_SECONDS, Watch, limit_memory
 from fuzz.pickles import SENTINEL
@@ -63,13 +64,17 @@ class Report:
             self.bad.append(result)
 
     def __str__(self) -> str:
-        outcomes = sorted({outcome for counts in self.counts.values() for outcome in counts}, key=lambda o: (o not in GOOD, o))
+        outcomes = sorted(
+            {outcome for counts in self.counts.values() for outcome in counts}, key=lambda o: (o not in GOOD, o)
+        )
         lines = [["kind", "cases", *outcomes, "slowest"]]
         for kind, counts in self.counts.items():
             numbers = [str(counts[outcome]) for outcome in outcomes]
             lines.append([kind, str(sum(counts.values())), *numbers, f"{self.slowest[kind]:.2f} s"])
         widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
+        )
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
@@ -81,7 +86,10 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    return any(isinstance(e, MemoryError) or "t allocate memory" in str(e) or "Unable to allocate" in str(e) for e in chain(error))
+    return any(
+        isinstance(e, MemoryError) or "t allocate memory" in str(e) or "Unable to allocate" in str(e)
+        for e in chain(error)
+    )
 
 
 def judge(case: Case, error: BaseException | None, seen: list[str], seconds: float) -> tuple[str, str]:
@@ -101,7 +109,9 @@ def judge(case: Case, error: BaseException | None, seen: list[str], seconds: flo
     text = str(error)
     if len(text) > 4_000 or len(text) < 10:
         return "unclear", f"a message of {len(text)} characters: {text[:300]}"
-    return ("missing" if isinstance(error, FileNotFoundError | PermissionError | ImportError) else "refused"), text[:300]
+    return ("missing" if isinstance(error, FileNotFoundError | PermissionError | ImportError) else "refused"), text[
+        :300
+    ]
 
 
 def run_case(seed: int, index: int, made: seeds.Seeds, folder: Path, watch: Watch) -> Result:
@@ -205,14 +215,14 @@ class Campaign:
         import pickletools  # noqa: F401
         import pydoc  # noqa: F401
 
-        if "pretrained" in self.seeds:
-            with contextlib.suppress(Exception):
-                by_pretrained(self.root / "seeds" / "pretrained")
+        for registry in SOURCES.values():
+            for source in registry.names():
+                registry.find(source)
         folder = self.root / "warm"
         folder.mkdir(exist_ok=True)
         for index in range(160):
             clean(folder)
-            with contextlib.suppress(Exception), contextlib.redirect_stderr(open(os.devnull, "w")):  # noqa: SIM115
+            with contextlib.suppress(Exception), contextlib.redirect_stderr(open(os.devnull, "w")):
                 case = make_mild(index, self.seeds, folder)
                 case.reader(case.path)  # type: ignore[arg-type]
         for size in archives.BOMBS:

@@ -52,8 +52,7 @@ def rng_of(seed: int, index: int) -> Rng:
 def make_case(seed: int, index: int, seeds: Seeds, folder: Path) -> Case:
     """Writes case `index` of a campaign into an empty folder, which becomes the present folder."""
     rng = rng_of(seed, index)
-    kinds = [kind for kind in KINDS if kind in seeds or kind == "address"]
-    kind = kinds[index % len(kinds)]
+    kind = tuple(KINDS)[index % len(KINDS)]
     os.chdir(folder)
     return KINDS[kind](kind, rng, seeds, folder)
 
@@ -216,6 +215,12 @@ KINDS: dict[str, Callable[..., Case]] = {
     "address": address_case,
     "pretrained": whole(folders.pretrained, by_pretrained),
 }
+
+
+def kind_of(index: int, seeds: Seeds) -> str | None:
+    """The kind of a case; None if this version of the package does not have that kind."""
+    kind = tuple(KINDS)[index % len(KINDS)]
+    return kind if kind in seeds or kind == "address" else None
 
 
 def clean(folder: Path) -> None:

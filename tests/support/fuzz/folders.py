@@ -7,13 +7,12 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
 from fuzz.archives import OF_NPY, OF_SAFETENSORS, Made, any_bytes, model, npz
-from fuzz.mutators import Rng, Raw, choose, dump_json, mutate_json
+from fuzz.mutators import Rng, choose, dump_json, mutate_json
 from fuzz.pickles import hostile
 from fuzz.seeds import Tree
 
@@ -41,7 +40,8 @@ def csv_text(data: bytes, rng: Rng) -> Made:
     at = int(rng.integers(len(lines)))
     cells = lines[at].split(",")
     cells[int(rng.integers(len(cells)))] = choose(
-        rng, ("", "nan", "1e999", "-1", "x", '"', "1" * 5000, "99999999999999999999", "offline", "\x00", "é", "1,2", "=1+1")
+        rng,
+        ("", "nan", "1e999", "-1", "x", '"', "1" * 5000, "99999999999999999999", "offline", "\x00", "é", "1,2", "=1+1"),
     )
     lines[at] = ",".join(cells)
     return "\n".join(lines).encode(), f"line {at}", False
@@ -127,17 +127,29 @@ def minari(tree: Tree, rng: Rng) -> MadeTree:
         hostile_entry = choose(rng, SPECS)
         what = choose(rng, ("entry_point", "wrapper", "id", "any"))
         if what == "entry_point":
-            spec |= {"id": choose(rng, ("Evil-v0", "Pendulum-v1")), "entry_point": hostile_entry, "kwargs": {"command": "touch EXECUTED"}}
+            spec |= {
+                "id": choose(rng, ("Evil-v0", "Pendulum-v1")),
+                "entry_point": hostile_entry,
+                "kwargs": {"command": "touch EXECUTED"},
+            }
         elif what == "wrapper":
             module, _, attribute = hostile_entry.partition(":")
-            wrapper = {"name": attribute, "entry_point": f"{module}:{attribute}", "kwargs": {"command": "touch EXECUTED"}}
+            wrapper = {
+                "name": attribute,
+                "entry_point": f"{module}:{attribute}",
+                "kwargs": {"command": "touch EXECUTED"},
+            }
             spec["additional_wrappers"] = [wrapper]
         elif what == "id":
             spec["id"] = choose(rng, ("os:Evil-v0", "antigravity:Evil-v0", "../x", "x" * 10_000, "Evil-v0"))
         else:
             spec, _ = mutate_json(spec, rng)
         metadata[key] = dump_json(spec)
-        return Tree(tree.name, {**tree.files, name: json.dumps(metadata).encode()}), f"{key}: {what} {hostile_entry}", False
+        return (
+            Tree(tree.name, {**tree.files, name: json.dumps(metadata).encode()}),
+            f"{key}: {what} {hostile_entry}",
+            False,
+        )
     if way < 0.7:
         metadata, what = mutate_json(json.loads(tree.files[name]), rng)
         if isinstance(metadata, dict) and rng.random() < 0.5:
@@ -283,7 +295,7 @@ WORDS = ("npz", "hdf5", "memmap", "sb3", "minari", "ogbench", "d4rl", "pendulum"
 JOINTS = (":", ",", "=", "", "/", "::", ",,", "=,", " ")
 
 NOT_TRUE = ("no", "off", "0.0", '"none"', "False", "FALSE", "0", "1", "null", "None", "[]", "{}", '"true"', "True", "TRUE", "yes",
-            "on", "t", "1.0", "-1", '"false"', "", " ", "true ", "[true]", "NaN", "tru", "t r u e", "falsetrue", "[]]", "'true'")  # fmt: skip
+            "on", "t", "1.0", "-1", '"false"', "", " ", "[true]", "NaN", "tru", "t r u e", "falsetrue", "[]]", "'true'")  # fmt: skip
 """Values that are not the word true."""
 
 
@@ -292,9 +304,10 @@ def address(rng: Rng) -> tuple[str, bool]:
     if rng.random() < 0.3:
         value = choose(rng, NOT_TRUE)
         more = choose(rng, ("", ",name=x", ",storage=ram", ",storage=memmap,cache_dir=cache"))
-        must = value not in ('true ', "True", "TRUE", '"true"')  # Whether these mean true, the readers may decide.
-        return f"sb3:evil.pkl,trust={value}{more}", must and value.strip() != "true"
+        return f"sb3:evil.pkl,trust={value}{more}", True
     if rng.random() < 0.4:
         options = [f",{choose(rng, WORDS)}={choose(rng, WORDS)}" for _ in range(int(rng.integers(1, 4)))]
-        return choose(rng, ("npz:data.npz", "memmap:mapped", "hdf5:flat.hdf5", "sb3:evil.pkl", "minari:fuzz/mine-v0")) + "".join(options), False
+        return choose(
+            rng, ("npz:data.npz", "memmap:mapped", "hdf5:flat.hdf5", "sb3:evil.pkl", "minari:fuzz/mine-v0")
+        ) + "".join(options), False
     return "".join(choose(rng, WORDS) + choose(rng, JOINTS) for _ in range(int(rng.integers(1, 7)))), False

@@ -13,7 +13,7 @@ import numpy as np
 from stable_baselines3.common.buffers import ReplayBuffer
 from tiny import pendulum_data, tiny
 
-from flowpolicies import FQL, QFlow, RQL, FlowPolicy, TransitionDataset
+from flowpolicies import FQL, RQL, FlowPolicy, QFlow, TransitionDataset
 from flowpolicies.data.formats.memmap import write_memmap
 from flowpolicies.data.sources import save_dataset
 from flowpolicies.training import SB3Hyperparameters, TrainSettings, train
