@@ -40,7 +40,10 @@ def main() -> int:
         campaign = Campaign(options.seed, Path(folder), options.jobs, failures)
         numbers = (index for index in count(options.first) if kind_of(index, campaign.seeds) in options.kinds)
         indices = list(islice(numbers, options.cases)) if options.replay is None else [options.replay]
-        start, bar = time.monotonic(), tqdm(total=len(indices), unit="case", smoothing=0.05, disable=None)
+        start, bar = (
+            time.monotonic(),
+            tqdm(total=len(indices), unit="case", smoothing=0.05, mininterval=1 if sys.stderr.isatty() else 30),
+        )
 
         def show(result: Result) -> None:
             bar.update()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gc
 import json
@@ -107,7 +108,7 @@ def judge(case: Case, error: BaseException | None, seen: list[str], seconds: flo
     if not isinstance(error, case.allowed):
         return "raised", "".join(traceback.format_exception(error))
     text = str(error)
-    if len(text) > 4_000 or len(text) < 10:
+    if len(text) > 4_000 + 3 * len(str(case.path)) or len(text) < 10:
         return "unclear", f"a message of {len(text)} characters: {text[:300]}"
     return ("missing" if isinstance(error, FileNotFoundError | PermissionError | ImportError) else "refused"), text[
         :300
@@ -215,6 +216,8 @@ class Campaign:
         import pickletools  # noqa: F401
         import pydoc  # noqa: F401
 
+        for codec in ("latin_1", "ascii", "utf_8", "utf_16", "utf_32", "cp1252", "idna", "punycode"):
+            codecs.lookup(codec)
         for registry in SOURCES.values():
             for source in registry.names():
                 registry.find(source)

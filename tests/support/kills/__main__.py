@@ -39,19 +39,26 @@ def main() -> int:
         for name, number, scenarios in (("offline", options.offline, OFFLINE), ("online", options.online, ONLINE)):
             chosen = [scenario for scenario in scenarios if options.only in scenario.name]
             failed += campaign(trials, name, number, chosen, options.most)
-    for outcome in failed:
-        print(f"\nFAILED {outcome.scenario}\n  killed {'; '.join(outcome.kills) or 'never'}")
-        print("\n".join(f"  {problem[:300]}" for problem in outcome.problems[:12]))
-        print("  the log ends:\n    " + outcome.log[-1500:].strip().replace("\n", "\n    "))
     print(f"{options.offline} kills offline and {options.online} online in {time.monotonic() - start:.0f} s: ", end="")
-    print(f"{len(failed)} runs differ or do not continue" if failed else "every run is bit-identical to the undisturbed one")
+    print(
+        f"{len(failed)} runs differ or do not continue"
+        if failed
+        else "every run is bit-identical to the undisturbed one"
+    )
     return 1 if failed else 0
+
+
+def describe(outcome: Outcome) -> str:
+    """What became of a trial that failed."""
+    problems = "\n".join(f"  {problem[:300]}" for problem in outcome.problems[:12])
+    log = outcome.log[-1500:].strip().replace("\n", "\n    ")
+    return f"\nFAILED {outcome.scenario}\n  killed {'; '.join(outcome.kills) or 'never'}\n{problems}\n  the log ends:\n    {log}"
 
 
 def campaign(trials: Trials, name: str, number: int, scenarios: list[Scenario], most: int) -> list[Outcome]:
     """Trials of the scenarios in turn until `number` processes were killed; returns those that failed."""
     failed, turn, done = list[Outcome](), 0, 0
-    with tqdm(total=number, desc=f"kills {name}", unit="kill", disable=None) as bar:
+    with tqdm(total=number, desc=f"kills {name}", unit="kill", mininterval=2 if sys.stderr.isatty() else 30) as bar:
         while done < number and scenarios:
             kills = min(number - done, trials.rng.randint(1, most))
             try:
@@ -63,6 +70,8 @@ def campaign(trials: Trials, name: str, number: int, scenarios: list[Scenario], 
             if outcome.problems:
                 failed.append(outcome)
                 bar.set_postfix(failed=len(failed))
+                tqdm.write(describe(outcome), file=sys.stdout)
+                sys.stdout.flush()
     return failed
 
 

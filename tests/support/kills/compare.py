@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import Space
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
@@ -20,8 +21,8 @@ from flowpolicies.training import RunFolder, load_checkpoint
 
 STEPS = ("time/offline_steps", "time/total_timesteps", "time/episodes")
 """Columns of the log that begin with "time" and do not tell the time."""
-OF_THE_COMMAND = ("commands", "hardware", "settings")
-"""Parts of `config.json` that differ because the commands do."""
+OF_THE_COMMAND = ("commands", "parts", "hardware", "settings")
+"""Keys of `config.json` that hold the commands, of which a continued run has several."""
 
 
 def differences(one: Path, other: Path) -> list[str]:
@@ -47,7 +48,9 @@ def _differences(one: RunFolder, other: RunFolder) -> Iterator[str]:
 def _names(run: RunFolder) -> list[str]:
     """Names of all files; those of TensorBoard hold a time and a process, so only their folders count."""
     files = sorted(path for path in run.path.rglob("*") if path.is_file())
-    return sorted({str(p.relative_to(run.path).parent if "tfevents" in p.name else p.relative_to(run.path)) for p in files})
+    return sorted(
+        {str(p.relative_to(run.path).parent if "tfevents" in p.name else p.relative_to(run.path)) for p in files}
+    )
 
 
 def _policy(path: Path) -> dict[str, Any]:
@@ -107,6 +110,9 @@ def _walk(path: str, one: Any, other: Any, depth: int = 0) -> Iterator[str]:
         yield from _walk(path, one.get_state(), other.get_state(), depth)
     elif isinstance(one, np.random.Generator):
         yield from _walk(path, one.bit_generator.state, other.bit_generator.state, depth)
+    elif isinstance(one, Space):
+        if one != other:  # What a space draws from is not part of it.
+            yield f"{path}: {one} and {other}"
     elif isinstance(one, np.ndarray):
         if one.dtype != other.dtype or one.shape != other.shape:
             yield f"{path}: {one.dtype} {one.shape} and {other.dtype} {other.shape}"

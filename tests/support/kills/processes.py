@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from flowpolicies.cli import main
 
@@ -36,7 +37,11 @@ class Kill(NamedTuple):
     def __str__(self) -> str:
         if self.seconds is not None:
             return f"after {self.seconds:.3f} s"
-        return f"{self.delay * 1e3:.2f} ms after operation {self.operation}" if self.delay else f"at operation {self.operation}"
+        return (
+            f"{self.delay * 1e3:.2f} ms after operation {self.operation}"
+            if self.delay
+            else f"at operation {self.operation}"
+        )
 
 
 class End(NamedTuple):
@@ -77,6 +82,7 @@ def _child(words: Sequence[str], folder: Path, log: Path, kill: Kill | None, tel
     with open(log, "ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    tqdm._instances.clear()  # The bar belongs to the parent.
     for seed in (random.seed, np.random.seed):  # A new process does not share the state of these with its parent.
         seed(int.from_bytes(os.urandom(4), "little"))
     torch.seed()
