@@ -60,14 +60,14 @@ conformance: setup
 pretrained: setup
 	$(BIN)/python tools/pretrained.py
 
-# 20,000 damaged and hostile files, and 100 kills of training runs (about half an hour on two cores). The artifacts of
+# 20,000 damaged and hostile files, and 100 kills of training runs (about twenty minutes on two cores). The artifacts of
 # cases that do not end as they should are kept in the folder failures/.
-FAULTS := PYTHONPATH=.:integrations:tests/support OMP_NUM_THREADS=1 MPLBACKEND=Agg FLOWPOLICIES_OFFLINE=1 $(BIN)/python -P
+FAULTS := PYTHONPATH=.:integrations:tests/support:tests/parity OMP_NUM_THREADS=1 MPLBACKEND=Agg FLOWPOLICIES_OFFLINE=1 $(BIN)/python -P
 faults: setup
 	$(FAULTS) -m fuzz --cases 20000 --jobs 2 --failures failures
 	$(FAULTS) -m kills --offline 50 --online 50
 
-# 100,000 steps of online training: memory, descriptors and threads must not grow (about half an hour). Writes the
+# 100,000 steps of online training: memory, descriptors and threads must not grow (about ten minutes). Writes the
 # figures of docs/guides/security.md.
 soak: setup
 	$(FAULTS) tools/soak.py

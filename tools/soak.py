@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +43,7 @@ class Sample(NamedTuple):
     descriptors: int
     threads: int
     children: int
+    """Number of child processes, and of their children."""
 
 
 def command(folder: Path, steps: int) -> list[str]:
@@ -72,10 +74,18 @@ def sample(pid: int, seconds: float, folder: Path) -> Sample:
     """
     with open(f"/proc/{pid}/status") as file:
         status = dict(line.split(":", 1) for line in file)
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     descriptors = len(os.listdir(f"/proc/{pid}/fd"))
     memory = int(status["VmRSS"].split()[0]) / 1024
-    return Sample(seconds, last_step(folder), memory, descriptors, int(status["Threads"]), len(children))
+    return Sample(seconds, last_step(folder), memory, descriptors, int(status["Threads"]), len(descendants(pid)))
+
+
+def descendants(pid: int) -> list[int]:
+    """The child processes of a process, and theirs: environments run in processes that a server of processes forks."""
+    found = []
+    for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+        with suppress(OSError):  # It has just ended.
+            found += [child, *descendants(child)]
+    return found
 
 
 def last_step(folder: Path) -> int:
@@ -154,7 +164,7 @@ def plot(samples: list[Sample], path: Path) -> None:
     for number, name in enumerate(("descriptors", "threads", "children")):
         below.plot(steps, [getattr(one, name) for one in samples], color=f"C{number + 1}", linewidth=1, label=name)
     below.set(xlabel="environment steps (thousands)", ylabel="number", ylim=(0, None))
-    below.legend(loc="center right", fontsize="small")
+    below.legend(loc="center", fontsize="small")
     for axis in (above, below):
         axis.grid(alpha=0.3)
     with atomic_path(path) as temporary:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from flowpolicies.artifacts import ArtifactError, parse_json, reading
+from flowpolicies.containers import check_zip
 from flowpolicies.files import atomic_write, discard_leftovers, write_json
 from flowpolicies.training.logs import LogState
 
@@ -141,6 +142,7 @@ def problem_of(checkpoint: Path) -> str:
 def _problem_of_zip(path: Path) -> str:
     """What is wrong with a zip by its own checksums; "" if nothing is."""
     try:
+        check_zip(path.read_bytes(), path.name)  # Bounds what its checksums unpack.
         with zipfile.ZipFile(path) as archive:
             archive.getinfo("data")  # A truncated file may still end with a complete zip, which has no "data".
             broken = archive.testzip()

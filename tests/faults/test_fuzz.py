@@ -11,9 +11,10 @@ pytestmark = pytest.mark.faults
 
 
 def test_damaged_and_hostile_files_are_refused() -> None:
-    ended = run_module("fuzz", "--cases", "600", "--jobs", "1")
+    ended = run_module("fuzz", "--cases", "605", "--jobs", "1")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "600 cases, 0 not as they should be" in ended.stdout
-    for kind in ("policy", "model", "npz", "hdf5", "memmap", "run", "checkpoint", "minari", "address"):
+    assert "605 cases, 0 not as they should be" in ended.stdout
+    kinds = ("policy", "model", "npz", "hdf5", "memmap", "run", "checkpoint", "minari", "address", "pretrained", "flax")
+    for kind in kinds:
         (cases,) = re.findall(rf"^{kind} +(\d+)", ended.stdout, re.MULTILINE)
         assert int(cases) >= 50

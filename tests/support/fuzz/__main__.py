@@ -38,7 +38,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         failures = None if options.failures is None else options.failures.absolute()
         campaign = Campaign(options.seed, Path(folder), options.jobs, failures)
-        numbers = (index for index in count(options.first) if kind_of(index, campaign.seeds) in options.kinds)
+        numbers = (index for index in count(options.first) if kind_of(index) in options.kinds)
         indices = list(islice(numbers, options.cases)) if options.replay is None else [options.replay]
         start, bar = (
             time.monotonic(),

@@ -20,7 +20,7 @@ from flowpolicies.artifacts import ArtifactError
 from flowpolicies.cli import main
 from flowpolicies.data import load_dataset
 from flowpolicies.data.sources import make_env
-from flowpolicies.policies import FlowPolicy as Policy
+from flowpolicies.importing import import_flax
 from flowpolicies.training import RunFolder, load_checkpoint, load_policy
 from fuzz import archives, folders
 from fuzz.mutators import Rng, choose
@@ -52,7 +52,7 @@ def rng_of(seed: int, index: int) -> Rng:
 def make_case(seed: int, index: int, seeds: Seeds, folder: Path) -> Case:
     """Writes case `index` of a campaign into an empty folder, which becomes the present folder."""
     rng = rng_of(seed, index)
-    kind = tuple(KINDS)[index % len(KINDS)]
+    kind = kind_of(index)
     os.chdir(folder)
     return KINDS[kind](kind, rng, seeds, folder)
 
@@ -72,7 +72,7 @@ def make_mild(number: int, seeds: Seeds, folder: Path) -> Case:
 # Readers
 
 
-def act(policy: Policy) -> None:
+def act(policy: FlowPolicy) -> None:
     """A policy that was loaded acts, and its actions are numbers within their bounds."""
     space = policy.observation_space
     space.seed(0)
@@ -94,13 +94,17 @@ def by_load_policy(path: Path) -> None:
 
 
 def by_pretrained(path: Path) -> None:
-    load: Any = FlowPolicy
-    act(load.from_pretrained(path))
+    act(FlowPolicy.from_pretrained(path))
 
 
 def by_class(path: Path) -> None:
     """As a model of the class of the first algorithm that takes it; another class must refuse it in the same way."""
     act(flowpolicies.FQL.load(path, device="cpu").policy)
+
+
+def by_import(path: Path) -> None:
+    """As the checkpoint of the authors' code, which is the only pickle in the folder."""
+    act(import_flax(next(path.glob("*.pkl"), path / "params_1.pkl"), "fql").policy)
 
 
 def by_checkpoint(path: Path) -> None:
@@ -214,13 +218,13 @@ KINDS: dict[str, Callable[..., Case]] = {
     "minari": whole(folders.minari, by_minari, by_minari_environment, events=RECORD),
     "address": address_case,
     "pretrained": whole(folders.pretrained, by_pretrained),
+    "flax": whole(folders.flax, by_import),
 }
 
 
-def kind_of(index: int, seeds: Seeds) -> str | None:
-    """The kind of a case; None if this version of the package does not have that kind."""
-    kind = tuple(KINDS)[index % len(KINDS)]
-    return kind if kind in seeds or kind == "address" else None
+def kind_of(index: int) -> str:
+    """The kind of a case."""
+    return tuple(KINDS)[index % len(KINDS)]
 
 
 def clean(folder: Path) -> None:

@@ -66,21 +66,24 @@ BY_SUFFIX: dict[str, Callable[[bytes, Rng], Made]] = {
 
 
 def folder(tree: Tree, rng: Rng, prefer: str = "") -> MadeTree:
-    """One file of a folder is mutated, removed, emptied, or exchanged for another; `prefer` is drawn more often."""
-    files = dict(tree.files)
-    names = sorted(files)
-    favourites = [name for name in names if prefer and prefer in name]
-    name = choose(rng, favourites if favourites and rng.random() < 0.6 else names)
-    way = rng.random()
-    if way < 0.85:
-        files[name], what, _ = BY_SUFFIX.get(Path(name).suffix, any_bytes)(files[name], rng)
-    elif way < 0.91:
-        del files[name]
-        what = "removed"
-    else:
-        other = choose(rng, names)
-        files[name], what = files[other], f"is {other}"
-    return Tree(tree.name, files), f"{name}: {what}", False
+    """One to three files of a folder are mutated, removed, or exchanged; names with `prefer` are drawn more often."""
+    files, done, rest = dict(tree.files), list[str](), sorted(tree.files)
+    for _ in range(min(choose(rng, (1, 1, 2, 3)), len(rest))):
+        names = list(rest)
+        favourites = [name for name in names if prefer and prefer in name]
+        name = choose(rng, favourites if favourites and rng.random() < 0.6 else names)
+        rest.remove(name)
+        way = rng.random()
+        if way < 0.85:
+            files[name], what, _ = BY_SUFFIX.get(Path(name).suffix, any_bytes)(files[name], rng)
+        elif way < 0.91 and len(files) > 1:
+            del files[name]
+            what = "removed"
+        else:
+            other = choose(rng, names)
+            files[name], what = tree.files[other], f"is {other}"
+        done.append(f"{name}: {what}")
+    return Tree(tree.name, files), "; ".join(done), False
 
 
 def memmap(tree: Tree, rng: Rng) -> MadeTree:
@@ -102,6 +105,15 @@ def pretrained(tree: Tree, rng: Rng) -> MadeTree:
 
 def run(tree: Tree, rng: Rng) -> MadeTree:
     return folder(tree, rng, choose(rng, ("config.json", ".csv", ".safetensors", "checkpoints/")))
+
+
+def flax(tree: Tree, rng: Rng) -> MadeTree:
+    """A pickle of the authors' code, or the hyperparameters beside it."""
+    if rng.random() < 0.3:
+        return folder(tree, rng, "flags.json")
+    name = next(name for name in tree.files if name.endswith(".pkl"))
+    content, what, _ = pickled(tree.files[name], rng)
+    return Tree(tree.name, {**tree.files, name: content}), f"{name}: {what}", False
 
 
 def checkpoint(tree: Tree, rng: Rng) -> MadeTree:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import h5py
 import numpy as np
+from authors import write_checkpoint
 from stable_baselines3.common.buffers import ReplayBuffer
 from tiny import pendulum_data, tiny
 
@@ -143,6 +144,9 @@ def make(folder: Path) -> Seeds:
         dataset.save(folder / f"data{number}.npz")
         write_memmap(folder / f"memmap{number}", dataset.compact() if number == 0 else dataset)
     minari = save_dataset(walk_data(), "minari:fuzz/mine-v0", data_dir=folder / "minari", env="Pendulum-v1")
+    pretrained = folder / "pretrained"
+    models[0].policy.save_pretrained(pretrained)
+    (folder / "flax").mkdir(exist_ok=True)
     finished = run_folder(folder)
     unfinished = folder / "unfinished"
     shutil.copytree(finished, unfinished)
@@ -158,15 +162,8 @@ def make(folder: Path) -> Seeds:
         "memmap": sorted(path for path in folder.glob("memmap*") if path.is_dir()),
         "minari": [folder / "minari"],
         "pickle": [write_replay_buffer(folder / "buffer.pkl")],
-        **_pretrained(folder, models[0].policy),
+        "pretrained": [pretrained],
+        "flax": [write_checkpoint(folder / "flax", "fql_a").parent],
     }
     assert minari.exists()
     return {kind: [Tree.read(path) for path in sorted(found)] for kind, found in paths.items()}
-
-
-def _pretrained(folder: Path, policy: FlowPolicy) -> dict[str, list[Path]]:
-    """A folder of `save_pretrained`."""
-    if not hasattr(policy, "save_pretrained"):
-        return {}
-    policy.save_pretrained(folder / "pretrained")
-    return {"pretrained": [folder / "pretrained"]}
