@@ -394,6 +394,16 @@ def test_tensors_are_those_of_the_declared_networks(saved: bytes) -> None:
             model.set_parameters(io.BytesIO(changed))
 
 
+def test_tuples_that_hold_each_other_twice_are_refused_in_time(saved: bytes) -> None:
+    value: tuple[object, ...] = ()
+    for _ in range(60):
+        value = (value, value)
+    file = io.BytesIO()
+    torch.save(value, file)
+    content = zipped({**members(saved), "generators.pth": file.getvalue()})
+    assert not assert_harmless(lambda: load(content), "tuples")
+
+
 def test_a_config_that_declares_more_than_the_tensors_is_refused_in_time(saved: bytes) -> None:
     cfg = load(saved).cfg
     for changes in ({"actor_hidden_dims": (60_000,) * 50}, {"ensemble": 900}, {"horizon": 9000}, {"flow_steps": 10**9}):

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flowpolicies.artifacts import ArtifactError
 from flowpolicies.policies import Evaluation
 from flowpolicies.training import EvaluationRow, read_evaluations
 from flowpolicies.training.evaluations import append_evaluation
@@ -41,3 +42,10 @@ def test_another_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("step,loss\n1,2\n")
     with pytest.raises(ValueError, match=r"has the columns step, loss; an evaluations file has phase, step"):
         read_evaluations(tmp_path / "a.csv")
+
+
+def test_a_file_that_is_not_csv_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "evaluations.csv"
+    path.write_bytes(b"phase,st\rep\n\x00\xff\r\r1,2\n")
+    with pytest.raises(ArtifactError, match=r"evaluations\.csv"):
+        read_evaluations(path)

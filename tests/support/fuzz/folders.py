@@ -10,7 +10,6 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-
 from fuzz.archives import OF_NPY, OF_SAFETENSORS, Made, any_bytes, model, npz
 from fuzz.mutators import Rng, choose, dump_json, mutate_json
 from fuzz.pickles import hostile
@@ -122,7 +121,15 @@ def checkpoint(tree: Tree, rng: Rng) -> MadeTree:
 
 # Minari
 
-SPECS = ("os:system", "antigravity:make", "builtins:eval", "subprocess:Popen", "this:x", "pathlib:Path", "gymnasium.envs.classic_control:PendulumEnv")  # fmt: skip
+SPECS = (
+    "os:system",
+    "antigravity:make",
+    "builtins:eval",
+    "subprocess:Popen",
+    "this:x",
+    "pathlib:Path",
+    "gymnasium.envs.classic_control:PendulumEnv",
+)
 
 
 def minari(tree: Tree, rng: Rng) -> MadeTree:
@@ -295,19 +302,112 @@ def many_keys(file: h5py.File, name: str, rng: Rng) -> bool:
     return False
 
 
-OF_HDF5 = (declared_huge, compressed_zeros, external_link, external_storage, virtual, loop, other_type, other_type,
-           other_shape, other_shape, group, many_keys)  # fmt: skip
+OF_HDF5 = (
+    declared_huge,
+    compressed_zeros,
+    external_link,
+    external_storage,
+    virtual,
+    loop,
+    other_type,
+    other_type,
+    other_shape,
+    other_shape,
+    group,
+    many_keys,
+)
 
 # Addresses
 
-WORDS = ("npz", "hdf5", "memmap", "sb3", "minari", "ogbench", "d4rl", "pendulum", "mixed", "data.npz", "buffer.pkl", "trust",
-         "true", "false", "compact", "min_length", "storage", "memmap", "ram", "cache_dir", "name", "provenance", "max_bytes",
-         "../..", "/", "~", "~nobody", "$HOME", "%s", "{}", "é", "\x00", "\n", " ", "x" * 300, "x" * 5000, "1", "-1", "1e9",
-         "NaN", "null", "[]", "{\"a\": 1}", "[" * 3000, "\"", "'", "\\", "C:", "file://", "hf://", "http://127.0.0.1:9/x", "*", "?")  # fmt: skip
+WORDS = (
+    "npz",
+    "hdf5",
+    "memmap",
+    "sb3",
+    "minari",
+    "ogbench",
+    "d4rl",
+    "pendulum",
+    "mixed",
+    "data.npz",
+    "buffer.pkl",
+    "trust",
+    "true",
+    "false",
+    "compact",
+    "min_length",
+    "storage",
+    "memmap",
+    "ram",
+    "cache_dir",
+    "name",
+    "provenance",
+    "max_bytes",
+    "../..",
+    "/",
+    "~",
+    "~nobody",
+    "$HOME",
+    "%s",
+    "{}",
+    "é",
+    "\x00",
+    "\n",
+    " ",
+    "x" * 300,
+    "x" * 5000,
+    "1",
+    "-1",
+    "1e9",
+    "NaN",
+    "null",
+    "[]",
+    '{"a": 1}',
+    "[" * 3000,
+    '"',
+    "'",
+    "\\",
+    "C:",
+    "file://",
+    "hf://",
+    "http://127.0.0.1:9/x",
+    "*",
+    "?",
+)
 JOINTS = (":", ",", "=", "", "/", "::", ",,", "=,", " ")
 
-NOT_TRUE = ("no", "off", "0.0", '"none"', "False", "FALSE", "0", "1", "null", "None", "[]", "{}", '"true"', "True", "TRUE", "yes",
-            "on", "t", "1.0", "-1", '"false"', "", " ", "[true]", "NaN", "tru", "t r u e", "falsetrue", "[]]", "'true'")  # fmt: skip
+NOT_TRUE = (
+    "no",
+    "off",
+    "0.0",
+    '"none"',
+    "False",
+    "FALSE",
+    "0",
+    "1",
+    "null",
+    "None",
+    "[]",
+    "{}",
+    '"true"',
+    "True",
+    "TRUE",
+    "yes",
+    "on",
+    "t",
+    "1.0",
+    "-1",
+    '"false"',
+    "",
+    " ",
+    "[true]",
+    "NaN",
+    "nottrue",
+    "t r u e",
+    "falsetrue",
+    "[]]",
+    "'true'",
+)
 """Values that are not the word true."""
 
 

@@ -34,7 +34,8 @@ FORBIDDEN = re.compile(
 
 CLASSES = re.compile(
     r"(numpy(\.[\w.]*)? (ndarray|dtype|_reconstruct|_frombuffer|scalar|Generator|PCG64|__bit_generator_ctor"
-    r"|__generator_ctor|SeedSequence|__pyx_unpickle_\w+|bool_?|float\d+|int\d+|uint\d+))|collections (OrderedDict|deque|defaultdict)"
+    r"|__generator_ctor|SeedSequence|__pyx_unpickle_\w+|bool_?|float\d+|int\d+|uint\d+))"
+    r"|collections (OrderedDict|deque|defaultdict)"
     r"|torch (\w*Storage|Size|device|Generator|Tensor|\w*float\w*|u?int\d+|bool|dtype)|torch\._utils _rebuild\w+"
     r"|torch\.storage (Typed|Untyped)Storage|torch\.nn\.[\w.]* \w+|torch\.optim\.[\w.]* \w+"
     r"|flowpolicies\.(?!files|plugins|cli|training)[\w.]* \w+|stable_baselines3\.(?!common\.save_util)[\w.]* \w+"
@@ -98,7 +99,7 @@ class Watch:
         return f"{event} {args!r}" if FORBIDDEN.match(event) else None
 
     def _judge_open(self, args: tuple[Any, ...], roots: tuple[str, ...]) -> str | None:
-        path, mode, flags = args
+        path, _, flags = args
         if isinstance(path, int) or path is None:
             return None
         path = os.path.realpath(os.fsdecode(path))

@@ -14,7 +14,7 @@ from authors import write_checkpoint
 from stable_baselines3.common.buffers import ReplayBuffer
 from tiny import pendulum_data, tiny
 
-from flowpolicies import FQL, RQL, FlowPolicy, QFlow, TransitionDataset
+from flowpolicies import FQL, RQL, QFlow, TransitionDataset
 from flowpolicies.data.formats.memmap import write_memmap
 from flowpolicies.data.sources import save_dataset
 from flowpolicies.training import SB3Hyperparameters, TrainSettings, train

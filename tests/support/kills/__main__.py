@@ -14,11 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from tiny import pendulum_data
-from tqdm import tqdm
-
 from kills.scenarios import OFFLINE, ONLINE, Scenario
 from kills.trials import Outcome, Trials
+from tiny import pendulum_data
+from tqdm import tqdm
 
 
 def main() -> int:
@@ -52,7 +51,8 @@ def describe(outcome: Outcome) -> str:
     """What became of a trial that failed."""
     problems = "\n".join(f"  {problem[:300]}" for problem in outcome.problems[:12])
     log = outcome.log[-1500:].strip().replace("\n", "\n    ")
-    return f"\nFAILED {outcome.scenario}\n  killed {'; '.join(outcome.kills) or 'never'}\n{problems}\n  the log ends:\n    {log}"
+    title = f"\nFAILED {outcome.scenario}\n  killed {'; '.join(outcome.kills) or 'never'}"
+    return f"{title}\n{problems}\n  the log ends:\n    {log}"
 
 
 def campaign(trials: Trials, name: str, number: int, scenarios: list[Scenario], most: int) -> list[Outcome]:

@@ -82,7 +82,7 @@ def _events(run: RunFolder) -> dict[str, list[Any]]:
 
 
 def _model(run: RunFolder) -> dict[str, Any]:
-    """Parameters, optimiser, generators and counters of the model, and the online transitions of the last checkpoint."""
+    """The model with its optimiser, generators and counters, and the transitions of the last checkpoint."""
     algorithm = get_algorithm(run.read_config()["algorithm"])
     model = algorithm.load(run.model, device="cpu")
     counters = ("offline_steps", "num_timesteps", "_n_updates", "_episode_num")
