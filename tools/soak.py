@@ -23,9 +23,9 @@ from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
-from flowpolicies.training.record import describe_hardware, describe_software
 
 from flowpolicies.files import atomic_path, write_json
+from flowpolicies.record import describe_hardware, describe_software
 
 SETTLED = 0.4
 """Share of the steps after which the figures must not grow."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+
 from fuzz.archives import OF_NPY, OF_SAFETENSORS, Made, any_bytes, model, npz
 from fuzz.mutators import Rng, choose, dump_json, mutate_json
 from fuzz.pickles import hostile

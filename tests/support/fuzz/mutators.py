@@ -210,18 +210,23 @@ def at_path(value: Any, path: Sequence[Any]) -> Any:
     return value
 
 
+def hostile_value(rng: Rng) -> Any:
+    """A copy of one of the hostile values, which later changes may alter."""
+    return copy.deepcopy(choose(rng, HOSTILE))
+
+
 def mutate_json(value: Any, rng: Rng, changes: int | None = None) -> tuple[Any, str]:
     """A value in which one or more values are replaced, deleted, added or exchanged, and what was done."""
     value, done = copy.deepcopy(value), []
     for _ in range(changes or int(2 ** rng.uniform(0, 2))):
         paths = [path for path in paths_of(value) if path]
         if not paths or rng.random() < 0.01:
-            value = choose(rng, HOSTILE)
+            value = hostile_value(rng)
             return value, "the whole value"
         path = choose(rng, paths)
         holder, key, way = at_path(value, path[:-1]), path[-1], rng.random()
         if way < 0.65:
-            holder[key] = choose(rng, HOSTILE)
+            holder[key] = hostile_value(rng)
         elif way < 0.75:
             del holder[key]
         elif way < 0.85:
@@ -229,9 +234,9 @@ def mutate_json(value: Any, rng: Rng, changes: int | None = None) -> tuple[Any, 
         elif way < 0.9 and isinstance(holder[key], int | float) and not isinstance(holder[key], bool):
             holder[key] = holder[key] * choose(rng, (2, 10, 1000)) + 1
         elif isinstance(holder, dict):
-            holder[choose(rng, ("", "type", "__class__", "x" * 1000, key + "_", "\u0000"))] = choose(rng, HOSTILE)
+            holder[choose(rng, ("", "type", "__class__", "x" * 1000, key + "_", "\u0000"))] = hostile_value(rng)
         else:
-            holder.insert(0, choose(rng, HOSTILE))
+            holder.insert(0, hostile_value(rng))
         done.append(f"{'/'.join(map(str, path))[:80]} ({way:.2f})")
     return value, ", ".join(done)
 

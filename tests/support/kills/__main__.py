@@ -14,10 +14,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from kills.scenarios import OFFLINE, ONLINE, Scenario
-from kills.trials import Outcome, Trials
 from tiny import pendulum_data
 from tqdm import tqdm
+
+from kills.scenarios import OFFLINE, ONLINE, Scenario
+from kills.trials import Outcome, Trials
 
 
 def main() -> int:
