@@ -43,6 +43,13 @@ SAMPLE = 50_000
 RESIMULATED = 300
 """Largest number of rows that are re-simulated."""
 
+UNSEEN = (
+    "what only a simulator shows: components in another order, with another sign or in other units in all rows; "
+    "actions with another sign or scale; rewards, terminations or normalisation that differ between trajectories, "
+    "unless an equation shows it"
+)
+"""What is not judged without a re-simulation."""
+
 MISSED_REWARDS = 0.15
 """Share of the rewards that an environment may miss when it repeats steps from observations.
 
@@ -123,6 +130,7 @@ def inspect_dataset(
         findings += check_outliers(dataset, ranges, track) + check_rounding(dataset)
         resimulate, notes = _simulator(dataset, findings, env, given)
         findings += notes
+        findings += [] if resimulate else [not_judged("resimulation", UNSEEN)]
     if not _has(findings, "values", "flags"):
         findings += check_order(dataset, track)
         findings += _check_sample(dataset, findings, resimulate, sample, is_given=given is not None)
@@ -195,6 +203,8 @@ def _check_sample(
         more += check_ends(dataset) + check_last_rows(dataset)
         if not _has(more, "alignment", "trajectories"):
             more += _check_by_regression(dataset, [*findings, *more], (resimulate, known), sample)
+        else:
+            more.append(not_judged("alignment", "faults of the ends would mislead the checks of actions and rewards"))
     else:
         more.append(not_judged("trajectories", "the next observations are not those of the next rows"))
     return more + repeated

@@ -196,7 +196,11 @@ def check_reward_timing(dataset: TransitionDataset, rows: Rows) -> list[Finding]
         return [not_judged("rewards", "whether rewards belong to their rows: they are all equal")]
     share = {lag: float(explained(_whole_rows(vectors, rows + lag), rewards[rows, None])[0]) for lag in (-1, 0, 1)}
     lag = max((-1, 1), key=lambda lag: share[lag])
-    if share[0] < REWARD_EXPLAINED and share[lag] > 0.9 and 1 - share[lag] < REWARD_CLEARER * (1 - share[0]):
+    missed = {lag: 1 - share[lag] for lag in share}
+    # If both neighbours fit better, rewards change smoothly and neither is evidence.
+    is_between = missed[-lag] >= 0.9 * missed[0]
+    is_clearer = share[lag] > 0.9 and missed[lag] < REWARD_CLEARER * missed[0]
+    if share[0] < REWARD_EXPLAINED and is_clearer and is_between:
         evidence = f"that row explains {share[lag]:.2%} of their variance, their own row {share[0]:.2%}"
         return [_reward_shift(dataset, lag, evidence)]
     return _reward_shift_at_ends(dataset, vectors, rows, rewards)

@@ -70,6 +70,9 @@ DAILY = {
 }
 """Faults that the everyday suite puts into the data of each environment."""
 
+UNCHANGED = {("cube", "rewards late in some")}
+"""Faults that change nothing, because all rewards of these data are equal."""
+
 DATA_ALONE = {
     "Pendulum": (
         "all ends lost, by shift",
@@ -94,6 +97,7 @@ DATA_ALONE = {
 def inspect(base: Base, fault: str, *, alone: bool) -> Inspection:
     columns = {key: column.copy() for key, column in base.columns.items()}
     FAULTS[fault](columns, np.random.default_rng(0))
+    assert any(not np.array_equal(columns[key], base.columns[key]) for key in columns)
     dataset = TransitionDataset.from_arrays(**columns, **base.options, name=fault)
     if alone:
         return inspect_dataset(dataset)
@@ -113,6 +117,7 @@ def reported(inspection: Inspection) -> list[str]:
         pytest.param(base, fault, marks=() if fault in DAILY.get(base, set()) else pytest.mark.data_faults)
         for base in BASES
         for fault in FAULTS
+        if (base, fault) not in UNCHANGED
     ],
 )
 def test_a_fault_is_found_with_an_environment(base: str, fault: str) -> None:

@@ -48,7 +48,11 @@ def find_leaps(dataset: TransitionDataset, budget: int) -> Rows:
     # The component at the edge of the widest leap that counts: as many components leap at least as far.
     place = int(np.ceil((1 - WIDE) * ratios.shape[1])) - 1 if ratios.shape[1] > 1 else 0
     joint = np.partition(ratios, max(place, 0), axis=1)[:, max(place, 0)]
-    return rows[joint > limit_of_tail(joint)]
+    leaps = joint > limit_of_tail(joint)
+    if ratios.shape[1] == 2 and leaps.any():  # One component of two that leaps is a collision: a speed that becomes 0.
+        both = (ratios[leaps] > 2 * np.quantile(ratios, 0.95, axis=0)).all(axis=1)
+        leaps &= both.mean() >= 0.5
+    return rows[leaps]
 
 
 def _sizes(steps: Array) -> Array:

@@ -343,6 +343,11 @@ def _check_resimulated_rewards(
     if not len(own):
         return []
     text = f"rewards or masks of {len(own):,} of {len(rows):,} re-simulated transitions differ from the environment's"
+    ends = result.masks is not None and np.isin(own, _terminations(dataset, rows, result)).all()
+    if ends:
+        text += ", all of them where it terminates"
+        advice = "A bonus or a penalty of your own for a termination looks so; otherwise compute the rewards again."
+        return [found(dataset, "rewards", "warning", text, advice, rows=own)]
     for lag, side in SIDES.items():
         inside = rows[(rows + lag >= 0) & (rows + lag < len(dataset))]
         there = resimulate(inside + lag, dataset.actions[inside + lag])
@@ -351,6 +356,12 @@ def _check_resimulated_rewards(
             break
     advice = f"Compute the rewards again with the environment. {OGBENCH_REWARDS}"
     return [found(dataset, "rewards", "fault", text, advice, rows=own)]
+
+
+def _terminations(dataset: TransitionDataset, rows: Rows, result: Resimulated) -> Rows:
+    """Those of the rows whose mask is 0 in the data and in the environment."""
+    ended: Rows = rows[(np.asarray(dataset.masks)[rows] == 0) & (result.masks == 0)]
+    return ended
 
 
 def rows_to_resimulate(dataset: TransitionDataset, count: int) -> Rows:

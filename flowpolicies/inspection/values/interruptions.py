@@ -32,6 +32,9 @@ MOST_FREQUENT = 0.3
 LEAST_RUNS = 5
 """Smallest number of dropouts with the same value."""
 
+CLOSE = 50
+"""Number of values next to a limit whose deviations are compared with those at the limit."""
+
 HANGING = 10
 """Number of equal values in succession after which a component hangs."""
 
@@ -145,6 +148,10 @@ def _dropouts(series: _Series, lone: Array) -> Rows:
     share, usual = float(np.mean(returned[single])), float(np.mean(returned[~at]))
     if share < 0.5 or share < 2 * usual or np.median(deviation[single]) < np.quantile(deviation[~at], 0.9):
         return np.zeros(0, np.intp)
+    if most in (0, len(values) - 1):  # At a limit, such as a clipped speed, values close to it are spikes as well.
+        close = np.flatnonzero(~at)[np.argsort(np.abs(series.values[~at] - values[most]), kind="stable")[:CLOSE]]
+        if np.median(deviation[single]) < 3 * np.median(deviation[close]):
+            return np.zeros(0, np.intp)
     wrong: Rows = series.rows[single]
     return wrong
 

@@ -27,6 +27,9 @@ DECIMALS = (1, 2, 3)
 COARSE = 0.1
 """Share of a usual step above which rounding spoils the steps."""
 
+FINE = 1e-5
+"""Share of a usual step below which values that repeat are no rounding."""
+
 
 def check_rounding(dataset: TransitionDataset) -> list[Finding]:
     """Reports rows whose observations were stored with fewer digits than a simulator or a sensor returns."""
@@ -65,6 +68,8 @@ def _check(dataset: TransitionDataset, name: str, rows: Rows, values: Array, bef
         steps = np.median(np.abs(values - before), axis=0)
         grid = np.array([_spacing(column) for column in values[which].T])
         coarse = float(np.median(grid / np.maximum(steps, 1e-12)))
+        if coarse < FINE:  # A state to which an agent returns exactly, again and again.
+            continue
         text = f"{name} were rounded {word} in {which.mean():.1%} of the rows, to {coarse:.1%} of a usual step"
         advice = "Store them as the environment returns them: the difference of two rounded states is mostly rounding."
         severity: Severity = "fault" if coarse > COARSE else "warning"
