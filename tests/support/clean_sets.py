@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -64,19 +64,53 @@ def bang_bang(space: Box, seed: int) -> Policy:
     return lambda _, __: (space.high * rng.choice([-0.5, 0.0, 0.5], space.shape)).astype(np.float32)
 
 
-POLICIES: Mapping[str, Callable[..., Policy]] = {
+def network_policy(space: Box, seed: int, noise: float = 0.0) -> Policy:
+    """A squashed random network of the state, with noise before the tanh, as SAC's policies are."""
+    rng, weights = np.random.default_rng(seed), np.random.default_rng(3)
+    layers: list[Array] = []
+
+    def act(observation: Array, _: int) -> Array:
+        flat = np.clip(np.asarray(observation, np.float64).reshape(-1), -10, 10)
+        if not layers:
+            layers.append(weights.normal(size=(32, flat.size)) / np.sqrt(flat.size))
+            layers.append(3 * weights.normal(size=(*space.shape, 32)) / np.sqrt(32))
+        u = layers[1] @ np.tanh(layers[0] @ flat) + noise * rng.normal(size=space.shape)
+        return (space.high * np.tanh(u)).astype(np.float32)
+
+    return act
+
+
+def along_the_speed(space: Box, seed: int) -> Policy:
+    """Pushes a car the way it moves, so that it often runs against the wall."""
+    rng = np.random.default_rng(seed)
+
+    def act(observation: Array, _: int) -> Array:
+        push = np.sign(observation[1] or 1) * 0.9 + 0.1 * rng.normal(size=space.shape)
+        return (np.clip(push, -1, 1) * space.high).astype(np.float32)
+
+    return act
+
+
+POLICIES: dict[str, Callable[..., Policy]] = {
     "random": random_policy,
     "smooth": smooth_policy,
     "feedback": feedback_policy,
     "noisy": lambda space, seed: feedback_policy(space, seed, 0.3),
     "levels": bang_bang,
 }
+"""Policies that all environments are tried with."""
+OTHERS: dict[str, Callable[..., Policy]] = {
+    "network": network_policy,
+    "sampled network": lambda space, seed: network_policy(space, seed, 0.5),
+    "along the speed": along_the_speed,
+}
+"""Policies that found a false alarm somewhere: clipped speeds, smooth rewards, silent contacts, a wall."""
 
 
 @cache
 def _rolled_out(name: str, policy: str, episodes: int, steps: int) -> tuple[Columns, Any]:
     env = gym.make(name, max_episode_steps=steps)
-    act, rows = POLICIES[policy](env.action_space, 0), []
+    act, rows = (POLICIES | OTHERS)[policy](env.action_space, 0), []
     for episode in range(episodes):
         observation, _ = env.reset(seed=episode)
         for step in range(steps):
@@ -240,6 +274,13 @@ def _gymnasium() -> Iterator[tuple[str, CleanSet]]:
             make = gymnasium_set(name, policy, episodes, steps)
             yield f"{name} {policy}", CleanSet(make, (name, policy) not in daily)
         yield f"{name} alone", CleanSet(gymnasium_set(name, "noisy", episodes, steps, env=False))
+    for name in ("Walker2d-v5", "HumanoidStandup-v5", "Swimmer-v5"):
+        for policy in ("network", "sampled network"):
+            yield f"{name} {policy}", CleanSet(gymnasium_set(name, policy, 12, 200))
+    yield (
+        "MountainCar along the speed",
+        CleanSet(gymnasium_set("MountainCarContinuous-v0", "along the speed", 12, 200), False),
+    )
     for name in ("Pendulum-v1", "HalfCheetah-v5", "Hopper-v5"):
         episodes, steps = (classic | mujoco)[name]
         for change in (normalise, sparse, constant_rewards, scaled_rewards, single, one_step, by_shift, cut):
