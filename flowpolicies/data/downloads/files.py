@@ -34,9 +34,6 @@ class FileRecord:
     """Time when the record was written: UTC, ISO 8601."""
 
 
-_LONGEST_NAME = 255
-"""Greatest length of the name of a file on usual file systems, which raise other errors for longer ones."""
-
 _HASH = re.compile("[0-9a-f]{64}")
 
 
@@ -59,10 +56,13 @@ def existing_file(path: str | os.PathLike[str], what: str) -> Path:
     Raises:
         FileNotFoundError: if there is no such file; the message suggests a file of a similar name in the same folder.
     """
-    path = expanded(path)
-    if len(path.name) > _LONGEST_NAME:
-        raise FileNotFoundError(f"no such file: '{path.name[:80]}...', a name of {len(path.name):,} characters.")
-    if path.is_file():
+    try:
+        path = expanded(path)
+        found = path.is_file()
+    except OSError as error:  # A name or a path is longer than the file system allows.
+        text = os.fspath(path)
+        raise FileNotFoundError(f"no such file: '{text[:80]}...', a path of {len(text):,} characters.") from error
+    if found:
         return path
     if path.is_dir():
         raise FileNotFoundError(f"'{path}' is a folder. Give the path of {what}.")

@@ -185,3 +185,9 @@ def test_a_disk_that_gets_full_on_the_way_is_named(
     message = rf"cannot write '{tmp_path}/\.data\.npz\.part' .*: No space left on device\. .* put the file at '{path}'"
     with pytest.raises(OSError, match=message):
         download(server.url, path, transfer=EAGER)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "é" * 200, "folder/" * 1000 + "x", "x" * 300 + "/y"])
+def test_a_path_that_no_file_system_has_is_a_missing_file(name: str) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no such file: .*, a path of [\d,]+ characters"):
+        files.existing_file(name, "an .npz file")

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-
 from fuzz.archives import OF_NPY, OF_SAFETENSORS, Made, any_bytes, model, npz
 from fuzz.mutators import Rng, choose, dump_json, mutate_json
 from fuzz.pickles import hostile
@@ -177,7 +176,7 @@ def minari(tree: Tree, rng: Rng) -> MadeTree:
             try:
                 space, inner = mutate_json(json.loads(metadata[part]), rng)
                 metadata[part], what = dump_json(space), f"{part}: {inner}"
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError, RecursionError):
                 pass
         return Tree(tree.name, {**tree.files, name: dump_json(metadata, rng).encode()}), f"metadata: {what}", False
     inner = next((name for name in tree.files if name.endswith(".hdf5")), None)
