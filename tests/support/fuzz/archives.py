@@ -14,7 +14,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-
 from fuzz.mutators import OF_BYTES, Rng, choose, dump_json, mutate_json
 from fuzz.pickles import hostile, hostile_torch
 

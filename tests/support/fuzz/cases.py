@@ -13,6 +13,10 @@ from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
+from fuzz import archives, folders
+from fuzz.mutators import Rng, choose
+from fuzz.pickles import hostile
+from fuzz.seeds import Seeds, Tree
 
 import flowpolicies
 from flowpolicies import FlowPolicy
@@ -22,10 +26,6 @@ from flowpolicies.data import load_dataset
 from flowpolicies.data.sources import make_env
 from flowpolicies.importing import import_flax
 from flowpolicies.training import RunFolder, load_checkpoint, load_policy
-from fuzz import archives, folders
-from fuzz.mutators import Rng, choose
-from fuzz.pickles import hostile
-from fuzz.seeds import Seeds, Tree
 
 Reader = Callable[[Path], Any]
 
