@@ -16,10 +16,9 @@ from collections import Counter
 from itertools import count, islice
 from pathlib import Path
 
-from tqdm import tqdm
-
 from fuzz.campaign import Campaign, Result
 from fuzz.cases import KINDS, kind_of
+from tqdm import tqdm
 
 
 def main() -> int:

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-
-from flowpolicies.data.sources import SOURCES
 from fuzz import archives, seeds
 from fuzz.cases import Case, clean, make_case, make_mild
 from fuzz.folders import deflated_chunk
 from fuzz.limits import MAX_SECONDS, MAX_WALL_SECONDS, Watch, limit_memory
 from fuzz.pickles import SENTINEL
+
+from flowpolicies.data.sources import SOURCES
 
 CHUNK = 50
 """Number of cases that one process runs; then a new one is forked, whose memory is that of the beginning."""

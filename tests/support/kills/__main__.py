@@ -14,11 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from tiny import pendulum_data
-from tqdm import tqdm
-
 from kills.scenarios import OFFLINE, ONLINE, Scenario
 from kills.trials import Outcome, Trials
+from tiny import pendulum_data
+from tqdm import tqdm
 
 
 def main() -> int:
