@@ -204,7 +204,10 @@ def address_case(kind: str, rng: Rng, seeds: Seeds, folder: Path) -> Case:
 
 CACHE = r"(open for writing|os\.mkdir|os\.rename|os\.remove|os\.rmdir|os\.chmod|shutil\.\w+|fcntl\.).*"
 """Events of the cache of memory-mapped data, which an address may ask for; executed code is seen by its file."""
-RECORD = r"(open for writing|os\.rename|os\.chmod|os\.remove|os\.mkdir|fcntl\.).*(flowpolicies\.json|\.lock|mine-v0)"
+RECORD = (
+    r"(open for writing|os\.rename|os\.chmod|os\.remove|os\.mkdir|fcntl\.).*(flowpolicies\.json|\.lock)"
+    r"|os\.mkdir .*mine-v0'"
+)
 """Minari's folders get a file with the hashes of what was read."""
 
 KINDS: dict[str, Callable[..., Case]] = {
