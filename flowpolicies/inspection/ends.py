@@ -12,6 +12,7 @@ import numpy as np
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.rows import read
 from flowpolicies.inspection.findings import (
+    MOST_ENDS,
     SPLIT_EPISODES,
     Finding,
     Rows,
@@ -26,9 +27,6 @@ from flowpolicies.tree import Array
 
 LEAST_ENDS = 4
 """Number of ends below which nothing is concluded."""
-
-MOST_ENDS = 20_000
-"""Largest number of ends that are examined."""
 
 CROSSED = 0.9
 """Share of the ends at which the next observation must be that of the next row, to conclude that all were made so."""

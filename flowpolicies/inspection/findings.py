@@ -16,6 +16,8 @@ from flowpolicies.tree import Array, named_leaves, tree_map
 
 Rows = npt.NDArray[np.intp]
 Severity = Literal["fault", "warning", "info", "not judged"]
+MOST_ENDS = 20_000
+"""Largest number of ends of trajectories that a check examines."""
 SIDES = {1: "after", -1: "before"}
 """Word for the place of the row that is `lag` rows later, for messages."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from typing import Any, final
+from typing import Any, cast, final
 
 import numpy as np
 import torch
@@ -154,7 +154,7 @@ def generator(bits: Any, constructor: Any = None) -> np.random.Generator:
 def _checked_bits(bits: Any) -> np.random.BitGenerator:
     if type(bits) not in GENERATORS.values():
         raise ValueError("a generator is not a PCG64")
-    return bits  # type: ignore[no-any-return]
+    return cast(np.random.BitGenerator, bits)
 
 
 def fill_generator(made: np.random.Generator, state: Any) -> None:

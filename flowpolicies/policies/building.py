@@ -66,7 +66,7 @@ def check_weights(
         try:
             with torch.device("meta"), limited(sum(tensor.numel() for tensor in weights.values())):
                 tensors = build_network(spec, observation_space, encoder, chunk_dim).state_dict()
-        except Exception:
+        except Exception:  # Code of others may fail in any way without memory; `limited` guards its real construction.
             if is_built_in(spec) and ENCODERS.is_built_in(encoder) and not _is_extractor(encoder):
                 raise
             tensors = {}

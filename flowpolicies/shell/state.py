@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, final
 
@@ -102,11 +103,17 @@ def global_generators() -> dict[str, Any]:
 
 
 def set_global_generators(state: Mapping[str, Any]) -> None:
-    """Restores what `global_generators` returned. States of another number of GPUs are skipped."""
+    """Restores what `global_generators` returned. States of another number of GPUs are left out, with a warning."""
     python = state["python"]
     random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
-    np.random.set_state(state["numpy"])  # noqa: NPY002
+    np.random.set_state(state["numpy"])  # noqa: NPY002  # As above.
     torch.set_rng_state(torch.from_numpy(state["torch"].copy()))
     states = state.get("cuda", ())
-    if states and len(states) == torch.cuda.device_count():
+    if len(states) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([torch.from_numpy(part.copy()) for part in states])
+    elif states:
+        warnings.warn(
+            f"the states of the global random generators of {len(states)} GPUs are not restored, because this machine "
+            f"has {torch.cuda.device_count()}. flowpolicies itself does not draw from them; an environment may.",
+            stacklevel=2,
+        )

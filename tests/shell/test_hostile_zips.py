@@ -12,7 +12,6 @@ import os
 import pickle
 import random
 import subprocess
-import time
 import zipfile
 from collections import deque
 from collections.abc import Callable
@@ -345,14 +344,12 @@ def tensors(**state: torch.Tensor) -> bytes:
 
 
 @pytest.mark.parametrize("part", ["policy.pth", "policy.optimizer.pth"])
-def test_containers_that_hold_one_another_many_times_are_refused_in_time(saved: bytes, part: str) -> None:
+def test_containers_that_hold_one_another_many_times_are_refused(saved: bytes, part: str) -> None:
     pair = b"\x80\x02]q\x00" + b"h\x00h\x00\x86q\x00" * 60 + b"."  # x = (x, x), sixty times: 2^60 leaves.
     parts = members(saved)
     hostile = zipped({**parts, part: zipped({"archive/data.pkl": pair, "archive/version": b"3\n"})})
-    start = time.process_time()
-    with pytest.raises(ArtifactError):
+    with pytest.raises(ArtifactError, match="more than 1,000,000 objects"):
         load(hostile)
-    assert time.process_time() - start < 2
 
 
 class CountingExtractor(BaseFeaturesExtractor):

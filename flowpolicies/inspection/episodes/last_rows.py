@@ -6,11 +6,8 @@ import numpy as np
 
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.rows import read
-from flowpolicies.inspection.findings import Finding, Rows, found, observation_pairs, sample_rows
+from flowpolicies.inspection.findings import MOST_ENDS, Finding, Rows, found, observation_pairs, sample_rows
 from flowpolicies.tree import Array
-
-MOST_ENDS = 20_000
-"""Largest number of ends that are examined."""
 
 LEAST_STALE = 2
 """Smallest number of stale last rows that are reported."""

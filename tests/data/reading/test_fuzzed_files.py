@@ -103,6 +103,18 @@ def fuzz(make: Callable[[random.Random], str], events: list[str]) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 600 * 1024  # In kB.
 
 
+def fuzz_file(path: Path, address: str, forbidden_events: list[str]) -> None:
+    """Damages a file, which loads as it is, in many ways."""
+    content = path.read_bytes()
+    assert len(load_dataset(address)) == 40
+
+    def make(rng: random.Random) -> str:
+        path.write_bytes(damage(content, rng))
+        return address
+
+    fuzz(make, forbidden_events)
+
+
 @pytest.mark.parametrize("kind", ["saved", "plain", "compressed"])
 def test_npz(tmp_path: Path, forbidden_events: list[str], kind: str) -> None:
     dataset, path = make_dataset(), tmp_path / "data.npz"
@@ -111,14 +123,7 @@ def test_npz(tmp_path: Path, forbidden_events: list[str], kind: str) -> None:
     else:
         arrays = {key: np.asarray(array) for key, array in dataset.arrays().items()}
         (np.savez if kind == "plain" else np.savez_compressed)(path, **arrays)
-    content, address = path.read_bytes(), f"npz:{path}"
-    assert len(load_dataset(address)) == 40
-
-    def make(rng: random.Random) -> str:
-        path.write_bytes(damage(content, rng))
-        return address
-
-    fuzz(make, forbidden_events)
+    fuzz_file(path, f"npz:{path}", forbidden_events)
 
 
 @pytest.mark.parametrize("is_compressed", [False, True])
@@ -129,14 +134,7 @@ def test_hdf5(tmp_path: Path, forbidden_events: list[str], is_compressed: bool) 
         for key in ("observations", "actions", "rewards", "terminals", "next_observations"):
             file.create_dataset(key, data=np.asarray(dataset.arrays()[key]), **options)
         file["timeouts"] = np.zeros(40, bool)
-    content, address = path.read_bytes(), f"hdf5:{path}"
-    assert len(load_dataset(address)) == 40
-
-    def make(rng: random.Random) -> str:
-        path.write_bytes(damage(content, rng))
-        return address
-
-    fuzz(make, forbidden_events)
+    fuzz_file(path, f"hdf5:{path}", forbidden_events)
 
 
 @pytest.mark.parametrize("how", ["json", "bytes", "columns"])
