@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml
 data-faults: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "data_faults or not data_faults" tests/inspection
 
-.PHONY: zoo setup demo test check fix generate docs-index conformance data-faults pretrained faults soak
+.PHONY: zoo setup demo test check fix generate docs-index conformance data-faults pretrained faults soak more
 
 setup: $(VENV)/.installed
 
@@ -30,6 +30,10 @@ demo: setup
 
 test: setup
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -q -n 2
+
+# Further cases of tests, beyond those of `make test`.
+more: setup
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -q -n 2 -m more
 
 zoo: .venv-zoo/.installed
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg .venv-zoo/bin/python -m pytest -q tests/integrations/zoo

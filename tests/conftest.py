@@ -28,6 +28,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden-dir", default=None, help="directory of recordings to replay instead of tests/golden")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the cases of `make data-faults` and `make more`, unless their marker is asked for."""
+    asked = config.getoption("markexpr") or ""
+    for marker in ("data_faults", "more"):
+        left_out = [] if marker in asked else [item for item in items if item.get_closest_marker(marker)]
+        if left_out:
+            config.hook.pytest_deselected(items=left_out)
+            items[:] = [item for item in items if not item.get_closest_marker(marker)]
+
+
 @pytest.fixture(params=list(ALGORITHMS.values()), ids=list(ALGORITHMS))
 def algorithm(request: pytest.FixtureRequest) -> type[OfflineAlgorithm]:
     """Every registered algorithm."""

@@ -23,7 +23,9 @@ NOT_APPLICABLE = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cls", [SAC, TD3, DDPG], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    "cls", [SAC, *(pytest.param(cls, marks=pytest.mark.more) for cls in (TD3, DDPG))], ids=lambda cls: cls.__name__
+)
 def test_stock_classes_keep_all_promises(cls: Any) -> None:
     report: Report = check(cls, policy_kwargs={"net_arch": [8, 8]})
     report.raise_for_failures()

@@ -22,13 +22,3 @@ def pendulum() -> Columns:
 def columns(pendulum: Columns) -> Columns:
     """A copy of the episodes that a test may change."""
     return {key: column.copy() for key, column in pendulum.items()}
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the many datasets of `make data-faults` unless the marker is asked for."""
-    if "data_faults" in (config.getoption("markexpr") or ""):
-        return
-    many = [item for item in items if item.get_closest_marker("data_faults")]
-    if many:
-        config.hook.pytest_deselected(items=many)
-        items[:] = [item for item in items if not item.get_closest_marker("data_faults")]

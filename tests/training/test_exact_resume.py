@@ -303,7 +303,7 @@ SLOW = ["cube-single-play-v0", "scene-play-singletask-v0"]
     [
         *SIMULATORS,
         *(f"ogbench:{name}" for name in OGBENCH),
-        *(pytest.param(f"ogbench:{name}", marks=pytest.mark.slow) for name in SLOW),
+        *(pytest.param(f"ogbench:{name}", marks=pytest.mark.more) for name in SLOW),
     ],
 )
 def test_simulators_repeat_their_steps_from_a_state(address: str) -> None:

@@ -42,7 +42,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr(ProgressCallback, "_on_step", on_step)
 
 
-MORE = [pytest.param(number, marks=pytest.mark.slow) for number in range(4, 120, 9)]
+MORE = [pytest.param(number, marks=pytest.mark.more) for number in range(4, 120, 9)]
 """A run has about 110 file operations."""
 
 
@@ -95,7 +95,7 @@ def test_the_rest_of_a_run_without_config_is_replaced_when_asked(run: Any, folde
     assert folder.config.is_file()
 
 
-SLOWER = [pytest.param(name, marks=pytest.mark.slow) for name in ("fql", "qam", "qc", "bc", "sac", "bdpo")]
+SLOWER = [pytest.param(name, marks=pytest.mark.more) for name in ("fql", "qam", "qc", "bc", "sac", "bdpo")]
 
 
 @pytest.mark.parametrize("name", ["rql", "iql", *SLOWER])
