@@ -31,9 +31,9 @@ demo: setup
 test: setup
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -q -n 2
 
-# Further cases of tests, beyond those of `make test`.
+# Further cases of tests, and small parts of `make faults`: what CI runs beyond `make test` (about two minutes).
 more: setup
-	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -q -n 2 -m more
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -q -n 2 -m "more or faults"
 
 zoo: .venv-zoo/.installed
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg .venv-zoo/bin/python -m pytest -q tests/integrations/zoo

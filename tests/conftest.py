@@ -29,9 +29,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the cases of `make data-faults` and `make more`, unless their marker is asked for."""
+    """Leave out the tests of `make data-faults` and `make more`, unless their marker is asked for."""
     asked = config.getoption("markexpr") or ""
-    for marker in ("data_faults", "more"):
+    for marker in ("data_faults", "faults", "more"):
         left_out = [] if marker in asked else [item for item in items if item.get_closest_marker(marker)]
         if left_out:
             config.hook.pytest_deselected(items=left_out)
