@@ -127,7 +127,9 @@ class PictureAndVector(Pictures):
 def test_vectors_beside_images_are_normalised() -> None:
     env = VecNormalize(VecTransposeImage(DummyVecEnv([PictureAndVector])), norm_obs_keys=["vector"])
     kwargs = {"net_arch": [8], "features_extractor_kwargs": {"cnn_output_dim": 8}}
-    model = FQL("MultiInputPolicy", env, policy_kwargs=kwargs, device="cpu", batch_size=4, learning_starts=5)
+    model = FQL(
+        "MultiInputPolicy", env, policy_kwargs=kwargs, device="cpu", batch_size=4, learning_starts=5, buffer_size=50
+    )
     model.learn(10)
     stored = model.replay_buffer.observations
     assert stored["image"].dtype == np.uint8
