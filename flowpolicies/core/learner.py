@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import grad, vmap
 
 from flowpolicies.core.adam import Moments, adam_step, flatten, sgd_step
+from flowpolicies.core.matmul import fast_matmul
 from flowpolicies.core.noise import Draw, Noise, RecordingNoise, ReplayedNoise, ZeroNoise
 from flowpolicies.core.types import Batch, Loss, Metrics, Tree
 from flowpolicies.core.views import Config, LossTerm, Network, Networks, UpdateSpec, View
@@ -74,6 +75,9 @@ class Learner:
             )
         self.action_dim, self.clip_grad_norm = action_dim, clip_grad_norm
         self.compile_backend, self.n_seeds = compile_backend, n_seeds
+        self._width = max(
+            (p.shape[-1] for module in networks.values() for p in module.parameters() if p.ndim > 1), default=0
+        )
         self._updates: dict[UpdateSpec, Callable[..., Metrics]] = {}
         self._draws: dict[tuple[Stages, int], list[list[Draw]]] = {}
 
@@ -101,7 +105,8 @@ class Learner:
             if self.compile_backend is not None:
                 run = torch.compile(run, backend=self.compile_backend, fullgraph=True, dynamic=False)
             self._updates[spec] = run
-        return self._updates[spec](state, batch, draws, learning_rate)
+        with fast_matmul(batch.rewards.shape[-1], self._width):
+            return self._updates[spec](state, batch, draws, learning_rate)
 
     def _update(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -17,15 +17,52 @@ Initialization = Literal["xavier", "orthogonal", "lecun", "torch"]
 normal with variance scale / fan_in, cut off at two deviations. torch: that of nn.Linear, uniform within 1 /
 sqrt(fan_in), also for biases."""
 
-_TWO_ROOT = 2 * math.sqrt(2 / math.pi)
+_SCALE = 2 * math.sqrt(2 / math.pi)
+_CUBIC = 0.044715
+_SMALL = 4096
+"""Number of elements below which one call of torch is faster than several passes over memory."""
 
 
 def gelu(x: Tensor) -> Tensor:
-    """GELU in its tanh approximation, as flax computes it, written as x * sigmoid(2u), which is the same function.
+    """GELU in its tanh approximation, as flax computes it.
 
-    A tanh is slow on CPUs: this form takes about 0.6 of the time of `F.gelu`, eagerly and through inductor.
+    Except on small tensors it is computed as x * sigmoid(c (x + 0.044715 x^3)), which is the same function; a tanh is
+    slow on CPUs.
     """
-    return x * torch.sigmoid(x * (_TWO_ROOT + _TWO_ROOT * 0.044715 * (x * x)))
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return x * torch.sigmoid(_SCALE * (x + _CUBIC * (x * x * x)))  # Compilers fuse it, functorch differentiates it.
+    if x.numel() < _SMALL:
+        return F.gelu(x, approximate="tanh")
+    if torch.is_grad_enabled() and x.requires_grad:
+        return _Gelu.apply(x)  # type: ignore[no-any-return, no-untyped-call]
+    return _gate(x, x * x).mul_(x)
+
+
+def _gate(x: Tensor, square: Tensor) -> Tensor:
+    """sigmoid(c (x + 0.044715 x^3))."""
+    return torch.addcmul(x, x, square, value=_CUBIC).mul_(_SCALE).sigmoid_()
+
+
+class _Gelu(torch.autograd.Function):
+    """GELU that keeps its slope: few passes over memory; autograd alone would keep six tensors per call."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        square = x * x
+        gate = _gate(x, square)
+        # The slope is g + x g', and g' = g (1 - g) c (1 + 3 * 0.044715 x^2).
+        factor = square.mul_(3 * _CUBIC).add_(1)
+        slope = torch.addcmul(gate, torch.ops.aten.sigmoid_backward(x, gate), factor, value=_SCALE, out=factor)
+        ctx.save_for_backward(x, slope)
+        return gate.mul_(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        x, slope = ctx.saved_tensors
+        if torch.is_grad_enabled():  # The gradient is to be differentiated again, so it must depend on x.
+            gate = torch.sigmoid(_SCALE * (x + _CUBIC * x**3))
+            slope = gate + _SCALE * gate * (1 - gate) * x * (1 + 3 * _CUBIC * x.square())
+        return grad * slope  # type: ignore[no-any-return]
 
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
