@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import final
 
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
-from flowpolicies.flows import action_gradient, euler, interpolate, leading_grid, remaining_grid
+from flowpolicies.flows import action_gradient, euler_until_arrival, interpolate, leading_grid, remaining_grid
 from flowpolicies.losses import aggregate, flow_matching, td_loss
 from flowpolicies.networks import TimeEmbedding
 from flowpolicies.samplers import Integrate, Sampler, best_of
@@ -75,7 +75,7 @@ def inner_value_loss(nets: Networks, batch: Batch, noise: Noise, cfg: InnerValue
     """(V(s, x_t, t) - Qbar(s, Psi_{t->1}(x_t)))^2: the value of a noisy action is that of the action it flows to."""
     x_t, t, _ = interpolate(batch.actions, noise)
     policy = nets.frozen.actor_flow.given(batch.observations)
-    landed = euler(policy, x_t, remaining_grid(t, cfg.flow_steps)).clamp(-1, 1)
+    landed = euler_until_arrival(policy, x_t, remaining_grid(t, cfg.flow_steps)).clamp(-1, 1)
     target = aggregate(nets.target.critic(batch.observations, landed), cfg.q_agg, cfg.rho)
     # As in the authors' code, the aggregate is regressed, not each member, and rho lowers the target only
     # (docs/algorithms/qflow.md, "Where code and paper differ").
@@ -99,7 +99,7 @@ def bptt_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QFlowBPTTConfig) 
     bc_loss = flow_matching(nets.online.actor_flow, batch, noise)
     x_0, t = noise.actions(batch.rewards.shape), noise.times(batch.rewards.shape)
     policy = nets.online.actor_flow.given(batch.observations)
-    arrived = euler(policy, x_0, leading_grid(t, cfg.flow_steps)).clamp(-1, 1)
+    arrived = euler_until_arrival(policy, x_0, leading_grid(t, cfg.flow_steps)).clamp(-1, 1)
     # As in FBRAC, not weighted by `valid`; this ablation has no public code
     # (docs/algorithms/qflow_bptt.md, "Where code and paper differ").
     value = nets.frozen.inner_value(batch.observations, arrived, t).mean()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
-from flowpolicies.flows import euler, interpolate, leading_grid, uniform_grid
+from flowpolicies.flows import euler, euler_until_arrival, interpolate, leading_grid, uniform_grid
 from flowpolicies.losses import aggregate, expectile
 from flowpolicies.samplers import Integrate, Sampler
 from flowpolicies.shell.algorithm import OfflineAlgorithm
@@ -107,7 +107,8 @@ def step_value_loss(nets: Networks, batch: Batch, noise: Noise, cfg: TFQLConfig)
     t, t_next = index / cfg.flow_steps, ((index + 1) / cfg.flow_steps).clamp(max=1.0)
     field, ends = nets.frozen.actor_flow.given(batch.observations), index == cfg.flow_steps
     # Rows are reversed down to t_next in at most F - 1 steps; one more step leads to t.
-    x_next = euler(field, batch.actions, 1 - leading_grid(1 - t_next, cfg.flow_steps)[:-1])
+    grid = 1 - leading_grid(1 - t_next, cfg.flow_steps)[:-1]
+    x_next = euler_until_arrival(field, batch.actions, grid)
     x = euler(field, x_next, torch.stack([t_next, t]))
 
     observations = torch.where(ends, batch.next_observations, batch.observations)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
+from torch.linalg import vector_norm
 
 from flowpolicies.core.adam import Moments, adam_step, flatten, sgd_step
 from flowpolicies.core.matmul import fast_matmul
@@ -346,7 +347,7 @@ def cosine_decay(done: Tensor, updates: int) -> Tensor:
 
 def clip_by_global_norm(grads: Tree, max_norm: float) -> tuple[Tree, Tensor]:
     """Scales gradients to a joint norm of at most `max_norm`, and returns their norm before; the rule of optax."""
-    norm = torch.stack([g.square().sum() for g in flatten(grads, list(grads))]).sum().sqrt()
+    norm = vector_norm(torch.stack([vector_norm(g) for g in flatten(grads, list(grads))]))
     scale = (max_norm / norm).clamp(max=1.0)
     return {name: {key: g * scale for key, g in tree.items()} for name, tree in grads.items()}, norm
 

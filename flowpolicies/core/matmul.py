@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 VARIABLE = "FLOWPOLICIES_MATMUL"
-"""Environment variable: auto (the default) chooses by processor and size; onednn uses oneDNN wherever it is exact; torch
-leaves torch's settings alone."""
+"""Environment variable: auto (the default) chooses by processor and size; onednn uses oneDNN wherever it is exact;
+torch leaves torch's settings alone."""
 
 SMALLEST = 1 << 23
 """Rows times the squared width from which oneDNN is faster on the AMD processors that were measured (Zen 4 and 5)."""

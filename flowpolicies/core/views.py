@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, final
 
@@ -77,15 +76,15 @@ class BoundNetwork:
             self._bound = with_weights(self.module, self.weights)
         return self._bound(*inputs)  # type: ignore[no-any-return]
 
-    def given(self, observations: Tensor) -> Callable[..., Tensor]:
+    def given(self, observations: Tensor) -> GivenObservations:
         """The network as a function of its other inputs; images are encoded once, however often it is called.
 
         `nets.frozen.actor_flow.given(observations)` is the velocity field (x, t) -> dx/dt at these observations.
         """
         encoder, head = getattr(self.module, "encoder", None), getattr(self.module, "head", None)
         if encoder is None or head is None:
-            return partial(self, observations)
-        return partial(self._part("head", head), self._part("encoder", encoder)(observations))
+            return GivenObservations(self, observations)
+        return GivenObservations(self._part("head", head), self._part("encoder", encoder)(observations))
 
     def _part(self, name: str, module: nn.Module) -> BoundNetwork:
         if self.weights is None:
@@ -93,6 +92,27 @@ class BoundNetwork:
         prefix = f"{name}."
         weights = {key.removeprefix(prefix): value for key, value in self.weights.items() if key.startswith(prefix)}
         return BoundNetwork(module, weights)
+
+
+@final
+class GivenObservations:
+    """A network at given observations, called with its other inputs: (x `[*, A]`, t `[*, 1]`) -> `[*, A]`."""
+
+    __slots__ = ("network", "observations")
+
+    def __init__(self, network: BoundNetwork, observations: Tensor) -> None:
+        self.network, self.observations = network, observations
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """The network's output. For x with further leading axes, `[T, *, A]`, the observations are those of each T."""
+        observations = self.observations
+        if inputs and inputs[0].ndim > observations.ndim:
+            observations = observations.expand(*inputs[0].shape[:-1], observations.shape[-1])
+        return self.network(observations, *inputs)
+
+    def rows(self, rows: Tensor | slice) -> GivenObservations:
+        """The network at some of the observations, by index along their first axis."""
+        return GivenObservations(self.network, self.observations[rows])
 
 
 def with_weights(module: nn.Module, weights: Mapping[str, Tensor], prefix: str = "") -> nn.Module:

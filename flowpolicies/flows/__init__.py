@@ -17,12 +17,14 @@ from flowpolicies.flows.diffusion import betas as betas
 from flowpolicies.flows.diffusion import posterior_mean as posterior_mean
 from flowpolicies.flows.guidance import action_gradient as action_gradient
 from flowpolicies.flows.guidance import lean_adjoint as lean_adjoint
+from flowpolicies.flows.guidance import pull_back as pull_back
 from flowpolicies.flows.pathwise import path_kl as path_kl
 from flowpolicies.flows.pathwise import reverse_step as reverse_step
 from flowpolicies.flows.pathwise import step_kl as step_kl
 from flowpolicies.flows.solvers import SOLVERS as SOLVERS
 from flowpolicies.flows.solvers import Method as Method
 from flowpolicies.flows.solvers import euler as euler
+from flowpolicies.flows.solvers import euler_until_arrival as euler_until_arrival
 from flowpolicies.flows.solvers import heun as heun
 from flowpolicies.flows.solvers import interpolate as interpolate
 from flowpolicies.flows.solvers import leading_grid as leading_grid

@@ -7,8 +7,8 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.func import grad, vjp
 
+from flowpolicies.core.tracing import is_transformed
 from flowpolicies.core.types import Velocity
 
 
@@ -18,8 +18,27 @@ def action_gradient(q: Callable[..., Tensor], actions: Tensor, *times: Tensor) -
     Args:
         q: (actions, *times) -> `[E, *]`, a critic at given observations: `nets.frozen.critic.given(observations)`.
     """
-    gradient: Tensor = grad(lambda a: q(a, *times).mean(0).sum())(actions)
-    return gradient
+    return pull_back(lambda a: q(a, *times).mean(0), actions)
+
+
+def pull_back(function: Callable[[Tensor], Tensor], x: Tensor, cotangent: Tensor | None = None) -> Tensor:
+    """J^T c with J = d function / dx at x, `[*, A]`: the gradient of the sum of c times the function.
+
+    In losses that are vectorised or compiled functorch computes it, otherwise autograd, which is faster. It can be
+    differentiated again if x requires gradients.
+
+    Args:
+        cotangent: c, of the shape of the function's value; None: ones.
+    """
+    if is_transformed():
+        value, transposed, *_ = torch.func.vjp(function, x)
+        gradient: Tensor = transposed(torch.ones_like(value) if cotangent is None else cotangent)[0]
+        return gradient
+    with torch.enable_grad():
+        at = x if x.requires_grad else x.detach().requires_grad_()
+        value = function(at)
+        weights = torch.ones_like(value) if cotangent is None else cotangent
+        return torch.autograd.grad(value, at, weights, create_graph=x.requires_grad)[0]
 
 
 def lean_adjoint(base: Velocity, states: Sequence[Tensor], grid: Tensor, terminal: Tensor) -> Tensor:
@@ -40,8 +59,7 @@ def lean_adjoint(base: Velocity, states: Sequence[Tensor], grid: Tensor, termina
     # As in QAM's code: left states with right times, on the last interval too, where the SDE takes an ODE step
     # (docs/algorithms/qam.md, "Where code and paper differ").
     for x, t, h in reversed(list(zip(states[:-1], grid[1:], grid.diff(dim=0), strict=True))):
-        pull_back = vjp(partial(_memoryless_drift, base, t), x)[1]
-        adjoint = adjoint + h * pull_back(adjoint)[0]
+        adjoint = adjoint + h * pull_back(partial(_memoryless_drift, base, t), x, adjoint)
         adjoints.append(adjoint)
     return torch.stack(adjoints[::-1])
 

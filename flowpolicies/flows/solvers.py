@@ -13,9 +13,14 @@ import torch
 from torch import Tensor
 
 from flowpolicies.core.noise import Noise
+from flowpolicies.core.tracing import is_transformed
 from flowpolicies.core.types import Velocity
+from flowpolicies.core.views import GivenObservations
 
 Method = Literal["euler", "midpoint", "heun", "rk4"]
+
+ROWS = 32
+"""Numbers of rows that are still on their way are rounded up to multiples of this."""
 
 
 def interpolate(actions: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
@@ -73,6 +78,30 @@ def euler(velocity: Velocity, x: Tensor, grid: Tensor) -> Tensor:
     for t, h in zip(grid[:-1], grid.diff(dim=0), strict=True):
         x = x + h * velocity(x, t)
     return x
+
+
+def euler_until_arrival(policy: GivenObservations, x: Tensor, grid: Tensor) -> Tensor:
+    """`euler` on a grid whose rows stay where they have arrived, which are not evaluated any more.
+
+    On a GPU, and in code that is compiled or vectorised, all rows are evaluated in every step; a row that stays has
+    steps of length 0.
+
+    Args:
+        policy: a velocity field at observations `[B, O]`.
+        x: `[B, A]`, at `grid[0]`.
+        grid: `[steps + 1, B, 1]`, from `remaining_grid` or `leading_grid`.
+    """
+    if is_transformed() or x.is_cuda:
+        return euler(policy, x, grid)
+    steps = (grid[:-1] != grid[-1]).sum(0).squeeze(-1)
+    order = steps.argsort(descending=True)
+    # Rounded up, so that few shapes of matrix products occur.
+    counts = [min(len(x), -(-int(n) // ROWS) * ROWS) for n in (steps > torch.arange(len(grid) - 1)[:, None]).sum(-1)]
+    x, grid, policy = x[order], grid[:, order], policy.rows(order)
+    for n, t, h in zip(counts, grid[:-1], grid.diff(dim=0), strict=True):
+        if n:
+            x = torch.cat([x[:n] + h[:n] * policy.rows(slice(n))(x[:n], t[:n]), x[n:]])
+    return x[order.argsort()]
 
 
 def midpoint(velocity: Velocity, x: Tensor, grid: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.func import vmap
 
 from flowpolicies.core.noise import Noise
 from flowpolicies.core.types import Batch, Loss, Velocity
@@ -28,25 +27,28 @@ def fine_tuned(actor: BoundNetwork, observations: Tensor, base: Velocity, residu
     return (lambda x, t: base(x, t) + fast(x, t)) if residual else fast
 
 
+def departure(actor: BoundNetwork, observations: Tensor, base: Velocity, residual: bool) -> Velocity:
+    """v - v_base for the field v of `fine_tuned`; with `residual` it is the actor's output, which needs no base."""
+    fast = actor.given(observations)
+    return fast if residual else (lambda x, t: fast(x, t) - base(x, t))
+
+
 def terminal_adjoint(q: Callable[[Tensor], Tensor], x: Tensor, clip: bool) -> Tensor:
     """-grad_x mean_e Q_e(s, clip(x)), `[*, A]`; zero along coordinates outside [-1, 1], unless `clip` is off."""
     return -action_gradient((lambda actions: q(actions.clamp(-1, 1))) if clip else q, x)
 
 
-def adjoint_matching(
-    policy: Velocity, base: Velocity, states: Sequence[Tensor], grid: Tensor, adjoints: Tensor
-) -> Tensor:
+def adjoint_matching(drift: Velocity, states: Sequence[Tensor], grid: Tensor, adjoints: Tensor) -> Tensor:
     """mean_b sum_i |2 / sigma_i (v - v_base)(x_i, t_i) + sigma_i a_i|^2, least for v = v_base - sigma_i^2 a_i / 2.
 
     Args:
-        policy: v, with gradient to its parameters; all times are one batched call.
+        drift: v - v_base, with gradient to the parameters of v; all times are one batched call.
         states: x_0..x_T of the SDE, without gradient.
         grid: their times `[T + 1, *, 1]`.
         adjoints: a_0..a_{T-1}, `[T, *, A]`.
     """
     x, t, sigma = torch.stack(list(states[:-1])), grid[:-1], memoryless_sigma(grid[:-1], grid.diff(dim=0))
-    drift = vmap(policy)(x, t) - vmap(base)(x, t)
-    return (2 / sigma * drift + sigma * adjoints).square().sum((0, -1)).mean()
+    return (2 / sigma * drift(x, t) + sigma * adjoints).square().sum((0, -1)).mean()
 
 
 @loss_term(trains="actor_fast")
@@ -66,10 +68,10 @@ def adjoint_loss(nets: Networks, batch: Batch, noise: Noise, cfg: Config) -> Los
     q = slow_or_frozen(nets, cfg.use_target_grad).critic.given(batch.observations)
     terminal = cfg.inv_temp * terminal_adjoint(q, states[-1], cfg.clip_adj)
     adjoints = lean_adjoint(base, states, grid, terminal)
-    policy = fine_tuned(nets.online.actor_fast, batch.observations, base, cfg.residual)
+    drift = departure(nets.online.actor_fast, batch.observations, base, cfg.residual)
     size = terminal.abs()
     metrics = {"terminal_mean": size.mean(), "terminal_max": size.max(), "terminal_std": size.std(correction=0)}
-    return adjoint_matching(policy, base, states, grid, adjoints), metrics
+    return adjoint_matching(drift, states, grid, adjoints), metrics
 
 
 def control_cost(base: Velocity, states: Sequence[Tensor], velocities: Sequence[Tensor], grid: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from flowpolicies.core.tracing import is_transformed
+
 Activation = Literal["gelu", "mish", "relu", "silu"]
 Initialization = Literal["xavier", "orthogonal", "lecun", "torch"]
 """Rule of the initial weights. xavier: uniform with variance scale / fan_avg. orthogonal: gain sqrt(2 scale). lecun:
@@ -29,7 +31,7 @@ def gelu(x: Tensor) -> Tensor:
     Except on small tensors it is computed as x * sigmoid(c (x + 0.044715 x^3)), which is the same function; a tanh is
     slow on CPUs.
     """
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if is_transformed():
         return x * torch.sigmoid(_SCALE * (x + _CUBIC * (x * x * x)))  # Compilers fuse it, functorch differentiates it.
     if x.numel() < _SMALL:
         return F.gelu(x, approximate="tanh")
@@ -132,7 +134,10 @@ class LayerNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.weight.ndim == 1:
             return F.layer_norm(x, self.weight.shape, self.weight, self.bias, 1e-6)
-        return torch.addcmul(self.bias, F.layer_norm(x, self.weight.shape[-1:], eps=1e-6), self.weight)
+        if is_transformed():
+            return torch.addcmul(self.bias, F.layer_norm(x, self.weight.shape[-1:], eps=1e-6), self.weight)
+        members = zip(x, self.weight[:, 0], self.bias[:, 0], strict=True)  # One by one: half of the passes over memory.
+        return torch.stack([F.layer_norm(m, m.shape[-1:], weight, bias, 1e-6) for m, weight, bias in members])
 
 
 @final

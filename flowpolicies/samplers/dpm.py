@@ -7,12 +7,11 @@ from typing import final
 
 import torch
 from torch import Tensor
-from torch.func import grad
 
 from flowpolicies.core.noise import Noise
 from flowpolicies.core.types import Velocity
 from flowpolicies.core.views import View
-from flowpolicies.flows import EARLIEST, dpm_solver, noise_level, uniform_grid
+from flowpolicies.flows import EARLIEST, dpm_solver, noise_level, pull_back, uniform_grid
 
 
 @final
@@ -49,7 +48,7 @@ class EnergyGuided:
         predict, energy = nets[self.network].given(observations), nets[self.energy].given(observations)
 
         def guided(x: Tensor, t: Tensor) -> Tensor:
-            climb: Tensor = grad(lambda x: energy(x, t).sum())(x)
+            climb = pull_back(lambda x: energy(x, t), x)
             return predict(x, t) - self.guidance_scale * noise_level(t).sigma * climb
 
         return _solve(guided, x, self.steps)

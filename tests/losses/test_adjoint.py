@@ -10,6 +10,7 @@ from flowpolicies.core.adam import initial_moments
 from flowpolicies.core.learner import LearnerState
 from flowpolicies.flows import memoryless_sigma, unit_grid
 from flowpolicies.losses import adjoint_loss, adjoint_matching, control_cost, terminal_adjoint
+from flowpolicies.losses.adjoint import departure, fine_tuned
 
 SIZES = {"actor_hidden_dims": (8, 8), "value_hidden_dims": (8, 8), "ensemble": 2, "flow_steps": 4}
 GENERATOR = torch.Generator().manual_seed(0)
@@ -47,11 +48,19 @@ def test_least_at_base_minus_half_sigma_squared_adjoint() -> None:
     states, shift = [torch.randn(6, 2) for _ in range(5)], 0.7
     sigma = memoryless_sigma(grid[:-1], grid.diff(dim=0))
     adjoints = (-2 * shift / sigma.square()).expand(4, 6, 2)
-    base = lambda x, t: 0.3 * x + t
-    best = lambda x, t: base(x, t) + shift
-    assert float(adjoint_matching(best, base, states, grid, adjoints)) == pytest.approx(0.0, abs=1e-8)
+    best, none = (lambda x, t, by=by: torch.full_like(x, by) for by in (shift, 0.0))
+    assert float(adjoint_matching(best, states, grid, adjoints)) == pytest.approx(0.0, abs=1e-8)
     by_hand = (sigma * adjoints).square().sum() / 6
-    assert float(adjoint_matching(base, base, states, grid, adjoints)) == pytest.approx(float(by_hand), rel=1e-5)
+    assert float(adjoint_matching(none, states, grid, adjoints)) == pytest.approx(float(by_hand), rel=1e-5)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_the_departure_is_the_fine_tuned_field_minus_the_base(residual: bool) -> None:
+    actor, base = View.of(modules(QAM, QAM.Config(**SIZES))).actor_fast, lambda x, t: 0.3 * x + t
+    x, t = torch.randn(4, 6, 2), torch.rand(4, 6, 1)  # All times at once.
+    field = fine_tuned(actor, BATCH.observations, base, residual)
+    expected = torch.stack([field(x[i], t[i]) - base(x[i], t[i]) for i in range(4)])
+    torch.testing.assert_close(departure(actor, BATCH.observations, base, residual)(x, t), expected)
 
 
 def test_control_cost_leaves_the_last_step_out() -> None:
