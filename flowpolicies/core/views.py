@@ -122,12 +122,15 @@ def with_weights(module: nn.Module, weights: Mapping[str, Tensor], prefix: str =
     takes about 150 us for a small critic, more than its arithmetic.
     """
     clone = object.__new__(type(module))
-    clone.__dict__ = module.__dict__.copy()
-    clone._parameters = {name: weights[prefix + name] for name in module._parameters}  # type: ignore[misc]
-    clone._modules = {
-        name: None if part is None else with_weights(part, weights, f"{prefix}{name}.")
-        for name, part in module._modules.items()
-    }
+    # Written to the dict, because nn.Module checks every assignment, which takes longer than everything else here.
+    clone.__dict__.update(
+        module.__dict__,
+        _parameters={name: weights[prefix + name] for name in module._parameters},
+        _modules={
+            name: None if part is None else with_weights(part, weights, f"{prefix}{name}.")
+            for name, part in module._modules.items()
+        },
+    )
     return clone
 
 

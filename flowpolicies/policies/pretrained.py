@@ -16,6 +16,7 @@ from flowpolicies.data import TransitionDataset
 from flowpolicies.files import atomic_folder, write_json
 from flowpolicies.messages import did_you_mean
 from flowpolicies.policies.evaluation import Evaluation
+from flowpolicies.policies.modes import set_mode
 from flowpolicies.policies.schema import FORMAT, VERSION
 from flowpolicies.policies.sharing.card import EvaluationSummary, ModelCard, without_home
 from flowpolicies.policies.sharing.folder import (
@@ -61,6 +62,14 @@ class PretrainedPolicy(BasePolicy, ABC):
 
     origin: Origin | None = None
     """Where `from_pretrained` loaded the policy from; None for other policies."""
+
+    def set_training_mode(self, mode: bool) -> None:
+        """Sets the mode of all modules, as `train` and `eval` do.
+
+        Args:
+            mode: True for training, which dropout and batch normalisation depend on.
+        """
+        set_mode(self, mode)
 
     @abstractmethod
     def declaration(self) -> dict[str, Any]:

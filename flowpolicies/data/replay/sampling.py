@@ -136,6 +136,8 @@ class WindowSampling(OnlineRing):
         """The windows that begin at `starts` `[B]`, as a batch."""
         if store.cached is not None and env is None:
             return self._cached_batch(store, store.cached, starts)
+        if self.length == 1 and env is None and self._goal_source(store) is None:
+            return self._step_batch(store, starts)
         offsets, powers = torch.arange(self.length), discount_powers(self.gamma, self.length)
         rows, newest = store.rows(starts, offsets), store.newest(starts, offsets) if self.cut else None
         goals = self._draw_goals(store, rows[:, 0])
@@ -180,6 +182,21 @@ class WindowSampling(OnlineRing):
             rewards=take(cached.rewards),
             discounts=take(cached.discounts),
             valid=take(cached.valid).float(),
+            action_mask=torch.ones_like(actions),
+        )
+
+    def _step_batch(self, store: Store, starts: Tensor) -> Batch:
+        """As `_batch`, for windows of one step: one gather per column and no summaries."""
+        rows = store.first_rows(starts.numpy())
+        actions, masks = store.gather("actions", rows), store.gather("masks", rows)
+        return Batch(
+            observations=store.gather("observations", rows),
+            actions=actions,
+            next_observations=store.gather("next_observations", rows),
+            next_actions=store.gather("actions", store.next_rows(rows)) if self.next_actions else actions[:, :0],
+            rewards=store.gather("rewards", rows),
+            discounts=self.gamma * masks,
+            valid=torch.ones_like(masks),
             action_mask=torch.ones_like(actions),
         )
 
