@@ -19,8 +19,8 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-from flowpolicies.record import describe_hardware, describe_software
 from flowpolicies.algorithms import get_algorithm
+from flowpolicies.record import describe_hardware, describe_software
 
 REFERENCE = "sb3_sac"
 """Name of SAC of Stable-Baselines3 in the results."""

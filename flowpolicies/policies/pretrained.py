@@ -12,11 +12,11 @@ from typing import Any, NamedTuple, Self, TypedDict, Unpack
 import torch
 from stable_baselines3.common.policies import BasePolicy
 
+from flowpolicies.core.views import set_mode
 from flowpolicies.data import TransitionDataset
 from flowpolicies.files import atomic_folder, write_json
 from flowpolicies.messages import did_you_mean
 from flowpolicies.policies.evaluation import Evaluation
-from flowpolicies.policies.modes import set_mode
 from flowpolicies.policies.schema import FORMAT, VERSION
 from flowpolicies.policies.sharing.card import EvaluationSummary, ModelCard, without_home
 from flowpolicies.policies.sharing.folder import (

@@ -30,6 +30,7 @@ from flowpolicies.artifacts import reading
 from flowpolicies.containers import name_of
 from flowpolicies.core import Learner, LossTerm
 from flowpolicies.core.learner import MetricMeans
+from flowpolicies.core.views import set_mode
 from flowpolicies.data import TransitionDataset
 from flowpolicies.data.replay.buffer import TransitionBuffer, WindowScheme
 from flowpolicies.plugins import package_of
@@ -546,7 +547,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         buffer = self.transitions
         if buffer.num_windows() == 0 and buffer.offline is None and self.num_timesteps > 0:
             return
-        self.policy.set_training_mode(True)
+        set_mode(self.policy, True)
         learning_rate = self.lr_schedule(self._current_progress_remaining)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
