@@ -564,12 +564,12 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
 
     def _record_newest(self, learning_rate: float) -> None:
         """Records the values of the newest update, for callbacks. A dump of the model's own replaces them by means."""
-        names, values = list(self._means.newest), list(self._means.newest.values())
+        newest = self._means.newest
         # Offline, values stay tensors, since reading them would wait for the GPU after each update; no format can show
         # tensors as numbers. Online, acting waits in any case.
-        shown: list[Any] = values if self.is_offline or not values else torch.stack(values).tolist()
+        shown: list[Any] = list(newest.values()) if self.is_offline else self._means.newest_values()
         exclude = OUTPUT_FORMATS if self.is_offline else None
-        for name, value in zip(names, shown, strict=True):
+        for name, value in zip(newest, shown, strict=True):
             self.logger.record(f"train/{name}", value, exclude=exclude)
         self.logger.record("train/learning_rate", learning_rate)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
