@@ -19,7 +19,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-from flowpolicies.algorithms import get_algorithm
+from flowpolicies.algorithms import OfflineAlgorithm, get_algorithm
 from flowpolicies.record import describe_hardware, describe_software
 
 REFERENCE = "sb3_sac"
@@ -33,9 +33,6 @@ EQUAL: dict[str, dict[str, Any]] = {
 }
 """Hyperparameters with which an algorithm computes what the reference computes: the paper's soft value in TD targets,
 the minimum of two critics, and minus the dimension of the action as the target entropy."""
-
-WARM_UP = 200
-"""Environment steps of each model before anything is measured."""
 
 
 def measure_online(
@@ -61,7 +58,8 @@ def measure_online(
         batch_size: rows of an update.
         n_envs: number of environments, which are stepped in this process.
         rounds: number of measurements of each model; the models take turns.
-        steps: environment steps of one measurement with updates; without updates there are four times as many.
+        steps: environment steps of one measurement with updates; without updates there are four times as many. Each
+            model takes twice as many steps before it is measured, and the first half of them without updates.
         device: device of the networks.
 
     Returns:
@@ -83,14 +81,15 @@ def measure_online(
         "steps": steps,
         "device": device,
     }
+    classes = {name: get_algorithm(name) for name in algorithms}
     common: dict[str, Any] = {"batch_size": batch_size, "device": device, "seed": 0}
     results: dict[str, Any] = {}
     for name, gradient_steps, length in (("learning", 1, steps), ("collecting", 0, 4 * steps)):
         # Without updates no model would leave the random actions of the start by itself.
-        online = {**common, "gradient_steps": gradient_steps, "learning_starts": 100 * gradient_steps}
+        online = {**common, "gradient_steps": gradient_steps, "learning_starts": steps * gradient_steps}
         runs = {REFERENCE: _running(_reference(env_id, n_envs, hidden_dims, online), length)}
-        for algorithm in algorithms:
-            runs[algorithm] = _running(_model(algorithm, env_id, n_envs, hidden_dims, online), length)
+        for algorithm, cls in classes.items():
+            runs[algorithm] = _running(_model(cls, env_id, n_envs, hidden_dims, online), length)
         if gradient_steps == 0:
             runs[ENVIRONMENT] = _stepping(make_vec_env(env_id, n_envs, seed=0), length)
         results[name] = _compared(interleaved(runs, rounds))
@@ -137,15 +136,15 @@ def _reference(env_id: str, n_envs: int, hidden_dims: Sequence[int], common: Map
 
 
 def _model(
-    algorithm: str, env_id: str, n_envs: int, hidden_dims: Sequence[int], common: Mapping[str, Any]
-) -> OffPolicyAlgorithm:
-    cls, widths = get_algorithm(algorithm), tuple(hidden_dims)
+    cls: type[OfflineAlgorithm], env_id: str, n_envs: int, hidden_dims: Sequence[int], common: Mapping[str, Any]
+) -> OfflineAlgorithm:
+    widths = tuple(hidden_dims)
     wanted = {
         "actor_hidden_dims": widths,
         "value_hidden_dims": widths,
         "actor_layer_norm": False,
         "value_layer_norm": False,
-        **EQUAL.get(algorithm, {}),
+        **EQUAL.get(cls.name, {}),
     }
     known = {field.name for field in fields(cls.Config)}
     hyperparameters = {name: value for name, value in wanted.items() if name in known}
@@ -155,7 +154,7 @@ def _model(
 
 def _running(model: OffPolicyAlgorithm, steps: int) -> Callable[[], int]:
     """A function that lets a model, which has begun, take further steps."""
-    model.learn(WARM_UP)
+    model.learn(2 * steps)
 
     def run() -> int:
         before = model.num_timesteps
