@@ -114,11 +114,16 @@ class WindowSampling(OnlineRing):
         if online.all() or not online.any():
             part = int(online[0])
             return self._finish(read(stores[part], drawn - counts[0] if part else drawn + first, env))
-        parts = [read(stores[0], drawn[~online] + first, env), read(stores[1], drawn[online] - counts[0], env)]
-        # Rows keep the order of the draws. RQL treats the two halves of a batch differently, so it matters that uniform
-        # draws are not sorted by part.
-        order = torch.cat([(~online).nonzero(), online.nonzero()]).squeeze(-1).argsort()
-        return self._finish(Batch(*(torch.cat(column)[order] for column in zip(*parts, strict=True))))
+        places = [part.nonzero().squeeze(-1) for part in (~online, online)]
+        begins = (first, -counts[0])
+        parts = [read(store, drawn[at] + begin, env) for store, at, begin in zip(stores, places, begins, strict=True)]
+        columns = [torch.cat(column) for column in zip(*parts, strict=True)]
+        if places[0][-1] > places[1][0]:
+            # Rows keep the order of the draws. RQL treats the two halves of a batch differently, so it matters that
+            # uniform draws are not sorted by part.
+            order = torch.cat(places).argsort()
+            columns = [column.index_select(0, order) for column in columns]
+        return self._finish(Batch(*columns))
 
     def _choose(self, counts: list[int], batch_size: int) -> Tensor:
         """Numbers `[B]` of windows, or of episodes; those of the online part follow those of the offline part."""
