@@ -10,7 +10,7 @@ import json
 
 import torch
 
-from flowpolicies.benchmarking.online import measure_online
+from flowpolicies.benchmarking.online import describe, measure_online
 
 
 def main() -> None:
@@ -30,15 +30,7 @@ def main() -> None:
         rounds=arguments.rounds,
         steps=arguments.steps,
     )
-    if arguments.json:
-        print(json.dumps(found, indent=2))
-        return
-    for kind in ("learning", "collecting"):
-        print(f"{kind}: microseconds per step (least, median), steps per second, time relative to sb3_sac")
-        for name, each in found[kind].items():
-            numbers = f"{each['us_min']:8.0f} {each['us_median']:8.0f} {each['steps_per_second']:8.0f}"
-            without = f"   without environment {each['overhead_ratio']:.2f}" if "overhead_ratio" in each else ""
-            print(f"  {name:12s} {numbers} {each['ratio']:6.2f}{without}")
+    print(json.dumps(found, indent=2) if arguments.json else "\n".join(describe(found)))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from flowpolicies.algorithms import OfflineAlgorithm, get_algorithm
-from flowpolicies.record import describe_hardware, describe_software
 
 REFERENCE = "sb3_sac"
 """Name of SAC of Stable-Baselines3 in the results."""
@@ -63,10 +62,10 @@ def measure_online(
         device: device of the networks.
 
     Returns:
-        Plain data: `settings`, `software`, `hardware`, and for `learning` and `collecting` by name the least and the
-        median time per environment step in microseconds, the steps per second at the least time, and the ratio of the
-        least time to that of the reference. `collecting` also has `overhead_ratio`, the ratio of the times without
-        that of the environment.
+        Plain data: `settings`, and for `learning` and `collecting` by name the least and the median time per
+        environment step in microseconds, the steps per second at the least time, and the ratio of the least time to
+        that of the reference. `collecting` also has `overhead_ratio`, the ratio of the times without that of the
+        environment.
 
     Raises:
         ValueError: for an unknown algorithm.
@@ -93,7 +92,19 @@ def measure_online(
         if gradient_steps == 0:
             runs[ENVIRONMENT] = _stepping(make_vec_env(env_id, n_envs, seed=0), length)
         results[name] = _compared(interleaved(runs, rounds))
-    return {"settings": settings, "software": describe_software(), "hardware": describe_hardware(), **results}
+    return {"settings": settings, **results}
+
+
+def describe(results: Mapping[str, Any]) -> list[str]:
+    """Lines for a terminal about what `measure_online` returned."""
+    lines = []
+    for kind in ("learning", "collecting"):
+        lines.append(f"{kind}: least and median us per step, steps per second, least time relative to {REFERENCE}")
+        for name, each in results[kind].items():
+            numbers = f"{each['min_us']:8.0f} {each['median_us']:8.0f} {each['steps_per_second']:8.0f}"
+            without = f"; {each['overhead_ratio']:.2f} without the environment" if "overhead_ratio" in each else ""
+            lines.append(f"  {name:12s} {numbers} {each['ratio']:6.2f}{without}")
+    return lines
 
 
 def interleaved(runs: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, list[float]]:
@@ -116,8 +127,8 @@ def _compared(times: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float
     least, reference = {name: min(each) for name, each in times.items()}, min(times[REFERENCE])
     found = {
         name: {
-            "us_min": least[name],
-            "us_median": statistics.median(each),
+            "min_us": least[name],
+            "median_us": statistics.median(each),
             "steps_per_second": 1e6 / least[name],
             "ratio": least[name] / reference,
         }

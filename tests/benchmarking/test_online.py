@@ -7,7 +7,7 @@ import pytest
 
 from flowpolicies import get_algorithm
 from flowpolicies.benchmarking import online
-from flowpolicies.benchmarking.online import ENVIRONMENT, REFERENCE, interleaved, measure_online
+from flowpolicies.benchmarking.online import ENVIRONMENT, REFERENCE, describe, interleaved, measure_online
 
 
 @pytest.fixture(scope="module")
@@ -20,16 +20,20 @@ def test_the_result_is_plain_data_about_all_models(measured: dict[str, Any]) -> 
     assert list(measured["learning"]) == [REFERENCE, "sac"]
     assert list(measured["collecting"]) == [REFERENCE, "sac", ENVIRONMENT]
     assert measured["settings"]["n_envs"] == 2
-    assert measured["hardware"]["torch_threads"] > 0
+
+
+def test_every_model_has_a_line(measured: dict[str, Any]) -> None:
+    lines = [line.split()[0] for line in describe(measured)]
+    assert lines == ["learning:", REFERENCE, "sac", "collecting:", REFERENCE, "sac", ENVIRONMENT]
 
 
 def test_numbers_fit_together(measured: dict[str, Any]) -> None:
     for kind in ("learning", "collecting"):
-        reference = measured[kind][REFERENCE]["us_min"]
+        reference = measured[kind][REFERENCE]["min_us"]
         for each in measured[kind].values():
-            assert 0 < each["us_min"] <= each["us_median"]
-            assert each["steps_per_second"] * each["us_min"] == pytest.approx(1e6)
-            assert each["ratio"] == pytest.approx(each["us_min"] / reference)
+            assert 0 < each["min_us"] <= each["median_us"]
+            assert each["steps_per_second"] * each["min_us"] == pytest.approx(1e6)
+            assert each["ratio"] == pytest.approx(each["min_us"] / reference)
     assert measured["collecting"][REFERENCE]["overhead_ratio"] == pytest.approx(1)
 
 
