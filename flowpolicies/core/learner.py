@@ -304,32 +304,58 @@ class Learner:
 
 @final
 class MetricMeans:
-    """Means of metrics between two dumps of the log. Values stay tensors until the dump."""
+    """Means of metrics between two dumps of the log. Values stay tensors until the dump.
+
+    Updates in a row that have the same metrics are added as one tensor, so that an update costs one addition.
+    """
 
     def __init__(self) -> None:
-        self._sums: dict[str, torch.Tensor] = {}
-        self._counts: dict[str, int] = {}
         self.newest: Metrics = {}
         """The scalars of the newest update."""
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._names: tuple[str, ...] = ()
+        self._row = self._newest_row = torch.empty(0, dtype=torch.float32)
+        self._added = 0
 
     def add(self, metrics: Metrics) -> None:
         """Adds the scalars of one update."""
-        self.newest = metrics
-        for key, value in metrics.items():
-            self._sums[key] = self._sums[key] + value if key in self._sums else value
-            self._counts[key] = self._counts.get(key, 0) + 1
+        self.newest, names = metrics, tuple(metrics)
+        if not names:
+            return
+        self._newest_row = torch.stack(list(metrics.values()))
+        if names != self._names:
+            self._settle()
+            zero = torch.zeros_like(self._newest_row[0])
+            self._names, self._row = names, torch.stack([self._sums.get(name, zero) for name in names])
+        self._row = self._row + self._newest_row
+        self._added += 1
+
+    def newest_values(self) -> list[float]:
+        """The values of `newest` in its order. They are read at once, since each reading waits for the device."""
+        values: list[float] = self._newest_row.tolist() if self.newest else []
+        return values
+
+    def _settle(self) -> None:
+        """Writes the sums of the last updates to their names."""
+        for name, total in zip(self._names, self._row, strict=False):
+            self._sums[name] = total
+            self._counts[name] = self._counts.get(name, 0) + self._added
+        self._names, self._added = (), 0
 
     def pop(self) -> dict[str, float]:
         """Returns the means since the last call, and starts anew."""
-        means = {key: float(total) / self._counts[key] for key, total in self._sums.items()}
+        means = {key: total / count for key, (total, count, _) in self.state().items()}
         self._sums, self._counts = {}, {}
         return means
 
     def state(self) -> dict[str, tuple[float, int, str]]:
         """Sum, number of values and dtype of each metric since the last dump, as plain data without loss."""
+        self._settle()
+        totals = torch.stack(list(self._sums.values())).tolist() if self._sums else []
         return {
-            key: (float(total), self._counts[key], str(total.dtype).removeprefix("torch."))
-            for key, total in self._sums.items()
+            key: (total, self._counts[key], str(self._sums[key].dtype).removeprefix("torch."))
+            for key, total in zip(self._sums, totals, strict=True)
         }
 
     def restore(self, state: Mapping[str, tuple[float, int, str]], device: torch.device) -> None:
@@ -338,6 +364,7 @@ class MetricMeans:
             key: torch.tensor(total, dtype=DTYPES[dtype], device=device) for key, (total, _, dtype) in state.items()
         }
         self._counts = {key: count for key, (_, count, _) in state.items()}
+        self._names, self._added = (), 0
 
 
 def cosine_decay(done: Tensor, updates: int) -> Tensor:

@@ -122,13 +122,31 @@ def with_weights(module: nn.Module, weights: Mapping[str, Tensor], prefix: str =
     takes about 150 us for a small critic, more than its arithmetic.
     """
     clone = object.__new__(type(module))
-    clone.__dict__ = module.__dict__.copy()
-    clone._parameters = {name: weights[prefix + name] for name in module._parameters}  # type: ignore[misc]
-    clone._modules = {
-        name: None if part is None else with_weights(part, weights, f"{prefix}{name}.")
-        for name, part in module._modules.items()
-    }
+    # Written to the dict, because nn.Module checks every assignment, which takes longer than everything else here.
+    clone.__dict__.update(
+        module.__dict__,
+        _parameters={name: weights[prefix + name] for name in module._parameters},
+        _modules={
+            name: None if part is None else with_weights(part, weights, f"{prefix}{name}.")
+            for name, part in module._modules.items()
+        },
+    )
     return clone
+
+
+def set_mode(module: nn.Module, training: bool) -> None:
+    """As `module.train(training)`, in a fifth of the time; online training does it twice per environment step.
+
+    `nn.Module` checks every assignment. Modules that have their own `train`, or keep their mode elsewhere, as scripted
+    and compiled ones do, are left to it.
+    """
+    if type(module).train is not nn.Module.train or "training" not in module.__dict__:
+        module.train(training)
+        return
+    module.__dict__["training"] = training
+    for part in module._modules.values():
+        if part is not None:
+            set_mode(part, training)
 
 
 @final

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Self, TypedDict, Unpack
 import torch
 from stable_baselines3.common.policies import BasePolicy
 
+from flowpolicies.core.views import set_mode
 from flowpolicies.data import TransitionDataset
 from flowpolicies.files import atomic_folder, write_json
 from flowpolicies.messages import did_you_mean
@@ -61,6 +62,14 @@ class PretrainedPolicy(BasePolicy, ABC):
 
     origin: Origin | None = None
     """Where `from_pretrained` loaded the policy from; None for other policies."""
+
+    def set_training_mode(self, mode: bool) -> None:
+        """Sets the mode of all modules, as `train` and `eval` do.
+
+        Args:
+            mode: True for training, which dropout and batch normalisation depend on.
+        """
+        set_mode(self, mode)
 
     @abstractmethod
     def declaration(self) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from flowpolicies.artifacts import reading
 from flowpolicies.containers import name_of
 from flowpolicies.core import Learner, LossTerm
 from flowpolicies.core.learner import MetricMeans
+from flowpolicies.core.views import set_mode
 from flowpolicies.data import TransitionDataset
 from flowpolicies.data.replay.buffer import TransitionBuffer, WindowScheme
 from flowpolicies.plugins import package_of
@@ -546,7 +547,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         buffer = self.transitions
         if buffer.num_windows() == 0 and buffer.offline is None and self.num_timesteps > 0:
             return
-        self.policy.set_training_mode(True)
+        set_mode(self.policy, True)
         learning_rate = self.lr_schedule(self._current_progress_remaining)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -563,12 +564,12 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
 
     def _record_newest(self, learning_rate: float) -> None:
         """Records the values of the newest update, for callbacks. A dump of the model's own replaces them by means."""
-        names, values = list(self._means.newest), list(self._means.newest.values())
+        newest = self._means.newest
         # Offline, values stay tensors, since reading them would wait for the GPU after each update; no format can show
         # tensors as numbers. Online, acting waits in any case.
-        shown: list[Any] = values if self.is_offline or not values else torch.stack(values).tolist()
+        shown: list[Any] = list(newest.values()) if self.is_offline else self._means.newest_values()
         exclude = OUTPUT_FORMATS if self.is_offline else None
-        for name, value in zip(names, shown, strict=True):
+        for name, value in zip(newest, shown, strict=True):
             self.logger.record(f"train/{name}", value, exclude=exclude)
         self.logger.record("train/learning_rate", learning_rate)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")

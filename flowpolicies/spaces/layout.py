@@ -135,9 +135,12 @@ def flatten_arrays(space: spaces.Space[Any], observations: Observations) -> Tens
 
 def as_tensor(array: Array) -> Tensor:
     """A tensor that shares the memory of the array, which may be a read-only memory map: never write to it."""
-    with warnings.catch_warnings():
+    contiguous = np.ascontiguousarray(array)
+    if contiguous.flags.writeable:
+        return torch.from_numpy(contiguous)
+    with warnings.catch_warnings():  # Takes several times as long as the rest.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.from_numpy(np.ascontiguousarray(array))
+        return torch.from_numpy(contiguous)
 
 
 def unflatten(space: spaces.Space[Any], flat: Tensor) -> Array | dict[str, Array]:

@@ -49,12 +49,12 @@ class Episodes:
 
     def extend(self, terminals: Tensor) -> None:
         """Records T further steps of every stream; `terminals` `[T, n_envs]` is 1 on the last step of an episode."""
-        stream, time = terminals.T.nonzero(as_tuple=True)
-        last = time + self.recorded
+        begin, self._table, self._sorted = self.recorded, None, None
         self.recorded += len(terminals)
-        self._table = self._sorted = None
-        if len(stream) == 0:
+        if not terminals.any():
             return
+        stream, time = terminals.T.nonzero(as_tuple=True)
+        last = time + begin
         newest_stream = stream.diff(prepend=stream.new_tensor([-1])) > 0
         first = torch.where(newest_stream, self.running[stream], last.roll(1) + 1)
         self.running.scatter_reduce_(0, stream, last + 1, "amax")

@@ -105,7 +105,7 @@ class OnlineRing(ReplayBuffer):
             "observations": checked_observations("obs", space, obs, n),
             "next_observations": checked_observations("next_obs", space, next_obs, n),
             "actions": checked_actions(action, math.prod(self.action_space.shape or ()), n),
-            "rewards": torch.from_numpy(checked_numbers("reward", reward, n)),
+            "rewards": checked_numbers("reward", reward, n),
             "masks": masks,
             "terminals": terminals,
         }

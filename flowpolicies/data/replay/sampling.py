@@ -114,11 +114,16 @@ class WindowSampling(OnlineRing):
         if online.all() or not online.any():
             part = int(online[0])
             return self._finish(read(stores[part], drawn - counts[0] if part else drawn + first, env))
-        parts = [read(stores[0], drawn[~online] + first, env), read(stores[1], drawn[online] - counts[0], env)]
-        # Rows keep the order of the draws. RQL treats the two halves of a batch differently, so it matters that uniform
-        # draws are not sorted by part.
-        order = torch.cat([(~online).nonzero(), online.nonzero()]).squeeze(-1).argsort()
-        return self._finish(Batch(*(torch.cat(column)[order] for column in zip(*parts, strict=True))))
+        places = [part.nonzero().squeeze(-1) for part in (~online, online)]
+        begins = (first, -counts[0])
+        parts = [read(store, drawn[at] + begin, env) for store, at, begin in zip(stores, places, begins, strict=True)]
+        columns = [torch.cat(column) for column in zip(*parts, strict=True)]
+        if places[0][-1] > places[1][0]:
+            # Rows keep the order of the draws. RQL treats the two halves of a batch differently, so it matters that
+            # uniform draws are not sorted by part.
+            order = torch.cat(places).argsort()
+            columns = [column.index_select(0, order) for column in columns]
+        return self._finish(Batch(*columns))
 
     def _choose(self, counts: list[int], batch_size: int) -> Tensor:
         """Numbers `[B]` of windows, or of episodes; those of the online part follow those of the offline part."""
@@ -136,6 +141,8 @@ class WindowSampling(OnlineRing):
         """The windows that begin at `starts` `[B]`, as a batch."""
         if store.cached is not None and env is None:
             return self._cached_batch(store, store.cached, starts)
+        if self.length == 1 and env is None and self._goal_source(store) is None:
+            return self._step_batch(store, starts)
         offsets, powers = torch.arange(self.length), discount_powers(self.gamma, self.length)
         rows, newest = store.rows(starts, offsets), store.newest(starts, offsets) if self.cut else None
         goals = self._draw_goals(store, rows[:, 0])
@@ -180,6 +187,21 @@ class WindowSampling(OnlineRing):
             rewards=take(cached.rewards),
             discounts=take(cached.discounts),
             valid=take(cached.valid).float(),
+            action_mask=torch.ones_like(actions),
+        )
+
+    def _step_batch(self, store: Store, starts: Tensor) -> Batch:
+        """As `_batch`, for windows of one step: one gather per column and no summaries."""
+        rows = store.first_rows(starts.numpy())
+        actions, masks = store.gather("actions", rows), store.gather("masks", rows)
+        return Batch(
+            observations=store.gather("observations", rows),
+            actions=actions,
+            next_observations=store.gather("next_observations", rows),
+            next_actions=store.gather("actions", store.next_rows(rows)) if self.next_actions else actions[:, :0],
+            rewards=store.gather("rewards", rows),
+            discounts=self.gamma * masks,
+            valid=torch.ones_like(masks),
             action_mask=torch.ones_like(actions),
         )
 

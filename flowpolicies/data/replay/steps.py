@@ -13,15 +13,15 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from torch import Tensor
 
 from flowpolicies.data.replay.store import Columns
-from flowpolicies.spaces.layout import Observations, flatten_arrays, flatten_tensors
+from flowpolicies.spaces.layout import Observations, flatten_arrays
 from flowpolicies.tree import Array, leaves, take, tree_map
 
 ACTION_LIMIT = 1 + 1e-4
 """Largest size of a scaled action that is added to the buffer, with some room for rounding."""
 
 
-def checked_observations(name: str, space: spaces.Space[Any], given: Any, n_envs: int) -> Tensor:
-    """Flat observations `[n_envs, O]`.
+def checked_observations(name: str, space: spaces.Space[Any], given: Any, n_envs: int) -> Array:
+    """Flat observations `[n_envs, O]`, which may share the memory of those that were given.
 
     Args:
         name: the name of the argument, for errors.
@@ -36,21 +36,24 @@ def checked_observations(name: str, space: spaces.Space[Any], given: Any, n_envs
     if not isinstance(space, spaces.Dict):
         if isinstance(given, Mapping):
             raise ValueError(f"{name} is a mapping with the keys {sorted(given)}, but the observation space is {space}")
-        return flatten_tensors(space, _observation_rows(name, space, given, n_envs))
+        rows = _observation_rows(name, space, given, n_envs)
+        # Numbers need no checks, and are most of what is stored, once per environment step.
+        is_flat = isinstance(space, spaces.Box) and rows.dtype == np.float32
+        return rows.reshape(n_envs, -1) if is_flat else flatten_arrays(space, rows).numpy()
     if not isinstance(given, Mapping):
         raise ValueError(f"{name} must be a mapping with the keys {sorted(space.spaces)}, got {type(given).__name__}")
     if set(given) != set(space.spaces):
         raise ValueError(f"{name} has the keys {sorted(given)}, but the observation space has {sorted(space.spaces)}")
-    rows = {key: _observation_rows(f"{name}[{key!r}]", part, given[key], n_envs) for key, part in space.spaces.items()}
-    return flatten_tensors(space, rows)
+    parts = {key: _observation_rows(f"{name}[{key!r}]", part, given[key], n_envs) for key, part in space.spaces.items()}
+    return flatten_arrays(space, parts).numpy()
 
 
-def _observation_rows(name: str, space: spaces.Space[Any], given: Any, n_envs: int) -> Tensor:
+def _observation_rows(name: str, space: spaces.Space[Any], given: Any, n_envs: int) -> Array:
     """Observations `[n_envs, *shape]` of one space that is no Dict, of its type."""
     array, shape = np.asarray(given), space.shape or ()
-    if array.shape == (n_envs, *shape) and array.dtype == space.dtype and array.flags.carray:
-        return torch.from_numpy(array)
-    return torch.from_numpy(np.array(_converted_rows(name, space, array, n_envs)))
+    if array.shape == (n_envs, *shape) and array.dtype == space.dtype:
+        return array
+    return _converted_rows(name, space, array, n_envs)
 
 
 def _converted_rows(name: str, space: spaces.Space[Any], array: Array, n_envs: int) -> Array:
@@ -81,7 +84,7 @@ def _converted_rows(name: str, space: spaces.Space[Any], array: Array, n_envs: i
     return cast
 
 
-def checked_actions(given: Any, dim: int, n_envs: int) -> Tensor:
+def checked_actions(given: Any, dim: int, n_envs: int) -> npt.NDArray[np.float32]:
     """Scaled actions `[n_envs, dim]`.
 
     Args:
@@ -103,7 +106,7 @@ def checked_actions(given: Any, dim: int, n_envs: int) -> Tensor:
             f"action must be between -1 and 1, got numbers from {array.min():.4g} to {array.max():.4g}. The buffer "
             "holds scaled actions, as in Stable-Baselines3: add model.policy.scale_action(action)."
         )
-    return torch.from_numpy(array.reshape(n_envs, dim))
+    return array.reshape(n_envs, dim)
 
 
 def checked_numbers(name: str, given: Any, n_envs: int) -> npt.NDArray[np.float32]:
@@ -120,7 +123,7 @@ def checked_numbers(name: str, given: Any, n_envs: int) -> npt.NDArray[np.float3
 
 def checked_ends(
     done: Any, infos: Sequence[Mapping[str, Any]], n_envs: int, *, time_limits: bool
-) -> tuple[Tensor, Tensor]:
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Whether episodes end, and whether values may bootstrap after the step, `[n_envs]` each, 1 or 0.
 
     Args:
@@ -133,14 +136,14 @@ def checked_ends(
         ValueError: if a shape is wrong, or `done` is not 0 or 1.
     """
     ends = checked_numbers("done", done, n_envs)
-    if not set(ends.tolist()) <= {0.0, 1.0}:
+    flags = ends.tolist()
+    if not {0.0, 1.0}.issuperset(flags):
         raise ValueError(f"done must be 0 or 1 (False or True) for each environment, got {ends}")
     if isinstance(infos, Mapping) or len(infos) != n_envs:
         given = "one dict" if isinstance(infos, Mapping) else f"{len(infos)} elements"
         raise ValueError(f"infos must be a list of {n_envs} dicts, one for each environment, got {given}")
-    limited = [time_limits and bool(info.get("TimeLimit.truncated", False)) for info in infos]
-    stops = [end and not limit for end, limit in zip(ends.tolist(), limited, strict=True)]
-    return torch.from_numpy(ends), torch.tensor([1.0 - stop for stop in stops], dtype=torch.float32)
+    limited = [time_limits and info.get("TimeLimit.truncated", False) for info in infos]
+    return ends, np.array([not end or bool(limit) for end, limit in zip(flags, limited, strict=True)], np.float32)
 
 
 def steps_of_sb3(buffer: ReplayBuffer) -> Columns:

@@ -249,3 +249,70 @@ def test_the_discount_can_change() -> None:
         make(horizon=3).set_discount(0.9, 2)
     with pytest.raises(ValueError, match="must be at least 1, got 1 and 0"):
         make(n_steps=0)
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+@pytest.mark.parametrize("steps", [1, 6, 10, 17])
+def test_batches_of_single_steps_are_the_stored_steps(n_envs: int, steps: int) -> None:
+    """Each number of a step says which step of which environment it is, before and after the ring is full."""
+    buffer = make(n_envs=n_envs, size=10 * n_envs, gamma=0.9)
+    for t in range(steps):
+        ids = np.arange(n_envs) * 100 + t
+        end = t % 4 == 3
+        buffer.add(
+            np.repeat(ids[:, None], 3, 1).astype(np.float32),
+            np.repeat(ids[:, None] + 0.5, 3, 1).astype(np.float32),
+            np.stack([ids, -ids], 1) / 1000,
+            ids + 0.25,
+            np.full(n_envs, end),
+            [{"TimeLimit.truncated": t % 8 == 7}] * n_envs,
+        )
+    batch = buffer.sample(500)
+    ids = batch.observations[:, 0]
+    env, t = ids // 100, ids % 100
+    oldest = max(steps - 10, 0)
+    assert {(int(e), int(s)) for e, s in zip(env, t, strict=True)} == {
+        (e, s) for e in range(n_envs) for s in range(oldest, steps)
+    }
+    assert torch.equal(batch.next_observations, batch.observations + 0.5)
+    torch.testing.assert_close(batch.actions, torch.stack([ids, -ids], 1) / 1000)
+    torch.testing.assert_close(batch.rewards, ids + 0.25)
+    terminated = (t % 4 == 3) & (t % 8 != 7)
+    torch.testing.assert_close(batch.discounts, torch.where(terminated, 0.0, 0.9))
+    following = torch.where(t < steps - 1, ids + 1, ids)  # After the newest step its own action stands in.
+    torch.testing.assert_close(batch.next_actions, torch.stack([following, -following], 1) / 1000)
+    for ones in (batch.valid, batch.action_mask):
+        assert torch.equal(ones, torch.ones_like(ones, dtype=torch.float32))
+
+
+def test_single_steps_are_sampled_without_a_summary_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = make()
+    for _ in range(4):
+        buffer.add(*step())
+    monkeypatch.setattr("flowpolicies.data.replay.store.Store.windows", None)
+    assert len(buffer.sample(5).rewards) == 5
+
+
+def test_what_was_added_is_a_copy() -> None:
+    buffer, given = make(), step()
+    buffer.add(*given)
+    before = buffer.sample(3)
+    for values in given[:4]:
+        values += 1
+    after = buffer.sample(3)
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("change", ["read_only", "fortran", "strided"])
+def test_observations_of_any_memory_layout_are_stored(change: str) -> None:
+    space = spaces.Box(-9, 9, (2, 3), np.float32)
+    values = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
+    given = {
+        "read_only": values.copy(),
+        "fortran": np.asfortranarray(values),
+        "strided": np.repeat(values, 2, 1)[:, ::2],
+    }
+    given["read_only"].flags.writeable = False
+    buffer = make(space)
+    buffer.add(given[change], given[change], np.zeros(2), 0.0, False, [{}])
+    assert torch.equal(buffer.sample(1).observations, torch.arange(6.0).unsqueeze(0))

@@ -1,0 +1,1 @@
+"""Measurements of speed, as functions that return plain data."""
