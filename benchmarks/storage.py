@@ -33,24 +33,25 @@ def resident() -> tuple[float, float]:
 
 
 def shards(rows: int) -> Iterator[TransitionDataset]:
-    """Datasets of random transitions in episodes of 1,000 steps."""
+    """Datasets of random transitions."""
     for number in range(0, rows, SHARD):
         yield make_shard(min(SHARD, rows - number), number)
 
 
-def make_shard(count: int, seed: int) -> TransitionDataset:
-    """One dataset of random transitions; the arrays that it is made from are freed on return."""
+def make_shard(count: int, seed: int, steps: int = 1000) -> TransitionDataset:
+    """One dataset of random transitions in episodes of `steps` steps; what it is made from is freed on return."""
     rng = np.random.default_rng(seed)
     states = rng.standard_normal((count + 1, OBSERVATION), np.float32)
     following = states[1:].copy()
-    following[999::1000] = rng.standard_normal((len(following[999::1000]), OBSERVATION), np.float32)
+    ends = np.arange(count) % steps == steps - 1
+    following[ends] = rng.standard_normal((int(ends.sum()), OBSERVATION), np.float32)
     return TransitionDataset.from_arrays(
         states[:-1],
         rng.uniform(-1, 1, (count, ACTION)).astype(np.float32),
         rng.standard_normal(count, np.float32),
         following,
         terminations=np.zeros(count, bool),
-        truncations=np.arange(count) % 1000 == 999,
+        truncations=ends,
     )
 
 
