@@ -111,7 +111,7 @@ class Episodes:
             length: number of steps of a window.
             generator: source of the random first steps.
         """
-        stream, first, last = self.table()[:, chosen]
+        stream, first, last = self.table().index_select(1, chosen)
         uniform = torch.rand(len(chosen), generator=generator, dtype=torch.float64)
         start = first + (uniform * (last - first)).long()
         steps, end = start.unsqueeze(-1) + torch.arange(length), last.unsqueeze(-1)

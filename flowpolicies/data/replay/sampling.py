@@ -264,7 +264,7 @@ class WindowSampling(OnlineRing):
         self, store: Store, rows: Tensor, goals: Tensor | None, env: VecNormalize | None
     ) -> tuple[Tensor, Tensor | None]:
         """Rewards of the steps `rows` `[B, H]`, and their masks, or None if the stored masks count."""
-        rewards, masks, source = store.columns["rewards"][rows], None, self._goal_source(store)
+        rewards, masks, source = store.take("rewards", rows), None, self._goal_source(store)
         if goals is not None and source is not None:
             rewards, masks = source.rewards(store, rows, goals)
         if env is not None:
