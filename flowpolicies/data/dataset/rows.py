@@ -194,7 +194,7 @@ class RowReader:
         self.shape, self.dtype, self.offset = array.shape[1:], array.dtype, int(array.offset)
         self.row_bytes = array.dtype.itemsize * math.prod(self.shape)
         self.path, self.size = str(array.filename), self.offset + array.nbytes
-        self.mapped = memoryview(array).cast("B") if 0 < array.nbytes <= MAPPED_BYTES else None
+        self.mapped = array.data.cast("B") if 0 < array.nbytes <= MAPPED_BYTES else None
         self.file = os.open(self.path, os.O_RDONLY)
 
     def __del__(self) -> None:
@@ -308,9 +308,14 @@ def release_pages(arrays: Sequence[Array]) -> None:
 def blocks(arrays: Iterable[Array]) -> list[slice]:
     """Slices of successive rows that together cover arrays of equal length, about `BLOCK_BYTES` each."""
     arrays = list(arrays)
-    row_bytes = sum(array.dtype.itemsize * math.prod(array.shape[1:]) for array in arrays)
-    size = max(1, BLOCK_BYTES // max(row_bytes, 1))
+    size = rows_per_block(arrays)
     return [slice(start, min(start + size, len(arrays[0]))) for start in range(0, len(arrays[0]), size)]
+
+
+def rows_per_block(arrays: Iterable[Array]) -> int:
+    """Number of rows of arrays that together take about `BLOCK_BYTES`, at least 1."""
+    row_bytes = sum(array.dtype.itemsize * math.prod(array.shape[1:]) for array in arrays)
+    return max(1, BLOCK_BYTES // max(row_bytes, 1))
 
 
 def read(array: Array, where: slice | Array) -> Array:
