@@ -154,6 +154,7 @@ def successors_of(
         DataFault: if a next observation inside a trajectory is not the observation of the following row.
     """
     finals, start = np.empty((len(ends), *observations.shape[1:]), observations.dtype), 0
+    numbers = tuple(range(1, observations.ndim))  # The axes of one observation.
     for block in following:
         stop = start + len(block)
         first, last = np.searchsorted(ends, [start, stop])
@@ -161,10 +162,10 @@ def successors_of(
         finals[first:last] = block[at_end]
         derived = read(observations, slice(start + 1, stop + 1))
         given = block[: len(derived)]  # The last row ends a trajectory, and no row follows it.
-        wrong = (given != derived).reshape(len(derived), -1).any(axis=1)
+        wrong = (given != derived).any(axis=numbers)
         wrong[at_end[at_end < len(wrong)]] = False
         if wrong.any() and derived.dtype.kind == "f":  # NaN in both places is for the checks of the dataset to refuse.
-            wrong &= ~((given == derived) | np.isnan(given) & np.isnan(derived)).reshape(len(derived), -1).all(axis=1)
+            wrong &= ~((given == derived) | np.isnan(given) & np.isnan(derived)).all(axis=numbers)
         if wrong.any():
             row = start + int(np.flatnonzero(wrong)[0])
             raise DataFault(

@@ -161,7 +161,7 @@ def _transitions(
         masks, last = ~terminated, ends
     else:
         pairs = pair_rows(ends, terminated & ~timed_out)
-        arrays = _shifted(arrays, pairs, compact=compact)
+        arrays |= _shifted(arrays, pairs, compact=compact)
         masks, last = ~terminated[pairs.rows], pairs.terminals
     known: dict[str, Any] = {"source": "hdf5", "file": path.name}
     known["next_observations"] = "stored" if stored else "shifted"
