@@ -22,6 +22,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from storage import ACTION, BATCH, OBSERVATION, make_shard, shards
 
 from flowpolicies.data import TransitionDataset, open_memmap, write_memmap
+from flowpolicies.data.dataset import rows
 from flowpolicies.data.replay.buffer import TransitionBuffer
 
 SHORT = 3
@@ -53,9 +54,9 @@ def sb3_sampler(dataset: TransitionDataset) -> Callable[[], object]:
     return lambda: buffer.sample(BATCH)
 
 
-def in_memory(rows: int) -> dict[str, Callable[[], object]]:
+def in_memory(size: int) -> dict[str, Callable[[], object]]:
     """The samplers of data in memory, by the title of their row."""
-    long, short = make_shard(rows, 0), make_shard(rows, 0, SHORT)
+    long, short = make_shard(size, 0), make_shard(size, 0, SHORT)
     found = {"Stable-Baselines3, single steps": sb3_sampler(long)}
     found |= {f"memory, h = {horizon}": sampler(long, horizon) for horizon in (1, 5, 20)}
     found |= {f"compact, h = {horizon}": sampler(long.compact(), horizon) for horizon in (1, 5)}
@@ -64,20 +65,24 @@ def in_memory(rows: int) -> dict[str, Callable[[], object]]:
     return found
 
 
-def in_files(rows: int, folder: Path) -> dict[str, Callable[[], object]]:
+def in_files(size: int, folder: Path) -> dict[str, Callable[[], object]]:
     """The samplers of memory-mapped data, by the title of their row."""
     found = {}
     for name in ("full", "compact"):
-        dataset = open_memmap(write_memmap(folder / name, made(rows, compact=name == "compact")))
+        dataset = open_memmap(write_memmap(folder / name, made(size, compact=name == "compact")))
         title = "memory map" if name == "full" else "compact memory map"
         found |= {f"{title}, h = {horizon}": sampler(dataset, horizon) for horizon in (1, 5, 20)}
         found[f"{title}, RQL, h = 3, {dataset.num_episodes:,} episodes"] = sampler(dataset, 3, "episodes")
+        largest, rows.MAPPED_BYTES = rows.MAPPED_BYTES, 0
+        found[f"{title}, read by position as from a large file, h = 5"] = sampler(dataset, 5)
+        found[f"{title}, read by position, RQL, h = 3"] = sampler(dataset, 3, "episodes")
+        rows.MAPPED_BYTES = largest
     return found
 
 
-def made(rows: int, *, compact: bool) -> Any:
+def made(size: int, *, compact: bool) -> Any:
     """The shards to write."""
-    return map(TransitionDataset.compact, shards(rows)) if compact else shards(rows)
+    return map(TransitionDataset.compact, shards(size)) if compact else shards(size)
 
 
 def measure(samplers: dict[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
@@ -104,7 +109,7 @@ def main() -> None:
         samplers |= in_files(args.rows, Path(folder))
         print(f"{args.rows:,} rows of {OBSERVATION} + {ACTION}, batches of {BATCH}, {torch.get_num_threads()} thread")
         for title, durations in measure(samplers, args.rounds).items():
-            print(f"{title:55s} minimum {durations.min():7.1f} us, median {np.median(durations):7.1f} us")
+            print(f"{title:64s} minimum {durations.min():7.1f} us, median {np.median(durations):7.1f} us")
 
 
 if __name__ == "__main__":

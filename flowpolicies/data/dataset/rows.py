@@ -32,8 +32,8 @@ Mapped: TypeAlias = "np.memmap[Any, Any] | SelectedRows"
 BLOCK_BYTES = 1 << 24
 """Size of the blocks in which whole arrays are read: 16 MB."""
 
-MAPPED_BYTES = 1 << 29
-"""Size of the largest array whose rows are read through its memory map: 512 MiB."""
+MAPPED_BYTES = 1 << 30
+"""Size of the largest array whose rows are read through its memory map: 1 GiB."""
 
 
 class LazyArray(np.lib.mixins.NDArrayOperatorsMixin, ABC):

@@ -194,5 +194,5 @@ def test_a_damaged_block_is_found(tmp_path: Path, small_blocks: None) -> None:
     damaged = bytearray(path.read_bytes())
     damaged[damaged.index(b"next_observations.npy") + 320_000 - 2_000] ^= 1  # In the last state.
     path.write_bytes(damaged)
-    with pytest.raises(ValueError, match="next_observations': .*CRC"):
+    with pytest.raises(ValueError, match=r"next_observations': .*CRC"):
         TransitionDataset.load(path, compact=True)
