@@ -15,6 +15,7 @@ from gymnasium import spaces
 from flowpolicies.data import TransitionDataset, load_dataset
 from flowpolicies.data.dataset.checks import DataFault
 from flowpolicies.data.dataset.compact import Successors
+from flowpolicies.data.sources import SOURCES
 
 Arrays = dict[str, Any]
 
@@ -196,3 +197,16 @@ def test_a_damaged_block_is_found(tmp_path: Path, small_blocks: None) -> None:
     path.write_bytes(damaged)
     with pytest.raises(ValueError, match=r"next_observations': .*CRC"):
         TransitionDataset.load(path, compact=True)
+
+
+def test_a_source_with_the_option_is_asked_for_compact_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load(name: str, *, compact: bool) -> TransitionDataset:
+        asked.append(compact)
+        return TransitionDataset.from_arrays(**numbers((2, 3)))
+
+    monkeypatch.setattr(SOURCES["datasets"], "find", lambda name: load)
+    datasets = [load_dataset("npz:any", compact=compact) for compact in (False, True)]
+    assert asked == [False, True]
+    assert [dataset.final_observations is None for dataset in datasets] == [True, False]
