@@ -1,13 +1,13 @@
 """Measures build time, opening time, rows per second and memory of datasets in memory and as memory maps.
 
-python benchmarks/storage.py                      one million transitions, in memory and mapped, in one run
+python benchmarks/storage.py                      one million transitions, in memory and mapped, in one run, and the
+                                                  memory that loading them from an .npz file takes
 python benchmarks/storage.py --rows 20000000      mapped only: build it, then train on it in a process of its own
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import shutil
 import subprocess
 import sys
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from flowpolicies import BC
-from flowpolicies.data import TransitionDataset, open_memmap, write_memmap
+from flowpolicies.data import TransitionDataset, load_dataset, open_memmap, write_memmap
 from flowpolicies.data.replay.buffer import TransitionBuffer
 
 OBSERVATION, ACTION, BATCH, SHARD = 40, 5, 256, 1_000_000
@@ -33,24 +33,25 @@ def resident() -> tuple[float, float]:
 
 
 def shards(rows: int) -> Iterator[TransitionDataset]:
-    """Datasets of random transitions in episodes of 1,000 steps."""
+    """Datasets of random transitions."""
     for number in range(0, rows, SHARD):
         yield make_shard(min(SHARD, rows - number), number)
 
 
-def make_shard(count: int, seed: int) -> TransitionDataset:
-    """One dataset of random transitions; the arrays that it is made from are freed on return."""
+def make_shard(count: int, seed: int, steps: int = 1000) -> TransitionDataset:
+    """One dataset of random transitions in episodes of `steps` steps; what it is made from is freed on return."""
     rng = np.random.default_rng(seed)
     states = rng.standard_normal((count + 1, OBSERVATION), np.float32)
     following = states[1:].copy()
-    following[999::1000] = rng.standard_normal((len(following[999::1000]), OBSERVATION), np.float32)
+    ends = np.arange(count) % steps == steps - 1
+    following[ends] = rng.standard_normal((int(ends.sum()), OBSERVATION), np.float32)
     return TransitionDataset.from_arrays(
         states[:-1],
         rng.uniform(-1, 1, (count, ACTION)).astype(np.float32),
         rng.standard_normal(count, np.float32),
         following,
         terminations=np.zeros(count, bool),
-        truncations=np.arange(count) % 1000 == 999,
+        truncations=ends,
     )
 
 
@@ -87,9 +88,9 @@ def train(path: Path) -> None:
     for _ in range(10):
         model.learn_offline(200)
         largest = max(largest, resident()[0])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"resident while training: at most {largest:,.0f} MiB; peak of the process, attaching included: {peak:,.0f} MiB"
+        f"resident while training: at most {largest:,.0f} MiB; peak of the process, attaching included: "
+        f"{peak():,.0f} MiB"
     )
 
 
@@ -100,8 +101,24 @@ def build(path: Path, rows: int) -> None:
     write_memmap(path, map(TransitionDataset.compact, made) if path.name == "compact" else made)
     size = sum(file.stat().st_size for file in path.iterdir()) / 2**30
     print(f"{path.name}: built {size:.2f} GiB in {time.perf_counter() - start:.1f} s, random numbers included")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"peak of the process while building: {peak - before:,.0f} MiB above the start")
+    print(f"peak of the process while building: {peak() - before:,.0f} MiB above the start")
+
+
+def load(path: Path, *, compact: bool) -> None:
+    """Loads an .npz file, and prints the peak of the process above its start."""
+    before = peak()
+    start = time.perf_counter()
+    dataset = load_dataset(f"npz:{path}", compact=compact)
+    size = sum(array.nbytes for array in dataset.stored().values()) / 2**20
+    took = time.perf_counter() - start
+    title = "compact" if compact else "full"
+    print(f"npz, {title}: loaded in {took:.2f} s; {size:,.0f} MiB of arrays, peak {peak() - before:,.0f} MiB")
+
+
+def peak() -> float:
+    """Largest resident memory of this process so far in MiB; `ru_maxrss` would include that of its parent."""
+    fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["VmHWM"].split()[0]) / 1024
 
 
 def main() -> None:
@@ -110,6 +127,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=None, help="where to build; default: a temporary folder")
     parser.add_argument("--build", type=Path, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--train", type=Path, default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--load", type=Path, default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--compact", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.build is not None:
@@ -118,13 +137,19 @@ def main() -> None:
     if args.train is not None:
         train(args.train)
         return
+    if args.load is not None:
+        load(args.load, compact=args.compact)
+        return
     folder = args.folder or Path(tempfile.mkdtemp(dir=Path.home() / ".cache"))
     try:
         if args.rows <= SHARD:
             (dataset,) = shards(args.rows)
             measure(dataset, "ram")
             measure(dataset.compact(), "compact ram")
+            file = dataset.save(folder / "data.npz")
             del dataset
+            for option in ([], ["--compact"]):
+                subprocess.run([sys.executable, __file__, "--load", str(file), *option], check=True)
         for name in ("compact", "full"):
             for step in (["--build", str(folder / name), "--rows", str(args.rows)], ["--train", str(folder / name)]):
                 subprocess.run([sys.executable, __file__, *step], check=True)

@@ -145,7 +145,7 @@ def load_dataset(
         storage: "ram", or "memmap" for data that is laid out as files the first time, opened in milliseconds
             afterwards, and shared by all processes (see `flowpolicies.data.formats.memmap`); None: the source decides.
         compact: store each state once, instead of both as an observation and as a next observation; see
-            `flowpolicies.data.dataset.compact`.
+            `flowpolicies.data.dataset.compact`. Sources with an option of this name never hold all next observations.
         cache_dir: folder of these files; None: `flowpolicies.data.formats.memmap.CACHE_DIR`.
         min_length: drop the trajectories with fewer steps, and say how many in a warning; None: keep all of them.
         **options: passed to the source.
@@ -166,13 +166,13 @@ def load_dataset(
     load, options = SOURCES["datasets"].find(source), {**written, **options}
     _check_options(source, load, options)
     parameters = inspect.signature(load).parameters
+    own = {"compact": compact} if "compact" in parameters else {}
     if "storage" in parameters:
-        own = {"compact": compact} if "compact" in parameters else {}
         dataset = load(name, storage=storage, cache_dir=cache_dir, **own, **options)
     elif storage == "memmap":
         dataset = _mapped(source, name, load, options, cache_dir, compact=compact)
     else:
-        dataset = load(name, **options)
+        dataset = load(name, **own, **options)
     if not isinstance(dataset, TransitionDataset):
         raise TypeError(f"dataset source '{source}' gave a {type(dataset).__name__}; it must give a TransitionDataset.")
     dataset = dataset.compact() if compact else dataset
@@ -223,7 +223,8 @@ def _mapped(
     identity = {"name": path.stem, "source": source, "options": described}
 
     def read(file: Path) -> TransitionDataset:
-        dataset: TransitionDataset = load(str(file), **options)
+        own = {"compact": compact} if "compact" in inspect.signature(load).parameters else {}
+        dataset: TransitionDataset = load(str(file), **own, **options)
         return dataset.compact() if compact else dataset
 
     return from_shards({**identity, "compact": compact}, [path], read, "memmap", cache_dir)

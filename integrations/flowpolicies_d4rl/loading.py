@@ -74,14 +74,13 @@ def load(
     )
 
     def read(file: Path) -> TransitionDataset:
-        dataset = _read(task, file, clip_actions=clip_actions, max_bytes=max_bytes)
-        return dataset.compact() if compact else dataset
+        return _read(task, file, clip_actions=clip_actions, compact=compact, max_bytes=max_bytes)
 
     identity = {"name": name, "source": "d4rl", "clip_actions": clip_actions, "compact": compact}
     return from_shards(identity, [path], read, storage or "ram", cache_dir)
 
 
-def _read(task: Task, path: Path, *, clip_actions: bool, max_bytes: int | None) -> TransitionDataset:
+def _read(task: Task, path: Path, *, clip_actions: bool, compact: bool, max_bytes: int | None) -> TransitionDataset:
     # As in `qlearning_dataset` (d4rl/__init__.py): files without "timeouts" are cut at the environment's time limit,
     # and the last step of a cut episode is dropped, because its next observation is not known.
     with open_hdf5(path) as file:
@@ -94,6 +93,7 @@ def _read(task: Task, path: Path, *, clip_actions: bool, max_bytes: int | None) 
         clip_actions=clip_actions,
         name=task.name,
         max_bytes=max_bytes,
+        compact=compact,
         provenance={"source": "d4rl", REFERENCE: {"min": task.random, "max": task.expert}},
     )
 

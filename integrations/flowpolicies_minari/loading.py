@@ -15,11 +15,12 @@ from gymnasium.spaces import Box, Space
 
 from flowpolicies.data import DataFault, TransitionDataset
 from flowpolicies.data.dataset.checks import as_flags, as_numbers, reading_data, warn_if_clipped
+from flowpolicies.data.dataset.compact import successors
 from flowpolicies.data.dataset.transforms import REFERENCE
 from flowpolicies.data.formats.memmap import Storage, from_shards
 from flowpolicies.data.reading.limits import Budget, check_max_bytes
 from flowpolicies.data.switches import as_switch
-from flowpolicies.spaces.layout import ACTION_MARGIN, clip_inside
+from flowpolicies.spaces.layout import ACTION_MARGIN, Observations, clip_inside
 from flowpolicies.tree import Array
 from flowpolicies_minari.environment import environment_id
 from flowpolicies_minari.episodes import check_version, read_episodes
@@ -81,15 +82,27 @@ def load(
 
     def read(_: Path) -> TransitionDataset:
         with reading_data(folder.path):
-            dataset = _read(folder, reward_convention, clip_actions=clip_actions, trust=trust, max_bytes=max_bytes)
-            return dataset.compact() if compact else dataset
+            return _read(
+                folder,
+                reward_convention,
+                clip_actions=clip_actions,
+                compact=compact,
+                trust=trust,
+                max_bytes=max_bytes,
+            )
 
     identity = {"name": folder.id, "source": "minari", "minari": minari.__version__, "files": folder.status()}
     return from_shards(identity | options, [folder.data / "metadata.json"], read, storage or "ram", cache_dir)
 
 
 def _read(
-    folder: Folder, reward_convention: RewardConvention, *, clip_actions: bool, trust: bool, max_bytes: int | None
+    folder: Folder,
+    reward_convention: RewardConvention,
+    *,
+    clip_actions: bool,
+    compact: bool,
+    trust: bool,
+    max_bytes: int | None,
 ) -> TransitionDataset:
     """Read a complete dataset from its folder into memory."""
     hashes = folder.hashes()
@@ -99,7 +112,7 @@ def _read(
     spaces = [read_space(metadata[key], folder.metadata_path, key) for key in ("observation_space", "action_space")]
     action_space = _check_actions(spaces[1], folder.id)
     converter = ObservationConverter(spaces[0], folder.id)
-    arrays = _TransitionArrays(folder, metadata, converter, action_space.shape, max_bytes)
+    arrays = _TransitionArrays(folder, metadata, converter, action_space.shape, compact=compact, max_bytes=max_bytes)
     for index, episode in enumerate(read_episodes(folder, metadata, *spaces, max_bytes=max_bytes, trust=trust)):
         arrays.add(index, episode, reward_convention)
     columns = arrays.finish()
@@ -138,6 +151,7 @@ class _TransitionArrays:
         metadata: Minari's metadata of the dataset.
         converter: Converter of the observations.
         action_shape: Shape of an action.
+        compact: Keep only the final observations of the next observations, see `load`.
         max_bytes: Limit of the arrays, see `load`.
     """
 
@@ -147,9 +161,11 @@ class _TransitionArrays:
         metadata: Mapping[str, Any],
         converter: ObservationConverter,
         action_shape: tuple[int, ...],
+        *,
+        compact: bool,
         max_bytes: int | None = None,
     ) -> None:
-        self.folder, self.converter = folder, converter
+        self.folder, self.converter, self.compact = folder, converter, compact
         self.episodes, self.steps = int(metadata["total_episodes"]), int(metadata["total_steps"])
         if self.episodes < 1 or self.steps < 1:
             raise DataFault(
@@ -158,10 +174,12 @@ class _TransitionArrays:
             )
         space = converter.space
         boxes: dict[str, Space[Any]] = {"": space} if isinstance(space, Box) else dict(space.spaces)
-        row = sum(2 * math.prod(box.shape or ()) * np.dtype(box.dtype).itemsize for box in boxes.values())
-        row += 4 * (math.prod(action_shape) + 3)
+        row = sum(math.prod(box.shape or ()) * np.dtype(box.dtype).itemsize for box in boxes.values())
+        row = (1 if compact else 2) * row + 4 * (math.prod(action_shape) + 3)
         Budget(folder.path, max_bytes, folder.size()).spend(self.steps * row, f"total_steps of {METADATA}")
-        self.now, self.next = ({key: _empty(self.steps, box) for key, box in boxes.items()} for _ in range(2))
+        self.now = {key: _empty(self.steps, box) for key, box in boxes.items()}
+        self.next = {key: _empty(0 if compact else self.steps, box) for key, box in boxes.items()}
+        self.finals: dict[str, list[Array]] = {key: [] for key in boxes}
         self.actions = np.empty((self.steps, *action_shape), np.float32)
         self.rewards, self.masks, self.terminals = (np.empty(self.steps, np.float32) for _ in range(3))
         self.row, self.inner_terminations = 0, 0
@@ -193,9 +211,14 @@ class _TransitionArrays:
             )
         rows = slice(self.row, self.row + len(rewards))
         for key, array in observations.items():
-            _fill(self.now[key], rows, array[:-1], where, f"observations {key}".strip())
-            _fill(self.next[key], rows, array[1:], where, f"observations {key}".strip())
-        _fill(self.actions, rows, actions, where, "actions")
+            _check(self.now[key], array, where, f"observations {key}".strip())
+            self.now[key][rows] = array[:-1]
+            if self.compact:
+                self.finals[key].append(array[-1].copy())
+            else:
+                self.next[key][rows] = array[1:]
+        _check(self.actions, actions, where, "actions")
+        self.actions[rows] = actions
         self.inner_terminations += int(terminations[:-1].sum())
         rewards, terminations = apply_convention(convention, rewards, terminations, self.folder.id)
         self.rewards[rows], self.masks[rows], self.terminals[rows] = rewards, ~terminations, 0
@@ -213,11 +236,16 @@ class _TransitionArrays:
                 f"Minari dataset '{self.folder.id}' is incomplete: its metadata say {self.steps} steps in "
                 f"{self.episodes} episodes, but the files have only {self.row}. {self.folder.advice()}"
             )
+        following: Observations = self.next.get("", self.next)
+        observations: Observations = self.now.get("", self.now)
+        if self.compact:
+            finals = {key: np.stack(arrays).astype(self.now[key].dtype) for key, arrays in self.finals.items()}
+            following = successors(observations, finals.get("", finals), np.flatnonzero(self.terminals))
         return {
-            "observations": self.now.get("", self.now),
+            "observations": observations,
             "actions": self.actions,
             "rewards": self.rewards,
-            "next_observations": self.next.get("", self.next),
+            "next_observations": following,
             "masks": self.masks,
             "terminals": self.terminals,
         }
@@ -234,13 +262,13 @@ def _empty(rows: int, box: Space[Any]) -> Array:
     return np.empty((rows, *box.shape), box.dtype)
 
 
-def _fill(column: Array, rows: slice, values: Array, where: str, what: str) -> None:
+def _check(column: Array, values: Array, where: str, what: str) -> None:
+    """Check that values fit the column that they are to be stored in."""
     if values.shape[1:] != column.shape[1:]:
         raise DataFault(f"{where}: {what} have shape {values.shape[1:]}, but their space has {column.shape[1:]}.")
     if values.dtype != np.uint8 and not np.isfinite(values).all():
         step = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))[0])
         raise DataFault(f"{where}: {what} are NaN or infinite at step {step}. Drop or repair the episode.")
-    column[rows] = values
 
 
 def _check_lengths(where: str, steps: int, lengths: Mapping[str, int], observations: Mapping[str, int]) -> None:

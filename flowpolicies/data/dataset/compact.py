@@ -7,7 +7,7 @@ action is stored nowhere else. So a compact dataset stores `final_observations`,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast, final
 
 import numpy as np
@@ -123,18 +123,57 @@ def compact_observations(
     Raises:
         DataFault: if a next observation inside a trajectory is not the observation of the following row.
     """
-    following = named_leaves("next_observations", next_observations)
-    compact = successors(observations, tree_map(lambda part: read(part, ends), next_observations), ends)
-    for key, derived in named_leaves("next_observations", compact).items():
-        for rows in blocks([derived]):
-            wrong = (read(following[key], rows) != derived[rows]).reshape(rows.stop - rows.start, -1)
-            if wrong.any():
-                row = rows.start + int(np.flatnonzero(wrong.any(axis=1))[0])
-                raise DataFault(
-                    f"dataset '{name}' cannot be compact: {key} of {place(row, terminals)} are not the observations "
-                    "of the next row. Keep the dataset as it is, or inspect it with `flowpolicies data check`."
-                )
+    now, then = (named_leaves("next_observations", tree) for tree in (observations, next_observations))
+    made = {}
+    for key, part in then.items():
+        in_blocks = (read(part, rows) for rows in blocks([part]))
+        made[key] = cast(Array, successors_of(name, key, now[key], in_blocks, terminals, ends))
+    compact: Observations = nested(made)["next_observations"]
     return compact
+
+
+def successors_of(
+    name: str,
+    key: str,
+    observations: Array,
+    following: Iterable[Array],
+    terminals: Array,
+    ends: npt.NDArray[np.intp],
+) -> Successors:
+    """`Successors` from next observations of which only one block is in memory at a time.
+
+    Args:
+        name: the name of the dataset, for messages.
+        key: the name of the next observations, for messages.
+        observations: `[N, *shape]`.
+        following: the next observations in blocks of successive rows, `[N, *shape]` together, of the same type.
+        terminals: `[N]`, 1 on the last row of each trajectory.
+        ends: `[E]`, the rows where `terminals` is 1, up to N - 1.
+
+    Raises:
+        DataFault: if a next observation inside a trajectory is not the observation of the following row.
+    """
+    finals, start = np.empty((len(ends), *observations.shape[1:]), observations.dtype), 0
+    numbers = tuple(range(1, observations.ndim))  # The axes of one observation.
+    for block in following:
+        stop = start + len(block)
+        first, last = np.searchsorted(ends, [start, stop])
+        at_end = ends[first:last] - start
+        finals[first:last] = block[at_end]
+        derived = read(observations, slice(start + 1, stop + 1))
+        given = block[: len(derived)]  # The last row ends a trajectory, and no row follows it.
+        wrong = (given != derived).any(axis=numbers)
+        wrong[at_end[at_end < len(wrong)]] = False
+        if wrong.any() and derived.dtype.kind == "f":  # NaN in both places is for the checks of the dataset to refuse.
+            wrong &= ~((given == derived) | np.isnan(given) & np.isnan(derived)).all(axis=numbers)
+        if wrong.any():
+            row = start + int(np.flatnonzero(wrong)[0])
+            raise DataFault(
+                f"dataset '{name}' cannot be compact: {key} of {place(row, terminals)} are not the observations of the "
+                "next row. Keep the dataset as it is, or inspect it with `flowpolicies data check`."
+            )
+        start = stop
+    return Successors(observations, finals, ends)
 
 
 def unpack(arrays: Mapping[str, Array], ends: npt.NDArray[np.intp] | None = None) -> dict[str, Any]:

@@ -311,6 +311,7 @@ class TransitionDataset(Trajectories):
         action_space: Space[Any] | None = None,
         provenance: Mapping[str, Any] | None = None,
         max_bytes: int | None = None,
+        compact: bool = False,
     ) -> TransitionDataset:
         """The dataset in an .npz file that `save` wrote, or in another one that holds the arguments of `from_arrays`.
 
@@ -319,6 +320,7 @@ class TransitionDataset(Trajectories):
             name, observation_space, action_space, provenance: as in `from_arrays`, but the name of the file is the
                 default name. A file of `save` has its own spaces and provenance and cannot be given others.
             max_bytes: as for `flowpolicies.data.read_npz`.
+            compact: store each state once, as the method `compact` does, but never hold all next observations.
 
         Raises:
             FileNotFoundError: if the file does not exist.
@@ -328,17 +330,22 @@ class TransitionDataset(Trajectories):
         wishes: dict[str, Any] = {"observation_space": observation_space, "action_space": action_space}
         wishes |= {"name": name, "provenance": provenance}
         options = {key: wish for key, wish in wishes.items() if wish is not None}
-        arrays, described = npz.read_dataset(path, max_bytes)
+        compact_as = (name or Path(path).stem) if compact else None
+        arrays, described = npz.read_dataset(path, max_bytes, compact_as)
         if described is not None and options:
             raise ValueError(f"'{path}' has its own spaces and provenance: load it without {sorted(options)}.")
         with checks.reading_data(path):
             if described is None:
                 arguments = npz.arguments_of(path, arrays)
-                return TransitionDataset.from_arrays(**arguments, **{"name": Path(path).stem, **options})
-            fields, own_name = {**unpack(arrays), **described}, described["provenance"].get("name", Path(path).stem)
-            if channels_first_space(fields["observation_space"]) != fields["observation_space"]:  # An older version's.
-                return TransitionDataset.from_arrays(**fields, name=str(own_name))
-            return TransitionDataset(**fields)
+                dataset = TransitionDataset.from_arrays(**arguments, **{"name": Path(path).stem, **options})
+            else:
+                fields, space = {**unpack(arrays), **described}, described["observation_space"]
+                if channels_first_space(space) != space:  # An older version's.
+                    own_name = described["provenance"].get("name", Path(path).stem)
+                    dataset = TransitionDataset.from_arrays(**fields, name=str(own_name))
+                else:
+                    dataset = TransitionDataset(**fields)
+            return dataset.compact() if compact else dataset
 
     def arrays(self) -> dict[str, Array]:
         """The arrays by name; those of dict observations are called `observations/KEY`."""

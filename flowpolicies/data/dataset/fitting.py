@@ -6,7 +6,7 @@ What is converted is written into the provenance, under `converted`. A warning s
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -74,7 +74,7 @@ def _fit(where: str, pair: Pair, space: Space[Any]) -> tuple[Pair, list[str]]:
     if is_image_space(space) and len(shape) == 3 and shape != space.shape:
         last = (*space.shape[1:], space.shape[0]) if space.shape else ()
         if shape == last and has_channels_last(Box(0, 255, shape, np.uint8)):
-            pair = (_move_channels(pair[0]), _move_channels(pair[1]))
+            pair = _converted(_move_channels, pair)
             notes.append(f"images [{', '.join(map(str, shape))}] were transposed to [C, H, W]")
     if space.dtype == np.uint8 and pair[0].dtype != np.uint8:
         pair, note = _as_bytes(where, pair, is_image=is_image_space(space))
@@ -82,9 +82,20 @@ def _fit(where: str, pair: Pair, space: Space[Any]) -> tuple[Pair, list[str]]:
     return pair, notes
 
 
+def _converted(convert: Callable[[Array], Array], pair: Pair) -> Pair:
+    """A pair of observations and next observations, each converted; compact next observations stay compact."""
+    now, then = convert(pair[0]), pair[1]
+    if isinstance(then, Successors) and then.observations is pair[0]:
+        return now, cast(Array, Successors(now, convert(then.finals), then.ends))
+    return now, convert(np.asarray(then))
+
+
 def _move_channels(images: Array) -> Array:
-    whole = np.asarray(images) if isinstance(images, Successors) else images
-    return np.ascontiguousarray(np.moveaxis(whole, -1, 1))
+    return np.ascontiguousarray(np.moveaxis(images, -1, 1))
+
+
+def _to_bytes(images: Array) -> Array:
+    return images.astype(np.uint8)
 
 
 def _as_bytes(where: str, pair: Pair, *, is_image: bool) -> tuple[Pair, str]:
@@ -95,9 +106,9 @@ def _as_bytes(where: str, pair: Pair, *, is_image: bool) -> tuple[Pair, str]:
             low, high = min(low, float(values.min())), max(high, float(values.max()))
             is_whole = is_whole and bool((values == np.round(values)).all())
     if is_whole and low >= 0 and 1 < high <= 255:
-        return (np.asarray(pair[0]).astype(np.uint8), np.asarray(pair[1]).astype(np.uint8)), _BYTES
+        return _converted(_to_bytes, pair), _BYTES
     if is_image and low >= 0 and high <= 1:
-        return (_scaled(pair[0]), _scaled(pair[1])), _SCALED
+        return _converted(_scaled, pair), _SCALED
     raise DataFault(
         f"{where} are {pair[0].dtype} from {low:.6g} to {high:.6g}, but their space is uint8, from 0 to 255. Images as "
         "floats from 0 to 1, and whole numbers from 0 to 255, are converted to bytes. Convert other numbers yourself, "
@@ -117,7 +128,7 @@ def _as_categories(where: str, pair: Pair, space: Discrete | MultiDiscrete | Mul
         low, high = int(space.start), int(space.start + space.n - 1)
     elif isinstance(space, MultiDiscrete):
         low, high = space.start, space.start + space.nvec - 1
-    return (_category_numbers(where, pair[0], space, low, high), _category_numbers(where, pair[1], space, low, high))
+    return _converted(lambda array: _category_numbers(where, array, space, low, high), pair)
 
 
 def _category_numbers(where: str, array: Array, space: Space[Any], low: Any, high: Any) -> Array:

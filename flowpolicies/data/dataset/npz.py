@@ -4,14 +4,18 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from gymnasium.spaces import Box, Space
 
 from flowpolicies.artifacts import ArtifactError, parse_json
+from flowpolicies.data.dataset.checks import as_numbers, reading_data
+from flowpolicies.data.dataset.compact import successors_of
+from flowpolicies.data.dataset.conversion import masks_and_terminals, to_float32
+from flowpolicies.data.dataset.rows import rows_per_block
 from flowpolicies.data.downloads.files import existing_file
-from flowpolicies.data.reading.archive import open_npz
+from flowpolicies.data.reading.archive import NpzArrays, open_npz
 from flowpolicies.data.reading.limits import MAX_TEXT
 from flowpolicies.data.reading.spaces import read_space
 from flowpolicies.files import atomic_write
@@ -84,22 +88,33 @@ def write_dataset(
 
 
 def read_dataset(
-    path: str | os.PathLike[str], max_bytes: int | None = None
+    path: str | os.PathLike[str], max_bytes: int | None = None, compact_as: str | None = None
 ) -> tuple[dict[str, Array], dict[str, Any] | None]:
     """The arrays of a file by name, and its spaces and provenance; None if another program wrote the file.
 
     Args:
         path, max_bytes: as for `read_npz`.
+        compact_as: the name of the dataset, for messages, if its next observations are to be `Successors`, of which
+            only one block is in memory at a time; None: they are read in full.
 
     Raises:
         FileNotFoundError: if the file does not exist.
         ArtifactError: if it is not an .npz file, or was changed after `write_dataset` wrote it.
+        DataFault: if `compact_as` is given, and the next observations are not the observations of the next rows.
     """
-    arrays = read_npz(path, max_bytes=max_bytes)
-    encoded = arrays.pop(_DESCRIPTION, None)
-    if encoded is None:
+    path = existing_file(path, "an .npz file")
+    with open_npz(path, max_bytes) as file:
+        later = [key for key in file if compact_as is not None and key.partition("/")[0] == "next_observations"]
+        arrays = {key: file[key] for key in file if key not in later}
+        encoded = arrays.pop(_DESCRIPTION, None)
+        described = None if encoded is None else _decode_description(path, encoded)
+        if later:
+            with reading_data(path):
+                terminals = arrays.get("terminals") if described else _terminals(str(compact_as), arrays)
+                for key in later:
+                    arrays |= _observations(str(compact_as), file, key, arrays, terminals, convert=described is None)
+    if described is None:
         return arrays, None
-    described = _decode_description(path, encoded)
     names = {key.partition("/")[0] for key in arrays}
     wanted = _STORED | {"next_observations" if "next_observations" in names else "final_observations"}
     if names != wanted:
@@ -109,6 +124,37 @@ def read_dataset(
             hint=_WRITE_AGAIN,
         )
     return arrays, described
+
+
+def _terminals(name: str, arrays: Mapping[str, Array]) -> Array | None:
+    """The terminals `[N]` of a file that another program wrote; None if it has no flags."""
+    flags = {key: to_float32(f"dataset '{name}'", key, arrays[key]) for key in _FLAGS if key in arrays}
+    return masks_and_terminals(name, flags)[1] if any(map(len, flags.values())) else None
+
+
+def _observations(
+    name: str, file: NpzArrays, key: str, arrays: dict[str, Array], terminals: Array | None, *, convert: bool
+) -> dict[str, Array]:
+    """Observations and the next observations `key` of a file: `Successors`, or an array if they are not alike.
+
+    Args:
+        name: the name of the dataset, for messages.
+        file: the open file.
+        key: "next_observations", or "next_observations/KEY" for an entry of a dict.
+        arrays: the arrays that were read.
+        terminals: `[N]`, 1 on the last row of each trajectory; None if they are not known.
+        convert: whether another program wrote the file, so that the observations may be of another type.
+    """
+    of_now = key.replace("next_observations", "observations", 1)
+    if of_now not in arrays or terminals is None or not len(terminals) or not terminals[-1]:
+        return {key: file[key]}  # The checks of the dataset say what is missing or wrong.
+    if terminals.shape != arrays[of_now].shape[:1] or not file.like(key, arrays[of_now]):
+        return {key: file[key]}
+    if convert:
+        arrays[of_now] = as_numbers(f"dataset '{name}'", of_now, arrays[of_now])
+    now, ends = arrays[of_now], np.flatnonzero(terminals)
+    following = (block.astype(now.dtype, copy=False) for block in file.in_blocks(key, rows_per_block([now])))
+    return {key: cast(Array, successors_of(name, key, now, following, terminals, ends))}
 
 
 def _decode_description(path: str | os.PathLike[str], encoded: Array) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -29,13 +29,15 @@ from flowpolicies.data.dataset.checks import (
     reading_data,
     warn_if_clipped,
 )
+from flowpolicies.data.dataset.compact import successors, successors_of
 from flowpolicies.data.dataset.dataset import TransitionDataset
-from flowpolicies.data.dataset.episodes import pair_rows
+from flowpolicies.data.dataset.episodes import Pairs, pair_rows
+from flowpolicies.data.dataset.rows import blocks, rows_per_block
 from flowpolicies.data.downloads.files import existing_file
 from flowpolicies.data.reading.hdf5 import Hdf5Group, open_hdf5
 from flowpolicies.messages import did_you_mean
 from flowpolicies.spaces.layout import ACTION_MARGIN, clip_inside
-from flowpolicies.tree import Array, named_leaves, take
+from flowpolicies.tree import Array, leaves, named_leaves, take, tree_map
 
 NextObservations = Literal["stored", "shifted"]
 Terminals = Literal["ends", "inside"]
@@ -55,6 +57,7 @@ def load_hdf5(
     name: str | None = None,
     provenance: Mapping[str, Any] | None = None,
     max_bytes: int | None = None,
+    compact: bool = False,
 ) -> TransitionDataset:
     """The transitions in an HDF5 file in D4RL's layout.
 
@@ -78,6 +81,7 @@ def load_hdf5(
         provenance: further facts about the origin of the data, as JSON data.
         max_bytes: bytes that the arrays that are read may take in memory; None: the larger of 256 MiB and 100 times the
             size of the file.
+        compact: store each state once, see `flowpolicies.data.dataset.compact`; not all next observations are held.
 
     Raises:
         FileNotFoundError: if the file does not exist.
@@ -95,8 +99,10 @@ def load_hdf5(
         raise ValueError(f"max_episode_steps is {max_episode_steps!r}, and must be a whole number of steps.")
     path = existing_file(path, "an HDF5 file")
     name = path.stem if name is None else name
-    arrays = _read(path, next_observations, max_bytes)
-    with reading_data(path):
+    with open_hdf5(path, max_bytes) as file, reading_data(path):
+        wanted = _wanted(path, file.names(), next_observations)
+        arrays = {key: _tree(file, key) for key in wanted if not (compact and key == "next_observations")}
+        arrays["rewards"] = _per_row(arrays["rewards"])
         arguments, known = _transitions(
             path,
             f"dataset '{name}'",
@@ -104,17 +110,23 @@ def load_hdf5(
             is_default=next_observations is None,
             terminals=terminals,
             max_episode_steps=max_episode_steps,
+            stored="next_observations" in wanted,
+            compact=compact,
         )
+        if "next_observations" not in arguments:
+            arguments["next_observations"] = _stored_successors(file, name, arguments)
+    with reading_data(path):
         if clip_actions:
             arguments["actions"] = _clip(f"dataset '{name}'", arguments["actions"], action_space)
             known["action_margin"] = ACTION_MARGIN
-        return TransitionDataset.from_arrays(
+        dataset = TransitionDataset.from_arrays(
             **arguments,
             observation_space=observation_space,
             action_space=action_space,
             name=name,
             provenance={**known, **(provenance or {})},
         )
+    return dataset.compact() if compact else dataset
 
 
 def _transitions(
@@ -125,6 +137,8 @@ def _transitions(
     is_default: bool,
     terminals: Terminals,
     max_episode_steps: int | None,
+    stored: bool,
+    compact: bool,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The arrays as arguments of `TransitionDataset.from_arrays`, and the provenance of the rows.
 
@@ -133,7 +147,9 @@ def _transitions(
         where: the beginning of messages.
         arrays: the arrays of the file.
         is_default: whether the user did not choose between stored and shifted next observations.
-        terminals, max_episode_steps: see `load_hdf5`.
+        terminals, max_episode_steps, compact: see `load_hdf5`.
+        stored: whether the next observations are those of the file. They are missing in the result if they are not
+            among the arrays.
     """
     terminated = _flags(where, "terminals", arrays.pop("terminals"))
     restarts = terminated if terminals == "ends" else np.zeros_like(terminated)
@@ -141,13 +157,11 @@ def _transitions(
     _check_rows(len(terminated), {**arrays, "timeouts": timed_out})
     ends = timed_out | terminated if terminals == "ends" else timed_out.copy()
     ends[-1:] = True
-    stored = "next_observations" in arrays
     if stored:
         masks, last = ~terminated, ends
     else:
         pairs = pair_rows(ends, terminated & ~timed_out)
-        arrays["next_observations"] = take(arrays["observations"], pairs.next_rows)
-        arrays |= {key: take(arrays[key], pairs.rows) for key in ("observations", "actions", "rewards")}
+        arrays |= _shifted(arrays, pairs, compact=compact)
         masks, last = ~terminated[pairs.rows], pairs.terminals
     known: dict[str, Any] = {"source": "hdf5", "file": path.name}
     known["next_observations"] = "stored" if stored else "shifted"
@@ -166,12 +180,55 @@ def _warn_of_dropped(where: str, dropped: int, rows: int) -> None:
     )
 
 
-def _read(path: Path, next_observations: NextObservations | None, max_bytes: int | None) -> dict[str, Any]:
-    """The arrays that are used, by name; a group of arrays is a dict."""
-    with open_hdf5(path, max_bytes) as file:
-        arrays = {key: _tree(file, key) for key in _wanted(path, file.names(), next_observations)}
-    arrays["rewards"] = _per_row(arrays["rewards"])
-    return arrays
+def _stored_successors(file: Hdf5Group, name: str, arguments: Mapping[str, Any]) -> Any:
+    """The next observations of a file, of which one block is in memory at a time; in full if they differ in type.
+
+    Args:
+        file: the open file.
+        name: the name of the dataset, for messages.
+        arguments: the other arguments of `TransitionDataset.from_arrays`.
+    """
+    key, observations, terminals = "next_observations", arguments["observations"], arguments["terminals"]
+    inner = file.group(key) if file.is_group(key) else None
+    group, names = (file, [key]) if inner is None else (inner, inner.names())
+    now = observations if isinstance(observations, Mapping) else {key: observations}
+    if set(names) != set(now):
+        return _tree(file, key)  # The checks of the dataset say what is wrong.
+    ends, found = np.flatnonzero(terminals), {}
+    for part, array in now.items():
+        if _is_final(array) and group.like(part, array):
+            rows = group.in_blocks(part, rows_per_block([array]))
+            full_name = key if inner is None else f"{key}/{part}"
+            found[part] = cast(Array, successors_of(name, full_name, array, rows, terminals, ends))
+        else:
+            found[part] = group.array(part)
+    _check_rows(len(terminals), found)
+    return found[key] if inner is None else found
+
+
+def _is_final(array: Array) -> bool:
+    """Whether a dataset stores an array in its own type."""
+    return array.dtype in (np.float32, np.uint8)
+
+
+def _shifted(arrays: dict[str, Any], pairs: Pairs, *, compact: bool) -> dict[str, Any]:
+    """Observations, next observations, actions and rewards of the transitions in a table of steps."""
+    found = {key: take(arrays[key], pairs.rows) for key in ("actions", "rewards")}
+    observations = arrays["observations"]
+    if not compact or not all(map(_is_final, leaves(observations))):
+        following = take(observations, pairs.next_rows)
+        return {**found, "observations": take(observations, pairs.rows), "next_observations": following}
+    ends = np.flatnonzero(pairs.terminals)
+    finals = take(observations, pairs.next_rows[ends])
+    kept = tree_map(lambda array: _keep(array, pairs.rows), observations)
+    return {**found, "observations": kept, "next_observations": successors(kept, finals, ends)}
+
+
+def _keep(array: Array, rows: npt.NDArray[np.intp]) -> Array:
+    """The rows `rows`, which ascend, moved to the beginning of an array: a copy would need the memory once more."""
+    for block in blocks([array[: len(rows)]]):
+        array[block] = array[rows[block]]
+    return array[: len(rows)]
 
 
 def _wanted(path: Path, found: list[str], next_observations: NextObservations | None) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from flowpolicies.artifacts import ArtifactError, reading
 from flowpolicies.data.reading.limits import Budget
-from flowpolicies.data.reading.npy import read_header
+from flowpolicies.data.reading.npy import ArrayHeader, read_header
 from flowpolicies.tree import Array
 
 _WRITE_AGAIN = "Files must be complete and hold plain arrays, as numpy.savez writes them."
@@ -64,6 +64,7 @@ class NpzArrays(Mapping[str, Array]):
     def __init__(self, path: Path, archive: zipfile.ZipFile, budget: Budget) -> None:
         self.path, self._archive, self._budget = path, archive, budget
         self._members: dict[str, zipfile.ZipInfo] = {}
+        self._counted: set[str] = set()
         for member in archive.infolist():
             if fault := self._fault(member):
                 raise ArtifactError(path, fault, place=f"member {member.filename[:80]!r}", hint=_WRITE_AGAIN)
@@ -114,6 +115,37 @@ class NpzArrays(Mapping[str, Array]):
             KeyError: if there is no such array.
             ArtifactError: if it is damaged, or takes more bytes than allowed.
         """
+        with self._open(name) as (stream, header):
+            array: Array = np.empty(header.shape, header.dtype, "F" if header.fortran_order else "C")
+            _fill(array, stream)
+            _check_end(stream)
+        return array
+
+    def like(self, name: str, other: Array) -> bool:
+        """Whether an array has the shape and the type of another one, and can be read in blocks of rows.
+
+        Raises:
+            KeyError, ArtifactError: as when the array is read.
+        """
+        with self._open(name) as (_, header):
+            return (header.shape, header.dtype) == (other.shape, other.dtype) and not header.fortran_order
+
+    def in_blocks(self, name: str, size: int) -> Iterator[Array]:
+        """The rows of an array in blocks of `size` successive ones, of which one is in memory at a time.
+
+        Raises:
+            KeyError, ArtifactError: as when the array is read.
+        """
+        with self._open(name) as (stream, header):
+            for start in range(0, header.shape[0], size):
+                block: Array = np.empty((min(size, header.shape[0] - start), *header.shape[1:]), header.dtype)
+                _fill(block, stream)
+                yield block
+            _check_end(stream)
+
+    @contextmanager
+    def _open(self, name: str) -> Iterator[tuple[Any, ArrayHeader]]:
+        """The numbers of an array as a stream of bytes, and its header, whose bytes are counted."""
         member, place = self._members[name], f"array '{name}'"
         with reading(self.path, place, _WRITE_AGAIN), self._archive.open(member) as stream:
             header = read_header(stream, self.path, place)
@@ -124,14 +156,14 @@ class NpzArrays(Mapping[str, Array]):
                     f"{member.file_size - header.offset:,} are stored",
                     place=place,
                 )
-            self._budget.spend(header.nbytes, place)
-            array: Array = np.empty(header.shape, header.dtype, "F" if header.fortran_order else "C")
-            _fill(array, stream)
-        return array
+            if name not in self._counted:
+                self._budget.spend(header.nbytes, place)
+                self._counted.add(name)
+            yield stream, header
 
 
 def _fill(array: Array, stream: Any) -> None:
-    """Reads the numbers of an array, and the end of the stream, where the checksum is compared."""
+    """Reads the numbers of an array."""
     numbers: Any = np.ndarray(array.nbytes, np.uint8, array) if array.nbytes else b""
     view, done = memoryview(numbers), 0
     while done < len(view):
@@ -139,5 +171,9 @@ def _fill(array: Array, stream: Any) -> None:
         if not count:
             raise EOFError(f"it ends after {done:,} of {len(view):,} bytes")
         done += count
+
+
+def _check_end(stream: Any) -> None:
+    """Reads the end of the stream, where the checksum is compared."""
     if stream.read(1):
         raise ValueError("there are more bytes than declared")

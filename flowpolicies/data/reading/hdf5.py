@@ -106,6 +106,35 @@ class Hdf5Group:
             ArtifactError: if it is missing, does not consist of numbers that are stored in the file, is damaged, or
                 takes more bytes than allowed.
         """
+        with self._numbers(name) as numbers:
+            return np.asarray(numbers[()])
+
+    def like(self, name: str, other: Array) -> bool:
+        """Whether something is an array that is read with the shape and the type of another one.
+
+        Raises:
+            ArtifactError: as `array`.
+        """
+        if self.is_group(name) or self.shape(name) != other.shape:
+            return False
+        dtype = self._node(name).dtype
+        return (np.dtype(np.float32) if dtype == np.float64 else dtype) == other.dtype
+
+    def in_blocks(self, name: str, size: int) -> Iterator[Array]:
+        """The rows of an array in blocks of `size` or more successive ones, of which one is in memory at a time.
+
+        Raises:
+            ArtifactError: as `array`.
+        """
+        with self._numbers(name) as numbers:
+            chunk = getattr(self._node(name), "chunks", None) or (1,)
+            size = -(-size // chunk[0]) * chunk[0]  # Otherwise the chunks at both ends of a block are unpacked twice.
+            for start in range(0, len(self._node(name)), size):
+                yield np.asarray(numbers[start : start + size])
+
+    @contextmanager
+    def _numbers(self, name: str) -> Iterator[Any]:
+        """The rows of an array, which are read by indexing; float64 becomes float32."""
         node = self._node(name)
         if hasattr(node, "items"):
             raise self._error(name, "it is a group, not an array")
@@ -113,8 +142,7 @@ class Hdf5Group:
             if node.dtype.kind not in "biufcS":
                 raise self._error(name, f"it holds {node.dtype}, not numbers")
             self._check_storage(name, node)
-            array: Array = node.astype(np.float32)[()] if node.dtype == np.float64 else node[()]
-            return np.asarray(array)
+            yield node.astype(np.float32) if node.dtype == np.float64 else node
 
     def byte_strings(self, name: str) -> Iterator[bytes]:
         """Reads the rows of an array `[R]` of byte arrays of any length, or of an array `[R, bytes]`, one at a time.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -110,7 +111,7 @@ class Episodes:
             length: number of steps of a window.
             generator: source of the random first steps.
         """
-        stream, first, last = self.table()[:, chosen]
+        stream, first, last = self.table().index_select(1, chosen)
         uniform = torch.rand(len(chosen), generator=generator, dtype=torch.float64)
         start = first + (uniform * (last - first)).long()
         steps, end = start.unsqueeze(-1) + torch.arange(length), last.unsqueeze(-1)
@@ -118,7 +119,16 @@ class Episodes:
 
 
 def choose_episodes(count: int, batch_size: int, generator: torch.Generator) -> Tensor:
-    """Draws `batch_size` of the numbers 0 to `count - 1`, without replacement if `count` exceeds `batch_size`."""
-    if count > batch_size:
+    """Draws `batch_size` of the numbers 0 to `count - 1`, without replacement if `count` exceeds `batch_size`.
+
+    Every ordered choice has the same probability. The work does not grow with `count`: numbers are drawn until there
+    are enough different ones, and those that were drawn before are left out.
+    """
+    if count <= batch_size:
+        return torch.randint(count, (batch_size,), generator=generator)
+    if count <= 4 * batch_size:  # Otherwise many numbers would be drawn again, up to all of the last ones.
         return torch.randperm(count, generator=generator)[:batch_size]
-    return torch.randint(count, (batch_size,), generator=generator)
+    drawn = torch.randint(count, (batch_size + batch_size // 4,), generator=generator)
+    while len(first := np.unique(drawn.numpy(), return_index=True)[1]) < batch_size:
+        drawn = torch.cat([drawn, torch.randint(count, (batch_size,), generator=generator)])
+    return drawn[torch.from_numpy(np.sort(first)[:batch_size])]

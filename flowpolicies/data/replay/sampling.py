@@ -153,12 +153,12 @@ class WindowSampling(OnlineRing):
         # same: `Dataset.get_subset` in `utils/datasets.py` of https://github.com/ColinQiyangLi/qc warns of it.
         following = (starts // store.n_envs + steps).clamp(max=store.size - self.horizon)
         ahead = store.rows(following * store.n_envs + starts % store.n_envs, offsets[: self.horizon])
-        actions = store.take("actions", rows[:, : self.horizon]).flatten(1)
+        actions = store.take_windows("actions", rows[:, : self.horizon]).flatten(1)
         return Batch(
             observations=self._observations(store, "observations", rows[:, 0], goals, env),
             actions=actions,
             next_observations=self._observations(store, "next_observations", windows.last, goals, env),
-            next_actions=store.take("actions", ahead).flatten(1) if self.next_actions else actions[:, :0],
+            next_actions=store.take_windows("actions", ahead).flatten(1) if self.next_actions else actions[:, :0],
             rewards=windows.rewards,
             discounts=powers[steps] * windows.masks,
             valid=windows.valid,
@@ -220,7 +220,7 @@ class WindowSampling(OnlineRing):
         rewards, masks = self._rewards_and_masks(store, rows[:, :n], goals, env)
         # A goal is reached in one row only, so all masks of the window count.
         last_mask = store.take("masks", rows[:, n - 1]) if masks is None else masks.amin(-1)
-        actions = store.take("actions", rows)
+        actions = store.take_windows("actions", rows)
         mask = inside[:, : self.horizon].unsqueeze(-1).expand(-1, -1, actions.shape[-1])
         return Batch(
             observations=self._observations(store, "observations", rows[:, 0], goals, env),
@@ -264,7 +264,7 @@ class WindowSampling(OnlineRing):
         self, store: Store, rows: Tensor, goals: Tensor | None, env: VecNormalize | None
     ) -> tuple[Tensor, Tensor | None]:
         """Rewards of the steps `rows` `[B, H]`, and their masks, or None if the stored masks count."""
-        rewards, masks, source = store.columns["rewards"][rows], None, self._goal_source(store)
+        rewards, masks, source = store.take("rewards", rows), None, self._goal_source(store)
         if goals is not None and source is not None:
             rewards, masks = source.rewards(store, rows, goals)
         if env is not None:

@@ -237,6 +237,19 @@ class Store:
         column = self.columns[name]
         return column.index_select(0, rows.flatten()).view(*rows.shape, *column.shape[1:])
 
+    def take_windows(self, name: str, rows: Tensor) -> Tensor:
+        """The rows of windows `[B, H]` of a column `[rows, width]`, as `[B, H, width]`.
+
+        The rows of a window follow one another, and the last of them may be repeated. From a file the rows of a window
+        are read at once.
+        """
+        if name not in self.in_files:
+            return self.take(name, rows)
+        length = min(rows.shape[1], self.size)
+        first = rows[:, 0].clamp(max=self.size - length)
+        steps = (rows - first.unsqueeze(-1)).unsqueeze(-1)
+        return self.in_files[name].take(first.numpy(), length).view(len(rows), length, -1).take_along_dim(steps, 1)
+
     def windows(
         self,
         rows: Tensor,

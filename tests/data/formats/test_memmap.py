@@ -18,6 +18,7 @@ from gymnasium import spaces
 from tiny import pendulum_data
 
 from flowpolicies.data import TransitionDataset, load_dataset, open_memmap, write_memmap
+from flowpolicies.data.dataset import rows
 from flowpolicies.data.formats.memmap import from_shards, join
 from flowpolicies.data.replay.buffer import TransitionBuffer
 
@@ -73,7 +74,11 @@ def test_dict_observations(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("windows", ["uniform", "episodes"])
-def test_batches_are_those_of_the_dataset_in_memory(tmp_path: Path, windows: str) -> None:
+@pytest.mark.parametrize("largest", [0, rows.MAPPED_BYTES])  # Read by position, and through the memory map.
+def test_batches_are_those_of_the_dataset_in_memory(
+    tmp_path: Path, windows: str, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "MAPPED_BYTES", largest)
     dataset = pendulum_data()
     opened = open_memmap(write_memmap(tmp_path / "data", dataset))
     batches = []
@@ -86,6 +91,39 @@ def test_batches_are_those_of_the_dataset_in_memory(tmp_path: Path, windows: str
         assert pickle.loads(pickle.dumps(buffer)).offline is None
     for ours, theirs in zip(*batches, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def buffer_of(dataset: TransitionDataset, **options: Any) -> TransitionBuffer:
+    buffer = TransitionBuffer(10, dataset.observation_space, dataset.action_space, "cpu", seed=0, **options)
+    buffer.attach(dataset)
+    return buffer
+
+
+@pytest.mark.parametrize("windows", ["uniform", "episodes"])
+def test_a_window_is_one_read_of_each_file(tmp_path: Path, windows: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "MAPPED_BYTES", 0)
+    buffer = buffer_of(
+        open_memmap(write_memmap(tmp_path / "data", pendulum_data())), horizon=5, windows=windows, next_actions=False
+    )
+    reads: list[int] = []
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda file, *where: reads.append(file) or pread(file, *where))
+    buffer.sample(16)
+    files = 2 if windows == "episodes" else 3  # RQL's next observations are observations.
+    assert len(reads) == 3 * 16
+    assert len(set(reads)) == files
+
+
+@pytest.mark.parametrize("largest", [0, rows.MAPPED_BYTES])
+def test_a_file_that_was_cut_while_it_was_in_use_is_named(
+    tmp_path: Path, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "MAPPED_BYTES", largest)
+    path = write_memmap(tmp_path / "data", pendulum_data())
+    buffer = buffer_of(open_memmap(path))
+    os.truncate(path / "next_observations.npy", 200)
+    with pytest.raises(OSError, match=r"next_observations.npy' has 200 of .* bytes: it was changed while"):
+        buffer.sample(16)
 
 
 def test_nothing_is_half_written_and_nothing_is_replaced_by_accident(tmp_path: Path) -> None:

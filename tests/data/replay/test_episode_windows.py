@@ -10,6 +10,7 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from flowpolicies.core import Batch
 from flowpolicies.data import TransitionDataset
@@ -143,9 +144,40 @@ def test_without_replacement_only_if_there_are_more_episodes_than_rows() -> None
     for _ in range(5):
         assert len(set((buffer.sample(29).observations[:, 0] // 4).tolist())) == 29
     assert len(set((buffer.sample(30).observations[:, 0] // 4).tolist())) < 30
-    generator = torch.Generator().manual_seed(0)
-    drawn = torch.cat([choose_episodes(5, 3, generator) for _ in range(1000)])
-    assert (torch.bincount(drawn) - 600).abs().max() < 100
+
+
+@pytest.mark.parametrize("count", [5, 13])  # A permutation, and draws until there are enough different numbers.
+def test_every_ordered_choice_of_episodes_has_the_same_probability(count: int) -> None:
+    generator, draws, size = torch.Generator().manual_seed(0), 20_000, 3
+    drawn = torch.stack([choose_episodes(count, size, generator) for _ in range(draws)])
+    assert all(len(set(row)) == size for row in drawn.tolist())
+    orders = torch.bincount((drawn * torch.tensor([count**2, count, 1])).sum(-1), minlength=count**3)
+    choices = count * (count - 1) * (count - 2)
+    expected = draws / choices
+    chi_squared = float(((orders[orders > 0] - expected) ** 2 / expected).sum() + expected * (orders == 0).sum())
+    chi_squared -= expected * (count**3 - choices)  # Choices that hold a number twice cannot occur.
+    assert abs(chi_squared - (choices - 1)) < 4 * (2 * (choices - 1)) ** 0.5
+
+
+def test_a_batch_costs_the_same_for_any_number_of_episodes() -> None:
+    assert len(choose_episodes(10**15, 256, torch.Generator().manual_seed(0)).unique()) == 256
+
+    class Recorder(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            result = func(*args, **(kwargs or {}))
+            made.append((str(func), tuple(result.shape) if isinstance(result, torch.Tensor) else None))
+            return result
+
+    records = []
+    for number in (100, 300):
+        buffer, made = make(horizon=2), []
+        buffer.attach(dataset(episodes(*[3] * number)))
+        buffer.sample(8)
+        with Recorder():
+            buffer.sample(8)
+        records.append(made)
+    assert len(records[0]) > 20
+    assert records[0] == records[1]
 
 
 def test_episodes_of_one_step_are_left_out() -> None:
