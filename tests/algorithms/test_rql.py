@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from torch import Tensor
 from flowpolicies.algorithms import RQL, TFQL, RQLConfig, TFQLConfig
 from flowpolicies.algorithms.rql import actor_loss, reversal_depths, step_value_loss, value_loss
 from flowpolicies.core import Batch, GeneratorNoise, Loss, Networks, ReplayedNoise, View
+from flowpolicies.core.views import GivenObservations
 
 
 class Stub:
@@ -28,8 +28,8 @@ class Stub:
         self.calls.append(inputs)
         return self.fn(*inputs)
 
-    def given(self, observations: Tensor) -> Callable[..., Tensor]:
-        return partial(self, observations)
+    def given(self, observations: Tensor) -> GivenObservations:
+        return GivenObservations(self, observations)
 
 
 def networks(field: Stub, value: Stub, target: Stub | None = None) -> Networks:

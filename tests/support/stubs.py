@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
 from torch import Tensor
 
 from flowpolicies.core import View
+from flowpolicies.core.views import GivenObservations
 
 
 class Call:
@@ -21,8 +21,8 @@ class Call:
     def __call__(self, *inputs: Tensor) -> Any:
         return self.fn(*inputs)
 
-    def given(self, observations: Tensor) -> Callable[..., Any]:
-        return partial(self.fn, observations)
+    def given(self, observations: Tensor) -> GivenObservations:
+        return GivenObservations(self, observations)  # type: ignore[arg-type]  # Called like one.
 
 
 def fail(*inputs: Tensor) -> None:
