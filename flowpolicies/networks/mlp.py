@@ -20,29 +20,27 @@ normal with variance scale / fan_in, cut off at two deviations. torch: that of n
 sqrt(fan_in), also for biases."""
 
 _SCALE = 2 * math.sqrt(2 / math.pi)
-_CUBIC = 0.044715
+_CUBIC = 0.044715 * _SCALE
+_SCALES = {dtype: torch.tensor(_SCALE, dtype=dtype) for dtype in (torch.float32, torch.float64)}
 _SMALL = 4096
 """Number of elements below which one call of torch is faster than several passes over memory."""
+_LARGE = 1 << 17
+"""Number of elements from which fewer passes over memory are faster than fewer calls of torch."""
 
 
 def gelu(x: Tensor) -> Tensor:
     """GELU in its tanh approximation, as flax computes it.
 
-    Except on small tensors it is computed as x * sigmoid(c (x + 0.044715 x^3)), which is the same function; a tanh is
-    slow on CPUs.
+    On the CPU large tensors are computed as x * sigmoid(x (c + 0.044715 c x^2)), which is the same function; a tanh is
+    slow there.
     """
     if is_transformed():
-        return x * torch.sigmoid(_SCALE * (x + _CUBIC * (x * x * x)))  # Compilers fuse it, functorch differentiates it.
-    if x.numel() < _SMALL:
+        return x * torch.sigmoid(x * (_SCALE + _CUBIC * (x * x)))  # Compilers fuse it, functorch differentiates it.
+    if x.numel() < _SMALL or not x.is_cpu or x.dtype not in _SCALES:
         return F.gelu(x, approximate="tanh")
     if torch.is_grad_enabled() and x.requires_grad:
         return _Gelu.apply(x)  # type: ignore[no-any-return, no-untyped-call]
-    return _gate(x, x * x).mul_(x)
-
-
-def _gate(x: Tensor, square: Tensor) -> Tensor:
-    """sigmoid(c (x + 0.044715 x^3))."""
-    return torch.addcmul(x, x, square, value=_CUBIC).mul_(_SCALE).sigmoid_()
+    return torch.addcmul(_SCALES[x.dtype], x, x, value=_CUBIC).mul_(x).sigmoid_().mul_(x)
 
 
 class _Gelu(torch.autograd.Function):
@@ -50,11 +48,12 @@ class _Gelu(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        square = x * x
-        gate = _gate(x, square)
-        # The slope is g + x g', and g' = g (1 - g) c (1 + 3 * 0.044715 x^2).
-        factor = square.mul_(3 * _CUBIC).add_(1)
-        slope = torch.addcmul(gate, torch.ops.aten.sigmoid_backward(x, gate), factor, value=_SCALE, out=factor)
+        scale = _SCALES[x.dtype]
+        factor = torch.addcmul(scale, x, x, value=_CUBIC)
+        gate = (factor * x).sigmoid_()
+        # The slope is g + x g', and g' = g (1 - g) (c + 3 * 0.044715 c x^2).
+        torch.addcmul(scale, x, x, value=3 * _CUBIC, out=factor)
+        slope = torch.addcmul(gate, torch.ops.aten.sigmoid_backward(x, gate), factor, out=factor)
         ctx.save_for_backward(x, slope)
         return gate.mul_(x)
 
@@ -62,8 +61,9 @@ class _Gelu(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         x, slope = ctx.saved_tensors
         if torch.is_grad_enabled():  # The gradient is to be differentiated again, so it must depend on x.
-            gate = torch.sigmoid(_SCALE * (x + _CUBIC * x**3))
-            slope = gate + _SCALE * gate * (1 - gate) * x * (1 + 3 * _CUBIC * x.square())
+            square = x.square()
+            gate = torch.sigmoid(x * (_SCALE + _CUBIC * square))
+            slope = gate + gate * (1 - gate) * x * (_SCALE + 3 * _CUBIC * square)
         return grad * slope  # type: ignore[no-any-return]
 
 
@@ -134,7 +134,7 @@ class LayerNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.weight.ndim == 1:
             return F.layer_norm(x, self.weight.shape, self.weight, self.bias, 1e-6)
-        if is_transformed():
+        if is_transformed() or x.numel() < _LARGE:
             return torch.addcmul(self.bias, F.layer_norm(x, self.weight.shape[-1:], eps=1e-6), self.weight)
         members = zip(x, self.weight[:, 0], self.bias[:, 0], strict=True)  # One by one: half of the passes over memory.
         return torch.stack([F.layer_norm(m, m.shape[-1:], weight, bias, 1e-6) for m, weight, bias in members])
