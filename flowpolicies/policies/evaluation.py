@@ -99,14 +99,14 @@ def evaluate(
     `deterministic=True` instead. Each environment gets its number of episodes beforehand, so that short episodes
     are not preferred.
 
-    An id, an address and a function are made into several environments, in which a policy acts at once. That is several
-    times as fast as one environment, and as fast for one that is passed as such.
+    An id, an address and a function are made into several environments, and the policy acts in all of them in one call,
+    which takes much less time than one call for each.
 
     With a seed, every policy gets the same list of starts and goals: each episode has its own seed, independent of the
-    episodes before it, and a `FlowPolicy` has own noise in each. So the results are the same, to the last bit, for any
-    number of environments (but those of `RobustGuided`, whose monitor remembers what it saw). For a VecEnv this needs environments in `SeededEpisodes`, as
-    `flowpolicies.training.make_vec_env` makes them (their list is the same for any number of environments), or
-    environments that seed each episode themselves, such as OGBench's here.
+    episodes before it, and a `FlowPolicy` has its own noise in each. So the results are the same, to the last bit, for
+    any number of environments; except those of `RobustGuided`, which remembers what it saw. For a VecEnv this needs
+    environments in `SeededEpisodes`, as `flowpolicies.training.make_vec_env` makes them, or environments that seed each
+    episode themselves, such as OGBench's here.
 
     Returns are in the units of the task: of environments in `VecNormalize` the rewards before its normalisation are
     summed. Its statistics normalise observations as they are, and evaluation does not change them. If an episode has
@@ -124,7 +124,8 @@ def evaluate(
             for each episode. 1 for environments that exist once in a process.
 
     Raises:
-        ValueError: for fewer than one episode, environment or step, or an environment with other observations or actions.
+        ValueError: for fewer than one episode, environment or step, or an environment with other observations or
+            actions.
         TypeError: if `policy` cannot predict, or `env` is not an environment.
     """
     check_predicts(policy)
@@ -133,7 +134,7 @@ def evaluate(
             raise ValueError(f"{name} must be at least 1, got {number}")
     if max_steps is not None and max_steps < 1:
         raise ValueError(f"max_steps is a number of steps and must be at least 1, or None, got {max_steps}")
-    if isinstance(env, str) or not isinstance(env, gym.Env | VecEnv) and callable(env):
+    if isinstance(env, str) or (callable(env) and not isinstance(env, gym.Env | VecEnv)):
         options: dict[str, Any] = {"deterministic": deterministic, "seed": seed, "max_steps": max_steps}
         with closing(_copies(env, min(n_envs, episodes))) as made:
             found = evaluate(policy, made, episodes, **options)

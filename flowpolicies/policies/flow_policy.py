@@ -75,6 +75,7 @@ class FlowPolicy(PretrainedPolicy):
     """
 
     action_space: spaces.Box
+    _anchor: Tensor
 
     def __init__(
         self,
@@ -149,9 +150,7 @@ class FlowPolicy(PretrainedPolicy):
             chunks = sampler(self.view(explore), flat, noise)
         return chunks.reshape(len(flat), self.horizon, -1)
 
-    def _plan_rows(
-        self, observations: Any, n: int, rows: np.ndarray, deterministic: bool, explore: bool
-    ) -> Tensor:
+    def _plan_rows(self, observations: Any, n: int, rows: np.ndarray, deterministic: bool, explore: bool) -> Tensor:
         """Plans for some of n observations, `[len(rows), H, A]`."""
         if self._episodes is not None and len(self._episodes) == n and not explore:
             return self._episodes.plan(self._plan, observations, rows.tolist(), self.chunk_dim, deterministic)

@@ -231,7 +231,9 @@ def _make_envs(
     if train_env is not None:
         stack.callback(train_env.close)
         train_env = train_env if transform.name == "none" else TransformedRewards(train_env, transform)
-    eval_env = make(settings.eval_envs) if settings.eval_episodes > 0 else None
+    eval_env = None
+    if settings.eval_episodes > 0:
+        eval_env = make(min(settings.eval_envs, settings.eval_episodes), processes=settings.eval_workers)
     if eval_env is not None:
         stack.callback(eval_env.close)
     return train_env, eval_env
