@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from types import FrameType
-from typing import Any, final
+from typing import Any, NoReturn, final
 
 import gymnasium as gym
 import numpy as np
@@ -219,6 +219,21 @@ def _serve(connection: Any, makers: CloudpickleWrapper) -> None:
 def _joined(parts: Sequence[Any]) -> Any:
     """The observations of all processes as one batch."""
     return tree_map(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+@final
+class OnlySpaces(VecEnvWrapper):
+    """Shows the spaces of environments to a model that does not act in them, as those of `n_envs` environments."""
+
+    def __init__(self, env: VecEnv, n_envs: int) -> None:
+        super().__init__(env)
+        self.num_envs = n_envs
+
+    def reset(self) -> NoReturn:
+        raise RuntimeError("these environments are for evaluations; a model cannot collect in them")
+
+    def step_wait(self) -> NoReturn:
+        self.reset()
 
 
 @final
