@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal, final
 
@@ -101,6 +102,13 @@ class Dense(nn.Module):
             if initialization == "torch":
                 self.bias.uniform_(-1 / math.sqrt(in_dim), 1 / math.sqrt(in_dim))
 
+    def function(self) -> Callable[[Tensor], Tensor]:
+        """The layer with the weights of this moment, without the cost of calling a module; see `MLP.function`."""
+        if self.ensemble is not None:
+            return self
+        weight, bias = self.weight.mT, self.bias
+        return lambda x: F.linear(x, weight, bias)
+
     def forward(self, x: Tensor) -> Tensor:
         if self.ensemble is None:
             return F.linear(x, self.weight.mT, self.bias)
@@ -171,13 +179,24 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.ensemble is None:
-            return self._forward(x)
-        rows = self._forward(x.reshape(-1, x.shape[-1]))
+            return self._through(self.layers, self.output, x)
+        rows = self._through(self.layers, self.output, x.reshape(-1, x.shape[-1]))
         return rows.reshape(self.ensemble, *x.shape[:-1], rows.shape[-1])
 
-    def _forward(self, x: Tensor) -> Tensor:
+    def function(self) -> Callable[[Tensor], Tensor]:
+        """The network with the weights of this moment, for many calls in a row.
+
+        Its dense layers are not called as modules, which takes as long as a layer of a small network; so their hooks
+        are not called either.
+        """
+        if self.ensemble is not None:
+            return self
+        parts = [part.function() if isinstance(part, Dense) else part for part in (*self.layers, self.output)]
+        return partial(self._through, parts[:-1], parts[-1])
+
+    def _through(self, layers: Iterable[Callable[[Tensor], Tensor]], output: Any, x: Tensor) -> Tensor:
         activate = ACTIVATIONS[self.activation]
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(layers):
             x = layer(x)
             if self.norms is not None and self.norm_first:
                 x = activate(self.norms[i](x))
@@ -185,7 +204,7 @@ class MLP(nn.Module):
                 x = self.norms[i](activate(x))
             else:
                 x = activate(x)
-        return x if self.output is None else self.output(x)
+        return x if output is None else output(x)
 
 
 TimeEmbedding = Literal["none", "scalar", "fourier"]

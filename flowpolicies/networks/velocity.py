@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import final
 
 import torch
@@ -35,5 +36,12 @@ class VelocityField(nn.Module):
         self.net = MLP(in_dim, hidden_dims, action_dim, layer_norm=layer_norm, activation=activation)
 
     def forward(self, observations: Tensor, actions: Tensor, *times: Tensor) -> Tensor:
+        return self._through(self.net, observations, actions, *times)
+
+    def function(self) -> Callable[..., Tensor]:
+        """The same function with the weights of this moment, for the steps of a flow; see `MLP.function`."""
+        return partial(self._through, self.net.function())
+
+    def _through(self, net: Callable[[Tensor], Tensor], observations: Tensor, x: Tensor, *times: Tensor) -> Tensor:
         phi = [embed_time(t, self.time_embedding, self.time_dim) for t in times]
-        return self.net(torch.cat([observations, actions, *phi], -1))  # type: ignore[no-any-return]
+        return net(torch.cat([observations, x, *phi], -1))

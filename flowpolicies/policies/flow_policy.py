@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from flowpolicies.artifacts import reading
 from flowpolicies.containers import name_of
 from flowpolicies.core import GeneratorNoise, Network, Noise, ReplayedNoise, View, ZeroNoise
+from flowpolicies.core.matmul import fast_matmul
 from flowpolicies.policies.building import build_network, limited
 from flowpolicies.policies.declaration import policy_from_json
 from flowpolicies.policies.devices import check_device
@@ -24,7 +25,7 @@ from flowpolicies.policies.episodes import Episodes, batch_size
 from flowpolicies.policies.policy_file import read_policy, write_policy
 from flowpolicies.policies.pretrained import PretrainedPolicy
 from flowpolicies.policies.serialization import encoder_to_json, network_to_json, sampler_to_json
-from flowpolicies.samplers import Sampler
+from flowpolicies.samplers import Sampler, candidates
 from flowpolicies.spaces.batches import as_batch
 from flowpolicies.spaces.json import space_to_json
 from flowpolicies.spaces.layout import (
@@ -106,6 +107,7 @@ class FlowPolicy(PretrainedPolicy):
         self.targets = nn.ModuleDict({name: copy.deepcopy(module) for name, module in slow.items()})
         self.targets.requires_grad_(False)
         self.register_buffer("_anchor", torch.empty(0), persistent=False)
+        self._width = max((p.shape[-1] for p in self.networks.parameters() if p.ndim > 1), default=0)
         self.generator = torch.Generator()
         self._episodes: Episodes | None = None
         self.seed(seed)
@@ -146,7 +148,7 @@ class FlowPolicy(PretrainedPolicy):
     def _plan(self, observation: Tensor | dict[str, Tensor], noise: Noise, explore: bool = False) -> Tensor:
         flat = flatten_tensors(self.observation_space, observation)
         sampler = (self.explorer or self.sampler) if explore else self.sampler
-        with torch.no_grad():
+        with torch.no_grad(), fast_matmul(len(flat) * candidates(sampler), self._width):
             chunks = sampler(self.view(explore), flat, noise)
         return chunks.reshape(len(flat), self.horizon, -1)
 
