@@ -57,7 +57,7 @@ class EpisodeNoise(Noise):
 
 
 @final
-class Episodes:
+class EpisodeRows:
     """The episodes that a policy acts in, one in each row of its observations.
 
     Args:

@@ -17,7 +17,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecMonitor, VecNormalize
 
 from flowpolicies.data import make_env
-from flowpolicies.policies.episodes import ROWS, Episodes
+from flowpolicies.policies.episodes import ROWS, EpisodeRows
 from flowpolicies.policies.intervals import Interval as Interval
 from flowpolicies.policies.intervals import mean_interval as mean_interval
 from flowpolicies.policies.intervals import success_interval as success_interval
@@ -221,7 +221,7 @@ def _roll_out(
     episodes: int,
     deterministic: bool,
     max_steps: int | None,
-    rows: Episodes | None,
+    rows: EpisodeRows | None,
 ) -> list[_Episode]:
     """The episodes in the order of their starts: environment i runs numbers i, i + n, ...
 

@@ -21,7 +21,7 @@ from flowpolicies.core.matmul import fast_matmul
 from flowpolicies.policies.building import build_network, limited
 from flowpolicies.policies.declaration import policy_from_json
 from flowpolicies.policies.devices import check_device
-from flowpolicies.policies.episodes import Episodes, batch_size
+from flowpolicies.policies.episodes import EpisodeRows, batch_size
 from flowpolicies.policies.policy_file import read_policy, write_policy
 from flowpolicies.policies.pretrained import PretrainedPolicy
 from flowpolicies.policies.serialization import encoder_to_json, network_to_json, sampler_to_json
@@ -109,7 +109,7 @@ class FlowPolicy(PretrainedPolicy):
         self.register_buffer("_anchor", torch.empty(0), persistent=False)
         self._width = max((p.shape[-1] for p in self.networks.parameters() if p.ndim > 1), default=0)
         self.generator = torch.Generator()
-        self._episodes: Episodes | None = None
+        self._episodes: EpisodeRows | None = None
         self.seed(seed)
 
     @property
@@ -160,14 +160,14 @@ class FlowPolicy(PretrainedPolicy):
         return self._plan(asked, self.noise(deterministic), explore)
 
     @contextmanager
-    def in_episodes(self, seed: int, n: int) -> Iterator[Episodes]:
+    def in_episodes(self, seed: int, n: int) -> Iterator[EpisodeRows]:
         """Within this context `predict` acts in n episodes at once, in each as if it were the only one.
 
         `begin` of what it returns says which episode begins in which row. The actions of an episode then depend on
         `seed` and its number alone, to the last bit. Batches of another size than n are not concerned.
         """
         size = batch_size(self.specs, self.sampler, self.encoder, self.observation_space)
-        self._episodes = Episodes(seed, n, size)
+        self._episodes = EpisodeRows(seed, n, size)
         try:
             yield self._episodes
         finally:
