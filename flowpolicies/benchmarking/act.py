@@ -35,7 +35,7 @@ class Acting:
     """What acts, and in how many observations at once."""
 
     sampler: Sampler
-    """Sampler of ours."""
+    """Sampler of the policy of flowpolicies."""
     width: int = 512
     """Units of each hidden layer of every network."""
     depth: int = 4
