@@ -196,7 +196,7 @@ def test_a_layer_that_was_replaced_is_called() -> None:
 
     network = VelocityField(3, 2, hidden_dims=(8, 8))
     s, x, t = torch.randn(4, 3), torch.randn(4, 2), torch.rand(4, 1)
-    before = network.given(s)(x, t)
+    before = network.function()(s, x, t)
     network.net.layers[1] = Adapted(network.net.layers[1])
-    assert torch.equal(network.given(s)(x, t), network(s, x, t))
-    assert not torch.equal(network.given(s)(x, t), before)
+    assert torch.equal(network.function()(s, x, t), network(s, x, t))
+    assert not torch.equal(network.function()(s, x, t), before)
