@@ -179,8 +179,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.ensemble is None:
-            return self._through(self.layers, self.output, x)
-        rows = self._through(self.layers, self.output, x.reshape(-1, x.shape[-1]))
+            return _apply(self._parts(self.layers, self.output), x)
+        rows = _apply(self._parts(self.layers, self.output), x.reshape(-1, x.shape[-1]))
         return rows.reshape(self.ensemble, *x.shape[:-1], rows.shape[-1])
 
     def function(self) -> Callable[[Tensor], Tensor]:
@@ -191,20 +191,22 @@ class MLP(nn.Module):
         """
         if self.ensemble is not None:
             return self
-        parts = [part.function() if isinstance(part, Dense) else part for part in (*self.layers, self.output)]
-        return partial(self._through, parts[:-1], parts[-1])
+        layers = [layer.function() if isinstance(layer, Dense) else layer for layer in (*self.layers, self.output)]
+        return partial(_apply, self._parts(layers[:-1], layers[-1]))
 
-    def _through(self, layers: Iterable[Callable[[Tensor], Tensor]], output: Any, x: Tensor) -> Tensor:
-        activate = ACTIVATIONS[self.activation]
+    def _parts(self, layers: Iterable[Any], output: Any) -> list[Callable[[Tensor], Tensor]]:
+        """What is applied in turn."""
+        activate, parts = ACTIVATIONS[self.activation], []
         for i, layer in enumerate(layers):
-            x = layer(x)
-            if self.norms is not None and self.norm_first:
-                x = activate(self.norms[i](x))
-            elif self.norms is not None:
-                x = self.norms[i](activate(x))
-            else:
-                x = activate(x)
-        return x if output is None else output(x)
+            after = [activate] if self.norms is None else [activate, self.norms[i]]
+            parts += [layer, *(reversed(after) if self.norm_first else after)]
+        return parts if output is None else [*parts, output]
+
+
+def _apply(parts: Iterable[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
+    for part in parts:
+        x = part(x)
+    return x
 
 
 TimeEmbedding = Literal["none", "scalar", "fourier"]

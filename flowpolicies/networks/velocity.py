@@ -36,12 +36,12 @@ class VelocityField(nn.Module):
         self.net = MLP(in_dim, hidden_dims, action_dim, layer_norm=layer_norm, activation=activation)
 
     def forward(self, observations: Tensor, actions: Tensor, *times: Tensor) -> Tensor:
-        return self._through(self.net, observations, actions, *times)
+        phi = [embed_time(t, self.time_embedding, self.time_dim) for t in times]
+        return self.net(torch.cat([observations, actions, *phi], -1))  # type: ignore[no-any-return]
 
     def function(self) -> Callable[..., Tensor]:
         """The same function with the weights of this moment, for the steps of a flow; see `MLP.function`."""
-        return partial(self._through, self.net.function())
-
-    def _through(self, net: Callable[[Tensor], Tensor], observations: Tensor, x: Tensor, *times: Tensor) -> Tensor:
-        phi = [embed_time(t, self.time_embedding, self.time_dim) for t in times]
-        return net(torch.cat([observations, x, *phi], -1))
+        net, embed = self.net.function(), partial(embed_time, embedding=self.time_embedding, time_dim=self.time_dim)
+        if self.time_embedding == "fourier":
+            return lambda observations, x, t: net(torch.cat([observations, x, embed(t)], -1))
+        return lambda *inputs: net(torch.cat(inputs, -1))

@@ -152,10 +152,10 @@ class FlowPolicy(PretrainedPolicy):
             chunks = sampler(self.view(explore), flat, noise)
         return chunks.reshape(len(flat), self.horizon, -1)
 
-    def _plan_rows(self, observations: Any, n: int, rows: np.ndarray, deterministic: bool, explore: bool) -> Tensor:
+    def _plan_rows(self, observations: Any, n: int, rows: Sequence[int], deterministic: bool, explore: bool) -> Tensor:
         """Plans for some of n observations, `[len(rows), H, A]`."""
         if self._episodes is not None and len(self._episodes) == n and not explore:
-            return self._episodes.plan(self._plan, observations, rows.tolist(), self.chunk_dim, deterministic)
+            return self._episodes.plan(self._plan, observations, rows, self.chunk_dim, deterministic)
         asked = observations if len(rows) == n else take(observations, torch.as_tensor(rows, device=self.device))
         return self._plan(asked, self.noise(deterministic), explore)
 
@@ -210,12 +210,16 @@ class FlowPolicy(PretrainedPolicy):
             )
         tensor, vectorized = self.obs_to_tensor(observation)
         n = len(leaves(tensor)[0])
-        queue, position = self._queue(state, n)
-        rows = np.flatnonzero((position >= self.execute) | _starts(episode_start, n))
-        if len(rows):
-            queue[rows] = self._to_space(self._plan_rows(tensor, n, rows, deterministic, explore))
-            position[rows] = 0
-        actions = queue[np.arange(n), position]
+        starts = _starts(episode_start, n)
+        if n and (state is None or self.horizon == 1):  # The usual case, without the way through the queue.
+            queue = self._to_space(self._plan_rows(tensor, n, range(n), deterministic, explore))
+            actions, position = queue[:, 0], np.zeros(n, int)
+        else:
+            queue, position = self._queue(state, n)
+            if rows := np.flatnonzero((position >= self.execute) | starts).tolist():
+                queue[rows] = self._to_space(self._plan_rows(tensor, n, rows, deterministic, explore))
+                position[rows] = 0
+            actions = queue[np.arange(n), position]
         new_state = (queue, position + 1) if self.horizon > 1 else None
         return (actions if vectorized else actions[0]), new_state
 
@@ -252,7 +256,8 @@ class FlowPolicy(PretrainedPolicy):
     def _to_space(self, chunks: Tensor) -> np.ndarray:
         scaled = chunks.float().cpu().numpy().reshape(-1, self.horizon, *self.action_space.shape)
         low, high = self.action_space.low, self.action_space.high
-        return np.clip(low + 0.5 * (scaled + 1.0) * (high - low), low, high).astype(self.action_space.dtype)
+        actions = (low + 0.5 * (scaled + 1.0) * (high - low)).clip(low, high)
+        return actions.astype(self.action_space.dtype, copy=False)
 
     def obs_to_tensor(self, observation: Observation) -> tuple[Any, bool]:
         """A batch `[N, *shape]` of tensors, in a dict for a Dict space, and whether the observation was a batch.
