@@ -104,15 +104,14 @@ class Dense(nn.Module):
 
     def function(self) -> Callable[[Tensor], Tensor]:
         """The layer with the weights of this moment, without the cost of calling a module; see `MLP.function`."""
-        if self.ensemble is not None:
-            return self
-        weight, bias = self.weight.mT, self.bias
-        return lambda x: F.linear(x, weight, bias)
+        if self.ensemble is None:
+            transposed, bias = self.weight.mT, self.bias
+            return lambda x: F.linear(x, transposed, bias)
+        n, weight, biases = self.ensemble, self.weight, self.bias.unsqueeze(-2)
+        return lambda x: torch.baddbmm(biases, x.expand(n, *x.shape[-2:]), weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.ensemble is None:
-            return F.linear(x, self.weight.mT, self.bias)
-        return torch.baddbmm(self.bias.unsqueeze(-2), x.expand(self.ensemble, *x.shape[-2:]), self.weight)
+        return self.function()(x)
 
 
 def _initialize(weight: Tensor, scale: float, initialization: Initialization) -> None:
@@ -178,10 +177,7 @@ class MLP(nn.Module):
         self.output = None if out_dim is None else Dense(widths[-1], out_dim, ensemble, initialization=initialization)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.ensemble is None:
-            return _apply(self._parts(self.layers, self.output), x)
-        rows = _apply(self._parts(self.layers, self.output), x.reshape(-1, x.shape[-1]))
-        return rows.reshape(self.ensemble, *x.shape[:-1], rows.shape[-1])
+        return self._through(self._parts(self.layers, self.output), x)
 
     def function(self) -> Callable[[Tensor], Tensor]:
         """The network with the weights of this moment, for many calls in a row.
@@ -189,10 +185,8 @@ class MLP(nn.Module):
         Its dense layers are not called as modules, which takes as long as a layer of a small network; so their hooks
         are not called either.
         """
-        if self.ensemble is not None:
-            return self
         layers = [layer.function() if isinstance(layer, Dense) else layer for layer in (*self.layers, self.output)]
-        return partial(_apply, self._parts(layers[:-1], layers[-1]))
+        return partial(self._through, self._parts(layers[:-1], layers[-1]))
 
     def _parts(self, layers: Iterable[Any], output: Any) -> list[Callable[[Tensor], Tensor]]:
         """What is applied in turn."""
@@ -202,11 +196,11 @@ class MLP(nn.Module):
             parts += [layer, *(reversed(after) if self.norm_first else after)]
         return parts if output is None else [*parts, output]
 
-
-def _apply(parts: Iterable[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
-    for part in parts:
-        x = part(x)
-    return x
+    def _through(self, parts: Iterable[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
+        y = x if self.ensemble is None else x.reshape(-1, x.shape[-1])
+        for part in parts:
+            y = part(y)
+        return y if self.ensemble is None else y.reshape(self.ensemble, *x.shape[:-1], y.shape[-1])
 
 
 TimeEmbedding = Literal["none", "scalar", "fourier"]
