@@ -197,7 +197,7 @@ def test_draws_without_an_axis_of_episodes_are_refused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("n_envs", "processes"), [(3, 2), (2, 2)])
+@pytest.mark.parametrize(("n_envs", "processes"), [(3, 2), pytest.param(8, 3, marks=pytest.mark.more)])
 def test_results_do_not_depend_on_the_number_of_processes(n_envs: int, processes: int) -> None:
     torch.manual_seed(0)
     networks = {"actor_flow": Network(partial(VelocityField, hidden_dims=(64,)))}
