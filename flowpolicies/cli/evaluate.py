@@ -20,7 +20,8 @@ from flowpolicies.data.foreign import check_environment
 from flowpolicies.data.replay.pixels import frames_between
 from flowpolicies.files import write_json
 from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
-from flowpolicies.policies.evaluation import Interval
+from flowpolicies.policies.episodes import ROWS
+from flowpolicies.policies.intervals import Interval
 from flowpolicies.policies.pretrained import BOX, find, shared_source
 from flowpolicies.policies.sharing.folder import evaluated_in, is_pretrained
 from flowpolicies.training import RunFolder, load_policy, make_vec_env
@@ -45,8 +46,10 @@ class Evaluate(Command):
     """Number of episodes in each environment."""
     seed: int = 0
     """Seed of the episodes and of the policy's noise."""
-    n_envs: int = 1
-    """Number of copies of each environment that run in parallel. More than one run in a process each."""
+    n_envs: int = ROWS
+    """Number of copies of each environment in which the policy acts at once. The results do not depend on it."""
+    eval_workers: int = 1
+    """Number of processes that the copies are divided among; 1: none but this one. The results do not depend on it."""
     deterministic: bool = False
     """Start flows at zero noise instead of sampling the noise, as the papers do."""
     json: Path | None = None
@@ -61,7 +64,9 @@ class Evaluate(Command):
         """Evaluates in every environment, and prints the results of each and of all together."""
         policy = load_policy(self.path, self.device, trust=self.trust)
         found = {
-            address: evaluate_in(address, policy, self.episodes, self.seed, self.n_envs, self.deterministic)
+            address: evaluate_in(
+                address, policy, self.episodes, self.seed, self.n_envs, self.deterministic, self.eval_workers
+            )
             for address in self._addresses()
         }
         for address, evaluation in found.items():
@@ -108,14 +113,21 @@ class Evaluate(Command):
 
 
 def evaluate_in(
-    address: str, policy: FlowPolicy, episodes: int, seed: int, n_envs: int, deterministic: bool
+    address: str,
+    policy: FlowPolicy,
+    episodes: int,
+    seed: int,
+    n_envs: int,
+    deterministic: bool,
+    workers: int = 1,
 ) -> Evaluation:
-    """Evaluates a policy in copies of an environment."""
+    """Evaluates a policy in copies of an environment, at most one for each episode."""
     frames = 1
     if len(policy.observation_space.shape or ()) == 3:  # The channels may be those of several stacked images.
         with closing(make_env(address)) as single:
             frames = frames_between(single.observation_space, policy.observation_space)
-    with closing(make_vec_env(address, n_envs, frame_stack=frames)) as env:
+    n = n_envs if episodes < 1 else min(n_envs, episodes)  # `evaluate` refuses less than one episode.
+    with closing(make_vec_env(address, n, frame_stack=frames, processes=workers)) as env:
         found = evaluate(policy, env, episodes, deterministic=deterministic, seed=seed)
     return dataclasses.replace(found, environment=address)
 

@@ -13,6 +13,7 @@ from flowpolicies.cli.command import Command
 from flowpolicies.cli.evaluate import evaluate_in
 from flowpolicies.data.foreign import check_environment
 from flowpolicies.policies import Evaluation, FlowPolicy
+from flowpolicies.policies.episodes import ROWS
 from flowpolicies.policies.pretrained import require_hub_id
 from flowpolicies.policies.sharing.folder import checked_weights
 from flowpolicies.policies.sharing.hub import upload
@@ -44,8 +45,10 @@ class Export(Command):
     """Environments of the new evaluation: addresses or Gymnasium ids. Default: the environment of the run."""
     seed: int = 0
     """Seed of the episodes and of the policy's noise in the new evaluation."""
-    n_envs: int = 1
-    """Number of copies of each environment that run in parallel in the new evaluation."""
+    n_envs: int = ROWS
+    """Number of copies of each environment in which the policy acts at once in the new evaluation."""
+    eval_workers: int = 1
+    """Number of processes that the copies are divided among in the new evaluation; 1: none but this one."""
     deterministic: bool = False
     """Start flows at zero noise in the new evaluation, instead of sampling the noise."""
     device: str = "auto"
@@ -70,9 +73,8 @@ class Export(Command):
             raise ValueError(f"the run in '{run.path}' does not say which environment it is for. Pass --env.")
         addresses = self.env or (check_environment(address, run.config),)
         policy = FlowPolicy.load(run.policy, self.device)
-        return [
-            evaluate_in(one, policy, self.episodes, self.seed, self.n_envs, self.deterministic) for one in addresses
-        ]
+        how = (self.episodes, self.seed, self.n_envs, self.deterministic, self.eval_workers)
+        return [evaluate_in(one, policy, *how) for one in addresses]
 
 
 @final

@@ -71,10 +71,14 @@ class BoundNetwork:
     def __call__(self, *inputs: Tensor) -> Tensor:
         if torch.compiler.is_compiling() and self.weights is not None:
             return functional_call(self.module, dict(self.weights), inputs)  # type: ignore[no-any-return]
+        return self._eager()(*inputs)  # type: ignore[no-any-return]
+
+    def _eager(self) -> Any:
+        """The module that computes with these weights."""
         if self._bound is None:
             assert self.weights is not None
             self._bound = with_weights(self.module, self.weights)
-        return self._bound(*inputs)  # type: ignore[no-any-return]
+        return self._bound
 
     def given(self, observations: Tensor) -> GivenObservations:
         """The network as a function of its other inputs; images are encoded once, however often it is called.
@@ -83,8 +87,15 @@ class BoundNetwork:
         """
         encoder, head = getattr(self.module, "encoder", None), getattr(self.module, "head", None)
         if encoder is None or head is None:
-            return GivenObservations(self, observations)
-        return GivenObservations(self._part("head", head), self._part("encoder", encoder)(observations))
+            return GivenObservations(self._function(), observations)
+        encoded = self._part("encoder", encoder)(observations)
+        return GivenObservations(self._part("head", head)._function(), encoded)
+
+    def _function(self) -> Callable[..., Tensor]:
+        """The network for many calls in a row: what the method `function` of the module returns, if it has one."""
+        if torch.compiler.is_compiling() or not hasattr(self.module, "function"):
+            return self
+        return self._eager().function()  # type: ignore[no-any-return]
 
     def _part(self, name: str, module: nn.Module) -> BoundNetwork:
         if self.weights is None:
@@ -100,7 +111,7 @@ class GivenObservations:
 
     __slots__ = ("network", "observations")
 
-    def __init__(self, network: BoundNetwork, observations: Tensor) -> None:
+    def __init__(self, network: Callable[..., Tensor], observations: Tensor) -> None:
         self.network, self.observations = network, observations
 
     def __call__(self, *inputs: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ def euler(velocity: Velocity, x: Tensor, grid: Tensor) -> Tensor:
         `[*, A]`, at `grid[-1]`.
     """
     for t, h in zip(grid[:-1], grid.diff(dim=0), strict=True):
-        x = x + h * velocity(x, t)
+        x = torch.addcmul(x, h, velocity(x, t))
     return x
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import final
 
 import torch
@@ -47,5 +48,12 @@ class Critic(nn.Module):
         )
 
     def forward(self, observations: Tensor, actions: Tensor, *times: Tensor) -> Tensor:
+        return self._value(self.net, observations, actions, *times)
+
+    def function(self) -> Callable[..., Tensor]:
+        """The same function with the weights of this moment, for gradients along a flow; see `MLP.function`."""
+        return partial(self._value, self.net.function())
+
+    def _value(self, net: Callable[[Tensor], Tensor], observations: Tensor, actions: Tensor, *times: Tensor) -> Tensor:
         phi = [embed_time(t, self.time_embedding, self.time_dim) for t in times]
-        return self.net(torch.cat([observations, actions, *phi], -1)).squeeze(-1)  # type: ignore[no-any-return]
+        return net(torch.cat([observations, actions, *phi], -1)).squeeze(-1)

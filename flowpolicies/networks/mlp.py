@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal, final
 
@@ -101,10 +102,16 @@ class Dense(nn.Module):
             if initialization == "torch":
                 self.bias.uniform_(-1 / math.sqrt(in_dim), 1 / math.sqrt(in_dim))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def function(self) -> Callable[[Tensor], Tensor]:
+        """The layer with the weights of this moment, without the cost of calling a module; see `MLP.function`."""
         if self.ensemble is None:
-            return F.linear(x, self.weight.mT, self.bias)
-        return torch.baddbmm(self.bias.unsqueeze(-2), x.expand(self.ensemble, *x.shape[-2:]), self.weight)
+            transposed, bias = self.weight.mT, self.bias
+            return lambda x: F.linear(x, transposed, bias)
+        n, weight, biases = self.ensemble, self.weight, self.bias.unsqueeze(-2)
+        return lambda x: torch.baddbmm(biases, x.expand(n, *x.shape[-2:]), weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function()(x)
 
 
 def _initialize(weight: Tensor, scale: float, initialization: Initialization) -> None:
@@ -170,22 +177,30 @@ class MLP(nn.Module):
         self.output = None if out_dim is None else Dense(widths[-1], out_dim, ensemble, initialization=initialization)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.ensemble is None:
-            return self._forward(x)
-        rows = self._forward(x.reshape(-1, x.shape[-1]))
-        return rows.reshape(self.ensemble, *x.shape[:-1], rows.shape[-1])
+        return self._through(self._parts(self.layers, self.output), x)
 
-    def _forward(self, x: Tensor) -> Tensor:
-        activate = ACTIVATIONS[self.activation]
-        for i, layer in enumerate(self.layers):
-            x = layer(x)
-            if self.norms is not None and self.norm_first:
-                x = activate(self.norms[i](x))
-            elif self.norms is not None:
-                x = self.norms[i](activate(x))
-            else:
-                x = activate(x)
-        return x if self.output is None else self.output(x)
+    def function(self) -> Callable[[Tensor], Tensor]:
+        """The network with the weights of this moment, for many calls in a row.
+
+        Its dense layers are not called as modules, which takes as long as a layer of a small network; so their hooks
+        are not called either.
+        """
+        layers = [layer.function() if isinstance(layer, Dense) else layer for layer in (*self.layers, self.output)]
+        return partial(self._through, self._parts(layers[:-1], layers[-1]))
+
+    def _parts(self, layers: Iterable[Any], output: Any) -> list[Callable[[Tensor], Tensor]]:
+        """What is applied in turn."""
+        activate, parts = ACTIVATIONS[self.activation], []
+        for i, layer in enumerate(layers):
+            after = [activate] if self.norms is None else [activate, self.norms[i]]
+            parts += [layer, *(reversed(after) if self.norm_first else after)]
+        return parts if output is None else [*parts, output]
+
+    def _through(self, parts: Iterable[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
+        y = x if self.ensemble is None else x.reshape(-1, x.shape[-1])
+        for part in parts:
+            y = part(y)
+        return y if self.ensemble is None else y.reshape(self.ensemble, *x.shape[:-1], y.shape[-1])
 
 
 TimeEmbedding = Literal["none", "scalar", "fourier"]

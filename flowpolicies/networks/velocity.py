@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import final
 
 import torch
@@ -37,3 +38,10 @@ class VelocityField(nn.Module):
     def forward(self, observations: Tensor, actions: Tensor, *times: Tensor) -> Tensor:
         phi = [embed_time(t, self.time_embedding, self.time_dim) for t in times]
         return self.net(torch.cat([observations, actions, *phi], -1))  # type: ignore[no-any-return]
+
+    def function(self) -> Callable[..., Tensor]:
+        """The same function with the weights of this moment, for the steps of a flow; see `MLP.function`."""
+        net, embed = self.net.function(), partial(embed_time, embedding=self.time_embedding, time_dim=self.time_dim)
+        if self.time_embedding == "fourier":
+            return lambda observations, x, t: net(torch.cat([observations, x, embed(t)], -1))
+        return lambda *inputs: net(torch.cat(inputs, -1))

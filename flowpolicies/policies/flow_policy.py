@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, final
 
@@ -16,19 +17,21 @@ from torch import Tensor, nn
 from flowpolicies.artifacts import reading
 from flowpolicies.containers import name_of
 from flowpolicies.core import GeneratorNoise, Network, Noise, ReplayedNoise, View, ZeroNoise
+from flowpolicies.core.matmul import fast_matmul
 from flowpolicies.policies.building import build_network, limited
 from flowpolicies.policies.declaration import policy_from_json
 from flowpolicies.policies.devices import check_device
+from flowpolicies.policies.episodes import EpisodeRows, batch_size
 from flowpolicies.policies.policy_file import read_policy, write_policy
 from flowpolicies.policies.pretrained import PretrainedPolicy
 from flowpolicies.policies.serialization import encoder_to_json, network_to_json, sampler_to_json
-from flowpolicies.samplers import Sampler
+from flowpolicies.samplers import Sampler, candidates
 from flowpolicies.spaces.batches import as_batch
 from flowpolicies.spaces.json import space_to_json
 from flowpolicies.spaces.layout import (
     as_tensor,
-    channels_first_space,
     check_action_space,
+    check_channels_first,
     flatten_tensors,
 )
 from flowpolicies.tree import leaves, take, tree_map
@@ -73,6 +76,7 @@ class FlowPolicy(PretrainedPolicy):
     """
 
     action_space: spaces.Box
+    _anchor: Tensor
 
     def __init__(
         self,
@@ -90,7 +94,7 @@ class FlowPolicy(PretrainedPolicy):
         encoder: str = "impala_small",
         seed: int | None = None,
     ) -> None:
-        _check_channels(observation_space)
+        check_channels_first(observation_space)
         super().__init__(observation_space, check_action_space(action_space, "FlowPolicy"), squash_output=True)
         self.specs, self.sampler, self.explorer = dict(networks), sampler, explorer
         self.act_with, self.explore_with = tuple(act_with), tuple(explore_with)
@@ -102,8 +106,16 @@ class FlowPolicy(PretrainedPolicy):
         slow = {name: self.networks[name] for name, spec in networks.items() if spec.target_rate is not None}
         self.targets = nn.ModuleDict({name: copy.deepcopy(module) for name, module in slow.items()})
         self.targets.requires_grad_(False)
+        self.register_buffer("_anchor", torch.empty(0), persistent=False)
+        self._width = max((p.shape[-1] for p in self.networks.parameters() if p.ndim > 1), default=0)
         self.generator = torch.Generator()
+        self._episodes: EpisodeRows | None = None
         self.seed(seed)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are: that of a buffer that moves with them, as to look for a parameter takes 10 us."""
+        return self._anchor.device
 
     def seed(self, seed: int | None) -> None:
         """Seeds the generator that acting draws from."""
@@ -136,9 +148,30 @@ class FlowPolicy(PretrainedPolicy):
     def _plan(self, observation: Tensor | dict[str, Tensor], noise: Noise, explore: bool = False) -> Tensor:
         flat = flatten_tensors(self.observation_space, observation)
         sampler = (self.explorer or self.sampler) if explore else self.sampler
-        with torch.no_grad():
+        with torch.no_grad(), fast_matmul(len(flat) * candidates(sampler), self._width):
             chunks = sampler(self.view(explore), flat, noise)
         return chunks.reshape(len(flat), self.horizon, -1)
+
+    def _plan_rows(self, observations: Any, n: int, rows: Sequence[int], deterministic: bool, explore: bool) -> Tensor:
+        """Plans for some of n observations, `[len(rows), H, A]`."""
+        if self._episodes is not None and len(self._episodes) == n and not explore:
+            return self._episodes.plan(self._plan, observations, rows, self.chunk_dim, deterministic)
+        asked = observations if len(rows) == n else take(observations, torch.as_tensor(rows, device=self.device))
+        return self._plan(asked, self.noise(deterministic), explore)
+
+    @contextmanager
+    def in_episodes(self, seed: int, n: int) -> Iterator[EpisodeRows]:
+        """Within this context `predict` acts in n episodes at once, in each as if it were the only one.
+
+        `begin` of what it returns says which episode begins in which row. The actions of an episode then depend on
+        `seed` and its number alone, to the last bit. Batches of another size than n are not concerned.
+        """
+        size = batch_size(self.specs, self.sampler, self.encoder, self.observation_space)
+        self._episodes = EpisodeRows(seed, n, size)
+        try:
+            yield self._episodes
+        finally:
+            self._episodes = None
 
     def predict(
         self,
@@ -169,7 +202,7 @@ class FlowPolicy(PretrainedPolicy):
             ValueError: if gymnasium's (observation, info) is passed, keys or shapes do not fit the space, pixels are
                 not integers from 0 to 255, or `state` or `episode_start` belong to another number of environments.
         """
-        self.set_training_mode(False)
+        self._stop_training()
         if isinstance(observation, tuple):
             raise ValueError(
                 "predict() takes an observation, got a tuple: gymnasium's env.reset() returns (observation, info). "
@@ -177,13 +210,16 @@ class FlowPolicy(PretrainedPolicy):
             )
         tensor, vectorized = self.obs_to_tensor(observation)
         n = len(leaves(tensor)[0])
-        queue, position = self._queue(state, n)
-        replan = (position >= self.execute) | _starts(episode_start, n)
-        if replan.any():
-            asked = take(tensor, torch.as_tensor(replan.nonzero()[0], device=self.device))
-            queue[replan] = self._to_space(self._plan(asked, self.noise(deterministic), explore))
-            position[replan] = 0
-        actions = queue[np.arange(n), position]
+        starts = _starts(episode_start, n)
+        if n and (state is None or self.horizon == 1):  # The usual case, without the way through the queue.
+            queue = self._to_space(self._plan_rows(tensor, n, range(n), deterministic, explore))
+            actions, position = queue[:, 0], np.zeros(n, int)
+        else:
+            queue, position = self._queue(state, n)
+            if rows := np.flatnonzero((position >= self.execute) | starts).tolist():
+                queue[rows] = self._to_space(self._plan_rows(tensor, n, rows, deterministic, explore))
+                position[rows] = 0
+            actions = queue[np.arange(n), position]
         new_state = (queue, position + 1) if self.horizon > 1 else None
         return (actions if vectorized else actions[0]), new_state
 
@@ -194,10 +230,16 @@ class FlowPolicy(PretrainedPolicy):
             observation: a batch of N observations.
             noise: where the flow starts, `[N, H * A]`. A sampler that draws anything else raises an error.
         """
-        self.set_training_mode(False)
+        self._stop_training()
         tensor, _ = self.obs_to_tensor(observation)
         start = torch.as_tensor(noise, dtype=torch.float32, device=self.device)
         return self._to_space(self._plan(tensor, ReplayedNoise(self.chunk_dim, [start])))
+
+    def _stop_training(self) -> None:
+        """Leaves the training mode. All modules are walked only if a network is in it: the walk takes longer than a
+        small network."""
+        if self.training or any(network.training for network in self.networks.values()):
+            self.set_training_mode(False)
 
     def _queue(self, state: State | None, n: int) -> tuple[np.ndarray, np.ndarray]:
         shape = (n, self.horizon, *self.action_space.shape)
@@ -214,7 +256,8 @@ class FlowPolicy(PretrainedPolicy):
     def _to_space(self, chunks: Tensor) -> np.ndarray:
         scaled = chunks.float().cpu().numpy().reshape(-1, self.horizon, *self.action_space.shape)
         low, high = self.action_space.low, self.action_space.high
-        return np.clip(low + 0.5 * (scaled + 1.0) * (high - low), low, high).astype(self.action_space.dtype)
+        actions = (low + 0.5 * (scaled + 1.0) * (high - low)).clip(low, high)
+        return actions.astype(self.action_space.dtype, copy=False)
 
     def obs_to_tensor(self, observation: Observation) -> tuple[Any, bool]:
         """A batch `[N, *shape]` of tensors, in a dict for a Dict space, and whether the observation was a batch.
@@ -351,12 +394,3 @@ def _starts(episode_start: Any, n: int) -> np.ndarray:
     if len(starts) != n:
         raise ValueError(f"episode_start has {len(starts)} flags for {n} observations: pass one for each.")
     return starts
-
-
-def _check_channels(space: spaces.Space[Any]) -> None:
-    if channels_first_space(space) != space:
-        raise ValueError(
-            f"images must have their channels first, but the observations are {space}. Wrap the environment in "
-            "stable_baselines3.common.vec_env.VecTransposeImage, as models of Stable-Baselines3 do themselves, or pass "
-            "flowpolicies.spaces.layout.channels_first_space(space)."
-        )

@@ -5,6 +5,7 @@ from flowpolicies.samplers.compose import BestOfN as BestOfN
 from flowpolicies.samplers.compose import SoftmaxOfN as SoftmaxOfN
 from flowpolicies.samplers.compose import WithNoise as WithNoise
 from flowpolicies.samplers.compose import best_of as best_of
+from flowpolicies.samplers.compose import candidates as candidates
 from flowpolicies.samplers.compose import repeat as repeat
 from flowpolicies.samplers.consistency import Consistency as Consistency
 from flowpolicies.samplers.diffusion import Denoise as Denoise

@@ -91,6 +91,13 @@ def _candidates(sampler: BestOfN | SoftmaxOfN, nets: View, observations: Tensor,
     return actions, q.mean(0) if sampler.score == "mean" else q.amin(0)
 
 
+def candidates(sampler: Sampler) -> int:
+    """Number of actions that a sampler makes for each observation, of which it returns one."""
+    own = sampler.n if isinstance(sampler, BestOfN | SoftmaxOfN) else 1
+    inner: Sampler | None = getattr(sampler, "inner", None)
+    return own if inner is None else own * candidates(inner)
+
+
 def repeat(observations: Tensor, n: int) -> Tensor:
     """Each observation n times, `[*, O]` -> `[*, n, O]`, so that a sampler gives n actions for each."""
     return observations.unsqueeze(-2).expand(*observations.shape[:-1], n, observations.shape[-1])

@@ -101,7 +101,7 @@ class RobustGuided:
                 weight = weight / (critic(at).abs().mean() + 1e-6)
             if self.clip is not None:
                 gradient = gradient * (self.clip / norm).clamp(max=1.0)
-            guided = x + dt * (velocity + weight * gradient)
+            guided = torch.addcmul(x, dt, velocity + weight * gradient)
             x = torch.where(bad, x + dt * velocity.nan_to_num(0.0, 0.0, 0.0), guided).clamp(-self.limit, self.limit)
             seen.append((norm, reduced, bad))
         if self.adaptive:

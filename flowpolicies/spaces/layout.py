@@ -194,6 +194,16 @@ def channels_first_space(space: spaces.Space[Any]) -> spaces.Space[Any]:
     return spaces.Box(0, 255, (space.shape[2], *space.shape[:2]), np.uint8)
 
 
+def check_channels_first(space: spaces.Space[Any]) -> None:
+    """Raises a ValueError for images with their channels last, which says how to convert them."""
+    if channels_first_space(space) != space:
+        raise ValueError(
+            f"images must have their channels first, but the observations are {space}. Wrap the environment in "
+            "stable_baselines3.common.vec_env.VecTransposeImage, as models of Stable-Baselines3 do themselves, or pass "
+            "flowpolicies.spaces.layout.channels_first_space(space)."
+        )
+
+
 def channels_first(space: spaces.Space[Any], observations: Observations) -> Observations:
     """Observations `[N, *shape]` of `space` as observations of `channels_first_space(space)`.
 

@@ -14,6 +14,7 @@ from flowpolicies.data.addresses import SUFFIXES, split_options
 from flowpolicies.data.formats.memmap import Storage
 from flowpolicies.moved import moved_names
 from flowpolicies.policies.devices import check_device
+from flowpolicies.policies.episodes import ROWS
 from flowpolicies.shell.fields import NonNegativeInt, Probability, check_fields
 
 
@@ -27,6 +28,7 @@ class TrainSettings:
         "frame_stack": 1,
         "p_aug": 0.0,
         "rotate_every": None,
+        "eval_workers": 1,
     }
     """Fields that records of the first runs lack, and the values that act as those runs did."""
 
@@ -79,8 +81,12 @@ class TrainSettings:
     0: only at the end of each phase."""
     eval_episodes: NonNegativeInt = 50
     """Number of episodes in each evaluation. 0: no evaluations."""
-    eval_envs: int = 1
-    """Number of environments that an evaluation runs in parallel. More than one run in a process each."""
+    eval_envs: int = ROWS
+    """Number of environments that an evaluation steps at once, so that the policy acts in all of them in one call.
+    The results do not depend on it."""
+    eval_workers: int = 1
+    """Number of processes that the environments of an evaluation are divided among; 1: none but that of the training.
+    Worth while if a step of the environment takes longer than the policy. The results do not depend on it."""
     checkpoint_every: NonNegativeInt = 50_000
     """Steps between two checkpoints. 0: only at the end of each phase and after Ctrl-C."""
     keep_checkpoints: int = 2

@@ -29,7 +29,7 @@ from flowpolicies.training.continuing import (
     read_record,
     with_old_behavior,
 )
-from flowpolicies.training.envs import TransformedRewards, make_vec_env
+from flowpolicies.training.envs import OnlySpaces, TransformedRewards, make_vec_env
 from flowpolicies.training.exact.checkpoints import restore_state, state_of
 from flowpolicies.training.phases import IncompleteRunError as IncompleteRunError
 from flowpolicies.training.phases import TrainingRun, environment_of, steps_of
@@ -81,7 +81,9 @@ def train(
         record = _record(algorithm, hyperparameters, settings, sb3_hyperparameters, dataset, command)
         record["preset"] = None if preset is None else dict(preset)
         train_env, eval_env = _make_envs(settings, transform, stack)
-        env = train_env or eval_env  # Both have the spaces that the data must fit.
+        env = train_env  # Its spaces are those that the data must fit, as are those of the evaluation.
+        if env is None and eval_env is not None:
+            env = OnlySpaces(eval_env, settings.n_envs)
         if checkpoint is not None and before is not None:
             check_agreement(algorithm, folder, before, record)
             model = _load(algorithm, checkpoint, env, settings.device, settings.compile_backend)
@@ -231,7 +233,9 @@ def _make_envs(
     if train_env is not None:
         stack.callback(train_env.close)
         train_env = train_env if transform.name == "none" else TransformedRewards(train_env, transform)
-    eval_env = make(settings.eval_envs) if settings.eval_episodes > 0 else None
+    eval_env = None
+    if settings.eval_episodes > 0:
+        eval_env = make(min(settings.eval_envs, settings.eval_episodes), processes=settings.eval_workers)
     if eval_env is not None:
         stack.callback(eval_env.close)
     return train_env, eval_env

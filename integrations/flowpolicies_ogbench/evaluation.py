@@ -1,6 +1,6 @@
 """OGBench's protocol for goal-conditioned policies: evaluate each of the five tasks of a scene."""
 
-from contextlib import closing
+from functools import partial
 from typing import Any
 
 from flowpolicies import Evaluation, evaluate
@@ -34,6 +34,6 @@ def evaluate_tasks(
         raise ValueError(f"'{name}' has a single task: use flowpolicies.evaluate(policy, make_env('{name}')).")
     found = {}
     for task_id in range(1, 6):
-        with closing(make_env(name, task_id=task_id, **options)) as env:
-            found[task_id] = evaluate(policy, env, episodes, deterministic=deterministic, seed=seed)
+        make = partial(make_env, name, task_id=task_id, **options)
+        found[task_id] = evaluate(policy, make, episodes, deterministic=deterministic, seed=seed)
     return found

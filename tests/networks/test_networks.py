@@ -171,3 +171,32 @@ def test_given_encodes_once_and_changes_nothing() -> None:
         for _ in range(3):
             torch.testing.assert_close(field(x, t), expected)
         assert len(calls) == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"layer_norm": True}, {"time_embedding": "fourier"}, {"activation": "relu"}])
+def test_a_field_at_given_observations_is_the_same_function(options: dict) -> None:
+    network = VelocityField(3, 2, hidden_dims=(8, 8), **options)
+    other = {name: (2 * value).detach().requires_grad_() for name, value in network.named_parameters()}
+    s, x, t = torch.randn(4, 3), torch.randn(4, 2), torch.rand(4, 1)
+    for view in (View.of({"net": network}), View.of({"net": network}, {"net": other})):
+        found, expected = view.net.given(s)(x, t), view.net(s, x, t)
+        assert torch.equal(found, expected)
+        weights = list(network.parameters() if view.net.weights is None else other.values())
+        torch.testing.assert_close(*(torch.autograd.grad(y.sum(), weights) for y in (found, expected)))
+
+
+def test_a_layer_that_was_replaced_is_called() -> None:
+    class Adapted(torch.nn.Module):
+        def __init__(self, layer: torch.nn.Module) -> None:
+            super().__init__()
+            self.layer, self.adapter = layer, torch.nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x) + self.adapter(x)
+
+    network = VelocityField(3, 2, hidden_dims=(8, 8))
+    s, x, t = torch.randn(4, 3), torch.randn(4, 2), torch.rand(4, 1)
+    before = network.function()(s, x, t)
+    network.net.layers[1] = Adapted(network.net.layers[1])
+    assert torch.equal(network.function()(s, x, t), network(s, x, t))
+    assert not torch.equal(network.function()(s, x, t), before)

@@ -49,6 +49,16 @@ def test_predict_shapes_dtype_bounds() -> None:
     assert np.abs(batch).max() <= 2
 
 
+def test_no_network_acts_in_training_mode() -> None:
+    policy = make()
+    policy.networks["actor_flow"].net.output = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Linear(16, 1))
+    for set_mode in (policy.train, policy.networks.train, policy.networks["actor_flow"].train):
+        set_mode()
+        actions = [policy.predict(observations(), deterministic=True)[0] for _ in range(2)]
+        np.testing.assert_array_equal(*actions)
+        assert not any(module.training for module in policy.modules())
+
+
 def test_asymmetric_and_per_dimension_bounds_are_scaled() -> None:
     low, high = np.array([-1.0, 5.0, 0.0]), np.array([3.0, 6.0, 1e-3])
     policy = make(action_space=spaces.Box(low, high, dtype=np.float64))

@@ -1,0 +1,42 @@
+"""Estimates with 95 % confidence intervals."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+def _short(x: float) -> str:
+    """Three significant digits, or all digits before the point, so that -1170 and -1222 do not both become -1e+03."""
+    return f"{x:.0f}" if 1000 <= abs(x) < 1e6 else f"{x:.3g}"
+
+
+class Interval(NamedTuple):
+    """An estimate with its 95 % confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{_short(self.mean)} [{_short(self.low)}, {_short(self.high)}]"
+
+
+def success_interval(successes: int, n: int) -> Interval:
+    """Wilson's interval of a success rate."""
+    from scipy import stats  # Imported here because it takes a second, which acting does not need.
+
+    interval = stats.binomtest(successes, n).proportion_ci(method="wilson")
+    return Interval(successes / n, float(interval.low), float(interval.high))
+
+
+def mean_interval(values: np.ndarray) -> Interval:
+    """Percentile bootstrap interval of a mean; for one value or equal values, both bounds are the mean."""
+    mean = float(np.mean(values))
+    if len(values) < 2 or np.ptp(values) == 0:
+        return Interval(mean, mean, mean)
+    from scipy import stats
+
+    found = stats.bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(0), n_resamples=2000)
+    return Interval(mean, float(found.confidence_interval.low), float(found.confidence_interval.high))
