@@ -103,7 +103,7 @@ def read_dataset(
         ArtifactError: if it is not an .npz file, or was changed after `write_dataset` wrote it.
         DataFault: if `compact_as` is given, and the next observations are not the observations of the next rows.
     """
-    path = existing_file(path, "an .npz file")
+    path = existing_file(path, FILES["npz"])
     with open_npz(path, max_bytes) as file:
         later = [key for key in file if compact_as is not None and key.partition("/")[0] == "next_observations"]
         arrays = {key: file[key] for key in file if key not in later}
