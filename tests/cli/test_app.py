@@ -170,7 +170,7 @@ def test_bugs_are_not_dressed_up(call: Any, monkeypatch: pytest.MonkeyPatch) -> 
         raise AssertionError("a bug")
 
     monkeypatch.setattr("flowpolicies.data.load_dataset", fail)
-    answer = call("data", "show", "npz:a")
+    answer = call("data", "show", "pendulum:a")
     assert answer.code == 2  # 1 would mean that the check has found something.
     assert answer.err.startswith("Traceback")
     assert "AssertionError: a bug" in answer.err
@@ -182,7 +182,7 @@ def test_ctrl_c_is_exit_code_130(call: Any, monkeypatch: pytest.MonkeyPatch) -> 
         raise KeyboardInterrupt
 
     monkeypatch.setattr("flowpolicies.data.load_dataset", stop)
-    assert call("data", "show", "npz:a").code == 130
+    assert call("data", "show", "pendulum:a").code == 130
 
 
 @pytest.mark.slow
