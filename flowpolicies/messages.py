@@ -1,8 +1,9 @@
-"""Parts of error messages."""
+"""Parts of error messages, and lines for users."""
 
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
@@ -14,3 +15,11 @@ def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def say(text: str) -> None:
+    """Prints a line above the progress bar, and flushes it for readers of a log file."""
+    from tqdm import tqdm
+
+    tqdm.write(text)
+    sys.stdout.flush()

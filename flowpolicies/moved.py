@@ -116,16 +116,18 @@ def install() -> None:
         sys.meta_path.insert(0, MovedModules())
 
 
-def moved_names(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """A module's `__getattr__` for names that moved: old name -> "new.module:name"."""
+def moved_names(module: str, names: Mapping[str, str], stacklevel: int = 2) -> Callable[[str], Any]:
+    """A module's `__getattr__` for names that moved: old name -> "new.module:name".
+
+    The warning is about the line `stacklevel - 1` calls above `__getattr__`.
+    """
 
     def __getattr__(name: str) -> Any:
         if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         home, _, new = names[name].partition(":")
-        warnings.warn(
-            f"{module}.{name} is now {home}.{new}; the old name works until 1.0.", DeprecationWarning, stacklevel=2
-        )
+        text = f"{module}.{name} is now {home}.{new}; the old name works until 1.0."
+        warnings.warn(text, DeprecationWarning, stacklevel=stacklevel)
         return getattr(importlib.import_module(home), new)
 
     return __getattr__

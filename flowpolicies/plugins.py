@@ -11,10 +11,13 @@ Names of flowpolicies itself cannot be taken over. The page docs/plugins.md has 
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from importlib.metadata import EntryPoint, distributions, entry_points, packages_distributions
+from operator import attrgetter
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar, final
 
 from flowpolicies.messages import did_you_mean
@@ -35,6 +38,7 @@ class Registry(Generic[T]):
         accepts: tells for a name and an object whether the object is what it must be.
         group: group of entry points in which other packages name theirs.
         declared: name to object of those that were declared; a registry of algorithms shares it with the public dict.
+        built_in: name to "module:object" of what flowpolicies imports only when the name is used.
     """
 
     def __init__(
@@ -44,9 +48,11 @@ class Registry(Generic[T]):
         wanted: str,
         accepts: Callable[[str, Any], bool],
         declared: dict[str, T] | None = None,
+        built_in: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.kind, self.group, self.wanted, self._accepts = kind, group, wanted, accepts
         self.declared: dict[str, T] = {} if declared is None else declared
+        self.built_in = built_in
 
     def register(self, name: str, thing: T) -> None:
         """Declares an object. The same class or function may be declared again, as when a notebook cell is run twice.
@@ -64,16 +70,23 @@ class Registry(Generic[T]):
             raise ValueError(f"the name of a {self.kind} must begin with a letter and hold no spaces, got {name!r}")
         if not self._accepts(name, thing):
             raise TypeError(f"the {self.kind} {name!r} must be {self.wanted}, got {thing!r}")
-        if name in self.declared and home_of(self.declared[name]) != home_of(thing):
-            taken = ".".join(home_of(self.declared[name]))
-            raise ValueError(f"the {self.kind} {name!r} is already declared by {taken}. Choose another name.")
-        if name not in self.declared and not _is_ours(home_of(thing)[0]):
+        taken = self.home(name)
+        if taken is not None and taken != home_of(thing):
+            raise ValueError(f"the {self.kind} {name!r} is already declared by {'.'.join(taken)}. Choose another name.")
+        if taken is None and not _is_ours(home_of(thing)[0]):
             for point in self.third_party().get(name, []):
                 if _top(point.module) != _top(home_of(thing)[0]):
                     raise ValueError(
                         f"the {self.kind} {name!r} is provided by the package {_distribution(point)}. "
                         "Choose another name."
                     )
+
+    def home(self, name: str) -> tuple[str, str] | None:
+        """Module and qualified name of what is built in or declared under a name; None if nothing is."""
+        if name in self.built_in:
+            module, _, path = self.built_in[name].partition(":")
+            return module, path
+        return home_of(self.declared[name]) if name in self.declared else None
 
     def register_classes(self, namespace: Mapping[str, Any]) -> None:
         """Declares the classes of a module's namespace that are of this kind, each under its own name."""
@@ -92,6 +105,10 @@ class Registry(Generic[T]):
         if name in self.declared:
             return self.declared[name]
         self.check_known(name)
+        if name in self.built_in:
+            module, path = self.home(name) or ("", "")
+            found: T = attrgetter(path)(importlib.import_module(module))
+            return found
         points = self.third_party()[name]
         if len(points) > 1:
             packages = ", ".join(sorted(map(_distribution, points)))
@@ -109,17 +126,23 @@ class Registry(Generic[T]):
 
     def __contains__(self, name: object) -> bool:
         """Whether the name is known; imports nothing."""
-        return name in self.declared or name in self.third_party()
+        return name in self.declared or name in self.built_in or name in self.third_party()
 
     def names(self) -> dict[str, str]:
         """Every known name, sorted, with the package that provides it; imports nothing."""
         found = {name: ", ".join(map(_distribution, points)) for name, points in self.third_party().items()}
         found |= {name: package_of(thing) or f"module {home_of(thing)[0]}" for name, thing in self.declared.items()}
+        found |= dict.fromkeys(self.built_in, OURS)
         return dict(sorted(found.items()))
 
     def is_built_in(self, name: str) -> bool:
         """Whether the name belongs to flowpolicies itself."""
-        return name in self.declared and _is_ours(home_of(self.declared[name])[0])
+        return name in self.built_in or (name in self.declared and _is_ours(home_of(self.declared[name])[0]))
+
+    def import_built_in(self) -> None:
+        """Imports the modules of everything that is built in."""
+        for home in self.built_in.values():
+            importlib.import_module(home.partition(":")[0])
 
     def third_party(self) -> dict[str, list[EntryPoint]]:
         """Entry points by name, without those whose name is built in; imports nothing.

@@ -44,6 +44,12 @@ def test_pretrained_policies_are_shipped(wheel: zipfile.ZipFile) -> None:
     assert files == {name for name in wheel.namelist() if name.startswith("flowpolicies/pretrained/")}
 
 
+def test_what_is_read_when_names_are_imported_is_shipped(wheel: zipfile.ZipFile) -> None:
+    stubs = {str(path.relative_to(ROOT)) for path in (ROOT / "flowpolicies").rglob("*.pyi")}
+    assert len(stubs) >= 8
+    assert stubs | {"flowpolicies/shell/catalog.json"} <= set(wheel.namelist())
+
+
 def test_entry_points(wheel: zipfile.ZipFile) -> None:
     text = wheel.read(next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))).decode()
     assert "flowpolicies = flowpolicies.cli:main" in text
@@ -60,7 +66,7 @@ def test_no_package_markers_where_names_would_leak() -> None:
 def test_importing_the_package_is_light_and_exports_its_names() -> None:
     code = (
         "import sys, flowpolicies\n"
-        "assert not {'ogbench', 'minari', 'matplotlib'} & set(sys.modules), 'heavy import'\n"
+        "assert not {'torch', 'ogbench', 'minari', 'matplotlib'} & set(sys.modules), 'heavy import'\n"
         "from flowpolicies import FQL, QFlow, FlowPolicy, TransitionDataset, evaluate, load_dataset, make_env\n"
         "print(flowpolicies.__version__)"
     )

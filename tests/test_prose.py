@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from prose import Text, complaint, field_docstrings, unreadable_fields
 
+from flowpolicies.algorithms import ALGORITHMS
 from flowpolicies.cli.app import commands
-from flowpolicies.cli.command import Group
+from flowpolicies.cli.command import Group, Later
+from flowpolicies.shell.catalog import DescribedConfig
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,7 +26,7 @@ def leaves(group: Group) -> Iterator[type]:
         if isinstance(entry, Group):
             yield from leaves(entry)
         else:
-            yield entry
+            yield entry.make() if isinstance(entry, Later) else entry
 
 
 def flags(command: type) -> Iterator[tuple[type, str]]:
@@ -32,6 +34,8 @@ def flags(command: type) -> Iterator[tuple[type, str]]:
     hints = typing.get_type_hints(command)
     for field in dataclasses.fields(command):
         kind = hints[field.name]
+        if isinstance(kind, type) and issubclass(kind, DescribedConfig):  # It repeats what the Config says.
+            kind = ALGORITHMS[vars(command)["algorithm"]].Config
         if dataclasses.is_dataclass(kind):
             yield from flags(typing.cast(type, kind))
         else:

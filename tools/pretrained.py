@@ -23,7 +23,7 @@ import torch
 
 from flowpolicies import FlowPolicy, evaluate
 from flowpolicies.core import View, ZeroNoise
-from flowpolicies.policies.pretrained import BOX
+from flowpolicies.policies.sharing.finding import BOX
 from flowpolicies.spaces.layout import observation_dim
 from flowpolicies.training import RunFolder
 

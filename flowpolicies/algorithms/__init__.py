@@ -1,20 +1,33 @@
 """The algorithms, one file per paper.
 
-Every module in this folder is imported, which adds its algorithms to `ALGORITHMS`; their classes and their Configs
-can be imported from here. `__init__.pyi`, which type checkers and editors read, is generated (`make generate`).
+Every module in this folder is imported when a name of this package is used for the first time, which adds its
+algorithms to `ALGORITHMS`; their classes and their Configs can be imported from here. `__init__.pyi`, which type
+checkers and editors read, is generated (`make generate`).
 """
 
 import importlib
 import pkgutil
+from typing import Any
 
-from flowpolicies.shell.algorithm import OfflineAlgorithm as OfflineAlgorithm
-from flowpolicies.shell.registry import ALGORITHMS as ALGORITHMS
-from flowpolicies.shell.registry import get_algorithm as get_algorithm
-from flowpolicies.shell.registry import make as make
 
-for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
-    importlib.import_module(_module.name)
-_classes = [cls for cls in ALGORITHMS.values() if cls.__module__.startswith(f"{__name__}.")]
-globals().update({cls.__name__: cls for algorithm in _classes for cls in (algorithm, algorithm.Config)})
+def _import_all() -> None:
+    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
+        importlib.import_module(module.name)
+    registry = importlib.import_module("flowpolicies.shell.registry")
+    names = ("OfflineAlgorithm", "ALGORITHMS", "get_algorithm", "make")
+    found = {name: getattr(registry, name) for name in names}
+    classes = [cls for cls in registry.ALGORITHMS.values() if cls.__module__.startswith(f"{__name__}.")]
+    found |= {cls.__name__: cls for algorithm in classes for cls in (algorithm, algorithm.Config)}
+    globals().update(found, __all__=list(found))
 
-__all__ = [name for name in globals() if not name.startswith("_") and name not in ("importlib", "pkgutil")]
+
+def __getattr__(name: str) -> Any:
+    if name == "__all__" or not name.startswith("__"):
+        _import_all()
+    if name not in globals():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__getattr__("__all__")]

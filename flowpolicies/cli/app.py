@@ -1,4 +1,8 @@
-"""The command line: its commands, their parsing with tyro, and the printing of errors."""
+"""The command line: its commands, their parsing with tyro, and the printing of errors.
+
+Help, and the errors that need no data, are printed before torch is imported, which takes seconds. So the modules of
+this folder import packages whose names are imported when they are used (`flowpolicies.lazy`), and not the names.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,15 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import make_dataclass
+from functools import partial
+from itertools import islice
 from typing import Annotated, Any, Union, cast
 
 import tyro
 
-import flowpolicies
-from flowpolicies.algorithms import ALGORITHMS, get_algorithm
 from flowpolicies.cli.check import Check
-from flowpolicies.cli.command import Command, Group
+from flowpolicies.cli.command import Command, Group, Later
 from flowpolicies.cli.data import Collect, Convert, Generate, Show
 from flowpolicies.cli.demo import Demo
 from flowpolicies.cli.evaluate import Evaluate
@@ -23,11 +28,13 @@ from flowpolicies.cli.export import Export, Push
 from flowpolicies.cli.importing import Import
 from flowpolicies.cli.listing import List
 from flowpolicies.cli.reproduce import ReproduceResults, ReproduceTable
-from flowpolicies.cli.train import Train, parse_train, train_command
+from flowpolicies.cli.train import parse_train, train_command
 from flowpolicies.locks import FolderInUseError
+from flowpolicies.shell import catalog
 from flowpolicies.signals import Terminated, raising_terminated
+from flowpolicies.version import __version__
 
-CommandOrGroup = type[Command] | Group
+CommandOrGroup = type[Command] | Later | Group
 
 DESCRIPTION = "Flow policies for offline and offline-to-online reinforcement learning."
 MOST_EXAMPLES = 3
@@ -47,7 +54,7 @@ def commands() -> dict[str, CommandOrGroup]:
     return {
         "train": Group(
             "Train an algorithm on a dataset, online, or on a dataset and then online.",
-            {name: train_command(cls) for name, cls in ALGORITHMS.items()},
+            {name: Later(doc, partial(train_command, name)) for name, doc in algorithms().items()},
         ),
         "evaluate": Evaluate,
         "rollout": Collect,  # Also `data collect`; users who have a policy look for it here.
@@ -61,6 +68,12 @@ def commands() -> dict[str, CommandOrGroup]:
         ),
         "demo": Demo,
     }
+
+
+def algorithms() -> dict[str, str | None]:
+    """Names of the algorithms of this package, and of those of others that are imported, with their docstrings."""
+    others = {name: cls.__doc__ for name, cls in catalog.REGISTRY.declared.items()}
+    return {name: entry.doc for name, entry in catalog.catalog().items()} | others
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -112,7 +125,7 @@ def plain_warnings() -> Iterator[None]:
 
 def _run(words: Sequence[str]) -> int:
     if list(words) == ["--version"]:
-        print(f"flowpolicies {flowpolicies.__version__}")
+        print(f"flowpolicies {__version__}")
         return 0
     try:
         command = _parse(words)
@@ -129,9 +142,9 @@ def _parse(words: Sequence[str]) -> Command:
     tyro gets only the command or the group that the words name, because parsing all commands takes seconds.
     """
     if len(words) > 1 and words[0] == "train" and not words[1].startswith("-"):
-        get_algorithm(words[1])  # Imports algorithms of other packages, and suggests a name for an unknown one.
+        catalog.name_of(words[1])  # Imports algorithms of other packages, and suggests a name for an unknown one.
     path, entry = _find(words)
-    if not isinstance(entry, Group) and issubclass(entry, Train):
+    if isinstance(entry, Later):
         return parse_train(words)
     parsed: Command = tyro.cli(
         _union(entry.commands) if isinstance(entry, Group) else cast(Any, entry),
@@ -166,22 +179,26 @@ def _find(words: Sequence[str]) -> tuple[tuple[str, ...], CommandOrGroup]:
 
 
 def _union(table: Mapping[str, CommandOrGroup]) -> Any:
-    """Union type of several commands, from which tyro makes subcommands."""
+    """Union type of the commands of a group, from which tyro makes subcommands.
+
+    The words name none of them, or they would have been found. So tyro prints their names and descriptions, or an
+    error, and the commands need no flags: tyro would read all of them, which takes seconds.
+    """
     return Union[tuple(_subcommand(name, entry) for name, entry in table.items())]  # noqa: UP007
 
 
 def _subcommand(name: str, entry: CommandOrGroup) -> Any:
-    if isinstance(entry, Group):
-        return Annotated[_union(entry.commands), tyro.conf.subcommand(name, description=entry.description)]
-    return Annotated[entry, tyro.conf.subcommand(name)]
+    doc = entry.__doc__ if isinstance(entry, type) else entry.description
+    return Annotated[make_dataclass(name.capitalize(), (), namespace={"__doc__": doc}), tyro.conf.subcommand(name)]
 
 
 def _examples(words: Sequence[str]) -> list[str]:
     """Examples at the end of the help of a command, or one for each of the first commands of a group."""
     _, entry = _find(words)
     if isinstance(entry, Group):
-        return list(dict.fromkeys(next(_leaves(one)).examples[0] for one in entry.commands.values()))[:MOST_EXAMPLES]
-    return list(entry.examples)
+        first = (next(_leaves(one)).examples[0] for one in entry.commands.values())
+        return list(dict.fromkeys(islice(first, MOST_EXAMPLES)))
+    return list(next(_leaves(entry)).examples)
 
 
 def _leaves(entry: CommandOrGroup) -> Iterator[type[Command]]:
@@ -190,4 +207,4 @@ def _leaves(entry: CommandOrGroup) -> Iterator[type[Command]]:
         for inner in entry.commands.values():
             yield from _leaves(inner)
     else:
-        yield entry
+        yield entry.make() if isinstance(entry, Later) else entry

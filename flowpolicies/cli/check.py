@@ -7,25 +7,17 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
-import gymnasium
-from tqdm import tqdm
-
+from flowpolicies import data, inspection
 from flowpolicies.artifacts import ArtifactError
 from flowpolicies.cli.dataset import OfDataset
-from flowpolicies.data import DataFault, TransitionDataset, make_env
-from flowpolicies.data.sources import environment_of
-from flowpolicies.inspection import (
-    SAMPLE,
-    Finding,
-    Inspection,
-    Resimulate,
-    inspect_dataset,
-    open_resimulator,
-)
-from flowpolicies.inspection.findings import not_judged
-from flowpolicies.inspection.report import to_html, to_text
+
+if TYPE_CHECKING:
+    import gymnasium
+
+    from flowpolicies.data import DataFault, TransitionDataset
+    from flowpolicies.inspection import Finding, Inspection, Resimulate
 
 
 @final
@@ -44,37 +36,45 @@ class Check(OfDataset):
     env: str | None = None
     """Environment to compare the dataset with: an address or a Gymnasium id.
     None: the environment that the dataset's address names, if there is one."""
-    sample: int = SAMPLE
+    sample: int = inspection.SAMPLE
     """Number of rows that the slow checks read; the other checks read all rows."""
     html: Path | None = None
     """HTML file to write the report to, with histograms. None: only print the report."""
 
     def run(self, words: Sequence[str]) -> int:
         """Checks, prints the report, and returns the exit code."""
+        data.check_address(self.address, **self.options)
         if self.html is not None:  # A wrong path is reported before the check, which may take minutes.
             self.html.expanduser().parent.mkdir(parents=True, exist_ok=True)
-        inspection = self._inspect()
-        print(to_text(inspection))
+        from flowpolicies.inspection.report import to_html, to_text
+
+        found = self._inspect()
+        print(to_text(found))
         if self.html is not None:
-            self.html.expanduser().write_text(to_html(inspection))
+            self.html.expanduser().write_text(to_html(found))
             print(f"Wrote '{self.html}'.")
-        return 1 if inspection.num_faults else 0
+        return 1 if found.num_faults else 0
 
     def _inspect(self) -> Inspection:
         try:
             dataset = self.load()
-        except DataFault as error:
-            return Inspection(self.address, {}, (refusal(error),), ())
+        except data.DataFault as error:
+            return inspection.Inspection(self.address, {}, (refusal(error),), ())
         with ExitStack() as stack:
             made, unmade = self._open_environment(stack)
             resimulate, notes = self._open_resimulator(dataset)
-            inspection = inspect_dataset(dataset, env=made, resimulate=resimulate, sample=self.sample, track=track)
+            found = inspection.inspect_dataset(
+                dataset, env=made, resimulate=resimulate, sample=self.sample, track=track
+            )
         own = {finding.check for finding in (*unmade, *notes)}  # The reason that the source gives is the better one.
-        others = tuple(finding for finding in inspection.not_judged if finding.check not in own)
-        return inspection._replace(not_judged=(*unmade, *notes, *others))
+        others = tuple(finding for finding in found.not_judged if finding.check not in own)
+        return found._replace(not_judged=(*unmade, *notes, *others))
 
     def _open_environment(self, stack: ExitStack) -> tuple[gymnasium.Env[Any, Any] | None, tuple[Finding, ...]]:
         """The environment of --env, or that of the dataset; None and a finding if the latter cannot be made."""
+        from flowpolicies.data.sources import environment_of
+        from flowpolicies.inspection.findings import not_judged
+
         env = self.env or environment_of(self.address, **self.options)
         try:
             return (None if env is None else stack.enter_context(closing(_make_env(env)))), ()
@@ -84,15 +84,19 @@ class Check(OfDataset):
             return None, (not_judged("environment", str(error)),)
 
     def _open_resimulator(self, dataset: TransitionDataset) -> tuple[Resimulate | None, tuple[Finding, ...]]:
+        from flowpolicies.inspection.findings import not_judged
+
         try:
-            return open_resimulator(self.address, dataset, **self.options), ()
+            return inspection.open_resimulator(self.address, dataset, **self.options), ()
         except ValueError as error:
             return None, (not_judged("resimulation", str(error)),)
 
 
 def _make_env(address: str) -> gymnasium.Env[Any, Any]:
+    import gymnasium
+
     try:
-        return make_env(address)
+        return data.make_env(address)
     except gymnasium.error.Error as error:
         raise ValueError(f"cannot make the environment '{address}': {error}") from error
 
@@ -101,7 +105,7 @@ def refusal(error: DataFault) -> Finding:
     """The finding for a dataset that cannot be loaded because of a fault."""
     # The heading of the report names the file already.
     problem = error.problem if isinstance(error, ArtifactError) else error
-    return Finding(
+    return inspection.Finding(
         "loading",
         "fault",
         f"the data cannot be loaded: {problem}",
@@ -112,5 +116,7 @@ def refusal(error: DataFault) -> Finding:
 
 def track(blocks: Sequence[slice], title: str) -> Iterable[slice]:
     """Shows a progress bar if the output is a terminal."""
+    from tqdm import tqdm
+
     bar: Iterable[slice] = tqdm(blocks, title, leave=False, disable=None, file=sys.stderr, delay=0.5)
     return bar

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -30,10 +30,19 @@ class Command(ABC):
         """
 
 
+class Later(NamedTuple):
+    """A command whose class is made when its name is used, because there are many of its kind."""
+
+    description: str | None
+    """Docstring of the command."""
+    make: Callable[[], type[Command]]
+    """Function that makes the class."""
+
+
 class Group(NamedTuple):
     """Commands that share their first word, such as `flowpolicies data ...`."""
 
     description: str
     """One sentence for the help."""
-    commands: Mapping[str, type[Command] | Group]
+    commands: Mapping[str, type[Command] | Later | Group]
     """Next word of the command line -> command or group."""

@@ -10,10 +10,9 @@ from typing import Annotated, Any, ClassVar, final
 
 import tyro
 
+from flowpolicies import data, training
 from flowpolicies.cli.command import Command
 from flowpolicies.cli.dataset import OfDataset
-from flowpolicies.data import generate_dataset, open_writer
-from flowpolicies.training import collect, load_policy
 
 
 @final
@@ -52,7 +51,7 @@ class Generate(Command):
         options: dict[str, Any] = {key: wish for key, wish in wishes.items() if wish is not None}
         options |= {"workers": self.workers, "seed": self.seed, "overwrite": self.overwrite}
         try:
-            path = generate_dataset(self.address, **options)
+            path = data.generate_dataset(self.address, **options)
         except KeyboardInterrupt:
             print("Interrupted. The same command continues with the episodes that are done.", file=sys.stderr)
             raise
@@ -110,8 +109,9 @@ class Collect(Command):
 
     def run(self, words: Sequence[str]) -> None:
         """Collects the episodes, and prints their returns and a summary of the dataset."""
-        dataset, found = collect(
-            load_policy(self.policy, self.device, trust=self.trust),
+        policy = training.load_policy(self.policy, self.device, trust=self.trust)
+        dataset, found = training.collect(
+            policy,
             self.env,
             self.episodes,
             out=self.out,
@@ -140,7 +140,7 @@ class Convert(OfDataset):
 
     def run(self, words: Sequence[str]) -> None:
         """Reads and writes the dataset, and prints where it is."""
-        write = open_writer(
+        write = data.open_writer(
             self.out, overwrite=self.overwrite
         )  # A wrong address is reported before the dataset is read, which may take minutes.
         print(f"Wrote '{write(self.load())}'.")

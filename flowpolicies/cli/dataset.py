@@ -8,8 +8,8 @@ from typing import Any
 
 import tyro
 
+from flowpolicies import data
 from flowpolicies.cli.command import Command
-from flowpolicies.data import TransitionDataset, load_dataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,7 @@ class OfDataset(Command):
         """Options of the source that are not in the address."""
         return {} if self.data_dir is None else {"data_dir": self.data_dir}
 
-    def load(self) -> TransitionDataset:
-        """Loads the dataset."""
-        return load_dataset(self.address, **self.options)
+    def load(self) -> data.TransitionDataset:
+        """Loads the dataset. A source or a file that does not exist is reported before torch is imported."""
+        data.check_address(self.address, **self.options)
+        return data.load_dataset(self.address, **self.options)

@@ -7,24 +7,22 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
-import numpy as np
 import tyro
 
+from flowpolicies import data, policies, training
 from flowpolicies.artifacts import reading
 from flowpolicies.cli.command import Command
-from flowpolicies.data import make_env, normalized_score
-from flowpolicies.data.dataset.transforms import REFERENCE
-from flowpolicies.data.foreign import check_environment
-from flowpolicies.data.replay.pixels import frames_between
+from flowpolicies.data.names import REFERENCE
 from flowpolicies.files import write_json
-from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
-from flowpolicies.policies.episodes import ROWS
-from flowpolicies.policies.intervals import Interval
-from flowpolicies.policies.pretrained import BOX, find, shared_source
+from flowpolicies.policies.rows import ROWS
+from flowpolicies.policies.sharing.finding import BOX, find, shared_source
 from flowpolicies.policies.sharing.folder import evaluated_in, is_pretrained
-from flowpolicies.training import RunFolder, load_policy, make_vec_env
+from flowpolicies.training.runs import RunFolder
+
+if TYPE_CHECKING:
+    from flowpolicies.policies import Evaluation, FlowPolicy
 
 
 @final
@@ -62,7 +60,7 @@ class Evaluate(Command):
 
     def run(self, words: Sequence[str]) -> None:
         """Evaluates in every environment, and prints the results of each and of all together."""
-        policy = load_policy(self.path, self.device, trust=self.trust)
+        policy = training.load_policy(self.path, self.device, trust=self.trust)
         found = {
             address: evaluate_in(
                 address, policy, self.episodes, self.seed, self.n_envs, self.deterministic, self.eval_workers
@@ -83,13 +81,15 @@ class Evaluate(Command):
         if record.get("env") != address or not isinstance(provenance, dict) or REFERENCE not in provenance:
             return ""
         with reading(RunFolder(self.path).config, f"dataset, provenance, {REFERENCE}"):
-            return f", D4RL's score {Interval(*normalized_score(provenance, evaluation.mean_return()))}"
+            return f", D4RL's score {policies.Interval(*data.normalized_score(provenance, evaluation.mean_return()))}"
 
     def _record(self) -> Mapping[str, Any]:
         """The record of the run; empty if the policy is not that of a run."""
         return RunFolder(self.path).read_config() if self.path.is_dir() and not is_pretrained(self.path) else {}
 
     def _addresses(self) -> tuple[str, ...]:
+        from flowpolicies.data.foreign import check_environment
+
         if self.env:
             return self.env
         own, stated = self._record().get("env"), None
@@ -124,18 +124,22 @@ def evaluate_in(
     """Evaluates a policy in copies of an environment, at most one for each episode."""
     frames = 1
     if len(policy.observation_space.shape or ()) == 3:  # The channels may be those of several stacked images.
-        with closing(make_env(address)) as single:
+        from flowpolicies.data.replay.pixels import frames_between
+
+        with closing(data.make_env(address)) as single:
             frames = frames_between(single.observation_space, policy.observation_space)
     n = n_envs if episodes < 1 else min(n_envs, episodes)  # `evaluate` refuses less than one episode.
-    with closing(make_vec_env(address, n, frame_stack=frames, processes=workers)) as env:
-        found = evaluate(policy, env, episodes, deterministic=deterministic, seed=seed)
+    with closing(training.make_vec_env(address, n, frame_stack=frames, processes=workers)) as env:
+        found = policies.evaluate(policy, env, episodes, deterministic=deterministic, seed=seed)
     return dataclasses.replace(found, environment=address)
 
 
 def pool(evaluations: Sequence[Evaluation]) -> Evaluation:
     """Joins the episodes of several evaluations to one."""
+    import numpy as np
+
     successes = [evaluation.successes for evaluation in evaluations if evaluation.successes is not None]
-    return Evaluation(
+    return policies.Evaluation(
         returns=np.concatenate([evaluation.returns for evaluation in evaluations]),
         lengths=np.concatenate([evaluation.lengths for evaluation in evaluations]),
         successes=np.concatenate(successes) if len(successes) == len(evaluations) else None,

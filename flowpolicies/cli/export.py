@@ -9,15 +9,14 @@ from typing import ClassVar, final
 
 import tyro
 
+from flowpolicies import policies, training
 from flowpolicies.cli.command import Command
 from flowpolicies.cli.evaluate import evaluate_in
-from flowpolicies.data.foreign import check_environment
-from flowpolicies.policies import Evaluation, FlowPolicy
-from flowpolicies.policies.episodes import ROWS
-from flowpolicies.policies.pretrained import require_hub_id
+from flowpolicies.policies.rows import ROWS
+from flowpolicies.policies.sharing.finding import require_hub_id
 from flowpolicies.policies.sharing.folder import checked_weights
 from flowpolicies.policies.sharing.hub import upload
-from flowpolicies.training import RunFolder, export_run
+from flowpolicies.training.runs import RunFolder
 
 
 @final
@@ -59,20 +58,23 @@ class Export(Command):
         if self.env and not self.episodes:
             raise ValueError("--env is for a new evaluation: pass --episodes too.")
         run = RunFolder(self.run_dir)
+        run.read_config()  # A folder that is not one of a run is reported before torch is imported.
         found = self._evaluate(run) if self.episodes else []
         for evaluation in found:
             print(f"{evaluation.environment}: {evaluation}")
-        folder = export_run(run, self.out, name=self.name, license=self.license, evaluation=found)
+        folder = training.export_run(run, self.out, name=self.name, license=self.license, evaluation=found)
         print(f"Wrote '{folder}': {', '.join(sorted(path.name for path in folder.iterdir()))}.")
         print(f"Load it with: FlowPolicy.from_pretrained('{self.out}')")
         print(f"Upload it with: flowpolicies push {self.out} {self.name or 'USER/NAME'}")
 
-    def _evaluate(self, run: RunFolder) -> list[Evaluation]:
+    def _evaluate(self, run: RunFolder) -> list[policies.Evaluation]:
+        from flowpolicies.data.foreign import check_environment
+
         address = run.read_config().get("env")
         if not self.env and not address:
             raise ValueError(f"the run in '{run.path}' does not say which environment it is for. Pass --env.")
         addresses = self.env or (check_environment(address, run.config),)
-        policy = FlowPolicy.load(run.policy, self.device)
+        policy = policies.FlowPolicy.load(run.policy, self.device)
         how = (self.episodes, self.seed, self.n_envs, self.deterministic, self.eval_workers)
         return [evaluate_in(one, policy, *how) for one in addresses]
 

@@ -9,8 +9,9 @@ from typing import ClassVar, Literal, final
 
 import tyro
 
+from flowpolicies import importing
 from flowpolicies.cli.command import Command
-from flowpolicies.importing import import_flax
+from flowpolicies.importing.ports import port_of
 
 
 @final
@@ -54,9 +55,11 @@ class Import(Command):
         """Reads the checkpoint, writes the policy, and prints what it is."""
         if self.out.exists() and not self.overwrite:
             raise ValueError(f"'{self.out}' exists. Pass another --out, or --overwrite.")
+        port_of(self.algorithm)  # Wrong names and paths are reported before torch is imported.
+        self.path.open("rb").close()
         names = ("flow_steps", "horizon_length", "best_of_n", "edit_scale")
         options = {name: value for name in names if (value := getattr(self, name)) is not None}
-        policy, _, config = import_flax(self.path, self.algorithm, flags=self.flags, env=self.env, **options)
+        policy, _, config = importing.import_flax(self.path, self.algorithm, flags=self.flags, env=self.env, **options)
         policy.save(self.out)
         print(f"{type(config).__name__.removesuffix('Config')}: observations {policy.observation_space}")
         print(f"actions {policy.action_space}, planned {policy.horizon} at a time by {policy.sampler}")

@@ -7,22 +7,23 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, is_dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, final
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, final
 
 import tyro
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
-from flowpolicies.algorithms import ALGORITHMS, OfflineAlgorithm, get_algorithm
+from flowpolicies import algorithms, data
 from flowpolicies.cli.command import Command
-from flowpolicies.data import list_sources
-from flowpolicies.networks import ENCODERS, NETWORKS
 from flowpolicies.plugins import Registry
 from flowpolicies.reproduction.presets import list_presets
 from flowpolicies.reproduction.published import list_tables
-from flowpolicies.samplers import SAMPLERS, Sampler
-from flowpolicies.shell.registry import REGISTRY
+from flowpolicies.shell.catalog import REGISTRY
+
+if TYPE_CHECKING:
+    from flowpolicies.algorithms import OfflineAlgorithm
+    from flowpolicies.samplers import Sampler
 
 Topic = Literal[
     "all",
@@ -126,8 +127,9 @@ def _show_algorithms() -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for column in ("name", "paper", "class", "sampler", *SUPPORT, "parity"):
         table.add_column(column, no_wrap=column not in LEAST_WIDTH, min_width=LEAST_WIDTH.get(column))
-    for name in sorted(ALGORITHMS, key=lambda name: (not REGISTRY.is_built_in(name), name)):
-        facts = Facts.of(ALGORITHMS[name])
+    known = algorithms.ALGORITHMS
+    for name in sorted(known, key=lambda name: (not REGISTRY.is_built_in(name), name)):
+        facts = Facts.of(known[name])
         cells = (facts.name, facts.paper, facts.class_name, facts.sampler, *("yes" for _ in SUPPORT))
         table.add_row(*cells, ", ".join(facts.parity) or "-")
     console, block = Console(highlight=False, markup=False), Padding(table, (0, 0, 0, 2))
@@ -143,7 +145,7 @@ def _import_others() -> list[str]:
     for name in REGISTRY.third_party():
         package = REGISTRY.names()[name]
         try:
-            get_algorithm(name)
+            algorithms.get_algorithm(name)
             notes.append(f"{name} is from the package {package}.")
         except (ImportError, ValueError) as error:
             notes.append(str(error))
@@ -172,7 +174,8 @@ PAGE = """\
 
 def markdown_page() -> str:
     """Text of docs/algorithms/index.md."""
-    rows = [_markdown_row(Facts.of(ALGORITHMS[name])) for name in sorted(filter(REGISTRY.is_built_in, ALGORITHMS))]
+    known = algorithms.ALGORITHMS
+    rows = [_markdown_row(Facts.of(known[name])) for name in sorted(filter(REGISTRY.is_built_in, known))]
     return PAGE.format(rows="\n".join(rows))
 
 
@@ -181,6 +184,24 @@ def _markdown_row(facts: Facts) -> str:
     parity = ", ".join(f"`{name}`" for name in facts.parity) or "-"
     cells = [f"[{facts.name}]({facts.name}.md)", facts.line, paper, f"`{facts.class_name}`", f"`{facts.sampler}`"]
     return f"| {' | '.join([*cells, *('yes' for _ in SUPPORT), parity])} |"
+
+
+def _show_samplers() -> None:
+    from flowpolicies.samplers import SAMPLERS
+
+    _show(_described(SAMPLERS, lambda cls: "__call__" in vars(cls)))
+
+
+def _show_networks() -> None:
+    from flowpolicies.networks import NETWORKS
+
+    _show(_described(NETWORKS))
+
+
+def _show_encoders() -> None:
+    from flowpolicies.networks import ENCODERS
+
+    _show(ENCODERS.names())
 
 
 def _described(registry: Registry[Any], keep: Callable[[type], bool] = lambda _: True) -> dict[str, str]:
@@ -202,13 +223,13 @@ def _show(table: dict[str, str]) -> None:
 
 TOPICS: dict[str, Callable[[], None]] = {
     "algorithms": _show_algorithms,
-    "datasets": lambda: _show(list_sources("datasets")),
-    "environments": lambda: _show(list_sources("environments")),
-    "generators": lambda: _show(list_sources("generators")),
-    "writers": lambda: _show(list_sources("writers")),
-    "samplers": lambda: _show(_described(SAMPLERS, lambda cls: "__call__" in vars(cls))),
-    "networks": lambda: _show(_described(NETWORKS)),
-    "encoders": lambda: _show(ENCODERS.names()),
+    "datasets": lambda: _show(data.list_sources("datasets")),
+    "environments": lambda: _show(data.list_sources("environments")),
+    "generators": lambda: _show(data.list_sources("generators")),
+    "writers": lambda: _show(data.list_sources("writers")),
+    "samplers": _show_samplers,
+    "networks": _show_networks,
+    "encoders": _show_encoders,
     "presets": lambda: _show({name: ", ".join(algorithms) for name, algorithms in list_presets().items()}),
     "tables": lambda: _show(list_tables()),
 }

@@ -17,11 +17,11 @@ from rich.table import Table
 from flowpolicies.cli.command import Command
 from flowpolicies.cli.train import is_given, parse_train
 from flowpolicies.files import atomic_write, csv_text
+from flowpolicies.messages import say
 from flowpolicies.reproduction.jobs import Job, Outcome, run_side_by_side
 from flowpolicies.reproduction.published import PublishedScore, PublishedTable, load_table
 from flowpolicies.reproduction.reproduce import PlannedRun, plan, without_twins
 from flowpolicies.reproduction.scores import Score, deviations, read_scores
-from flowpolicies.training.callbacks import say
 from flowpolicies.training.runs import RunFolder
 
 

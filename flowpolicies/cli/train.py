@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from typing import Any, ClassVar
 
@@ -16,12 +16,14 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from flowpolicies.algorithms import OfflineAlgorithm, get_algorithm
+from flowpolicies import algorithms, training
 from flowpolicies.cli.command import Command
-from flowpolicies.data.sources import split_options
+from flowpolicies.data.addresses import split_options
 from flowpolicies.reproduction.preset_files import Preset
 from flowpolicies.reproduction.presets import AUTO, check_same_environment, find_preset, load_preset
-from flowpolicies.training import SB3Hyperparameters, TrainSettings, train
+from flowpolicies.shell.catalog import REGISTRY, catalog, config_of, name_of
+from flowpolicies.shell.hyperparameters import SB3Hyperparameters
+from flowpolicies.training.settings import TrainSettings, check_start
 
 EXAMPLES = (
     "flowpolicies train {name} --dataset ogbench:cube-single-play-singletask-v0",
@@ -33,8 +35,8 @@ EXAMPLES = (
 class Train(Command):
     """Abstract base of the commands of all algorithms."""
 
-    algorithm: ClassVar[type[OfflineAlgorithm]]
-    """Class of the algorithm."""
+    algorithm: ClassVar[str]
+    """Name of the algorithm."""
     published: ClassVar[Preset | None]
     """Preset whose values are the defaults of the flags."""
     hyperparameters: ClassVar[Any]
@@ -51,9 +53,11 @@ class Train(Command):
         """Trains the algorithm, and prints where the run is."""
         if self.published is not None:
             self._explain(self.published, words)
-        folder = train(
-            self.algorithm,
-            self.hyperparameters,
+        check_start(self.algorithm, self.settings)  # What is wrong is reported before torch is imported.
+        algorithm = algorithms.get_algorithm(self.algorithm)
+        folder = training.train(
+            algorithm,
+            algorithm.Config(**vars(self.hyperparameters)),
             self.settings,
             self.sb3_hyperparameters,
             preset=self.published.describe() if self.published else None,
@@ -100,19 +104,17 @@ def parse_train(words: Sequence[str]) -> Train:
     Raises:
         ValueError: for an unknown algorithm, or a preset for another environment than that of the command line.
     """
-    algorithm = get_algorithm(words[1])
-    words = _current_flags(algorithm, words)
+    algorithm = name_of(words[1])
+    words = _current_flags(config_of(algorithm).renamed, words)
     command: Any = train_command(algorithm, choose_preset(algorithm, words))
     # A preset may change the default of a switch, so every `train` accepts both --x and --no-x.
     parsed: Train = tyro.cli(command, args=list(words[2:]), prog=f"flowpolicies train {words[1]}", config=())
     return parsed
 
 
-def _current_flags(algorithm: type[OfflineAlgorithm], words: Sequence[str]) -> list[str]:
+def _current_flags(renamed: Mapping[str, str], words: Sequence[str]) -> list[str]:
     """The words of a command line, with flags of renamed hyperparameters replaced by the present ones."""
-    flags = {
-        f"--{old.replace('_', '-')}": f"--{new.replace('_', '-')}" for old, new in algorithm.Config.renamed.items()
-    }
+    flags = {f"--{old.replace('_', '-')}": f"--{new.replace('_', '-')}" for old, new in renamed.items()}
     current = []
     for word in words:
         flag, equals, value = word.partition("=")
@@ -123,25 +125,31 @@ def _current_flags(algorithm: type[OfflineAlgorithm], words: Sequence[str]) -> l
     return current
 
 
-def train_command(algorithm: type[OfflineAlgorithm], preset: Preset | None = None) -> type[Command]:
+def train_command(algorithm: str, preset: Preset | None = None) -> type[Command]:
     """Makes the command of an algorithm, with the values of a preset as defaults of its flags."""
+    config = config_of(algorithm)
     namespace = {
         "algorithm": algorithm,
         "published": preset,
-        "examples": tuple(example.format(name=algorithm.name) for example in EXAMPLES),
-        "__doc__": algorithm.__doc__,
+        "examples": tuple(example.format(name=algorithm) for example in EXAMPLES),
+        "__doc__": catalog()[algorithm].doc if algorithm in catalog() else REGISTRY.find(algorithm).__doc__,
     }
     flat: Any = tyro.conf.OmitArgPrefixes  # Type checkers do not know types that are made at run time.
-    parts = {"hyperparameters": algorithm.Config, "settings": TrainSettings, "sb3_hyperparameters": SB3Hyperparameters}
-    fields: list[Any] = [("hyperparameters", flat[algorithm.Config])]
+    parts = {"hyperparameters": config, "settings": TrainSettings, "sb3_hyperparameters": SB3Hyperparameters}
+    fields: list[Any] = [("hyperparameters", flat[config])]
     if preset is not None:
         fields = [(name, flat[kind], field(default=kind(**preset.fields_of(kind)))) for name, kind in parts.items()]
     return make_dataclass(
-        f"Train{algorithm.__name__}", fields, bases=(Train,), namespace=namespace, frozen=True, kw_only=True
+        f"Train{config.__name__.removesuffix('Config')}",
+        fields,
+        bases=(Train,),
+        namespace=namespace,
+        frozen=True,
+        kw_only=True,
     )
 
 
-def choose_preset(algorithm: type[OfflineAlgorithm], words: Sequence[str]) -> Preset | None:
+def choose_preset(algorithm: str, words: Sequence[str]) -> Preset | None:
     """The preset that a command line names, found before the other flags are parsed.
 
     Raises:
@@ -153,10 +161,10 @@ def choose_preset(algorithm: type[OfflineAlgorithm], words: Sequence[str]) -> Pr
     if name is None:
         return None
     if name == AUTO:
-        preset = find_preset(algorithm.name, given)
+        preset = find_preset(algorithm, given)
         print(f"--preset auto: {preset.name}")
     else:
-        preset = load_preset(algorithm.name, name, given)
+        preset = load_preset(algorithm, name, given)
     for address in given:
         check_same_environment(preset, address)
     return preset

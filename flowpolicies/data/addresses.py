@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flowpolicies.data.downloads.files import expanded
+from flowpolicies.data.downloads.files import existing_file, expanded
+from flowpolicies.data.names import FILES, INDEX, Storage
 from flowpolicies.data.switches import as_switch as as_switch
 from flowpolicies.data.switches import check_switches as check_switches
 
@@ -99,6 +100,23 @@ def address_of(path: str | os.PathLike[str]) -> str:
         f"the path '{given}' does not say which kind of dataset it is (known endings: {known}, or a folder that "
         "flowpolicies.data.write_memmap wrote). Pass an address, such as 'npz:PATH'."
     )
+
+
+def check_folder(path: Path) -> None:
+    """Raises a FileNotFoundError unless a folder is one that `flowpolicies.data.write_memmap` wrote."""
+    if len(path.name) > 255 or not (path / INDEX).exists():
+        raise FileNotFoundError(
+            f"no dataset in '{str(path)[:300]}': a folder with '{INDEX}' is needed, which "
+            "flowpolicies.data.write_memmap writes."
+        )
+
+
+def check_exists(source: str, name: str, storage: Storage | None) -> None:
+    """Raises a FileNotFoundError if a built-in source has no file of that name."""
+    if source == "memmap":
+        check_folder(expanded(name))
+    elif source in FILES:
+        existing_file(name, f"the file of '{source}:{name}'" if storage == "memmap" else FILES[source])
 
 
 def path_hint(address: str) -> str:

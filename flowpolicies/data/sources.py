@@ -15,36 +15,36 @@ A package is imported when one of its addresses is used. Options may follow the 
 "sb3:buffer.pkl,trust=true", see `flowpolicies.data.addresses`.
 """
 
+from __future__ import annotations
+
 import importlib.util
 import inspect
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import gymnasium
 
 from flowpolicies.data.addresses import address_of as address_of
-from flowpolicies.data.addresses import as_switch, check_no_rest, check_switches, join_options, path_hint
+from flowpolicies.data.addresses import as_switch, check_exists, check_no_rest, check_switches, join_options, path_hint
 from flowpolicies.data.addresses import split_options as split_options
-from flowpolicies.data.dataset.dataset import TransitionDataset
-from flowpolicies.data.downloads.files import existing_file, expanded
-from flowpolicies.data.formats.hdf5 import load_hdf5
-from flowpolicies.data.formats.memmap import Storage, check_storage, from_shards, open_memmap
-from flowpolicies.data.formats.sb3 import load_sb3
+from flowpolicies.data.downloads.files import expanded
+from flowpolicies.data.names import Storage
+from flowpolicies.data.switches import FOR_ANY_SOURCE, check_options, check_own_options, keywords
 from flowpolicies.messages import did_you_mean
 from flowpolicies.plugins import Registry
 
+if TYPE_CHECKING:  # Only the data need torch: an address that leads to none is reported without waiting for it.
+    from flowpolicies.data.dataset.dataset import TransitionDataset
+
 SourceKind = Literal["datasets", "environments", "generators", "writers", "resimulators"]
 
-Writer = Callable[[TransitionDataset], Path]
+Writer = Callable[["TransitionDataset"], Path]
 """Writes a dataset, completely or not at all, and returns the path of what it wrote."""
 
 _UNKNOWN_KEYWORD = re.compile(r"unexpected keyword argument '(\w+)'")
-FOR_ANY_SOURCE = ("storage", "compact", "cache_dir", "min_length")
-"""Options of `load_dataset` that the functions of sources need not have."""
-
 _NOT_OF_THE_DATA = ("trust", "max_bytes")
 """Options of built-in sources that decide whether a file is read, but not what is read."""
 
@@ -56,15 +56,29 @@ _EXAMPLES = {
 }
 
 
-def _registry(kind: str, group: SourceKind, signature: str) -> Registry[Callable[..., Any]]:
-    return Registry(kind, f"flowpolicies.{group}", f"a function {signature}", lambda _, function: callable(function))
+def _registry(kind: str, group: SourceKind, signature: str, **built_in: str) -> Registry[Callable[..., Any]]:
+    wanted = f"a function {signature}"
+    return Registry(kind, f"flowpolicies.{group}", wanted, lambda _, function: callable(function), built_in=built_in)
 
 
 SOURCES: dict[SourceKind, Registry[Callable[..., Any]]] = {
-    "datasets": _registry("dataset source", "datasets", "load(name, **options)"),
+    "datasets": _registry(
+        "dataset source",
+        "datasets",
+        "load(name, **options)",
+        hdf5="flowpolicies.data.formats.hdf5:load_hdf5",
+        memmap="flowpolicies.data.formats.memmap:open_memmap",
+        npz="flowpolicies.data.dataset.dataset:TransitionDataset.load",
+        sb3="flowpolicies.data.formats.sb3:load_sb3",
+    ),
     "environments": _registry("environment source", "environments", "make_env(name, **options)"),
     "generators": _registry("generator source", "generators", "generate(name, **options)"),
-    "writers": _registry("dataset writer", "writers", "open_writer(name, overwrite=..., env=..., **options)"),
+    "writers": _registry(
+        "dataset writer",
+        "writers",
+        "open_writer(name, overwrite=..., env=..., **options)",
+        npz="flowpolicies.data.formats.npz:open_npz",
+    ),
     "resimulators": _registry("re-simulator", "resimulators", "open_resimulator(name, dataset, **options)"),
 }
 """The functions of all sources, by what they do and by the name of the source."""
@@ -162,9 +176,9 @@ def load_dataset(
     storage, cache_dir = storage or own["storage"], cache_dir or own["cache_dir"]
     compact = compact or (own["compact"] if own["compact"] is not None else False)
     min_length = own["min_length"] if min_length is None else min_length
-    _check_own_options(storage, compact, min_length)
+    check_own_options(storage, compact, min_length)
     load, options = SOURCES["datasets"].find(source), {**written, **options}
-    _check_options(source, load, options)
+    check_options(source, load, options)
     parameters = inspect.signature(load).parameters
     own = {"compact": compact} if "compact" in parameters else {}
     if "storage" in parameters:
@@ -173,30 +187,21 @@ def load_dataset(
         dataset = _mapped(source, name, load, options, cache_dir, compact=compact)
     else:
         dataset = load(name, **own, **options)
-    if not isinstance(dataset, TransitionDataset):
+    if not isinstance(dataset, importlib.import_module("flowpolicies.data.dataset").TransitionDataset):
         raise TypeError(f"dataset source '{source}' gave a {type(dataset).__name__}; it must give a TransitionDataset.")
-    dataset = dataset.compact() if compact else dataset
-    return dataset if min_length is None else dataset.filter(min_length=min_length)
+    found: TransitionDataset = dataset.compact() if compact else dataset
+    return found if min_length is None else found.filter(min_length=min_length)
 
 
-def _check_own_options(storage: Any, compact: Any, min_length: Any) -> None:
-    if storage is not None:
-        check_storage(storage)
-    as_switch("compact", compact)
-    if min_length is not None and (isinstance(min_length, bool) or not isinstance(min_length, int) or min_length < 1):
-        raise ValueError(f"min_length is {min_length!r}, and must be a whole number of steps, at least 1.")
+def check_address(address: str, *, storage: Storage | None = None, **options: Any) -> None:
+    """Raises the error of `load_dataset` if there is no such source, or no such file; imports no source.
 
-
-def _check_options(source: str, load: Callable[..., Any], options: dict[str, Any]) -> None:
-    """Raises a ValueError for an option that the source does not have; a TypeError would name internal functions."""
-    check_switches(load, options)
-    parameters = inspect.signature(load).parameters
-    if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    own = [key for key, parameter in parameters.items() if parameter.kind == parameter.KEYWORD_ONLY]
-    if unknown := [key for key in options if key not in own]:
-        hint = did_you_mean(unknown[0], [*own, *FOR_ANY_SOURCE])
-        raise ValueError(f"the source '{source}' has no option {unknown}; it has {', '.join(own) or 'none'}.{hint}")
+    With options of the source itself, nothing is said about the file, because the source judges its options first.
+    """
+    source, name, written = _split(address, "datasets")
+    SOURCES["datasets"].check_known(source)
+    if not {**written, **options}.keys() - set(FOR_ANY_SOURCE):
+        check_exists(source, name, storage or written.get("storage"))
 
 
 def _mapped(
@@ -209,11 +214,13 @@ def _mapped(
     compact: bool,
 ) -> TransitionDataset:
     """The dataset as memory-mapped files, from a source without that option whose name is the path of one file."""
+    from flowpolicies.data.formats import memmap
+
     path = expanded(name)
     if source == "memmap":
-        return open_memmap(path, **options)
+        return memmap.open_memmap(path, **options)
     if SOURCES["datasets"].is_built_in(source):
-        path = existing_file(path, f"the file of '{source}:{name}'")
+        check_exists(source, name, "memmap")
     if not path.is_file():
         raise ValueError(
             f"storage='memmap' is for sources that read files, and '{source}' does not say which ones it reads for "
@@ -227,7 +234,7 @@ def _mapped(
         dataset: TransitionDataset = load(str(file), **own, **options)
         return dataset.compact() if compact else dataset
 
-    return from_shards({**identity, "compact": compact}, [path], read, "memmap", cache_dir)
+    return memmap.from_shards({**identity, "compact": compact}, [path], read, "memmap", cache_dir)
 
 
 def make_env(address: str, **options: Any) -> gymnasium.Env[Any, Any]:
@@ -245,7 +252,8 @@ def make_env(address: str, **options: Any) -> gymnasium.Env[Any, Any]:
     make: Callable[..., gymnasium.Env[Any, Any]] = gymnasium.make
     if ":" in base and not _is_id_of_module(base):
         source, base, _ = _split(base, "environments")
-        make = _environment_source(source, base)
+        _check_environment_source(source, base)
+        make = SOURCES["environments"].find(source)
     check_switches(make, options)
     try:
         return make(base, **options)
@@ -262,15 +270,30 @@ def make_env(address: str, **options: Any) -> gymnasium.Env[Any, Any]:
         unknown = _UNKNOWN_KEYWORD.search(str(error))
         if unknown is None or unknown[1] not in options:
             raise
-        hint = did_you_mean(unknown[1], {**_keywords(make), **_keywords(gymnasium.make)})
+        hint = did_you_mean(unknown[1], {**keywords(make), **keywords(gymnasium.make)})
         raise ValueError(f"the environment '{address}' has no option '{unknown[1]}'.{hint}") from error
 
 
-def _environment_source(source: str, name: str) -> Callable[..., gymnasium.Env[Any, Any]]:
+def check_environment_address(address: str) -> None:
+    """Raises the error of `make_env` if there is no such source, or no such id of Gymnasium; imports no source."""
+    base, _ = split_options(address)
+    if ":" not in base:
+        try:
+            gymnasium.spec(base)
+        except gymnasium.error.UnregisteredEnv as error:
+            raise ValueError(f"no environment '{address}': {error}") from error
+        except gymnasium.error.Error:  # Such as an id without its version, which `gymnasium.make` completes.
+            return
+    elif not _is_id_of_module(base):
+        source, base, _ = _split(base, "environments")
+        _check_environment_source(source, base)
+
+
+def _check_environment_source(source: str, name: str) -> None:
     try:
-        return SOURCES["environments"].find(source)
+        SOURCES["environments"].check_known(source)
     except ValueError as error:
-        if re.search(r"-v\d+$", name) is None or source in SOURCES["environments"]:
+        if re.search(r"-v\d+$", name) is None:
             raise
         raise ValueError(
             f"{error} If '{source}:{name}' is an id of Gymnasium, the module '{source}' cannot be found: put its "
@@ -287,12 +310,6 @@ def _is_id_of_module(base: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         return False
-
-
-def _keywords(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The parameters that have a default."""
-    parameters = inspect.signature(function).parameters
-    return {key: parameter for key, parameter in parameters.items() if parameter.default is not parameter.empty}
 
 
 def environment_of(address: str, **options: Any) -> str | None:
@@ -361,19 +378,6 @@ def open_writer(address: str, *, overwrite: bool = False, **options: Any) -> Wri
     return writer
 
 
-def _open_npz(name: str, *, overwrite: bool = False, env: Any = None) -> Writer:
-    path = expanded(name)
-    if path.suffix != ".npz":
-        raise ValueError(f"'npz:{name}' must end in .npz.")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"'{path}' exists. Pass overwrite=True (--overwrite) to replace it, or another path.")
-
-    def write(dataset: TransitionDataset) -> Path:
-        return dataset.save(path)
-
-    return write
-
-
 def _split(address: str, kind: SourceKind) -> tuple[str, str, dict[str, Any]]:
     """Source, name and options of an address."""
     base, options = split_options(address)
@@ -387,8 +391,3 @@ def _split(address: str, kind: SourceKind) -> tuple[str, str, dict[str, Any]]:
     if kind == "datasets" and SOURCES[kind].is_built_in(source):
         check_no_rest(address, base, name)
     return source, name, options
-
-
-for _name, _load in (("hdf5", load_hdf5), ("memmap", open_memmap), ("npz", TransitionDataset.load), ("sb3", load_sb3)):
-    SOURCES["datasets"].register(_name, _load)
-SOURCES["writers"].register("npz", _open_npz)

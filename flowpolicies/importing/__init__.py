@@ -1,6 +1,5 @@
 """Policies from files of other packages."""
 
-from flowpolicies.importing.flax import Imported as Imported
-from flowpolicies.importing.flax import import_flax as import_flax
-from flowpolicies.importing.flax import importable as importable
-from flowpolicies.importing.unpickling import read_pickle as read_pickle
+from flowpolicies.lazy import make_lazy
+
+make_lazy(__name__)

@@ -18,9 +18,8 @@ from flowpolicies.core import Network
 from flowpolicies.core.types import Tree
 from flowpolicies.data import make_env
 from flowpolicies.importing.parameters import SLOW, fitted, hyperparameters, input_widths, output_widths, renamed
-from flowpolicies.importing.ports import PORTS, Port
+from flowpolicies.importing.ports import PORTS, Port, port_of
 from flowpolicies.importing.unpickling import read_pickle
-from flowpolicies.messages import did_you_mean
 from flowpolicies.policies import FlowPolicy
 from flowpolicies.spaces.layout import check_action_space
 
@@ -75,7 +74,7 @@ def import_flax(
         ArtifactError: if the checkpoint or the hyperparameters are damaged, or are of another algorithm.
         ValueError: if the algorithm cannot be imported, a hyperparameter is missing, or the environment does not fit.
     """
-    path, port = Path(path), _port(algorithm)
+    path, port = Path(path), port_of(algorithm)
     arrays = read_checkpoint(path)
     source, recorded = _recorded(path, flags)
     recorded |= options
@@ -148,15 +147,6 @@ def _flat(path: Path, name: str, value: Any) -> Iterable[tuple[str, np.ndarray]]
         yield name, np.asarray(value)
     else:
         raise ArtifactError(path, f"is {type(value).__name__} where an array is expected", place=name)
-
-
-def _port(algorithm: str) -> Port:
-    if algorithm not in PORTS:
-        raise ValueError(
-            f"checkpoints of {algorithm!r} cannot be imported; those of {', '.join(PORTS)} can."
-            f"{did_you_mean(algorithm, PORTS)}"
-        )
-    return PORTS[algorithm]
 
 
 def _recorded(path: Path, flags: str | os.PathLike[str] | None) -> tuple[Path, dict[str, Any]]:

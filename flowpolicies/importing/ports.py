@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
+from flowpolicies.messages import did_you_mean
+
 Recorded = Mapping[str, Any]
 """The authors' hyperparameters by their names, with what the weights tell: `recorded_ensemble`, the number of critics,
 and `recorded_inputs`, the width of each network's input."""
@@ -92,3 +94,17 @@ PORTS: Mapping[str, Port] = {
     ),
 }
 """Name of an algorithm here -> its port."""
+
+
+def port_of(algorithm: str) -> Port:
+    """The translation of an algorithm.
+
+    Raises:
+        ValueError: if its checkpoints cannot be imported.
+    """
+    if algorithm not in PORTS:
+        raise ValueError(
+            f"checkpoints of {algorithm!r} cannot be imported; those of {', '.join(PORTS)} can."
+            f"{did_you_mean(algorithm, PORTS)}"
+        )
+    return PORTS[algorithm]

@@ -1,11 +1,8 @@
 """Checks of a dataset for faults that spoil training without an error message."""
 
-from flowpolicies.inspection.findings import Finding as Finding
-from flowpolicies.inspection.findings import Track as Track
-from flowpolicies.inspection.inspect import SAMPLE as SAMPLE
-from flowpolicies.inspection.inspect import Histogram as Histogram
-from flowpolicies.inspection.inspect import Inspection as Inspection
-from flowpolicies.inspection.inspect import inspect_dataset as inspect_dataset
-from flowpolicies.inspection.simulation.resimulation import Resimulate as Resimulate
-from flowpolicies.inspection.simulation.resimulation import Resimulated as Resimulated
-from flowpolicies.inspection.simulation.resimulation import open_resimulator as open_resimulator
+from flowpolicies.lazy import make_lazy
+
+SAMPLE = 50_000
+"""Default number of rows for the expensive checks."""
+
+make_lazy(__name__)

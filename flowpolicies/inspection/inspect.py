@@ -10,6 +10,7 @@ import numpy as np
 
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.rows import read
+from flowpolicies.inspection import SAMPLE
 from flowpolicies.inspection.columns import check_actions, check_observations, check_values, scan
 from flowpolicies.inspection.ends import check_ends
 from flowpolicies.inspection.environment import check_environment
@@ -36,9 +37,6 @@ from flowpolicies.inspection.values.interruptions import check_interruptions
 from flowpolicies.inspection.values.outliers import check_outliers
 from flowpolicies.inspection.values.rounding import check_rounding
 from flowpolicies.tree import Array
-
-SAMPLE = 50_000
-"""Default number of rows for the expensive checks."""
 
 RESIMULATED = 300
 """Largest number of rows that are re-simulated."""

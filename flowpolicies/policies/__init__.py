@@ -1,7 +1,5 @@
 """Policies: named networks and a sampler. They act, save and load without an algorithm."""
 
-from flowpolicies.policies.evaluation import Evaluation as Evaluation
-from flowpolicies.policies.evaluation import Interval as Interval
-from flowpolicies.policies.evaluation import evaluate as evaluate
-from flowpolicies.policies.flow_policy import FlowPolicy as FlowPolicy
-from flowpolicies.policies.steering import SteeredEnv as SteeredEnv
+from flowpolicies.lazy import make_lazy
+
+make_lazy(__name__)

@@ -19,13 +19,10 @@ from torch import Tensor
 from flowpolicies.core import Draw, Network, Noise, ZeroNoise
 from flowpolicies.networks import ENCODERS
 from flowpolicies.policies.declared import is_built_in
+from flowpolicies.policies.rows import ROWS
 from flowpolicies.samplers import SAMPLERS, RobustGuided, Sampler, candidates
 from flowpolicies.spaces.layout import observation_layout
 from flowpolicies.tree import leaves, take
-
-ROWS = 8
-"""Largest number of episodes that share a call of the networks. On CPUs a row of 8 costs a third of a single one, and
-a row of more costs not much less."""
 
 
 @final

@@ -17,10 +17,11 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecMonitor, VecNormalize
 
 from flowpolicies.data import make_env
-from flowpolicies.policies.episodes import ROWS, EpisodeRows
+from flowpolicies.policies.episodes import EpisodeRows
 from flowpolicies.policies.intervals import Interval as Interval
 from flowpolicies.policies.intervals import mean_interval as mean_interval
 from flowpolicies.policies.intervals import success_interval as success_interval
+from flowpolicies.policies.rows import ROWS
 
 LONG_EPISODE = 10_000
 """Number of steps of one episode after which `evaluate` warns that the environment may never end."""

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load, save, save_file
 from torch import Tensor
 
-from flowpolicies.artifacts import ArtifactError, parse_json, reading
-from flowpolicies.containers import Header, is_zip, name_of, read_bytes, safetensors_header
+from flowpolicies.artifacts import ArtifactError, reading
+from flowpolicies.containers import is_zip, name_of, read_bytes, safetensors_header
 from flowpolicies.files import atomic_path
 from flowpolicies.policies.building import check_finite
-from flowpolicies.policies.schema import FORMAT, VERSION, newest
+from flowpolicies.policies.schema import FORMAT, VERSION, declared
 
 
 def write_policy(target: str | Path | BinaryIO, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
@@ -55,13 +55,3 @@ def read_policy(source: str | Path | BinaryIO, device: torch.device) -> tuple[di
         weights = load(content)
         check_finite(weights)
     return config, {key: tensor.to(device) for key, tensor in weights.items()}
-
-
-def declared(header: Header, path: str) -> dict[str, Any]:
-    """The declaration in the header of a policy file, as one of the newest version.
-
-    Raises:
-        ArtifactError: if there is none, or one of another format or of a newer version.
-    """
-    place = "the config in the header"
-    return newest(parse_json(header.metadata.get("config", "{}"), path, place), path, place)

@@ -10,7 +10,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flowpolicies.artifacts import ArtifactError, reading
+from flowpolicies.artifacts import ArtifactError, parse_json, reading
+from flowpolicies.containers import Header
 from flowpolicies.version import __version__
 
 FORMAT = "flowpolicies.policy"
@@ -66,3 +67,13 @@ def newest(declaration: Any, path: str | os.PathLike[str], place: str, key: str 
         for step in range(version, VERSION):
             found = MIGRATIONS[step](found)
     return found
+
+
+def declared(header: Header, path: str) -> dict[str, Any]:
+    """The declaration in the header of a policy file, as one of the newest version.
+
+    Raises:
+        ArtifactError: if there is none, or one of another format or of a newer version.
+    """
+    place = "the config in the header"
+    return newest(parse_json(header.metadata.get("config", "{}"), path, place), path, place)

@@ -19,8 +19,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal, final
 
-from flowpolicies.algorithms import get_algorithm
-from flowpolicies.data.sources import split_options
+from flowpolicies.data.addresses import split_options
+from flowpolicies.shell.catalog import config_of
 from flowpolicies.shell.hyperparameters import SB3Hyperparameters
 from flowpolicies.training.settings import TrainSettings
 
@@ -103,7 +103,7 @@ class Preset:
 
 def _configs(algorithm: str) -> tuple[type[Any], ...]:
     """The dataclasses whose fields a preset of this algorithm may set."""
-    return (get_algorithm(algorithm).Config, SB3Hyperparameters, TrainSettings)
+    return (config_of(algorithm), SB3Hyperparameters, TrainSettings)
 
 
 @final

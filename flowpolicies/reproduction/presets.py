@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from flowpolicies.algorithms import get_algorithm
 from flowpolicies.messages import did_you_mean
 from flowpolicies.reproduction.preset_files import (
     SUITES,
@@ -16,6 +15,7 @@ from flowpolicies.reproduction.preset_files import (
     read_suite,
     split_task,
 )
+from flowpolicies.shell.catalog import name_of
 
 AUTO = "auto"
 """Value of --preset for the preset that fits the dataset or the environment."""
@@ -36,7 +36,7 @@ def load_preset(algorithm: str, name: str, addresses: Sequence[str] = ()) -> Pre
         ValueError: for an unknown name, or if the algorithm has no preset of this name; the message lists names that
             exist.
     """
-    algorithm = get_algorithm(algorithm).name
+    algorithm = name_of(algorithm)
     suite, _, rest = name.partition("/")
     if suite not in SUITES or not rest:
         raise ValueError(
@@ -75,7 +75,7 @@ def find_preset(algorithm: str, addresses: Sequence[str]) -> Preset:
     Raises:
         ValueError: if there is no such preset, or no address is given.
     """
-    algorithm = get_algorithm(algorithm).name
+    algorithm = name_of(algorithm)
     if not addresses:
         raise ValueError("--preset auto chooses by --dataset or --env: give one of them, or name the preset.")
     for address in addresses:

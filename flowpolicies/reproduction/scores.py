@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowpolicies.algorithms import get_algorithm
-from flowpolicies.data import normalized_score
-from flowpolicies.data.dataset.transforms import REFERENCE
+from flowpolicies import data
+from flowpolicies.data.names import REFERENCE
 from flowpolicies.moved import moved_names
 from flowpolicies.reproduction.published import PublishedTable
 from flowpolicies.reproduction.reproduce import PlannedRun
+from flowpolicies.shell.catalog import config_of
 from flowpolicies.shell.hyperparameters import SB3Hyperparameters
 from flowpolicies.training.settings import TrainSettings
 
@@ -44,7 +44,7 @@ def score_of(run: PlannedRun, table: PublishedTable) -> float:
         return math.nan
     provenance = run.folder.read_config()["dataset"].get("provenance", {})
     if REFERENCE in provenance:
-        return float(normalized_score(provenance, np.mean([row.mean_return for row in rows])))
+        return float(data.normalized_score(provenance, np.mean([row.mean_return for row in rows])))
     return float(np.mean([row.mean_return if math.isnan(row.success) else 100 * row.success for row in rows]))
 
 
@@ -82,11 +82,7 @@ def deviations(
     """
     record, preset = run.folder.read_config(), run.preset
     settings = {name: value for name, value in dataclasses.asdict(TrainSettings()).items() if name in MATTERS}
-    beside = (
-        settings
-        | dataclasses.asdict(SB3Hyperparameters())
-        | dataclasses.asdict(get_algorithm(preset.algorithm).Config())
-    )
+    beside = settings | dataclasses.asdict(SB3Hyperparameters()) | dataclasses.asdict(config_of(preset.algorithm)())
     merged = beside | preset.fields() | dict(table.options) | {"seed": run.seed}
     merged |= {name: value for name, value in extra.items() if name in beside}
     should = json.loads(json.dumps(merged))

@@ -39,6 +39,7 @@ from flowpolicies.policies.aliases import check_policy_alias
 from flowpolicies.policies.building import limited
 from flowpolicies.policies.declaration import check_declared
 from flowpolicies.policies.devices import check_device
+from flowpolicies.shell.catalog import REGISTRY
 from flowpolicies.shell.changes import changed_config, sort_changes
 from flowpolicies.shell.config import CriticConfig, PolicyConfig, configure
 from flowpolicies.shell.exceptions import ATTRIBUTES, CONFORMANCE_EXCEPTIONS, OF_CLASS, WITHOUT_CRITICS
@@ -73,7 +74,7 @@ from flowpolicies.shell.state import (
     spawn,
 )
 
-ALGORITHMS: dict[str, type[OfflineAlgorithm]] = {}
+ALGORITHMS: dict[str, type[OfflineAlgorithm]] = REGISTRY.declared
 """Every algorithm class by its name. A class is added when it is declared; classes of other packages are declared when
 they are first used (`flowpolicies.get_algorithm`)."""
 
@@ -162,11 +163,10 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
                 f"{cls.__name__}.Config must extend PolicyConfig (or CriticConfig) of flowpolicies.shell.config, which "
                 f"declares networks() and sampler(); {cls.Config.__name__} does not"
             )
-        taken = ALGORITHMS.get(cls.name)
-        if taken is not None and taken.__module__ != cls.__module__:
+        if (taken := REGISTRY.home(cls.name)) is not None and taken[0] != cls.__module__:
             raise TypeError(
                 f"{cls.__name__} of {cls.__module__} would be the algorithm {cls.name!r}, which is the name of "
-                f"{taken.__module__}.{taken.__name__}. Declare another one: name = ..."
+                f"{'.'.join(taken)}. Declare another one: name = ..."
             )
         ALGORITHMS[cls.name] = cls
         with suppress(NameError):  # Evaluated now, so that nothing is evaluated while a file is read.

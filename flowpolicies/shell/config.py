@@ -21,7 +21,7 @@ from flowpolicies.networks import ENCODERS, Critic, GaussianNetwork, NoisePredic
 from flowpolicies.plugins import home_of
 from flowpolicies.samplers import Denoise, Integrate, IntegrateResidual, Sampler, SoftmaxOfN
 from flowpolicies.shell.exceptions import ARGUMENTS
-from flowpolicies.shell.fields import Bounds, NonNegativeInt, UnitInterval, added_fields, check_fields
+from flowpolicies.shell.fields import Bounds, NonNegativeInt, UnitInterval, added_fields, check_config
 
 
 def _is_encoder(name: Any) -> bool:
@@ -57,14 +57,7 @@ class PolicyConfig(ABC):
     """Largest norm of the joint gradient of all networks, which is clipped to it; None: no clipping."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            if isinstance(given := getattr(self, field.name), list):  # YAML and JSON have lists in place of tuples.
-                object.__setattr__(self, field.name, tuple(given))
-        check_fields(self)
-        if self.execute is not None and self.execute > self.horizon:
-            raise ValueError(
-                f"execute must lie in 1..horizon={self.horizon} or be None (the whole chunk), got {self.execute}"
-            )
+        check_config(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Unpickles a config, also one of an earlier version in which a field had another name or did not exist."""
@@ -141,13 +134,6 @@ class CriticConfig(PolicyConfig):
 
     uses_rho_with_min: ClassVar[bool] = False
     """Whether a loss uses rho although q_agg="min"."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.q_agg == "min" and self.rho != type(self).rho and not self.uses_rho_with_min:
-            raise ValueError(
-                f'rho={self.rho} has no effect on the minimum over critics: pass q_agg="mean" with it, or leave it out'
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

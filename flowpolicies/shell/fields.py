@@ -7,7 +7,7 @@ below have ranges of their own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cache
 from numbers import Integral, Real
@@ -53,12 +53,38 @@ def hints_of(config: Any) -> dict[str, Any]:
     return get_type_hints(config, include_extras=True)
 
 
-def check_fields(config: Any) -> None:
-    """Raises a ValueError or a TypeError for the first field of a dataclass whose value is not valid for its type."""
+def check_fields(config: Any, hints: Mapping[str, Any] | None = None) -> None:
+    """Raises a ValueError or a TypeError for the first field of a dataclass whose value is not valid for its type.
+
+    Args:
+        config: instance of the dataclass.
+        hints: name of each field -> its type; None: the annotations of the class.
+    """
     kind: Any = type(config)
-    hints = hints_of(kind)
+    hints = hints_of(kind) if hints is None else hints
     for field in fields(config):
         check_value(field.name, hints[field.name], getattr(config, field.name))
+
+
+def check_config(config: Any, hints: Mapping[str, Any] | None = None) -> None:
+    """Checks the fields of an algorithm's Config one by one and together; lists become tuples.
+
+    Raises:
+        ValueError: if a value is out of its range, or has no effect beside another one.
+        TypeError: if a value has another type.
+    """
+    for field in fields(config):
+        if isinstance(given := getattr(config, field.name), list):  # YAML and JSON have lists in place of tuples.
+            object.__setattr__(config, field.name, tuple(given))
+    check_fields(config, hints)
+    if config.execute is not None and config.execute > config.horizon:
+        raise ValueError(
+            f"execute must lie in 1..horizon={config.horizon} or be None (the whole chunk), got {config.execute}"
+        )
+    if getattr(config, "q_agg", None) == "min" and config.rho != type(config).rho and not config.uses_rho_with_min:
+        raise ValueError(
+            f'rho={config.rho} has no effect on the minimum over critics: pass q_agg="mean" with it, or leave it out'
+        )
 
 
 def added_fields(config: type[Any]) -> dict[str, Any]:

@@ -8,21 +8,18 @@ A package adds one with a line in its own pyproject.toml, and is imported when t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stable_baselines3.common.type_aliases import GymEnv
 
-from flowpolicies.plugins import Registry
+from flowpolicies.shell import catalog
 from flowpolicies.shell.algorithm import ALGORITHMS as ALGORITHMS
 from flowpolicies.shell.algorithm import OfflineAlgorithm
 
-REGISTRY: Registry[type[OfflineAlgorithm]] = Registry(
-    "algorithm",
-    "flowpolicies.algorithms",
-    "an algorithm of that name, a subclass of OfflineAlgorithm",
-    lambda name, cls: ALGORITHMS.get(name) is cls,  # Declaring the class has entered it.
-    ALGORITHMS,
-)
+if TYPE_CHECKING:
+    from flowpolicies.plugins import Registry
+
+REGISTRY: Registry[type[OfflineAlgorithm]] = catalog.REGISTRY
 """Finds algorithms by name, also those of packages that were not imported yet."""
 
 

@@ -12,6 +12,7 @@ from flowpolicies.moved import MODULES
 from flowpolicies.pickles import Known, UnknownName
 from flowpolicies.plugins import import_package_of
 from flowpolicies.samplers import SAMPLERS
+from flowpolicies.shell.catalog import REGISTRY
 from flowpolicies.shell.config import PolicyConfig, config_at, restore_config
 
 MAX_ROWS = 1 << 28
@@ -35,6 +36,7 @@ def _restored(module: Any, name: Any, state: Any) -> PolicyConfig:
         raise ValueError("a config has no name or no fields")
     if config_at(module, name) is None:
         import_package_of(module)
+        REGISTRY.import_built_in()
     cls = config_at(module, name)
     if cls is None:
         raise UnknownName(module, name)

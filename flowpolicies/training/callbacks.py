@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from tqdm import tqdm
 
 from flowpolicies.algorithms import OfflineAlgorithm
+from flowpolicies.messages import say
 from flowpolicies.policies import Evaluation, evaluate
 from flowpolicies.signals import Terminated
 from flowpolicies.training.evaluations import EvaluationRow, Phase
@@ -42,12 +42,6 @@ def model_of(callback: BaseCallback) -> OfflineAlgorithm:
     """The model that a callback belongs to."""
     assert isinstance(callback.model, OfflineAlgorithm)
     return callback.model
-
-
-def say(text: str) -> None:
-    """Prints a line above the progress bar, and flushes it for readers of a log file."""
-    tqdm.write(text)
-    sys.stdout.flush()
 
 
 @final

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast, get_args
 
 from flowpolicies.artifacts import ArtifactError
 from flowpolicies.files import append_text, csv_text
-from flowpolicies.policies import Evaluation
 from flowpolicies.training.logs import read_table, write_table
+
+if TYPE_CHECKING:
+    from flowpolicies.policies import Evaluation
 
 Phase = Literal["offline", "online"]
 """Part of a run: gradient steps on the dataset, or training while the policy acts in the environment."""

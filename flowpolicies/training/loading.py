@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from flowpolicies.algorithms import ALGORITHMS, OfflineAlgorithm
+from flowpolicies import algorithms, policies
 from flowpolicies.artifacts import ArtifactError
 from flowpolicies.containers import is_zip
 from flowpolicies.messages import did_you_mean
-from flowpolicies.policies import FlowPolicy
-from flowpolicies.policies.pretrained import shared_source
-from flowpolicies.shell.saved import ModelFile, open_model
+from flowpolicies.policies.sharing.finding import find, shared_source
 from flowpolicies.training.runs import RunFolder
+
+if TYPE_CHECKING:  # A path that leads to no policy is reported without importing torch.
+    from flowpolicies.algorithms import OfflineAlgorithm
+    from flowpolicies.policies import FlowPolicy
+    from flowpolicies.shell.saved import ModelFile
 
 
 def load_policy(path: Path, device: str = "auto", *, trust: bool = False) -> FlowPolicy:
@@ -32,7 +36,8 @@ def load_policy(path: Path, device: str = "auto", *, trust: bool = False) -> Flo
         ImportError: if the zip needs a package that cannot be imported.
     """
     if (source := shared_source(path)) is not None:
-        return FlowPolicy.from_pretrained(source, device=device)
+        find(source)
+        return policies.FlowPolicy.from_pretrained(source, device=device)
     if path.is_dir():
         path = _policy_of_run(RunFolder(path))
     if not path.exists():
@@ -43,9 +48,11 @@ def load_policy(path: Path, device: str = "auto", *, trust: bool = False) -> Flo
     with open(path, "rb") as file:
         start = file.read(4)
     if is_zip(start) or (path.suffix == ".zip" and not start):
+        from flowpolicies.shell.saved import open_model
+
         saved = open_model(path)
         return _algorithm_of(saved, trust).load(path, device=device, trust=trust).policy
-    return FlowPolicy.load(path, device)
+    return policies.FlowPolicy.load(path, device)
 
 
 def _policy_of_run(folder: RunFolder) -> Path:
@@ -67,7 +74,7 @@ def _algorithm_of(saved: ModelFile, trust: bool) -> type[OfflineAlgorithm]:
         ArtifactError: if it is not an algorithm that is known here.
     """
     config = saved.config(trust=trust)
-    for algorithm in ALGORITHMS.values():
+    for algorithm in algorithms.ALGORITHMS.values():
         if algorithm.Config is type(config):
             return algorithm
     raise ArtifactError(

@@ -14,8 +14,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from flowpolicies.algorithms import OfflineAlgorithm
-from flowpolicies.data.sources import environment_of as own_environment
 from flowpolicies.files import atomic_write
+from flowpolicies.messages import say
 from flowpolicies.training.callbacks import (
     AtomicCheckpoint,
     EvaluationCallback,
@@ -24,7 +24,6 @@ from flowpolicies.training.callbacks import (
     LogsAtLastStep,
     ProgressCallback,
     StoppableEvaluation,
-    say,
 )
 from flowpolicies.training.checkpoints import read_manifest
 from flowpolicies.training.evaluations import Phase
@@ -41,14 +40,6 @@ class IncompleteRunError(OSError):
 
 def steps_of(model: OfflineAlgorithm) -> dict[str, int]:
     return {"offline": model.offline_steps, "online": model.num_timesteps}
-
-
-def environment_of(settings: TrainSettings) -> str | None:
-    """Address of the environment of the settings, or else of the dataset's environment; None if there is neither."""
-    if settings.env is not None or settings.dataset is None:
-        return settings.env
-    folder = {} if settings.data_dir is None else {"data_dir": settings.data_dir.expanduser().absolute()}
-    return own_environment(settings.dataset, **folder)
 
 
 @final
@@ -236,7 +227,7 @@ class TrainingRun:
 
     def _plot(self) -> None:
         if rows := self.folder.read_evaluations():
-            title = f"{self.model.name} on {environment_of(self.settings)}"
+            title = f"{self.model.name} on {self.settings.environment()}"
             plot_learning_curves({self.model.name: rows}, self.folder.plot, title=title)
 
     def _note_end(self) -> None:

@@ -7,11 +7,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
-from stable_baselines3.common.logger import KVWriter, Logger, make_output_format
-
-from flowpolicies.algorithms import OfflineAlgorithm
 from flowpolicies.artifacts import ArtifactError, parse_json, reading
 from flowpolicies.files import LEFTOVER, discard, discard_leftovers, write_json
 from flowpolicies.locks import FolderLock
@@ -35,18 +32,20 @@ from flowpolicies.training.evaluations import (
     read_evaluations,
     write_evaluations,
 )
-from flowpolicies.training.exact.checkpoints import state_parts
 from flowpolicies.training.logs import (
-    EventWriter,
     LogFiles,
     LogState,
-    ProgressWriter,
     mend_table,
     read_table,
     rewind_logs,
     state_of_logs,
     write_table,
 )
+
+if TYPE_CHECKING:  # What is in a folder is known without importing them.
+    from stable_baselines3.common.logger import Logger
+
+    from flowpolicies.algorithms import OfflineAlgorithm
 
 STEP_COLUMNS: dict[Phase, str] = {"offline": "time/offline_steps", "online": "time/total_timesteps"}
 """Phase -> column of `progress.csv` that counts its steps. A row has a value in the column of its own phase only."""
@@ -248,11 +247,13 @@ class RunFolder:
             ValueError: if `keep` is less than 1.
             NoSpaceError: if there is no space; the earlier checkpoints are still there.
         """
+        from flowpolicies.training.exact import checkpoints as exact
+
         if keep < 1:
             raise ValueError(f"keep is the number of checkpoints and must be at least 1, got {keep}")
         path = self.checkpoint_of(model)
         parts: dict[str, Part] = {".buffer.pkl": model.save_replay_buffer} if replay_buffer else {}  # type: ignore[dict-item]
-        parts |= state_parts(model)
+        parts |= exact.state_parts(model)
         steps = {"offline": model.offline_steps, "online": model.num_timesteps}
         write_checkpoint(path, model.save, parts, Manifest({}, steps, self.state_of_logs(model), open_log))
         self.prune(keep)
@@ -370,10 +371,9 @@ class RunFolder:
 
         Both phases count their steps from zero, so each has its own folder for TensorBoard.
         """
-        formats: list[KVWriter] = [ProgressWriter(self.progress), EventWriter(self.events / phase)]
-        if print_tables:
-            formats.append(make_output_format("stdout", str(self.path)))
-        return Logger(str(self.path), formats)
+        from flowpolicies.training.logs.writers import make_logger
+
+        return make_logger(self.path, self.progress, self.events / phase, print_tables=print_tables)
 
 
 def _is_within(row: dict[str, str], last: dict[str, int]) -> bool:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, final
 
-from flowpolicies.data import RewardTransformName
 from flowpolicies.data.addresses import SUFFIXES, split_options
-from flowpolicies.data.formats.memmap import Storage
+from flowpolicies.data.names import FILES, RewardTransformName, Storage
 from flowpolicies.moved import moved_names
 from flowpolicies.policies.devices import check_device
-from flowpolicies.policies.episodes import ROWS
+from flowpolicies.policies.rows import ROWS
 from flowpolicies.shell.fields import NonNegativeInt, Probability, check_fields
+from flowpolicies.training.runs import RunFolder
 
 
 @final
@@ -123,6 +123,44 @@ class TrainSettings:
         new, old = (Path("runs") / re.sub(r"[^\w.-]+", "-", text) for text in names)
         return old if self.resume and not new.exists() and self._began(old) else new
 
+    def environment(self) -> str | None:
+        """Address of the environment, or else of the dataset's environment; None if there is neither."""
+        if self.env is not None or self.dataset is None:
+            return self.env
+        from flowpolicies.data.sources import environment_of
+
+        folder = {} if self.data_dir is None else {"data_dir": self.data_dir.expanduser().absolute()}
+        return environment_of(self.dataset, **folder)
+
+    def check_inputs(self) -> None:
+        """Checks what can be known of the dataset and the environment without loading them.
+
+        Raises:
+            ValueError: if one that is needed is not given, or the source of the dataset is unknown.
+            FileNotFoundError: if the file of the dataset does not exist.
+        """
+        if self.dataset is not None:
+            from flowpolicies.data.sources import check_address
+
+            folder = {} if self.data_dir is None else {"data_dir": self.data_dir}
+            check_address(self.dataset, storage=self.storage, **folder)
+        elif self.steps > 0 or self.online_steps == 0:
+            raise ValueError(
+                f"there is no dataset for --steps {self.steps}. Pass --dataset, or train online without a dataset: "
+                "--env, --steps 0 and --online-steps N."
+            )
+        if self.online_steps > 0 and self.environment() is None:
+            named = "" if self.dataset is None else f", and '{self.dataset}' does not name one"
+            raise ValueError(f"online training needs an environment{named}. Pass --env.")
+        if self.env is not None and (self.online_steps > 0 or self.eval_episodes > 0) and not self._may_register():
+            from flowpolicies.data.sources import check_environment_address
+
+            check_environment_address(self.env)
+
+    def _may_register(self) -> bool:
+        """Whether loading the dataset may register environments of Gymnasium."""
+        return self.dataset is not None and self.dataset.partition(":")[0] not in (*FILES, "memmap")
+
     def _began(self, folder: Path) -> bool:
         """Whether a run on the same dataset is in a folder, which older versions named in another way."""
         try:
@@ -130,6 +168,23 @@ class TrainSettings:
             return bool(record["dataset"]["address"] == self.dataset)
         except (OSError, ValueError, KeyError, TypeError):
             return False
+
+
+def check_start(algorithm: str, settings: TrainSettings) -> RunFolder:
+    """The folder of a run, if the run can start. Neither the data nor torch is loaded for this.
+
+    Args:
+        algorithm: name of the algorithm.
+        settings: settings of the run.
+
+    Raises:
+        FileExistsError, ArtifactError, ValueError: as `RunFolder.check_free` and `TrainSettings.check_inputs`.
+        FileNotFoundError: if the file of the dataset does not exist.
+    """
+    folder = RunFolder(settings.folder(algorithm))
+    folder.check_free(resume=settings.resume, overwrite=settings.overwrite)
+    settings.check_inputs()
+    return folder
 
 
 __getattr__ = moved_names(__name__, {"Knobs": "flowpolicies.shell.hyperparameters:SB3Hyperparameters"})

@@ -18,10 +18,10 @@ from flowpolicies.algorithms import OfflineAlgorithm
 from flowpolicies.artifacts import ArtifactError
 from flowpolicies.data import RewardTransform, TransitionDataset, load_dataset
 from flowpolicies.data.replay.buffer import TransitionBuffer
+from flowpolicies.messages import say
 from flowpolicies.record import describe_dataset, describe_hardware, describe_software
 from flowpolicies.shell.hyperparameters import SB3Hyperparameters
 from flowpolicies.shell.saved import read_buffer
-from flowpolicies.training.callbacks import say
 from flowpolicies.training.continuing import (
     check_agreement,
     check_steps,
@@ -32,9 +32,9 @@ from flowpolicies.training.continuing import (
 from flowpolicies.training.envs import OnlySpaces, TransformedRewards, make_vec_env
 from flowpolicies.training.exact.checkpoints import restore_state, state_of
 from flowpolicies.training.phases import IncompleteRunError as IncompleteRunError
-from flowpolicies.training.phases import TrainingRun, environment_of, steps_of
+from flowpolicies.training.phases import TrainingRun, steps_of
 from flowpolicies.training.runs import RunFolder
-from flowpolicies.training.settings import TrainSettings
+from flowpolicies.training.settings import TrainSettings, check_start
 
 
 def train(
@@ -66,8 +66,7 @@ def train(
         KeyboardInterrupt: after Ctrl-C, and `Terminated` after SIGTERM, when a last checkpoint has been written.
     """
     sb3_hyperparameters = sb3_hyperparameters or SB3Hyperparameters()
-    folder = RunFolder(settings.folder(algorithm.name))
-    folder.check_free(resume=settings.resume, overwrite=settings.overwrite)
+    folder = check_start(algorithm.name, settings)
     with folder.lock(), ExitStack() as stack:
         folder.check_free(resume=settings.resume, overwrite=settings.overwrite)  # Nobody else writes from now on.
         checkpoint = before = None
@@ -120,11 +119,6 @@ def _new_model(
 def _load_data(settings: TrainSettings) -> tuple[TransitionDataset | None, RewardTransform]:
     """The dataset with transformed rewards, and the transform for the rewards of the environment."""
     if settings.dataset is None:
-        if settings.steps > 0 or settings.online_steps == 0:
-            raise ValueError(
-                f"there is no dataset for --steps {settings.steps}. Pass --dataset, or train online without a dataset: "
-                "--env, --steps 0 and --online-steps N."
-            )
         return None, RewardTransform.fit(settings.reward_transform, None)
     wishes = {"data_dir": settings.data_dir, "cache_dir": settings.cache_dir, "min_length": settings.min_length}
     options: dict[str, Any] = {key: wish for key, wish in wishes.items() if wish is not None}
@@ -155,7 +149,7 @@ def _record(
         "algorithm": algorithm.name,
         "hyperparameters": dataclasses.asdict(hyperparameters),
         "sb3_hyperparameters": dataclasses.asdict(sb3_hyperparameters),
-        "env": environment_of(settings),
+        "env": settings.environment(),
         "seed": settings.seed,
         "dataset": {"address": settings.dataset, **({} if dataset is None else describe_dataset(dataset))},
         "settings": dataclasses.asdict(settings),
@@ -220,11 +214,8 @@ def _make_envs(
 
     Only the rewards of the training environment are transformed.
     """
-    address = environment_of(settings)
+    address = settings.environment()
     if address is None:
-        if settings.online_steps > 0:
-            named = "" if settings.dataset is None else f", and '{settings.dataset}' does not name one"
-            raise ValueError(f"online training needs an environment{named}. Pass --env.")
         if settings.eval_episodes > 0:
             say(f"No evaluation: '{settings.dataset}' does not name an environment. Pass --env to evaluate.")
         return None, None

@@ -123,7 +123,7 @@ def test_a_mistake_of_ours_is_no_fault_of_the_data(call: Any, clean: Path, monke
     def fail(*_: Any, **__: Any) -> None:
         raise KeyError("ours")
 
-    monkeypatch.setattr("flowpolicies.cli.check.inspect_dataset", fail)
+    monkeypatch.setattr("flowpolicies.inspection.inspect_dataset", fail)
     answer = call("data", "check", f"npz:{clean}")
     assert answer.code == 2
     assert "KeyError: 'ours'" in answer.err

@@ -117,7 +117,7 @@ def test_ctrl_c_says_that_generating_goes_on_later(call: Any, monkeypatch: pytes
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("flowpolicies.cli.data.generate_dataset", interrupt)
+    monkeypatch.setattr("flowpolicies.data.generate_dataset", interrupt)
     answer = call("data", "generate", "cube-single-play-v0")
     assert answer.code == 130
     assert answer.err == "Interrupted. The same command continues with the episodes that are done.\n"

@@ -136,7 +136,7 @@ def test_large_data_come_with_advice(call: Any, monkeypatch: pytest.MonkeyPatch,
     def refuse(*_: object, **__: object) -> None:
         raise ConnectionError("no network")
 
-    monkeypatch.setattr("flowpolicies.cli.train.train", refuse)
+    monkeypatch.setattr("flowpolicies.training.train", refuse)
     words = ("train", "qam", "--preset", "ogbench-advanced/puzzle-4x4-play")
     advice = "for the standard dataset pass --dataset ogbench:puzzle-4x4-play-singletask-task4-v0"
     answer = call(*words)

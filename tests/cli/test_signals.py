@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -66,7 +67,7 @@ def test_while_data_are_loaded(
         print("loading", flush=True)
         time.sleep(60)
 
-    monkeypatch.setattr(sys.modules["flowpolicies.training.train"], "load_dataset", load)
+    monkeypatch.setattr(importlib.import_module("flowpolicies.training.train"), "load_dataset", load)
     process = start()
     process.wait_until(lambda: "loading" in process.output)
     process.send(number)

@@ -17,8 +17,9 @@ from flowpolicies import Evaluation, evaluate
 from flowpolicies.core import Draw, Network
 from flowpolicies.networks import Critic, VelocityField
 from flowpolicies.policies import FlowPolicy
-from flowpolicies.policies.episodes import ROWS, EpisodeNoise, batch_size
+from flowpolicies.policies.episodes import EpisodeNoise, batch_size
 from flowpolicies.policies.evaluation import SeededEpisodes
+from flowpolicies.policies.rows import ROWS
 from flowpolicies.samplers import (
     BestOfN,
     Guided,

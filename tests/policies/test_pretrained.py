@@ -23,7 +23,7 @@ from flowpolicies.artifacts import ArtifactError
 from flowpolicies.cli import main
 from flowpolicies.core import Network
 from flowpolicies.networks import VelocityField
-from flowpolicies.policies import pretrained
+from flowpolicies.policies.sharing import finding
 from flowpolicies.samplers import Integrate
 
 OBSERVATIONS = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
@@ -301,7 +301,7 @@ def test_a_revision_is_for_repositories_only(folder: Path) -> None:
 
 
 def test_policies_of_the_package_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretrained, "BOX", tmp_path / "box")
+    monkeypatch.setattr(finding, "BOX", tmp_path / "box")
     monkeypatch.chdir(tmp_path)
     policy = make()
     policy.save_pretrained(tmp_path / "box" / "pendulum-flow")
@@ -324,9 +324,9 @@ def test_a_folder_comes_before_the_package_and_the_hub(
 
 
 def test_every_policy_of_the_package_is_complete_and_small() -> None:
-    for name in pretrained.list_box():
+    for name in finding.list_box():
         policy = FlowPolicy.from_pretrained(f"flowpolicies/{name}", device="cpu")
-        folder = pretrained.BOX / name
+        folder = finding.BOX / name
         assert {path.name for path in folder.iterdir()} == FILES
         assert sum(path.stat().st_size for path in folder.iterdir()) < 1_000_000
         card = ModelCard.load(folder / "README.md")
@@ -344,7 +344,7 @@ def test_the_metadata_of_the_weights_are_the_declaration(folder: Path) -> None:
 def test_commands_take_shared_policies(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(pretrained, "BOX", tmp_path / "box")
+    monkeypatch.setattr(finding, "BOX", tmp_path / "box")
     monkeypatch.setattr("flowpolicies.cli.evaluate.BOX", tmp_path / "box")
     monkeypatch.chdir(tmp_path)
     policy = make()

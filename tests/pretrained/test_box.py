@@ -17,7 +17,7 @@ from pretrained import acting_only, commands, fingerprint, recipes
 from flowpolicies import FlowPolicy, make_env
 from flowpolicies.algorithms import IFQL, RQL, QFlow
 from flowpolicies.core import ReplayedNoise
-from flowpolicies.policies.pretrained import BOX, list_box
+from flowpolicies.policies.sharing.finding import BOX, list_box
 
 NAMES = list_box()
 EXAMPLE = """

@@ -127,7 +127,7 @@ def others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield tmp_path
     ALGORITHMS.clear()
     ALGORITHMS.update(algorithms)
-    for name in set(sys.modules) - modules:
+    for name in {name for name in set(sys.modules) - modules if not name.startswith("flowpolicies.")}:
         del sys.modules[name]
 
 

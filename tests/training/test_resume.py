@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,7 @@ def test_the_record_keeps_what_every_part_ran_with(
 ) -> None:
     run(steps=6)
     first = folder.read_config()["software"]
-    module = sys.modules["flowpolicies.training.train"]  # The package has a function of this name.
+    module = importlib.import_module("flowpolicies.training.train")  # The package has a function of this name.
     monkeypatch.setattr(module, "describe_software", lambda: {"flowpolicies": "9.9"})
     run(steps=10, resume=True)
     record = folder.read_config()

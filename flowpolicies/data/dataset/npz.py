@@ -15,6 +15,7 @@ from flowpolicies.data.dataset.compact import successors_of
 from flowpolicies.data.dataset.conversion import masks_and_terminals, to_float32
 from flowpolicies.data.dataset.rows import rows_per_block
 from flowpolicies.data.downloads.files import existing_file
+from flowpolicies.data.names import FILES
 from flowpolicies.data.reading.archive import NpzArrays, open_npz
 from flowpolicies.data.reading.limits import MAX_TEXT
 from flowpolicies.data.reading.spaces import read_space
@@ -42,7 +43,7 @@ def read_npz(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> d
         FileNotFoundError: if the file does not exist.
         ArtifactError: if it is not an .npz file, is damaged, holds pickled objects, or takes more than `max_bytes`.
     """
-    path = existing_file(path, "an .npz file")
+    path = existing_file(path, FILES["npz"])
     with open_npz(path, max_bytes) as arrays:
         return dict(arrays)
 
@@ -102,7 +103,7 @@ def read_dataset(
         ArtifactError: if it is not an .npz file, or was changed after `write_dataset` wrote it.
         DataFault: if `compact_as` is given, and the next observations are not the observations of the next rows.
     """
-    path = existing_file(path, "an .npz file")
+    path = existing_file(path, FILES["npz"])
     with open_npz(path, max_bytes) as file:
         later = [key for key in file if compact_as is not None and key.partition("/")[0] == "next_observations"]
         arrays = {key: file[key] for key in file if key not in later}

@@ -6,20 +6,14 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
 from flowpolicies.data.dataset.dataset import TransitionDataset
+from flowpolicies.data.names import REFERENCE as REFERENCE
+from flowpolicies.data.names import RewardTransformName as RewardTransformName
 from flowpolicies.tree import Array
-
-RewardTransformName = Literal[
-    "none", "sparse", "iql_locomotion", "iql_mujoco", "iql_antmaze", "cql_antmaze", "antmaze100", "normalize"
-]
-"""Names of reward transforms; `iql_mujoco` is another name of `iql_locomotion`."""
-
-REFERENCE = "reference_scores"
-"""Key of a dataset's provenance for the returns `min` and `max` that correspond to scores of 0 and 100."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,7 @@ from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.episodes import Pairs, pair_rows
 from flowpolicies.data.dataset.rows import blocks, rows_per_block
 from flowpolicies.data.downloads.files import existing_file
+from flowpolicies.data.names import FILES
 from flowpolicies.data.reading.hdf5 import Hdf5Group, open_hdf5
 from flowpolicies.messages import did_you_mean
 from flowpolicies.spaces.layout import ACTION_MARGIN, clip_inside
@@ -97,7 +98,7 @@ def load_hdf5(
         isinstance(max_episode_steps, bool) or not isinstance(max_episode_steps, int)
     ):
         raise ValueError(f"max_episode_steps is {max_episode_steps!r}, and must be a whole number of steps.")
-    path = existing_file(path, "an HDF5 file")
+    path = existing_file(path, FILES["hdf5"])
     name = path.stem if name is None else name
     with open_hdf5(path, max_bytes) as file, reading_data(path):
         wanted = _wanted(path, file.names(), next_observations)

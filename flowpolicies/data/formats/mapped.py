@@ -22,6 +22,7 @@ from flowpolicies.artifacts import ArtifactError, parse_json, reading
 from flowpolicies.data.dataset import checks
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.rows import fingerprint_of, read
+from flowpolicies.data.names import INDEX as INDEX
 from flowpolicies.data.reading.limits import MAX_TEXT
 from flowpolicies.data.reading.npy import read_header
 from flowpolicies.data.reading.spaces import read_space
@@ -30,9 +31,6 @@ from flowpolicies.tree import Array
 
 FORMAT = 1
 """Version of the layout of folders."""
-
-INDEX = "index.json"
-"""Name of the index of a folder."""
 
 SMALL = 1 << 25
 """Bytes of a folder whose fingerprint is always verified: 32 MiB, which take about 0.1 s."""

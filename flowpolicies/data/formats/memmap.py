@@ -22,25 +22,25 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast, final, get_args
+from typing import Any, BinaryIO, cast, final
 
 import numpy as np
 from filelock import FileLock
 from gymnasium.spaces import Box
 
+from flowpolicies.data.addresses import check_folder
 from flowpolicies.data.dataset.compact import unpack
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.rows import fingerprint_of, read
 from flowpolicies.data.downloads.files import expanded
 from flowpolicies.data.formats.mapped import FORMAT as _FORMAT
-from flowpolicies.data.formats.mapped import INDEX as _INDEX
 from flowpolicies.data.formats.mapped import open_array, open_folder, sample_of
+from flowpolicies.data.names import INDEX as _INDEX
+from flowpolicies.data.names import Storage as Storage
+from flowpolicies.data.names import check_storage
 from flowpolicies.data.switches import as_switch
 from flowpolicies.spaces.json import space_to_json
 from flowpolicies.tree import Array
-
-Storage = Literal["ram", "memmap"]
-"""Storage of a dataset. ram: arrays in memory. memmap: files of any size, shared by all processes."""
 
 CACHE_DIR = Path("~/.cache/flowpolicies/memmap")
 """Default folder for the cache of `from_shards`; its contents can be deleted at any time."""
@@ -102,11 +102,7 @@ def open_memmap(path: str | os.PathLike[str], *, verify: bool = False) -> Transi
     """
     path = expanded(path)
     verify = as_switch("verify", verify)
-    if len(path.name) > 255 or not (path / _INDEX).exists():
-        raise FileNotFoundError(
-            f"no dataset in '{str(path)[:300]}': a folder with '{_INDEX}' is needed, which "
-            "flowpolicies.data.write_memmap writes."
-        )
+    check_folder(path)
     return open_folder(path, verify=verify)
 
 
@@ -251,16 +247,6 @@ def from_shards(
             if not (folder / _INDEX).is_file():
                 write_memmap(folder, map(read_file, files))
     return open_memmap(folder)
-
-
-def check_storage(storage: str) -> None:
-    """Checks the name of a storage.
-
-    Raises:
-        ValueError: if there is no such storage.
-    """
-    if storage not in get_args(Storage):
-        raise ValueError(f"unknown storage '{storage}' (known: {', '.join(get_args(Storage))}).")
 
 
 def join(datasets: Sequence[TransitionDataset]) -> TransitionDataset:

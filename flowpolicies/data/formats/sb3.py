@@ -18,6 +18,7 @@ from flowpolicies.artifacts import ArtifactError
 from flowpolicies.data.dataset.checks import DataFault, reading_data
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.downloads.files import existing_file
+from flowpolicies.data.names import FILES
 from flowpolicies.data.replay.buffer import TransitionBuffer
 from flowpolicies.data.replay.steps import stored_order
 from flowpolicies.data.switches import as_switch
@@ -46,7 +47,7 @@ def load_sb3(
         ValueError: if `trust` is neither true nor false.
     """
     trust = as_switch("trust", trust)
-    path = existing_file(path, "a replay buffer (.pkl)")
+    path = existing_file(path, FILES["sb3"])
     if not trust:
         raise ArtifactError(
             path,

@@ -9,7 +9,8 @@ import numpy as np
 
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.selection import SELECTIONS
-from flowpolicies.data.sources import FOR_ANY_SOURCE, SOURCES, split_options
+from flowpolicies.data.sources import SOURCES, split_options
+from flowpolicies.data.switches import FOR_ANY_SOURCE
 from flowpolicies.inspection.findings import (
     OGBENCH_REWARDS,
     SIDES,

@@ -15,8 +15,7 @@ from typing import Any
 
 from flowpolicies.artifacts import ArtifactError, parse_json, reading
 from flowpolicies.containers import read_bytes, safetensors_header
-from flowpolicies.policies.policy_file import declared
-from flowpolicies.policies.schema import FORMAT, newest
+from flowpolicies.policies.schema import FORMAT, declared, newest
 
 CONFIG, WEIGHTS, CARD, RESULTS = "config.json", "model.safetensors", "README.md", "results.json"
 FILES = (CONFIG, WEIGHTS, CARD, RESULTS)

@@ -20,7 +20,6 @@ from flowpolicies import evaluate
 from flowpolicies.artifacts import ArtifactError
 from flowpolicies.data import list_sources, load_dataset, make_env
 from flowpolicies.training import TrainSettings
-from flowpolicies.training.train import environment_of
 from flowpolicies_minari import MinariEnv, load
 from flowpolicies_minari.specs import read_spec, unmet_requirements
 
@@ -259,7 +258,7 @@ def test_the_environment_of_a_run_has_the_folder_and_the_options_of_its_data(
     monkeypatch.setenv("FLOWPOLICIES_OFFLINE", "1")
     address = "minari:worlds/goals-v0,reward_convention=d4rl-antmaze"
     settings = TrainSettings(dataset=address, data_dir=tmp_path / "worlds")
-    found = environment_of(settings)
+    found = settings.environment()
     assert found == f"{address},data_dir={tmp_path}/worlds"
     env = make_env(found)
     env.reset(seed=0)

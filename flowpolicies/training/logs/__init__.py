@@ -7,24 +7,15 @@ import os
 from collections.abc import Callable, Sequence
 from io import StringIO
 from pathlib import Path
-from typing import Any, NamedTuple, final
-
-import numpy as np
-from stable_baselines3.common.logger import (
-    Figure,
-    FormatUnsupportedError,
-    HParam,
-    Image,
-    KVWriter,
-    Logger,
-    TensorBoardOutputFormat,
-    Video,
-    filter_excluded_keys,
-)
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowpolicies.artifacts import ArtifactError, reading
-from flowpolicies.core.learner import MetricMeans
-from flowpolicies.files import append_text, atomic_write, csv_text, naming_lack_of_space
+from flowpolicies.files import atomic_write, csv_text
+
+if TYPE_CHECKING:  # The logger is imported when a run begins: whether a folder is free is known without it.
+    from stable_baselines3.common.logger import Logger
+
+    from flowpolicies.core.learner import MetricMeans
 
 FORMATS = ("stdout", "csv", "tensorboard")
 """Output formats of a run's logger, as values name those that they are excluded from."""
@@ -87,60 +78,6 @@ def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[obje
         file.write(csv_text([columns, *rows]).encode())
 
 
-@final
-class ProgressWriter(KVWriter):
-    """Output format of the logger that appends to a CSV file. New columns replace the file atomically.
-
-    Stable-Baselines3's own writer empties the file, writes new columns in place, and orders them differently in each
-    process.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        mend_table(path)
-        self.columns = read_table(path).columns
-        path.touch()
-
-    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
-        values = filter_excluded_keys(key_values, key_excluded, "csv")
-        for value in values.values():
-            if isinstance(value, Video | Figure | Image | HParam):
-                raise FormatUnsupportedError(["csv"], type(value).__name__.lower())
-        if new := sorted(values.keys() - set(self.columns)):
-            rows = read_table(self.path).rows
-            self.columns = (*self.columns, *new)
-            write_table(self.path, self.columns, [[*row, *[""] * len(new)] for row in rows])
-        texts = ["" if values.get(column) is None else str(values[column]) for column in self.columns]
-        append_text(self.path, csv_text([texts]))
-
-    def close(self) -> None:
-        """Nothing is open between two rows."""
-
-
-@final
-class EventWriter(KVWriter):
-    """Output format of the logger for TensorBoard; an error for lack of space names the folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        with naming_lack_of_space(folder):
-            self._inner = TensorBoardOutputFormat(str(folder))
-
-    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
-        with naming_lack_of_space(self._folder):
-            self._inner.write(key_values, key_excluded, step)
-
-    def flush(self) -> None:
-        """Writes what is buffered to the file."""
-        with naming_lack_of_space(self._folder):
-            self._inner.writer.flush()
-
-    def close(self) -> None:
-        with naming_lack_of_space(self._folder):
-            self._inner.close()
-
-
 class LogState(NamedTuple):
     """Where the logs of a run are at a checkpoint, as plain data."""
 
@@ -170,8 +107,8 @@ class LogFiles(NamedTuple):
 def state_of_logs(files: LogFiles, means: MetricMeans, logger: Logger | None) -> LogState:
     """Brings the logs to the disk, and describes where they are."""
     for writer in [] if logger is None else logger.output_formats:
-        if isinstance(writer, EventWriter):
-            writer.flush()
+        if callable(flush := getattr(writer, "flush", None)):  # That of `EventWriter`.
+            flush()
     for path in (files.progress, files.evaluations):
         _flush(path)
     return LogState(
@@ -217,6 +154,8 @@ def restore_recorded(logger: Logger, means: MetricMeans, device: Any, state: Log
 
 
 def _pending(logger: Logger) -> dict[str, tuple[Any, Sequence[str]]]:
+    import numpy as np
+
     values = {
         key: value.item() if isinstance(value, np.generic) else value for key, value in logger.name_to_value.items()
     }
