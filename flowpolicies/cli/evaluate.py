@@ -16,7 +16,7 @@ from flowpolicies.artifacts import reading
 from flowpolicies.cli.command import Command
 from flowpolicies.data.names import REFERENCE
 from flowpolicies.files import write_json
-from flowpolicies.policies.rows import ROWS
+from flowpolicies.policies.intervals import ROWS
 from flowpolicies.policies.sharing.finding import BOX, find, shared_source
 from flowpolicies.policies.sharing.folder import evaluated_in, is_pretrained
 from flowpolicies.training.runs import RunFolder

@@ -12,7 +12,7 @@ import tyro
 from flowpolicies import policies, training
 from flowpolicies.cli.command import Command
 from flowpolicies.cli.evaluate import evaluate_in
-from flowpolicies.policies.rows import ROWS
+from flowpolicies.policies.intervals import ROWS
 from flowpolicies.policies.sharing.finding import require_hub_id
 from flowpolicies.policies.sharing.folder import checked_weights
 from flowpolicies.policies.sharing.hub import upload

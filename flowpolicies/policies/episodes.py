@@ -19,7 +19,7 @@ from torch import Tensor
 from flowpolicies.core import Draw, Network, Noise, ZeroNoise
 from flowpolicies.networks import ENCODERS
 from flowpolicies.policies.declared import is_built_in
-from flowpolicies.policies.rows import ROWS
+from flowpolicies.policies.intervals import ROWS
 from flowpolicies.samplers import SAMPLERS, RobustGuided, Sampler, candidates
 from flowpolicies.spaces.layout import observation_layout
 from flowpolicies.tree import leaves, take

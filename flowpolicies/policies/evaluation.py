@@ -18,10 +18,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper,
 
 from flowpolicies.data import make_env
 from flowpolicies.policies.episodes import EpisodeRows
+from flowpolicies.policies.intervals import ROWS
 from flowpolicies.policies.intervals import Interval as Interval
 from flowpolicies.policies.intervals import mean_interval as mean_interval
 from flowpolicies.policies.intervals import success_interval as success_interval
-from flowpolicies.policies.rows import ROWS
 
 LONG_EPISODE = 10_000
 """Number of steps of one episode after which `evaluate` warns that the environment may never end."""

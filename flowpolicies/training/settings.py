@@ -13,7 +13,7 @@ from flowpolicies.data.addresses import SUFFIXES, split_options
 from flowpolicies.data.names import FILES, RewardTransformName, Storage
 from flowpolicies.moved import moved_names
 from flowpolicies.policies.devices import check_device
-from flowpolicies.policies.rows import ROWS
+from flowpolicies.policies.intervals import ROWS
 from flowpolicies.shell.fields import NonNegativeInt, Probability, check_fields
 from flowpolicies.training.runs import RunFolder
 

@@ -19,7 +19,7 @@ from flowpolicies.networks import Critic, VelocityField
 from flowpolicies.policies import FlowPolicy
 from flowpolicies.policies.episodes import EpisodeNoise, batch_size
 from flowpolicies.policies.evaluation import SeededEpisodes
-from flowpolicies.policies.rows import ROWS
+from flowpolicies.policies.intervals import ROWS
 from flowpolicies.samplers import (
     BestOfN,
     Guided,
