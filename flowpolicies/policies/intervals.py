@@ -1,4 +1,4 @@
-"""Numbers about evaluations that need no networks: intervals of their results, and how many episodes they play at once."""
+"""Intervals of the results of evaluations, and how many episodes these play at once: what needs no networks."""
 
 from __future__ import annotations
 
