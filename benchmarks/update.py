@@ -2,7 +2,7 @@
 
     python benchmarks/update.py                      # 4x512 networks, batch 256: the papers' size
     python benchmarks/update.py --width 128 --depth 2 --horizon 20 --batch-size 128
-    python benchmarks/update.py --compile inductor   # needs a C++ compiler; the first call takes a minute
+    python benchmarks/update.py --compile   # needs a C++ compiler; the first call takes a minute
 
 The variants take turns in each round, so that a change in the speed of the machine affects all of them. The ratio is
 the median of the ratios in the rounds.
@@ -35,8 +35,8 @@ class Settings:
     rounds: int = 7
     steps: int = 5
     threads: int = 1
-    compile: str | None = None
-    """Backend of torch.compile to measure as well; None: only eager updates."""
+    compile: bool = False
+    """Whether to measure compiled updates as well."""
 
 
 def make(name: str, data: TransitionDataset, settings: Settings) -> OfflineAlgorithm:
@@ -52,7 +52,7 @@ def make(name: str, data: TransitionDataset, settings: Settings) -> OfflineAlgor
         seed=0,
         batch_size=settings.batch_size,
         horizon=settings.horizon,
-        compile_backend=settings.compile,
+        compile=settings.compile,
         **known,
     )
 
@@ -84,11 +84,11 @@ def main() -> None:
     )
     print(settings)
     for name in settings.algorithms:
-        models = {"eager": make(name, data, replace(settings, compile=None))}
-        models["functorch"] = make(name, data, replace(settings, compile=None))
+        models = {"eager": make(name, data, replace(settings, compile=False))}
+        models["functorch"] = make(name, data, replace(settings, compile=False))
         models["functorch"]._learner.uses_functorch = True
-        if settings.compile is not None:
-            models[settings.compile] = make(name, data, settings)
+        if settings.compile:
+            models["compiled"] = make(name, data, settings)
         times = measure(models, settings)
         eager = np.array(times["eager"])
         cells = [f"eager {np.median(eager):7.2f} ms (min {eager.min():.2f})"]

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flowpolicies import algorithms, training
+from flowpolicies.choices import choice_of_backend
 from flowpolicies.cli.command import Command
 from flowpolicies.data.addresses import split_options
 from flowpolicies.reproduction.preset_files import Preset
@@ -113,15 +114,21 @@ def parse_train(words: Sequence[str]) -> Train:
 
 
 def _current_flags(renamed: Mapping[str, str], words: Sequence[str]) -> list[str]:
-    """The words of a command line, with flags of renamed hyperparameters replaced by the present ones."""
+    """The words of a command line, with flags of renamed hyperparameters and settings replaced by the present ones."""
     flags = {f"--{old.replace('_', '-')}": f"--{new.replace('_', '-')}" for old, new in renamed.items()}
-    current = []
+    flags["--compile-backend"] = "--compile"
+    current: list[str] = []
+    last = ""
     for word in words:
         flag, equals, value = word.partition("=")
-        new = flags.get(flag.replace("_", "-"))
+        was_backend, last = last == "--compile-backend", flag.replace("_", "-")
+        new = flags.get(last)
         if new is not None:
             print(f"{flag} is now {new}; the old flag works until 1.0.", file=sys.stderr)
-        current.append(word if new is None else f"{new}{equals}{value}")
+            value = str(choice_of_backend(value)) if value and last == "--compile-backend" else value
+            current.append(f"{new}{equals}{value}")
+        else:
+            current.append(str(choice_of_backend(word)) if was_backend else word)
     return current
 
 

@@ -1,16 +1,18 @@
 """Adam as a function of named trees.
 
-`torch.optim.Optimizer.step` contains deliberate graph breaks. An update therefore calls torch's functional Adam, on
-state that a `torch.optim.Adam` owns and saves (docs/adr/0004).
+An update calls torch's functional Adam, between two moves of target copies and for single networks, on state that a
+`torch.optim.Adam` owns and saves (docs/adr/0004).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 from torch.optim.adam import adam
 
 from flowpolicies.core.types import Tree
@@ -45,7 +47,7 @@ def adam_step(params: Tree, grads: Tree, moments: Moments, learning_rate: Tensor
     """Moves `params` in place by one Adam step; networks outside `names` keep their weights and their moments.
 
     Args:
-        learning_rate: scalar tensor `[]`; a Python float would be compiled anew for every value of a schedule.
+        learning_rate: scalar tensor `[]`, so that a GPU reads it where it is.
     """
     adam(
         flatten(params, names),
@@ -57,7 +59,7 @@ def adam_step(params: Tree, grads: Tree, moments: Moments, learning_rate: Tensor
         foreach=False,
         capturable=False,
         differentiable=False,
-        fused=not torch.compiler.is_compiling(),
+        fused=True,
         has_complex=False,
         amsgrad=False,
         beta1=0.9,
@@ -73,3 +75,15 @@ def sgd_step(params: Tree, grads: Tree, moments: Moments, learning_rate: Tensor,
     """Moves `params` in place by -learning_rate * gradient, and counts the step; the other moments stay 0."""
     torch._foreach_sub_(flatten(params, names), torch._foreach_mul(flatten(grads, names), learning_rate))
     torch._foreach_add_(flatten(moments.step, names), 1)
+
+
+def cosine_decay(done: Tensor, updates: int) -> Tensor:
+    """(1 + cos(pi min(k, K) / K)) / 2 after k of K updates; the rule of optax."""
+    return 0.5 * (1 + torch.cos(math.pi * (done / updates).clamp(max=1.0)))
+
+
+def clip_by_global_norm(grads: Tree, max_norm: float) -> tuple[Tree, Tensor]:
+    """Scales gradients to a joint norm of at most `max_norm`, and returns their norm before; the rule of optax."""
+    norm = vector_norm(torch.stack([vector_norm(g) for g in flatten(grads, list(grads))]))
+    scale = (max_norm / norm).clamp(max=1.0)
+    return {name: {key: g * scale for key, g in tree.items()} for name, tree in grads.items()}, norm

@@ -1,12 +1,11 @@
 """The learner: turns loss terms into one update of all networks.
 
-The update is a function of weights, moments, a batch and draws. It runs eagerly by default, as one graph when compiled,
-and can be vectorised over a leading seed axis that the loss terms do not see.
+The update is a function of weights, moments, a batch and draws. It runs eagerly by default, the gradient of each stage
+can be compiled, and all of it can be vectorised over a leading seed axis that the loss terms do not see.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, final
@@ -14,11 +13,13 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
-from torch.linalg import vector_norm
 
-from flowpolicies.core.adam import Moments, adam_step, flatten, sgd_step
-from flowpolicies.core.matmul import fast_matmul
+from flowpolicies.choices import CompileChoice, Precision, deprecated_backend
+from flowpolicies.core.adam import Moments, adam_step, clip_by_global_norm, cosine_decay, flatten, sgd_step
+from flowpolicies.core.compiling import Compiler
+from flowpolicies.core.matmul import products
 from flowpolicies.core.noise import Draw, Noise, RecordingNoise, ReplayedNoise, ZeroNoise
+from flowpolicies.core.precision import check_precision, factors_of, rounded
 from flowpolicies.core.types import Batch, Loss, Metrics, Tree
 from flowpolicies.core.views import Config, LossTerm, Network, Networks, UpdateSpec, View
 
@@ -52,8 +53,15 @@ class Learner:
         action_dim: width of an action (chunk).
         clip_grad_norm: clip the joint gradient of a stage, over the union of all parameters that it trains, to this
             norm; None: no clipping.
-        compile_backend: a `torch.compile` backend, or None for eager execution.
         n_seeds: number of vectorised seeds, or None for a single run without a seed axis.
+        compile: whether the gradient of a stage is compiled: True, False, "auto" (if that repays in the
+            `updates_to_come`), or a backend of `torch.compile`.
+        precision: number type of matrix products.
+        compile_backend: deprecated; a backend of `torch.compile`, or None.
+
+    Raises:
+        ValueError: if two loss terms share a name, for an unknown `compile` or `precision`, and if the device has no
+            units for the precision.
     """
 
     def __init__(
@@ -65,8 +73,10 @@ class Learner:
         *,
         action_dim: int,
         clip_grad_norm: float | None = None,
-        compile_backend: str | None = None,
         n_seeds: int | None = None,
+        compile: CompileChoice = False,
+        precision: Precision = "fp32",
+        compile_backend: str | Callable[..., Any] | None = None,
     ) -> None:
         self.networks, self.specs, self.cfg = dict(networks), dict(specs), cfg
         self.terms = {term.name: term for term in terms}
@@ -75,11 +85,16 @@ class Learner:
                 f"two loss terms share a name: {[term.name for term in terms]}. Rename one of the functions."
             )
         self.action_dim, self.clip_grad_norm = action_dim, clip_grad_norm
-        self.compile_backend, self.n_seeds = compile_backend, n_seeds
+        self.n_seeds, self.precision = n_seeds, precision
+        if compile_backend is not None:
+            compile = deprecated_backend(compile_backend)
         self._width = max(
             (p.shape[-1] for module in networks.values() for p in module.parameters() if p.ndim > 1), default=0
         )
-        self._updates: dict[UpdateSpec, Callable[..., Metrics]] = {}
+        device = next((p.device for module in networks.values() for p in module.parameters()), torch.device("cpu"))
+        check_precision(precision, device)
+        self._factors = {name: factors_of(module) for name, module in networks.items()} if precision == "bf16" else {}
+        self.compiler = None if compile is False else Compiler(compile, device, (precision, n_seeds, *networks))
         self._draws: dict[tuple[Stages, int], list[list[Draw]]] = {}
 
     def update(
@@ -100,27 +115,8 @@ class Learner:
         # Weights that require gradients, as a policy's do, would make every loss build graphs that nobody reads.
         state = state._replace(params={name: _detached(tree) for name, tree in state.params.items()})
         self._copy_weights(state, spec.copy_weights)
-        spec = spec._replace(stages=self._stages(spec), copy_weights=())
-        if spec not in self._updates:
-            run: Callable[..., Metrics] = partial(self._update, spec, self._target_updates(state, spec))
-            if self.compile_backend is not None:
-                run = torch.compile(run, backend=self.compile_backend, fullgraph=True, dynamic=False)
-            self._updates[spec] = run
-        with fast_matmul(batch.rewards.shape[-1], self._width):
-            return self._updates[spec](state, batch, draws, learning_rate)
-
-    def _update(
-        self,
-        spec: UpdateSpec,
-        target_updates: Sequence[Sequence[str]],
-        state: LearnerState,
-        batch: Batch,
-        draws: Draws,
-        learning_rate: Tensor,
-    ) -> Metrics:
-        """Per stage: gradients, then one optimiser step, with the target copies updated before or after it."""
         metrics: Metrics = {}
-        for stage, slow, drawn in zip(self._stages(spec), target_updates, draws, strict=True):
+        for stage, slow, drawn in zip(self._stages(spec), self._target_updates(state, spec), draws, strict=True):
             grads, info = self.gradients(state, batch, drawn, stage)
             metrics |= info
             with torch.no_grad():
@@ -133,19 +129,31 @@ class Learner:
         return metrics
 
     def gradients(
-        self, state: LearnerState, batch: Batch, draws: list[Tensor], stage: Sequence[str]
+        self, state: LearnerState, batch: Batch, draws: list[Tensor], stage: tuple[str, ...]
     ) -> tuple[Tree, Metrics]:
         """Gradient (clipped, if asked) of the summed losses of a stage with respect to the networks it trains, and
         metrics."""
+        size, inputs = batch.rewards.shape[-1], (state.params, state.targets, _updates(state.moments), batch, draws)
+        with products(self.precision, size, self._width):
+            if self.compiler is None:
+                return self._gradients(stage, *inputs)
+            grads, metrics = self.compiler(stage, size, self._gradients, inputs)
+        if self.compiler.reuses_outputs:
+            metrics = dict(zip(metrics, torch.stack(list(metrics.values())), strict=True))
+        return grads, metrics
 
-        total = self._loss_of(stage, state.moments, partial(ReplayedNoise, self.action_dim))
-        trained = {name: state.params[name] for name in self.trained(stage)}
-        inputs = (state.params, state.targets, batch, draws)
+    def _gradients(
+        self, stage: tuple[str, ...], params: Tree, targets: Tree, updates: Metrics, batch: Batch, draws: list[Tensor]
+    ) -> tuple[Tree, Metrics]:
+        """The pure function behind `gradients`, which is compiled."""
+        total = self._loss_of(stage, updates, partial(ReplayedNoise, self.action_dim))
+        trained = {name: params[name] for name in self.trained(stage)}
+        inputs = (params, targets, batch, draws)
         clip: Callable[[Tree], tuple[Tree, Metrics]] = self._clip
         if self.n_seeds is not None:
             grads, metrics = vmap(grad(total, has_aux=True))(trained, *inputs)
             clip = vmap(clip)
-        elif self.compile_backend is not None:
+        elif torch.compiler.is_compiling():
             grads, metrics = grad(total, has_aux=True)(trained, *inputs)
         else:  # Autograd costs a quarter less per step than functorch (benchmarks/update.py).
             leaves = {n: {key: p.detach().requires_grad_() for key, p in tree.items()} for n, tree in trained.items()}
@@ -156,13 +164,13 @@ class Learner:
         return clipped, metrics | norms
 
     def _loss_of(
-        self, stage: Sequence[str], moments: Moments, noise_of: Callable[[list[Tensor]], Noise]
+        self, stage: Sequence[str], updates: Metrics, noise_of: Callable[[list[Tensor]], Noise]
     ) -> Callable[[Tree, Tree, Tree, Batch, list[Tensor]], Loss]:
         """The loss of a stage as a function of the weights that it trains, all weights, target copies, batch, draws."""
 
         def total(trained: Tree, params: Tree, targets: Tree, batch: Batch, draws: list[Tensor]) -> Loss:
             """The sum over the terms of the stage, `[]`, and the metrics of all of them."""
-            nets, noise = self._views(trained, params, targets, moments), noise_of(draws)
+            nets, noise = self._views(trained, params, targets, updates), noise_of(draws)
             loss, metrics = torch.zeros((), dtype=torch.float32, device=batch.rewards.device), {}
             for name in stage:
                 value, info = self.terms[name](nets, batch, noise, self.cfg)
@@ -173,10 +181,13 @@ class Learner:
 
         return total
 
-    def _views(self, trained: Tree, params: Tree, targets: Tree, moments: Moments) -> Networks:
-        online, frozen, target = (View.of(self.networks, weights) for weights in (trained, params, targets))
-        updates = {name: next(iter(step.values())) for name, step in moments.step.items() if step}
+    def _views(self, trained: Tree, params: Tree, targets: Tree, updates: Metrics) -> Networks:
+        online, frozen, target = (View.of(self.networks, self._rounded(tree)) for tree in (trained, params, targets))
         return Networks(online, frozen, target, updates)
+
+    def _rounded(self, tree: Tree) -> Tree:
+        """The weights as products take them."""
+        return {name: rounded(tree[name], self._factors[name]) for name in tree} if self._factors else tree
 
     def trained(self, stage: Sequence[str]) -> tuple[str, ...]:
         """The networks that the terms of a stage train, each once, in the order of the terms."""
@@ -298,7 +309,7 @@ class Learner:
             params, targets, batch = _first(params), _first(targets), Batch(*(column[0] for column in batch))
         noise = RecordingNoise(ZeroNoise(self.action_dim, batch.rewards.device))
         with torch.no_grad():
-            self._loss_of(stage, state.moments, lambda _: noise)(params, params, targets, batch, [])
+            self._loss_of(stage, _updates(state.moments), lambda _: noise)(params, params, targets, batch, [])
         return noise.draws
 
 
@@ -367,20 +378,13 @@ class MetricMeans:
         self._names, self._added = (), 0
 
 
-def cosine_decay(done: Tensor, updates: int) -> Tensor:
-    """(1 + cos(pi min(k, K) / K)) / 2 after k of K updates; the rule of optax."""
-    return 0.5 * (1 + torch.cos(math.pi * (done / updates).clamp(max=1.0)))
-
-
-def clip_by_global_norm(grads: Tree, max_norm: float) -> tuple[Tree, Tensor]:
-    """Scales gradients to a joint norm of at most `max_norm`, and returns their norm before; the rule of optax."""
-    norm = vector_norm(torch.stack([vector_norm(g) for g in flatten(grads, list(grads))]))
-    scale = (max_norm / norm).clamp(max=1.0)
-    return {name: {key: g * scale for key, g in tree.items()} for name, tree in grads.items()}, norm
-
-
 def _detached(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: tensor.detach() for key, tensor in weights.items()}
+
+
+def _updates(moments: Moments) -> Metrics:
+    """Number of optimiser steps of each network so far, `[]`."""
+    return {name: next(iter(step.values())) for name, step in moments.step.items() if step}
 
 
 def _first(tree: Tree) -> Tree:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,29 @@ torch leaves torch's settings alone."""
 
 SMALLEST = 1 << 23
 """Rows times the squared width from which oneDNN is faster on the AMD processors that were measured (Zen 4 and 5)."""
+
+
+@contextmanager
+def products(precision: str, rows: int, width: int) -> Iterator[None]:
+    """Within the block, matrix products are of a precision, whatever autocast the caller is in; see `fast_matmul`."""
+    with ExitStack() as settings:
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                settings.enter_context(torch.autocast(kind, enabled=False))
+        settings.enter_context(tf32_products() if precision == "tf32" else fast_matmul(rows, width))
+        yield
+
+
+@contextmanager
+def tf32_products() -> Iterator[None]:
+    """Within the block, products and convolutions on the GPU are in TF32. Afterwards torch's settings are as before."""
+    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = matmul.fp32_precision, convolution.fp32_precision
+    matmul.fp32_precision = convolution.fp32_precision = "tf32"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision, convolution.fp32_precision = before
 
 
 @contextmanager

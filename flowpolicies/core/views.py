@@ -260,7 +260,7 @@ def loss_term(*, trains: str | Sequence[str], same_draws_as: str | None = None) 
 
 
 class UpdateSpec(NamedTuple):
-    """What one update does. It is static: each distinct value (apart from `copy_weights`) is compiled once."""
+    """What one update does. It is static: each distinct stage is compiled once."""
 
     stages: tuple[tuple[str, ...], ...] | None = None
     """Names of loss terms per stage. The terms of one stage are summed and differentiated together; stages run in

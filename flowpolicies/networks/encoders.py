@@ -54,8 +54,20 @@ class ObservationPart(NamedTuple):
         return sum(n for _, n in self.categories) if self.categories else self.size
 
 
-def _convolution(in_channels: int, channels: int) -> nn.Conv2d:
-    return nn.Conv2d(in_channels, channels, 3, padding=1, dtype=torch.float32)
+@final
+class _Convolution(nn.Conv2d):
+    """A 3x3 convolution that keeps the size of images. With a weight in bfloat16 its products are in bfloat16."""
+
+    factors = ("weight",)
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__(in_channels, channels, 3, padding=1, dtype=torch.float32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.weight.dtype == torch.bfloat16:
+            rounded = F.conv2d(x.to(torch.bfloat16), self.weight, padding=1)
+            return rounded.float() + self.bias[:, None, None]  # type: ignore[index]
+        return super().forward(x)
 
 
 @final
@@ -64,9 +76,9 @@ class _Stack(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, blocks: int) -> None:
         super().__init__()
-        self.entry = _convolution(in_channels, channels)
+        self.entry = _Convolution(in_channels, channels)
         self.blocks = nn.ModuleList(
-            nn.ModuleList(_convolution(channels, channels) for _ in range(2)) for _ in range(blocks)
+            nn.ModuleList(_Convolution(channels, channels) for _ in range(2)) for _ in range(blocks)
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -80,8 +80,12 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 class Dense(nn.Module):
     """x W + b with W `[in, out]`, or `[E, in, out]` for an ensemble: `[*, in]` or `[E, *, in]` -> `[E, *, out]`.
 
-    Each member has its own initial weights; biases are 0, unless the initialisation says otherwise.
+    Each member has its own initial weights; biases are 0, unless the initialisation says otherwise. With a weight in
+    bfloat16 the product is in bfloat16, and all else in float32.
     """
+
+    factors = ("weight",)
+    """Names of the parameters that are factors of products (`flowpolicies.core.precision`)."""
 
     def __init__(
         self,
@@ -104,6 +108,8 @@ class Dense(nn.Module):
 
     def function(self) -> Callable[[Tensor], Tensor]:
         """The layer with the weights of this moment, without the cost of calling a module; see `MLP.function`."""
+        if self.weight.dtype == torch.bfloat16:
+            return self._rounded_product
         if self.ensemble is None:
             transposed, bias = self.weight.mT, self.bias
             return lambda x: F.linear(x, transposed, bias)
@@ -112,6 +118,13 @@ class Dense(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function()(x)
+
+    def _rounded_product(self, x: Tensor) -> Tensor:
+        """The output in float32 for a weight in bfloat16; the bias is added in float32."""
+        x = x.to(torch.bfloat16)
+        if self.ensemble is None:
+            return F.linear(x, self.weight.mT).float() + self.bias
+        return torch.bmm(x.expand(self.ensemble, *x.shape[-2:]), self.weight).float() + self.bias.unsqueeze(-2)
 
 
 def _initialize(weight: Tensor, scale: float, initialization: Initialization) -> None:

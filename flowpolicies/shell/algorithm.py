@@ -27,6 +27,7 @@ from stable_baselines3.common.utils import configure_logger
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from flowpolicies.artifacts import reading
+from flowpolicies.choices import CompileChoice, Precision, check_compile, choice_of_backend, deprecated_backend
 from flowpolicies.containers import name_of
 from flowpolicies.core import Learner, LossTerm
 from flowpolicies.core.learner import MetricMeans
@@ -78,7 +79,7 @@ ALGORITHMS: dict[str, type[OfflineAlgorithm]] = REGISTRY.declared
 """Every algorithm class by its name. A class is added when it is declared; classes of other packages are declared when
 they are first used (`flowpolicies.get_algorithm`)."""
 
-REBUILT = ("_learner", "_built", "_state", "_noise_generators", "_translated")
+REBUILT = ("_learner", "_built", "_state", "_rate", "_noise_generators", "_translated")
 """Attributes that are made from the others, and never saved or copied."""
 
 SETTABLE = ("replay_buffer", "lr_schedule", "num_timesteps", "offline_steps", "dataset_record", "n_envs", "start_time")
@@ -103,7 +104,12 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         batch_size, tau, gamma, train_freq, gradient_steps, action_noise: as in Stable-Baselines3.
         n_steps: number of steps of n-step returns without chunks (for chunks see the hyperparameter `horizon`).
         dataset: offline data, or its address ("ogbench:..."); with `env=None` it also determines the spaces.
-        compile_backend: a `torch.compile` backend such as "inductor" for the whole update; None: eager.
+        compile: whether losses are compiled by torch.compile: True, False, or "auto", which measures a few updates and
+            compiles if that repays in the updates to come. Compiled updates differ from eager ones in the last bits, so
+            runs with "auto" are not repeatable bit by bit (docs/guides/speed.md).
+        precision: number type of the factors of matrix products in updates: "fp32"; "bf16" where the processor has
+            units for it, which is faster and not yet recommended; "tf32" on NVIDIA GPUs. All else is float32.
+        compile_backend: deprecated; `compile=True` takes the place of `compile_backend="inductor"`.
         **hyperparameters: fields of the algorithm's `Config`.
 
     Raises:
@@ -138,10 +144,14 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
 
     policy: FlowPolicy
     action_space: spaces.Box
+    compile: CompileChoice = False  # Files of earlier versions have neither.
+    precision: Precision = "fp32"
     _stored_steps: int = 0
     """Value of `num_timesteps` when the newest transition was stored."""
     _interrupted: dict[str, Any] | None = None
     """State of the loop that the next `learn` continues."""
+    _trained_at: int = 0
+    """Value of `num_timesteps` at the newest call of `train`."""
     _fields: ClassVar[frozenset[str]] = frozenset()
     """Names of the fields of `Config`, which are read and set as attributes of the model, too."""
 
@@ -201,9 +211,13 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         _init_setup_model: bool = True,
         *,
         dataset: TransitionDataset | str | os.PathLike[str] | None = None,
+        compile: CompileChoice = False,
+        precision: Precision = "fp32",
         compile_backend: str | None = None,
         **hyperparameters: Any,
     ) -> None:
+        compile = compile if compile_backend is None else deprecated_backend(compile_backend)
+        check_compile(compile)
         shared = [name for name in inspect.signature(OfflineAlgorithm).parameters if name != "hyperparameters"]
         policy_kwargs = with_extractor(policy, policy_kwargs)
         implied = translate(policy_kwargs, self.Config, type(self).__name__).hyperparameters
@@ -235,7 +249,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             supported_action_spaces=(spaces.Box,),
             support_multi_env=True,
         )
-        self.compile_backend = compile_backend
+        self.compile, self.precision = compile, precision
         self.package = package_of(type(self))  # Saved, so that a process without the package can say what is missing.
         self.offline_steps = 0
         self._environment_steps: int | None = None
@@ -302,6 +316,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         changes, device = sort_changes(who, cls.Config, kwargs, custom_objects, known), check_device(device)
         saved, replaced = open_model(path), dict(changes.custom_objects or {})
         private: dict[str, Any] = {"_changes": changes.hyperparameters}
+        if "compile" in changes.attributes:
+            private["compile_backend"] = None  # That of a file of an earlier version does not count.
         if not trust:
             given = {*replaced, *changes.attributes} - {"policy_kwargs"}
             replaced = {**dict.fromkeys(given), **saved.attributes(cls, given), **replaced}
@@ -416,11 +432,15 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
 
     def _setup_learner(self) -> None:
         self._state = state = initial_state(self.policy, self.optimizer)
+        self._rate = torch.zeros((), dtype=torch.float32, device=self.device)
         self.optimizer.register_load_state_dict_post_hook(lambda optimizer: adopt_moments(state, optimizer))
         self._build_learner()
 
     def _build_learner(self) -> None:
-        self._built = (self.cfg, self.gamma, self.tau, self.n_steps)
+        backend = self.__dict__.pop("compile_backend", None)  # The former name, in a file or as a keyword of `load`.
+        if backend is not None:
+            self.compile = choice_of_backend(backend)
+        self._built = self._learned_with()
         self._learner = Learner(
             dict(self.policy.networks.items()),
             self.policy.specs,
@@ -428,12 +448,17 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             self.cfg,
             action_dim=self.policy.chunk_dim,
             clip_grad_norm=self.cfg.clip_grad_norm,
-            compile_backend=self.compile_backend,
+            compile=self.compile,
+            precision=self.precision,
         )
+
+    def _learned_with(self) -> tuple[Any, ...]:
+        """What the learner was built with, or has to be built with now."""
+        return self.cfg, self.gamma, self.tau, self.n_steps, self.compile, self.precision
 
     def _apply_changes(self) -> None:
         """Rebuilds what depends on hyperparameters that were assigned since the last update."""
-        if self._built == (self.cfg, self.gamma, self.tau, self.n_steps):
+        if self._built == self._learned_with():
             return
         check_hyperparameters(lambda name: getattr(self, name))
         before, policy = self._built[0], self.policy
@@ -551,16 +576,24 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         learning_rate = self.lr_schedule(self._current_progress_remaining)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        rate = torch.tensor(learning_rate, dtype=torch.float32, device=self.device)
+        self._rate.fill_(learning_rate)  # A new tensor would make the host wait for the GPU.
+        if self._learner.compiler is not None:
+            self._learner.compiler.updates_to_come = self._updates_to_come(gradient_steps)
         buffer.updates = self._n_updates
         for _ in range(gradient_steps):
             batch = buffer.sample(batch_size or self.batch_size, env=self._vec_normalize_env)
             spec = self.cfg.update_spec(self._n_updates)
             draws = self._learner.draws(self._state, batch, spec, self._noise_generators)
-            self._means.add(self._learner.update(self._state, batch, draws, spec, rate))
+            self._means.add(self._learner.update(self._state, batch, draws, spec, self._rate))
             self._n_updates += 1
         if "_logger" in self.__dict__:
             self._record_newest(learning_rate)
+
+    def _updates_to_come(self, gradient_steps: int) -> int:
+        """Estimated number of updates until the end of `learn_offline` or `learn`, and at least `gradient_steps`."""
+        steps, self._trained_at = self.num_timesteps - self._trained_at, self.num_timesteps
+        left = max(self._total_timesteps - self.num_timesteps, 0)
+        return max(gradient_steps, gradient_steps * left // steps if steps > 0 else 0)
 
     def _record_newest(self, learning_rate: float) -> None:
         """Records the values of the newest update, for callbacks. A dump of the model's own replaces them by means."""
@@ -833,7 +866,15 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         return self.policy.predict(observation, state, episode_start, deterministic)
 
     def _excluded_save_params(self) -> list[str]:
-        counting = ["_environment_steps", "_is_collecting", "_is_saving", "_means", "_stored_steps", "_interrupted"]
+        counting = [
+            "_environment_steps",
+            "_is_collecting",
+            "_is_saving",
+            "_means",
+            "_stored_steps",
+            "_interrupted",
+            "_trained_at",
+        ]
         return [*super()._excluded_save_params(), *counting, *REBUILT, "optimizer", "generators"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from flowpolicies.algorithms import OfflineAlgorithm
 from flowpolicies.artifacts import ArtifactError
+from flowpolicies.choices import choice_of_backend
 from flowpolicies.shell.config import current_names
 from flowpolicies.shell.fields import added_fields
 from flowpolicies.shell.hyperparameters import SB3Hyperparameters
@@ -17,7 +18,7 @@ from flowpolicies.training.settings import TrainSettings
 
 T = TypeVar("T")
 
-MUST_AGREE = ("reward_transform", "frame_stack", "p_aug", "rotate_every")
+MUST_AGREE = ("reward_transform", "frame_stack", "p_aug", "rotate_every", "precision")
 """Fields of `TrainSettings` that decide what is trained, besides dataset, environment and seed."""
 
 
@@ -36,6 +37,7 @@ def read_record(algorithm: type[OfflineAlgorithm], folder: RunFolder) -> dict[st
         if name not in record:
             raise ArtifactError(folder.config, f"it has no {name!r}", hint=hint)
     record["hyperparameters"] = current_names(algorithm.Config, record["hyperparameters"])
+    record["settings"] = _current_settings(record["settings"])
     if record["algorithm"] == algorithm.name:
         for section, config in sections(algorithm).items():
             known = {field.name for field in dataclasses.fields(config)}
@@ -48,6 +50,14 @@ def read_record(algorithm: type[OfflineAlgorithm], folder: RunFolder) -> dict[st
                     hint=f"A newer version of flowpolicies wrote the run ({version}): update flowpolicies.",
                 )
     return record
+
+
+def _current_settings(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `TrainSettings` in a record, by their present names."""
+    found = dict(recorded)
+    if "compile_backend" in found:
+        found["compile"] = choice_of_backend(found.pop("compile_backend"))
+    return found
 
 
 def sections(algorithm: type[OfflineAlgorithm]) -> dict[str, type[Any]]:

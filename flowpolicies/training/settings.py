@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
+import tyro
+
+from flowpolicies.choices import Precision, check_compile, deprecated_backend
 from flowpolicies.data.addresses import SUFFIXES, split_options
 from flowpolicies.data.names import FILES, RewardTransformName, Storage
 from flowpolicies.moved import moved_names
@@ -29,8 +32,12 @@ class TrainSettings:
         "p_aug": 0.0,
         "rotate_every": None,
         "eval_workers": 1,
+        "compile": False,
+        "precision": "fp32",
     }
     """Fields that records of the first runs lack, and the values that act as those runs did."""
+    renamed: ClassVar[Mapping[str, str]] = {"compile_backend": "compile"}
+    """Old names of fields and their present names. Old names work until 1.0, with a deprecation warning."""
 
     dataset: str | None = None
     """Address of the dataset: ogbench:NAME, npz:PATH, or one of another source in `flowpolicies list datasets`.
@@ -100,12 +107,21 @@ class TrainSettings:
     """Also print the rows of the training log as tables."""
     device: str = "auto"
     """Torch device, such as cpu or cuda:1. auto: CUDA if it is available."""
-    compile_backend: str | None = None
-    """Backend of torch.compile for the whole update, such as inductor. None: no compilation."""
+    compile: bool | Literal["auto"] = False
+    """Compile the losses, which takes up to a minute and makes each update faster; it needs a C++ compiler.
+    auto: if it repays in this run. Results differ in the last bits between compiled and eager updates."""
+    precision: Precision = "fp32"
+    """Number type of matrix products in updates. bf16: faster, on processors and GPUs with units for it, and not yet
+    recommended, because returns were not compared. tf32: on NVIDIA GPUs."""
 
-    def __post_init__(self) -> None:
+    compile_backend: InitVar[Annotated[str | None, tyro.conf.Suppress]] = None
+
+    def __post_init__(self, compile_backend: str | None) -> None:
+        if compile_backend is not None:
+            object.__setattr__(self, "compile", deprecated_backend(compile_backend))
         check_fields(self)
         check_device(self.device)
+        check_compile(self.compile)
 
     def folder(self, algorithm: str) -> Path:
         """Folder of a run of the algorithm with these settings."""

@@ -85,7 +85,7 @@ def train(
             env = OnlySpaces(eval_env, settings.n_envs)
         if checkpoint is not None and before is not None:
             check_agreement(algorithm, folder, before, record)
-            model = _load(algorithm, checkpoint, env, settings.device, settings.compile_backend)
+            model = _load(algorithm, checkpoint, env, settings.device, settings.compile)
             check_steps(folder, before, settings, model)
             record = continued_record(before, record, steps_of(model))
             if dataset is not None:
@@ -108,7 +108,7 @@ def _new_model(
     dataset: TransitionDataset | None,
     env: VecEnv | None,
 ) -> OfflineAlgorithm:
-    options = {"compile_backend": settings.compile_backend, **dataclasses.asdict(sb3_hyperparameters)}
+    options = {"compile": settings.compile, "precision": settings.precision, **dataclasses.asdict(sb3_hyperparameters)}
     names = ("frame_stack", "p_aug", "rotate_every")
     options["replay_buffer_kwargs"] = {name: getattr(settings, name) for name in names}
     return algorithm.from_config(
@@ -166,7 +166,7 @@ def load_checkpoint(
     env: VecEnv | None = None,
     *,
     device: str = "auto",
-    compile_backend: str | None = None,
+    compile: bool | str = False,
 ) -> OfflineAlgorithm:
     """Loads the model of the newest whole checkpoint, with its online transitions if they were saved.
 
@@ -183,15 +183,15 @@ def load_checkpoint(
     checkpoint = folder.newest_whole()
     if checkpoint is None:
         raise FileNotFoundError(f"there is no checkpoint in '{folder.checkpoints}'.")
-    model = _load(algorithm, checkpoint, env, device, compile_backend)
+    model = _load(algorithm, checkpoint, env, device, compile)
     restore_state(model, state_of(checkpoint))
     return model
 
 
 def _load(
-    algorithm: type[OfflineAlgorithm], checkpoint: Path, env: VecEnv | None, device: str, compile_backend: str | None
+    algorithm: type[OfflineAlgorithm], checkpoint: Path, env: VecEnv | None, device: str, compile: bool | str
 ) -> OfflineAlgorithm:
-    changes: dict[str, Any] = {"compile_backend": compile_backend}
+    changes: dict[str, Any] = {"compile": compile}
     if (transitions := RunFolder.buffer_of(checkpoint)).is_file():
         buffer = read_buffer(transitions)
         if not isinstance(buffer, TransitionBuffer):

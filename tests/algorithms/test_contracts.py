@@ -58,7 +58,7 @@ def test_one_update_eager_equals_compiled(algorithm, data) -> None:
     """With chunks, which is the general case, and as few loops as there can be: tracing is what takes the time."""
     sizes = {"actor_hidden_dims": (8, 8), "value_hidden_dims": (8, 8), "flow_steps": 2, "diffusion_steps": 2}
     options = {"dataset": data, "horizon": 3, **known(algorithm, sizes)}
-    models = [tiny(algorithm, compile_backend=backend, **options) for backend in (None, "aot_eager")]
+    models = [tiny(algorithm, compile=backend, **options) for backend in (False, "aot_eager")]
     for model in models:
         torch._dynamo.reset()
         model.learn_offline(1)

@@ -109,7 +109,7 @@ def test_momentum_after_one_gradient(data) -> None:
 
 
 def test_both_kinds_of_update_compile(data) -> None:
-    models = [tiny(ReBRAC, dataset=data, alpha_actor=0.1, compile_backend=b) for b in (None, "aot_eager")]
+    models = [tiny(ReBRAC, dataset=data, alpha_actor=0.1, compile=b) for b in (False, "aot_eager")]
     for model in models:
         torch._dynamo.reset()
         model.learn_offline(3)

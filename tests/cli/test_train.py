@@ -73,3 +73,21 @@ def test_a_renamed_flag_works_under_its_old_name_and_says_so(capsys: pytest.Capt
         parsed = parse_train(["train", "bdpo", "--dataset", "npz:a", *words])
         assert parsed.hyperparameters.behavior_learning_rate == 1e-4
         assert "is now --behavior-learning-rate; the old flag works until 1.0." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "choice"),
+    [
+        ("--compile-backend inductor", True),
+        ("--compile_backend=inductor", True),
+        ("--compile-backend None", False),
+        ("--compile auto", "auto"),
+        ("--compile True", True),
+        ("", False),
+    ],
+)
+def test_the_former_flag_of_compiling_works(words: str, choice: bool | str, capsys: pytest.CaptureFixture[str]) -> None:
+    parsed = parse_train(["train", "bc", "--dataset", "npz:x", *words.split(), "--steps", "7"])
+    assert parsed.settings.compile == choice
+    assert parsed.settings.steps == 7
+    assert ("is now --compile" in capsys.readouterr().err) == ("backend" in words)

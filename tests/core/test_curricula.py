@@ -52,9 +52,9 @@ def run(learner: Learner, state: LearnerState, steps: list[UpdateSpec], data: Ba
 STEPS = [BOTH, ONE, BOTH, ONE, BOTH]
 
 
-@pytest.mark.parametrize("backend", [None, "aot_eager"])
-def test_a_loss_sees_the_updates_of_each_network_so_far(backend: str | None) -> None:
-    found = run(*make(compile_backend=backend), STEPS, batch())
+@pytest.mark.parametrize("backend", [False, "aot_eager"])
+def test_a_loss_sees_the_updates_of_each_network_so_far(backend: str | bool) -> None:
+    found = run(*make(compile=backend), STEPS, batch())
     assert [float(metrics["first/seen"]) for metrics in found] == [0, 1, 2, 3, 4]
     both = [metrics for metrics in found if "second/seen" in metrics]
     assert [float(metrics["second/first"]) for metrics in both] == [1, 3, 5]  # Its stage comes after that of the first.
@@ -64,7 +64,7 @@ def test_a_loss_sees_the_updates_of_each_network_so_far(backend: str | None) -> 
 def test_a_moving_count_compiles_once() -> None:
     torch._dynamo.reset()
     counter = CompileCounter()
-    learner, state = make(compile_backend=counter)
+    learner, state = make(compile=counter)
     eager, expected = make()
     found, wanted = run(learner, state, [ONE] * 6, batch()), run(eager, expected, [ONE] * 6, batch())
     assert counter.frame_count == 1

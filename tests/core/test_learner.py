@@ -1,74 +1,13 @@
 """The learner: leaks, clipping, target copies, seeds, compilation."""
 
-from dataclasses import dataclass
-from functools import partial
-
 import pytest
 import torch
+from toy_learner import EVERY, SPECS, Cfg, actor_loss, critic_loss, leaky_loss, make, make_batch, run
 from trees import flat, stack, weights
 
 from flowpolicies.core import Batch, Learner, Network, UpdateSpec, loss_term
-from flowpolicies.core.adam import initial_moments
-from flowpolicies.core.learner import LearnerState, clip_by_global_norm
-from flowpolicies.networks import Critic, VelocityField
-
-
-@dataclass(frozen=True)
-class Cfg:
-    weight: float = 1.0
-
-
-@loss_term(trains="critic")
-def critic_loss(nets, batch, noise, cfg):
-    x = noise.actions(batch.actions.shape[:-1])
-    y = nets.frozen.actor_flow(batch.observations, x, noise.times(x.shape[:-1]))
-    target = nets.target.critic(batch.observations, y).mean(0)
-    return (nets.online.critic(batch.observations, batch.actions) - target).square().mean(), {"target": target.mean()}
-
-
-@loss_term(trains="actor_flow")
-def actor_loss(nets, batch, noise, cfg):
-    x, t = noise.actions(batch.actions.shape[:-1]), noise.times(batch.actions.shape[:-1])
-    velocity = nets.online.actor_flow(batch.observations, x, t)
-    return cfg.weight * (velocity.square().mean() - nets.frozen.critic(batch.observations, velocity).mean()), {}
-
-
-@loss_term(trains="critic")
-def leaky_loss(nets, batch, noise, cfg):
-    return nets.online.actor_flow(batch.observations, batch.actions, noise.times((8,))).mean(), {}
-
-
-SPECS = {
-    "critic": Network(partial(Critic, hidden_dims=(16, 16)), target_rate=0.1),
-    "actor_flow": Network(partial(VelocityField, hidden_dims=(16, 16))),
-}
-EVERY = UpdateSpec((("critic", "actor"),))
-
-
-def make_batch(seed: int, n: int = 8) -> Batch:
-    g = torch.Generator().manual_seed(seed)
-    rand = partial(torch.randn, generator=g)
-    ones = torch.ones(n)
-    return Batch(
-        rand(n, 3), rand(n, 2).tanh(), rand(n, 3), rand(n, 2).tanh(), rand(n), 0.9 * ones, ones, torch.ones(n, 2)
-    )
-
-
-def make(terms=(critic_loss, actor_loss), seed: int = 0, **options) -> tuple[Learner, LearnerState]:
-    torch.manual_seed(seed)
-    modules = {name: spec.factory(3, 2) for name, spec in SPECS.items()}
-    params = weights(modules)
-    targets = {"critic": {k: p + 0.1 for k, p in params["critic"].items()}}
-    learner = Learner(modules, SPECS, terms, Cfg(), action_dim=2, **options)
-    return learner, LearnerState(params, targets, initial_moments(params))
-
-
-def run(learner: Learner, state: LearnerState, steps: int = 3, step: UpdateSpec = EVERY, seed: int = 0) -> LearnerState:
-    generator = torch.Generator().manual_seed(seed)
-    for i in range(steps):
-        batch = make_batch(100 * seed + i)
-        learner.update(state, batch, learner.draws(state, batch, step, [generator]), step, torch.tensor(1e-2))
-    return state
+from flowpolicies.core.adam import clip_by_global_norm, initial_moments
+from flowpolicies.core.learner import LearnerState
 
 
 def test_a_term_that_touches_more_than_it_trains_is_refused() -> None:
@@ -156,7 +95,7 @@ def test_own_learning_rate_of_a_network() -> None:
 
 
 def test_compiled_update_equals_eager() -> None:
-    eager, compiled = make(), make(compile_backend="aot_eager")
+    eager, compiled = make(), make(compile="aot_eager")
     a, b = run(*eager), run(*compiled)
     torch.testing.assert_close(flat(a.params), flat(b.params), atol=1e-5, rtol=0)
     torch.testing.assert_close(flat(a.targets), flat(b.targets), atol=1e-5, rtol=0)

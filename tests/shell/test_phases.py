@@ -23,7 +23,7 @@ FREE = "inner_value.net.output.bias"
 @each
 def test_main_phase_eager_equals_compiled(algorithm: type[OfflineAlgorithm], data) -> None:
     start = {"pretrain_steps": 0} | ({"critic_warmup": 0} if algorithm is QIPOFull else {})
-    models = [tiny(algorithm, dataset=data, compile_backend=backend, **start) for backend in (None, "aot_eager")]
+    models = [tiny(algorithm, dataset=data, compile=backend, **start) for backend in (False, "aot_eager")]
     for model in models:
         torch._dynamo.reset()
         model.learn_offline(1)

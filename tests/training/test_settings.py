@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -31,3 +32,16 @@ def test_what_would_end_in_nonsense_is_refused(wrong: dict[str, Any], message: s
 def test_what_is_left_out() -> None:
     nothing = {"steps": 0, "eval_every": 0, "eval_episodes": 0, "checkpoint_every": 0, "storage": None, "seed": 0}
     assert TrainSettings(**nothing, device="cuda:0").steps == 0
+
+
+def test_the_former_name_of_compile_works_with_a_note() -> None:
+    with pytest.warns(DeprecationWarning, match="compile_backend='inductor' is now compile=True"):
+        settings = TrainSettings(dataset="npz:x", compile_backend="inductor")
+    assert settings.compile is True
+    assert dataclasses.replace(settings, steps=3).compile is True
+    assert "compile_backend" not in dataclasses.asdict(settings)
+
+
+def test_an_unknown_choice_of_compile_is_refused() -> None:
+    with pytest.raises(ValueError, match="compile must be True, False or \"auto\", got 'sometimes'"):
+        TrainSettings(dataset="npz:x", compile="sometimes")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import copy, deepcopy
-from typing import Any, Literal, final
+from typing import Any, Literal, final, get_args
 
 import torch
 from gymnasium import spaces
@@ -14,6 +14,7 @@ from flowpolicies.data.dataset.rows import release_pages
 from flowpolicies.data.replay.columns import make_columns
 from flowpolicies.data.replay.goals import Hindsight, HindsightGoals
 from flowpolicies.data.replay.normalization import start_statistics
+from flowpolicies.data.replay.on_device import DataDevice, DeviceWindows
 from flowpolicies.data.replay.relabelling import OnlineGoals, Relabelling
 from flowpolicies.data.replay.rotation import ShardRotation
 from flowpolicies.data.replay.sampling import WindowSampling
@@ -52,6 +53,8 @@ class TransitionBuffer(WindowSampling):
         frame_stack: number of images in an observation. The dataset holds one image per row, see `StackedFrames`.
         p_aug: probability that the images of a batch are shifted by up to 3 pixels, each observation and its next
             observation alike.
+        data_device: where the dataset is: "cpu"; "model", on the device of the model; or "auto", there if that is a GPU
+            with enough free memory.
         seed: seed of the buffer's generator; None: a random one.
     """
 
@@ -76,6 +79,7 @@ class TransitionBuffer(WindowSampling):
         online_goals: OnlineGoals | None = None,
         frame_stack: int = 1,
         p_aug: float = 0.0,
+        data_device: DataDevice = "auto",
         seed: int | None = None,
     ) -> None:
         limited = handle_timeout_termination
@@ -90,7 +94,10 @@ class TransitionBuffer(WindowSampling):
         if rotate_every is not None and rotate_every < 1:
             raise ValueError(f"rotate_every is a number of batches and must be at least 1, or None, got {rotate_every}")
         self.horizon, self.windows, self.offline_share = horizon, windows, offline_share
-        self.rotate_every, self.updates = rotate_every, 0
+        if data_device not in get_args(DataDevice):
+            raise ValueError(f"data_device must be one of 'auto', 'cpu', 'model', got {data_device!r}")
+        self.rotate_every, self.updates, self.data_device = rotate_every, 0, data_device
+        self.on_device: DeviceWindows | None = None
         self.rotation: ShardRotation | None = None
         self.goals, self.frame_stack, self.p_aug, self.next_actions = goals, frame_stack, p_aug, next_actions
         self.hindsight: Hindsight | None = None
@@ -191,6 +198,8 @@ class TransitionBuffer(WindowSampling):
         """Computes the windows of the dataset once, if they do not depend on random goals."""
         if self.windows == "uniform" and self.hindsight is None:
             store.cache_windows(self.gamma, self.length, self.horizon, cut=self.cut)
+        places = (store, self.data_device, self.device, self.horizon)
+        self.on_device = DeviceWindows.where_asked(*places, next_actions=self.next_actions, cut=self.cut)
 
     def start_statistics(self, env: VecNormalize | None) -> None:
         """Lets a VecNormalize that has seen no step start from the statistics of the dataset.
@@ -206,7 +215,7 @@ class TransitionBuffer(WindowSampling):
 
         A buffer that was pickled with a dataset says so when it is sampled without one.
         """
-        dropped = dict.fromkeys(("offline", "rotation", "hindsight", "relabelling"))
+        dropped = dict.fromkeys(("offline", "on_device", "rotation", "hindsight", "relabelling"))
         missing = self.missing
         if self.offline is not None:
             missing = f"A dataset of {self.offline.size} transitions was not saved with this buffer: attach it again. "
@@ -214,8 +223,13 @@ class TransitionBuffer(WindowSampling):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restores a buffer, also from files of older versions, which lack some attributes."""
-        added = {"optimize_memory_usage": False, "keep_infos": False, "online_goals": None, "missing": None}
-        added |= dict.fromkeys(("offline", "hindsight", "relabelling"))
+        added: dict[str, Any] = {
+            "optimize_memory_usage": False,
+            "keep_infos": False,
+            "online_goals": None,
+            "missing": None,
+        }
+        added |= {"data_device": "auto", **dict.fromkeys(("offline", "on_device", "hindsight", "relabelling"))}
         self.__dict__.update({**added, "requested_size": state["buffer_size"], "window": state["horizon"], **state})
         self.rotation = None
         if "gamma" in state:
@@ -233,6 +247,7 @@ class TransitionBuffer(WindowSampling):
         twin.missing = self.missing
         twin.offline = None if self.offline is None else self.offline.twin()
         twin.rotation, twin.hindsight = copy(self.rotation), copy(self.hindsight)
+        twin.on_device = self.on_device
         if self.relabelling is not None and self.relabelling.env is not None:
             twin.set_env(self.relabelling.env)
         return twin

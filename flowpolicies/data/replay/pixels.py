@@ -15,6 +15,7 @@ from gymnasium.spaces import Box, Space
 from torch import Tensor
 
 from flowpolicies.data.dataset.rows import LazyColumn
+from flowpolicies.data.replay.on_device import moved
 from flowpolicies.spaces.layout import observation_layout
 
 CROP_PADDING = 3
@@ -138,7 +139,7 @@ def random_crops(images: Tensor, offsets: Tensor) -> Tensor:
         offsets: rows and columns `[B, 2]` between 0 and `2 * CROP_PADDING`; `CROP_PADDING` means no shift.
     """
     height, width = images.shape[-2:]
-    offsets = offsets.to(images.device) - CROP_PADDING
+    offsets = moved(offsets, images.device) - CROP_PADDING
     rows = (torch.arange(height, device=images.device) + offsets[:, :1]).clamp(0, height - 1)
     columns = (torch.arange(width, device=images.device) + offsets[:, 1:]).clamp(0, width - 1)
     # One gather over flat images is several times faster than two gathers, one along each axis.

@@ -15,6 +15,7 @@ from flowpolicies.core import Batch
 from flowpolicies.data.replay.columns import OBSERVATIONS
 from flowpolicies.data.replay.episodes import choose_episodes
 from flowpolicies.data.replay.goals import Hindsight
+from flowpolicies.data.replay.on_device import DeviceWindows, moved, moved_batch
 from flowpolicies.data.replay.pixels import CROP_PADDING, crop_observations
 from flowpolicies.data.replay.relabelling import Relabelling
 from flowpolicies.data.replay.ring import OnlineRing
@@ -53,6 +54,8 @@ class WindowSampling(OnlineRing):
     """Whether windows are cut at ends of episodes, as n-step returns are, see `Store.windows`."""
     windows: WindowScheme
     """How a window is drawn."""
+    on_device: DeviceWindows | None
+    """The windows of the dataset on the model's device; None: they are in the memory of the host."""
     next_actions: bool
     """Whether batches hold the dataset's next actions."""
     offline_share: float | None
@@ -117,11 +120,14 @@ class WindowSampling(OnlineRing):
         places = [part.nonzero().squeeze(-1) for part in (~online, online)]
         begins = (first, -counts[0])
         parts = [read(store, drawn[at] + begin, env) for store, at, begin in zip(stores, places, begins, strict=True)]
+        if self.on_device is not None:
+            parts = [moved_batch(part, self.device) for part in parts]
         columns = [torch.cat(column) for column in zip(*parts, strict=True)]
         if places[0][-1] > places[1][0]:
             # Rows keep the order of the draws. RQL treats the two halves of a batch differently, so it matters that
             # uniform draws are not sorted by part.
             order = torch.cat(places).argsort()
+            order = order if self.on_device is None else moved(order, self.device)
             columns = [column.index_select(0, order) for column in columns]
         return self._finish(Batch(*columns))
 
@@ -139,6 +145,8 @@ class WindowSampling(OnlineRing):
 
     def _batch(self, store: Store, starts: Tensor, env: VecNormalize | None) -> Batch:
         """The windows that begin at `starts` `[B]`, as a batch."""
+        if self.on_device is not None and store is self.offline and env is None:
+            return self.on_device.batch(starts)
         if store.cached is not None and env is None:
             return self._cached_batch(store, store.cached, starts)
         if self.length == 1 and env is None and self._goal_source(store) is None:
@@ -242,7 +250,7 @@ class WindowSampling(OnlineRing):
                 stacklevel=3,
             )
         if self.device.type != "cpu":
-            batch = Batch(*(column.to(self.device) for column in batch))
+            batch = moved_batch(batch, self.device)
         if self.p_aug and torch.rand((), generator=self.generator, dtype=torch.float32) < self.p_aug:
             count = len(batch.rewards)
             offsets = torch.randint(2 * CROP_PADDING + 1, (count, 2), generator=self.generator)

@@ -1,0 +1,94 @@
+"""Batches from a dataset on the model's device, for which the CPU takes the place of a GPU here."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box
+
+from flowpolicies.core import Batch
+from flowpolicies.data import TransitionDataset
+from flowpolicies.data.replay import on_device
+from flowpolicies.data.replay.buffer import TransitionBuffer
+from flowpolicies.data.replay.on_device import DeviceWindows
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"horizon": 4},
+    {"horizon": 4, "next_actions": False},
+    {"n_steps": 3, "gamma": 0.9},
+    {"rotate_every": None, "offline_share": 0.5},
+]
+
+
+def buffer(data: TransitionDataset, **options: Any) -> TransitionBuffer:
+    made = TransitionBuffer(100, data.observation_space, data.action_space, "cpu", seed=0, **options)
+    made.attach(data)
+    return made
+
+
+def collect(made: TransitionBuffer, steps: int = 30) -> None:
+    rng = np.random.default_rng(1)
+    for i in range(steps):
+        row, action = rng.normal(size=(2, 1, 3)).astype(np.float32), rng.uniform(-1, 1, (1, 1)).astype(np.float32)
+        made.add(row[0], row[1], action, rng.normal(size=1), np.array([i % 10 == 9]), [{}])
+
+
+def check_equal(found: Batch, expected: Batch) -> None:
+    for name, ours, theirs in zip(Batch._fields, found, expected, strict=True):
+        assert ours.dtype == theirs.dtype, name
+        assert torch.equal(ours, theirs), name
+
+
+@pytest.mark.parametrize("online", [False, True], ids=["offline", "mixed"])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_the_same_batches_come_from_either_device(options: dict[str, Any], online: bool, data: Any) -> None:
+    host, device = (buffer(data, data_device=place, **options) for place in ("cpu", "model"))
+    assert host.on_device is None
+    assert device.on_device is not None
+    if online:
+        collect(host)
+        collect(device)
+    for _ in range(3):
+        check_equal(device.sample(64), host.sample(64))
+
+
+def test_another_discount_reaches_the_device(data: Any) -> None:
+    host, device = (buffer(data, data_device=place) for place in ("cpu", "model"))
+    for made in (host, device):
+        made.set_discount(0.5, 3)
+    check_equal(device.sample(64), host.sample(64))
+
+
+def test_a_copy_shares_the_windows_and_draws_on(data: Any) -> None:
+    device = buffer(data, data_device="model")
+    twin = deepcopy(device)
+    assert twin.on_device is device.on_device
+    check_equal(twin.sample(16), device.sample(16))
+    assert device.__getstate__()["on_device"] is None  # The dataset is not saved.
+
+
+def test_auto_leaves_the_data_where_they_are_without_a_gpu(data: Any) -> None:
+    assert buffer(data).on_device is None
+
+
+@pytest.mark.parametrize(("free", "fits"), [(10**9, True), (1000, False)])
+def test_auto_moves_the_data_to_a_gpu_if_they_fit(
+    free: int, fits: bool, data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = buffer(data).offline
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**10))
+    monkeypatch.setattr(on_device.DeviceWindows, "__init__", lambda *_, **__: None)
+    found = DeviceWindows.where_asked(store, "auto", torch.device("cuda"), 1, next_actions=True, cut=False)
+    assert (found is not None) == fits
+
+
+def test_what_cannot_be_on_the_device_is_refused_by_name(data: Any) -> None:
+    with pytest.raises(ValueError, match=r'data_device="model" needs a dataset in memory.*data_device="auto"'):
+        buffer(data, data_device="model", windows="episodes")
+    with pytest.raises(ValueError, match="one of 'auto', 'cpu', 'model', got 'gpu'"):
+        TransitionBuffer(10, Box(-1, 1, (3,)), Box(-1, 1, (1,)), data_device="gpu")
