@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from flowpolicies.core.tracing import is_transformed
 from flowpolicies.core.types import Velocity
+from flowpolicies.core.views import is_transformed
 
 
 def action_gradient(q: Callable[..., Tensor], actions: Tensor, *times: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def pull_back(function: Callable[[Tensor], Tensor], x: Tensor, cotangent: Tensor
     Args:
         cotangent: c, of the shape of the function's value; None: ones.
     """
-    if is_transformed():
+    if is_transformed() or torch.is_inference_mode_enabled():  # In inference mode autograd records nothing.
         value, transposed, *_ = torch.func.vjp(function, x)
         gradient: Tensor = transposed(torch.ones_like(value) if cotangent is None else cotangent)[0]
         return gradient

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from flowpolicies.core.noise import Noise
-from flowpolicies.core.tracing import is_transformed
 from flowpolicies.core.types import Velocity
-from flowpolicies.core.views import GivenObservations
+from flowpolicies.core.views import GivenObservations, is_transformed
 
 Method = Literal["euler", "midpoint", "heun", "rk4"]
 

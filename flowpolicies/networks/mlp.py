@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flowpolicies.core.tracing import is_transformed
+from flowpolicies.core.views import is_transformed
 
 Activation = Literal["gelu", "mish", "relu", "silu"]
 Initialization = Literal["xavier", "orthogonal", "lecun", "torch"]

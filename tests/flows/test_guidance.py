@@ -29,6 +29,11 @@ def test_the_gradient_is_that_of_the_mean_over_members(enabled: bool) -> None:
     assert not found.requires_grad
 
 
+def test_in_inference_mode_it_is_the_same() -> None:
+    with torch.inference_mode():
+        torch.testing.assert_close(action_gradient(q, X.clone()), by_hand(X))
+
+
 def test_inside_functorch_it_is_the_same() -> None:
     torch.testing.assert_close(vmap(lambda x: action_gradient(q, x))(X[:, None])[:, 0], by_hand(X))
     twice = grad(lambda x: action_gradient(q, x).sum())(X)
