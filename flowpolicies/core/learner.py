@@ -17,6 +17,7 @@ from torch.func import grad, vmap
 from torch.linalg import vector_norm
 
 from flowpolicies.core.adam import Moments, adam_step, flatten, sgd_step
+from flowpolicies.core.lanes import ALIKE, Lanes
 from flowpolicies.core.matmul import fast_matmul
 from flowpolicies.core.noise import Draw, Noise, RecordingNoise, ReplayedNoise, ZeroNoise
 from flowpolicies.core.types import Batch, Loss, Metrics, Tree
@@ -54,6 +55,7 @@ class Learner:
             norm; None: no clipping.
         compile_backend: a `torch.compile` backend, or None for eager execution.
         n_seeds: number of vectorised seeds, or None for a single run without a seed axis.
+        lanes: what differs between vectorised seeds besides the state.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Learner:
         clip_grad_norm: float | None = None,
         compile_backend: str | None = None,
         n_seeds: int | None = None,
+        lanes: Lanes = ALIKE,
     ) -> None:
         self.networks, self.specs, self.cfg = dict(networks), dict(specs), cfg
         self.terms = {term.name: term for term in terms}
@@ -75,7 +78,7 @@ class Learner:
                 f"two loss terms share a name: {[term.name for term in terms]}. Rename one of the functions."
             )
         self.action_dim, self.clip_grad_norm = action_dim, clip_grad_norm
-        self.compile_backend, self.n_seeds = compile_backend, n_seeds
+        self.compile_backend, self.n_seeds, self.lanes = compile_backend, n_seeds, lanes
         self._width = max(
             (p.shape[-1] for module in networks.values() for p in module.parameters() if p.ndim > 1), default=0
         )
@@ -140,32 +143,37 @@ class Learner:
 
         total = self._loss_of(stage, state.moments, partial(ReplayedNoise, self.action_dim))
         trained = {name: state.params[name] for name in self.trained(stage)}
-        inputs = (state.params, state.targets, batch, draws)
-        clip: Callable[[Tree], tuple[Tree, Metrics]] = self._clip
-        if self.n_seeds is not None:
-            grads, metrics = vmap(grad(total, has_aux=True))(trained, *inputs)
-            clip = vmap(clip)
-        elif self.compile_backend is not None:
-            grads, metrics = grad(total, has_aux=True)(trained, *inputs)
-        else:  # Autograd costs a quarter less per step than functorch (benchmarks/update.py).
+        inputs = (state.params, state.targets, batch, draws, self.lanes)
+        if self.compile_backend is not None:
+            grads, metrics = self._over_seeds(grad(total, has_aux=True))(trained, *inputs)
+        else:  # Autograd costs a quarter less per step than functorch (benchmarks/update.py), also around vmap.
             leaves = {n: {key: p.detach().requires_grad_() for key, p in tree.items()} for n, tree in trained.items()}
-            loss, metrics = total(leaves, *inputs)
-            found = iter(torch.autograd.grad(loss, flatten(leaves, list(leaves)), materialize_grads=True))
+            loss, metrics = self._over_seeds(total)(leaves, *inputs)
+            weights = flatten(leaves, list(leaves))
+            found = iter(torch.autograd.grad(loss, weights, torch.ones_like(loss), materialize_grads=True))
             grads = {name: {key: next(found) for key in tree} for name, tree in leaves.items()}
-        clipped, norms = clip(grads)
+        clipped, norms = self._over_seeds(self._clip)(grads)
         return clipped, metrics | norms
+
+    def _over_seeds(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, vectorised over the leading seed axis of its arguments if there is one."""
+        return function if self.n_seeds is None else vmap(function)
 
     def _loss_of(
         self, stage: Sequence[str], moments: Moments, noise_of: Callable[[list[Tensor]], Noise]
-    ) -> Callable[[Tree, Tree, Tree, Batch, list[Tensor]], Loss]:
-        """The loss of a stage as a function of the weights that it trains, all weights, target copies, batch, draws."""
+    ) -> Callable[[Tree, Tree, Tree, Batch, list[Tensor], Lanes], Loss]:
+        """The loss of a stage as a function of the weights that it trains, all weights, target copies, batch, draws,
+        and what is special to a seed."""
 
-        def total(trained: Tree, params: Tree, targets: Tree, batch: Batch, draws: list[Tensor]) -> Loss:
+        def total(trained: Tree, params: Tree, targets: Tree, batch: Batch, draws: list[Tensor], lane: Lanes) -> Loss:
             """The sum over the terms of the stage, `[]`, and the metrics of all of them."""
+            if lane.buffers:
+                trained, params, targets = map(lane.weights, (trained, params, targets))
             nets, noise = self._views(trained, params, targets, moments), noise_of(draws)
+            cfg = lane.config(self.cfg) if lane.swept else self.cfg
             loss, metrics = torch.zeros((), dtype=torch.float32, device=batch.rewards.device), {}
             for name in stage:
-                value, info = self.terms[name](nets, batch, noise, self.cfg)
+                value, info = self.terms[name](nets, batch, noise, cfg)
                 loss = loss + value
                 metrics[f"{name}/loss"] = value.detach()
                 metrics |= {f"{name}/{quantity}": scalar.detach() for quantity, scalar in info.items()}
@@ -293,12 +301,10 @@ class Learner:
 
     def _record(self, state: LearnerState, batch: Batch, stage: Sequence[str]) -> list[Draw]:
         """The draws that the terms of a stage ask for."""
-        params, targets = state.params, state.targets
-        if self.n_seeds is not None:
-            params, targets, batch = _first(params), _first(targets), Batch(*(column[0] for column in batch))
         noise = RecordingNoise(ZeroNoise(self.action_dim, batch.rewards.device))
+        total = self._over_seeds(self._loss_of(stage, state.moments, lambda _: noise))
         with torch.no_grad():
-            self._loss_of(stage, state.moments, lambda _: noise)(params, params, targets, batch, [])
+            total(state.params, state.params, state.targets, batch, [], self.lanes)
         return noise.draws
 
 
@@ -381,7 +387,3 @@ def clip_by_global_norm(grads: Tree, max_norm: float) -> tuple[Tree, Tensor]:
 
 def _detached(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: tensor.detach() for key, tensor in weights.items()}
-
-
-def _first(tree: Tree) -> Tree:
-    return {name: {key: tensor[0] for key, tensor in weights.items()} for name, weights in tree.items()}
