@@ -11,4 +11,5 @@ from flowpolicies.policies import Evaluation as Evaluation
 from flowpolicies.policies import FlowPolicy as FlowPolicy
 from flowpolicies.policies import SteeredEnv as SteeredEnv
 from flowpolicies.policies import evaluate as evaluate
+from flowpolicies.training.seeds import train_seeds as train_seeds
 from flowpolicies.version import __version__ as __version__

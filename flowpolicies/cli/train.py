@@ -50,10 +50,20 @@ class Train(Command):
     auto: the preset that fits --dataset or --env.
     Flags on the command line override the preset."""
 
+    seeds: tuple[int, ...] = ()
+    """Seeds that are trained together, each in a folder of its own in --run-dir, as in --seeds 0 1 2 3.
+    Default: one run, with --seed."""
+    sweep: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = ()
+    """A hyperparameter that is a number, and its values, which are trained together with every seed, as in
+    --sweep alpha 1 3 10. It can be given again for another hyperparameter."""
+
     def run(self, words: Sequence[str]) -> None:
         """Trains the algorithm, and prints where the run is."""
         if self.published is not None:
             self._explain(self.published, words)
+        if self.seeds or self.sweep:
+            self._train_together(words)
+            return
         check_start(self.algorithm, self.settings)  # What is wrong is reported before torch is imported.
         algorithm = algorithms.get_algorithm(self.algorithm)
         folder = training.train(
@@ -68,6 +78,29 @@ class Train(Command):
         print(f"Done. The run is in '{folder.path}': {', '.join(sorted(path.name for path in folder.path.iterdir()))}.")
         if rows:
             print(f"Evaluate it with: flowpolicies evaluate {folder.path}")
+
+    def _train_together(self, words: Sequence[str]) -> None:
+        """Trains several seeds and values, and prints where the runs are."""
+        sweep = parse_sweep(self.sweep)
+        both = [name for name in ("seed" if self.seeds else "", *sweep) if name and is_given(name, words)]
+        if both:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in both)
+            raise ValueError(f"{flags}: given by itself, and by --seeds or --sweep. Leave one of them out.")
+        self.settings.check_inputs()  # What is wrong is reported before torch is imported.
+        algorithm = algorithms.get_algorithm(self.algorithm)
+        folders = training.train_together(
+            algorithm,
+            algorithm.Config(**vars(self.hyperparameters)),
+            self.settings,
+            self.sb3_hyperparameters,
+            seeds=self.seeds or (self.settings.seed,),
+            sweep=sweep,
+            preset=self.published.describe() if self.published else None,
+            command=("flowpolicies", *words),
+        )
+        print(f"Done. The {len(folders)} runs are in:")
+        for folder in folders:
+            print(f"  {folder.path}")
 
     def _explain(self, preset: Preset, words: Sequence[str]) -> None:
         """Prints every setting with its origin, and the sources, notes and gaps of the preset."""
@@ -97,6 +130,28 @@ class Train(Command):
                 else:
                     origin = "preset" if spec.name in preset.values else "default"
                 yield spec.name, getattr(part, spec.name), origin
+
+
+def parse_sweep(sweep: Sequence[Sequence[str]]) -> dict[str, list[float]]:
+    """Hyperparameters and their values, from the words of each --sweep.
+
+    Raises:
+        ValueError: if a hyperparameter is given twice or has no values, or a value is not a number.
+    """
+    found: dict[str, list[float]] = {}
+    if not all(sweep):
+        raise ValueError("--sweep: give a hyperparameter, and its values behind it, as in --sweep alpha 0.5 1 2.")
+    for flag, *values in sweep:
+        name = flag.removeprefix("--").replace("-", "_")
+        if name in found or not values:
+            raise ValueError(
+                f"--sweep {flag}: give a hyperparameter once, with its values behind it, as in --sweep {flag} 0.5 1 2."
+            )
+        try:
+            found[name] = [float(value) for value in values]
+        except ValueError:
+            raise ValueError(f"--sweep {flag} takes numbers, got {' '.join(values)}") from None
+    return found
 
 
 def parse_train(words: Sequence[str]) -> Train:

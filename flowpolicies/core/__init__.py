@@ -18,6 +18,7 @@ from flowpolicies.core.views import Network as Network
 from flowpolicies.core.views import Networks as Networks
 from flowpolicies.core.views import UpdateSpec as UpdateSpec
 from flowpolicies.core.views import View as View
+from flowpolicies.core.views import is_zero as is_zero
 from flowpolicies.core.views import loss_term as loss_term
 from flowpolicies.moved import moved_names
 

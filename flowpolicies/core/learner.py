@@ -17,6 +17,7 @@ from torch.func import grad, vmap
 from flowpolicies.choices import CompileChoice, Precision, deprecated_backend
 from flowpolicies.core.adam import Moments, adam_step, clip_by_global_norm, cosine_decay, flatten, sgd_step
 from flowpolicies.core.compiling import Compiler
+from flowpolicies.core.lanes import ALIKE, Lanes
 from flowpolicies.core.matmul import products
 from flowpolicies.core.noise import Draw, Noise, RecordingNoise, ReplayedNoise, ZeroNoise
 from flowpolicies.core.precision import check_precision, factors_of, rounded
@@ -54,6 +55,7 @@ class Learner:
         clip_grad_norm: clip the joint gradient of a stage, over the union of all parameters that it trains, to this
             norm; None: no clipping.
         n_seeds: number of vectorised seeds, or None for a single run without a seed axis.
+        lanes: what differs between vectorised seeds besides the state.
         compile: whether the gradient of a stage is compiled: True, False, "auto" (if that repays in the
             `updates_to_come`), or a backend of `torch.compile`.
         precision: number type of matrix products.
@@ -74,6 +76,7 @@ class Learner:
         action_dim: int,
         clip_grad_norm: float | None = None,
         n_seeds: int | None = None,
+        lanes: Lanes = ALIKE,
         compile: CompileChoice = False,
         precision: Precision = "fp32",
         compile_backend: str | Callable[..., Any] | None = None,
@@ -85,7 +88,7 @@ class Learner:
                 f"two loss terms share a name: {[term.name for term in terms]}. Rename one of the functions."
             )
         self.action_dim, self.clip_grad_norm = action_dim, clip_grad_norm
-        self.n_seeds, self.precision = n_seeds, precision
+        self.n_seeds, self.lanes, self.precision = n_seeds, lanes, precision
         if compile_backend is not None:
             compile = deprecated_backend(compile_backend)
         self._width = max(
@@ -133,7 +136,8 @@ class Learner:
     ) -> tuple[Tree, Metrics]:
         """Gradient (clipped, if asked) of the summed losses of a stage with respect to the networks it trains, and
         metrics."""
-        size, inputs = batch.rewards.shape[-1], (state.params, state.targets, _updates(state.moments), batch, draws)
+        size = batch.rewards.shape[-1]
+        inputs = (state.params, state.targets, _updates(state.moments), batch, draws, self.lanes)
         with products(self.precision, size, self._width):
             if self.compiler is None:
                 return self._gradients(stage, *inputs)
@@ -143,37 +147,49 @@ class Learner:
         return grads, metrics
 
     def _gradients(
-        self, stage: tuple[str, ...], params: Tree, targets: Tree, updates: Metrics, batch: Batch, draws: list[Tensor]
+        self,
+        stage: tuple[str, ...],
+        params: Tree,
+        targets: Tree,
+        updates: Metrics,
+        batch: Batch,
+        draws: list[Tensor],
+        lanes: Lanes,
     ) -> tuple[Tree, Metrics]:
         """The pure function behind `gradients`, which is compiled."""
         total = self._loss_of(stage, updates, partial(ReplayedNoise, self.action_dim))
         trained = {name: params[name] for name in self.trained(stage)}
-        inputs = (params, targets, batch, draws)
-        clip: Callable[[Tree], tuple[Tree, Metrics]] = self._clip
-        if self.n_seeds is not None:
-            grads, metrics = vmap(grad(total, has_aux=True))(trained, *inputs)
-            clip = vmap(clip)
-        elif torch.compiler.is_compiling():
-            grads, metrics = grad(total, has_aux=True)(trained, *inputs)
-        else:  # Autograd costs a quarter less per step than functorch (benchmarks/update.py).
+        inputs = (params, targets, batch, draws, lanes)
+        if torch.compiler.is_compiling():
+            grads, metrics = self._over_seeds(grad(total, has_aux=True))(trained, *inputs)
+        else:  # Autograd costs a quarter less per step than functorch, also around vmap.
             leaves = {n: {key: p.detach().requires_grad_() for key, p in tree.items()} for n, tree in trained.items()}
-            loss, metrics = total(leaves, *inputs)
-            found = iter(torch.autograd.grad(loss, flatten(leaves, list(leaves)), materialize_grads=True))
+            loss, metrics = self._over_seeds(total)(leaves, *inputs)
+            weights = flatten(leaves, list(leaves))
+            found = iter(torch.autograd.grad(loss, weights, torch.ones_like(loss), materialize_grads=True))
             grads = {name: {key: next(found) for key in tree} for name, tree in leaves.items()}
-        clipped, norms = clip(grads)
+        clipped, norms = self._over_seeds(self._clip)(grads)
         return clipped, metrics | norms
+
+    def _over_seeds(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, vectorised over the leading seed axis of its arguments if there is one."""
+        return function if self.n_seeds is None else vmap(function)
 
     def _loss_of(
         self, stage: Sequence[str], updates: Metrics, noise_of: Callable[[list[Tensor]], Noise]
-    ) -> Callable[[Tree, Tree, Tree, Batch, list[Tensor]], Loss]:
-        """The loss of a stage as a function of the weights that it trains, all weights, target copies, batch, draws."""
+    ) -> Callable[[Tree, Tree, Tree, Batch, list[Tensor], Lanes], Loss]:
+        """The loss of a stage as a function of the weights that it trains, all weights, target copies, batch, draws,
+        and what is special to a seed."""
 
-        def total(trained: Tree, params: Tree, targets: Tree, batch: Batch, draws: list[Tensor]) -> Loss:
+        def total(trained: Tree, params: Tree, targets: Tree, batch: Batch, draws: list[Tensor], lane: Lanes) -> Loss:
             """The sum over the terms of the stage, `[]`, and the metrics of all of them."""
+            if lane.buffers:
+                trained, params, targets = map(lane.weights, (trained, params, targets))
             nets, noise = self._views(trained, params, targets, updates), noise_of(draws)
+            cfg = lane.config(self.cfg) if lane.swept else self.cfg
             loss, metrics = torch.zeros((), dtype=torch.float32, device=batch.rewards.device), {}
             for name in stage:
-                value, info = self.terms[name](nets, batch, noise, self.cfg)
+                value, info = self.terms[name](nets, batch, noise, cfg)
                 loss = loss + value
                 metrics[f"{name}/loss"] = value.detach()
                 metrics |= {f"{name}/{quantity}": scalar.detach() for quantity, scalar in info.items()}
@@ -304,12 +320,10 @@ class Learner:
 
     def _record(self, state: LearnerState, batch: Batch, stage: Sequence[str]) -> list[Draw]:
         """The draws that the terms of a stage ask for."""
-        params, targets = state.params, state.targets
-        if self.n_seeds is not None:
-            params, targets, batch = _first(params), _first(targets), Batch(*(column[0] for column in batch))
         noise = RecordingNoise(ZeroNoise(self.action_dim, batch.rewards.device))
+        total = self._over_seeds(self._loss_of(stage, _updates(state.moments), lambda _: noise))
         with torch.no_grad():
-            self._loss_of(stage, _updates(state.moments), lambda _: noise)(params, params, targets, batch, [])
+            total(state.params, state.params, state.targets, batch, [], self.lanes)
         return noise.draws
 
 
@@ -385,7 +399,3 @@ def _detached(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def _updates(moments: Moments) -> Metrics:
     """Number of optimiser steps of each network so far, `[]`."""
     return {name: next(iter(step.values())) for name, step in moments.step.items() if step}
-
-
-def _first(tree: Tree) -> Tree:
-    return {name: {key: tensor[0] for key, tensor in weights.items()} for name, weights in tree.items()}

@@ -145,6 +145,7 @@ def with_weights(module: nn.Module, weights: Mapping[str, Tensor], prefix: str =
     clone.__dict__.update(
         module.__dict__,
         _parameters={name: weights[prefix + name] for name in module._parameters},
+        _buffers={name: weights.get(prefix + name, constant) for name, constant in module._buffers.items()},
         _modules={
             name: None if part is None else with_weights(part, weights, f"{prefix}{name}.")
             for name, part in module._modules.items()
@@ -228,6 +229,12 @@ class Networks(NamedTuple):
 
 Config = Any
 """A frozen dataclass of one algorithm; each loss term knows its own class."""
+
+
+def is_zero(number: float | Tensor) -> bool:
+    """Whether a hyperparameter is 0. One that differs between vectorised seeds is a tensor there, and is not 0."""
+    return not isinstance(number, Tensor) and number == 0
+
 
 LossFn = Callable[[Networks, Batch, Noise, Config], Loss]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from flowpolicies.core.types import Batch, Loss
-from flowpolicies.core.views import Networks
+from flowpolicies.core.views import Networks, is_zero
 
 QAggregation = Literal["mean", "min"]
 """How an ensemble becomes one value. mean: mean_e Q_e - rho std_e Q_e; min: min_e Q_e."""
@@ -22,7 +22,7 @@ def aggregate(q: Tensor, q_agg: QAggregation = "mean", rho: float = 0.0) -> Tens
     """One value from an ensemble, `[E, *]` -> `[*]`. The standard deviation is that of the population (ddof 0)."""
     if q_agg == "min":
         return q.amin(0)
-    if rho == 0.0:
+    if is_zero(rho):
         return q.mean(0)
     return q.mean(0) - rho * q.std(0, correction=0)
 

@@ -35,13 +35,18 @@ def gelu(x: Tensor) -> Tensor:
     On the CPU large tensors are computed as x * sigmoid(x (c + 0.044715 c x^2)), which is the same function; a tanh is
     slow there.
     """
-    if is_transformed():
-        return x * torch.sigmoid(x * (_SCALE + _CUBIC * (x * x)))  # Compilers fuse it, functorch differentiates it.
-    if x.numel() < _SMALL or not x.is_cpu or x.dtype not in _SCALES:
+    if torch.compiler.is_compiling():
+        return x * torch.sigmoid(x * (_SCALE + _CUBIC * (x * x)))  # Compilers fuse it.
+    if x.numel() < _SMALL or not x.is_cpu or x.dtype not in _SCALES or is_transformed():  # Functorch knows torch's own.
         return F.gelu(x, approximate="tanh")
     if torch.is_grad_enabled() and x.requires_grad:
         return _Gelu.apply(x)  # type: ignore[no-any-return, no-untyped-call]
     return torch.addcmul(_SCALES[x.dtype], x, x, value=_CUBIC).mul_(x).sigmoid_().mul_(x)
+
+
+def mish(x: Tensor) -> Tensor:
+    """x tanh(log(1 + exp(x))), spelled out for functorch, which has no rule for the gradient of torch's function."""
+    return x * F.softplus(x).tanh() if is_transformed() else F.mish(x)
 
 
 class _Gelu(torch.autograd.Function):
@@ -70,7 +75,7 @@ class _Gelu(torch.autograd.Function):
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "gelu": gelu,
-    "mish": F.mish,
+    "mish": mish,
     "relu": F.relu,
     "silu": F.silu,
 }

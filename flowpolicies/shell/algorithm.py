@@ -10,8 +10,8 @@ import sys
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterable
-from contextlib import nullcontext, suppress
+from collections.abc import Generator, Iterable
+from contextlib import closing, nullcontext, suppress
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -73,6 +73,7 @@ from flowpolicies.shell.state import (
     initial_state,
     set_global_generators,
     spawn,
+    without_slices,
 )
 
 ALGORITHMS: dict[str, type[OfflineAlgorithm]] = REGISTRY.declared
@@ -636,10 +637,32 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         Raises:
             ValueError: if there is no dataset, or a callback needs episodes, of which there are none.
         """
-        check_value("gradient_steps", NonNegativeInt, gradient_steps)
-        check_value("log_interval", int, log_interval)
         if dataset is not None:
             self.set_dataset(dataset)
+        names = (tb_log_name, progress_bar, reset_num_timesteps)
+        with closing(self.offline_updates(gradient_steps, callback, log_interval, *names)) as steps:
+            for _ in steps:
+                self.train(gradient_steps=1, batch_size=self.batch_size)
+        return self
+
+    def offline_updates(
+        self,
+        gradient_steps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1000,
+        tb_log_name: str = "offline",
+        progress_bar: bool = False,
+        reset_num_timesteps: bool = True,
+    ) -> Generator[None]:
+        """The loop of `learn_offline` without its updates: it stops before each, and the caller makes the update.
+
+        So several models can learn side by side. Close it when it is left early: it then completes the log.
+
+        Yields:
+            None, once for each gradient step.
+        """
+        check_value("gradient_steps", NonNegativeInt, gradient_steps)
+        check_value("log_interval", int, log_interval)
         first, total_timesteps = self.offline_steps, self.offline_steps + gradient_steps
         begin = first if reset_num_timesteps else 0
         hooks = self._setup_learn_offline(total_timesteps, callback, tb_log_name, progress_bar)
@@ -647,7 +670,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         try:
             for _ in range(gradient_steps):
                 self._update_current_progress_remaining(self.num_timesteps - begin, total_timesteps - begin)
-                self.train(gradient_steps=1, batch_size=self.batch_size)
+                yield
                 self.offline_steps += 1
                 self.num_timesteps = self.offline_steps
                 if self.offline_steps % log_interval == 0:
@@ -660,7 +683,6 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
                 self._dump_offline_logs(first)
             self.num_timesteps, self._environment_steps = self.environment_steps, None
             hooks.on_training_end()
-        return self
 
     def _setup_learn_offline(
         self, total: int, callback: MaybeCallback, tb_log_name: str, progress_bar: bool
@@ -893,7 +915,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         found: dict[str, dict[str, Any]] = super().get_parameters()
         if not self._is_saving:
             del found["generators"]
-        return found
+        return without_slices(found) if self._is_saving else found
 
     def set_parameters(
         self, load_path_or_dict: Any, exact_match: bool = True, device: torch.device | str = "auto"

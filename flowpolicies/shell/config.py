@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
-from flowpolicies.core import Network, UpdateSpec
+from flowpolicies.core import Network, UpdateSpec, is_zero
 from flowpolicies.flows import BetaSchedule, Diffusion, ReverseRule
 from flowpolicies.losses import QAggregation
 from flowpolicies.messages import did_you_mean
@@ -204,7 +204,7 @@ class FineTunedConfig(CriticConfig):
 
     def fine_tuned_flow(self) -> Sampler:
         """The fine-tuned flow, without a choice among candidates."""
-        if self.inv_temp == 0:  # Q has no weight: as in QAM's code, the behaviour flow acts.
+        if is_zero(self.inv_temp):  # Q has no weight: as in QAM's code, the behaviour flow acts.
             return Integrate("actor_slow", steps=self.flow_steps)
         if self.residual:
             return IntegrateResidual("actor_slow", "actor_fast", steps=self.flow_steps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, final
+from typing import Any, Protocol, TypeVar, cast, final
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from flowpolicies.core.adam import Moments, initial_moments
 from flowpolicies.core.learner import LearnerState
 from flowpolicies.core.types import Tree
 from flowpolicies.policies import FlowPolicy
+
+T = TypeVar("T")
 
 
 class OwnsGenerator(Protocol):
@@ -82,6 +84,19 @@ def adopt_moments(state: LearnerState, optimizer: torch.optim.Optimizer) -> None
 
 def _parameters(modules: nn.ModuleDict) -> Tree:
     return {name: dict(module.named_parameters()) for name, module in modules.items()}
+
+
+def without_slices(parameters: T) -> T:
+    """Nested dicts with a copy of each tensor that is a slice of a larger one, as in models that are trained together:
+    `torch.save` would write the whole of it. Without slices, the dict itself."""
+    found: Any
+    if isinstance(parameters, torch.Tensor):
+        found = parameters if parameters.untyped_storage().nbytes() == parameters.nbytes else parameters.clone()
+        return cast(T, found)
+    if not isinstance(parameters, Mapping):
+        return parameters
+    found = {key: without_slices(value) for key, value in parameters.items()}
+    return parameters if all(found[key] is parameters[key] for key in found) else found
 
 
 def spawn(seed: int | None, n: int) -> list[int]:

@@ -15,6 +15,8 @@ from flowpolicies.training.export import export_run as export_run
 from flowpolicies.training.loading import load_policy as load_policy
 from flowpolicies.training.plots import plot_learning_curves as plot_learning_curves
 from flowpolicies.training.runs import RunFolder as RunFolder
+from flowpolicies.training.seeds import train_seeds as train_seeds
+from flowpolicies.training.seeds import train_together as train_together
 from flowpolicies.training.settings import TrainSettings as TrainSettings
 from flowpolicies.training.train import load_checkpoint as load_checkpoint
 from flowpolicies.training.train import train as train

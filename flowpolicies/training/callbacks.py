@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, Self, final
+from typing import Any, Protocol, Self, final
 
 import gymnasium as gym
 import numpy as np
@@ -161,6 +161,8 @@ class EvaluationCallback(BaseCallback):
         super().__init__(verbose)
         self.env = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
         self.episodes, self.folder, self.seed, self.deterministic = episodes, folder, seed, deterministic
+        self.name = ""
+        """Beginning of the printed lines; of several runs that are trained together, the name of the run."""
         self._every = Every(every)
 
     def _on_training_start(self) -> None:
@@ -195,7 +197,7 @@ class EvaluationCallback(BaseCallback):
             with _at_rest(model):
                 self.folder.note_logs(model)
         if self.verbose:
-            say(f"{phase} step {step:,}: {found}")
+            say(f"{self.name}{phase} step {step:,}: {found}")
         return found
 
 
@@ -246,14 +248,18 @@ class ProgressCallback(BaseCallback):
 
     def __init__(self, disable: bool | None = None) -> None:
         super().__init__()
-        self.disable, self._latest = disable, LatestValues()
+        self.disable, self._latest, self.label = disable, LatestValues(), ""
         self.bar: tqdm[Any] | None = None
 
     def _on_training_start(self) -> None:
         self.close()
         total = self.model._total_timesteps
         self.bar = tqdm(
-            desc=phase_of(self), total=total, initial=self.num_timesteps, disable=self.disable, dynamic_ncols=True
+            desc=phase_of(self) + self.label,
+            total=total,
+            initial=self.num_timesteps,
+            disable=self.disable,
+            dynamic_ncols=True,
         )
         self.logger.output_formats.append(self._latest)
 
@@ -284,6 +290,16 @@ def shorten(values: dict[str, Any]) -> dict[str, str]:
     return {key: f"{value:.3g}" for key, value in (losses | success).items()}
 
 
+class Saves(Protocol):
+    """Anything that saves checkpoints, as `AtomicCheckpoint`."""
+
+    @property
+    def seconds(self) -> float:
+        """How long the latest save took."""
+
+    def save(self) -> None: ...
+
+
 class EvaluationStopped(Exception):  # Not an error.
     """An evaluation was left before its end, because the training is to stop."""
 
@@ -297,10 +313,11 @@ class InterruptBetweenSteps(BaseCallback):
     begins. A second Ctrl-C raises it at once; the model may then be half updated.
 
     Args:
-        checkpoint: callback that saves a checkpoint before the exception is raised; None: none is saved.
+        checkpoint: what saves a checkpoint before the exception is raised, as the callback `AtomicCheckpoint`; None:
+            none is saved.
     """
 
-    def __init__(self, checkpoint: AtomicCheckpoint | None = None) -> None:
+    def __init__(self, checkpoint: Saves | None = None) -> None:
         super().__init__()
         self.checkpoint = checkpoint
         self.is_asked, self.is_forced = False, False
@@ -335,13 +352,14 @@ class InterruptBetweenSteps(BaseCallback):
 
     def _on_step(self) -> bool:
         if model_of(self).is_offline:
-            self._save_and_stop()
+            self.save_and_stop_if_asked()
         return True
 
     def _on_rollout_start(self) -> None:
-        self._save_and_stop()  # In `_on_step` the newest transition is not stored yet.
+        self.save_and_stop_if_asked()  # In `_on_step` the newest transition is not stored yet.
 
-    def _save_and_stop(self) -> None:
+    def save_and_stop_if_asked(self) -> None:
+        """If a signal has come, saves a checkpoint and raises KeyboardInterrupt or `Terminated`."""
         if self.is_asked and self.checkpoint is not None:
             self.checkpoint.save()
         self.stop_if_asked()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import final
@@ -44,7 +44,21 @@ def steps_of(model: OfflineAlgorithm) -> dict[str, int]:
 
 @final
 class TrainingRun:
-    """Runs the phases of training that are left, with the callbacks, logs and files of the run."""
+    """Runs the phases of training that are left, with the callbacks, logs and files of the run.
+
+    `run` does all of it. Runs that are trained together take its steps side by side: `begin`, `offline`,
+    `evaluate_offline`, `save_results`, and `close` in any case; the one who drives them has the progress bar and
+    answers signals.
+
+    Args:
+        model: the model, new or from a checkpoint.
+        folder: folder of the run.
+        settings: settings of the run.
+        eval_env: environments for evaluations; None: no evaluations.
+        checkpoint: the checkpoint that the model is from; None: the run begins.
+        interrupt: answers signals for several runs; None: this run answers them.
+        name: name of the run in printed lines, where there are several.
+    """
 
     def __init__(
         self,
@@ -53,9 +67,13 @@ class TrainingRun:
         settings: TrainSettings,
         eval_env: VecEnv | None,
         checkpoint: Path | None,
+        *,
+        interrupt: InterruptBetweenSteps | None = None,
+        name: str = "",
     ) -> None:
         self.model, self.folder, self.settings = model, folder, settings
-        self.progress = ProgressCallback()
+        self.name = f"{name}: " if name else ""
+        self.progress = ProgressCallback(disable=None if interrupt is None else True)
         self.checkpoint = AtomicCheckpoint(
             folder,
             settings.checkpoint_every,
@@ -64,13 +82,15 @@ class TrainingRun:
             leave_last=True,
         )
         self.checkpoint.init_callback(model)
-        self.interrupt = InterruptBetweenSteps(self.checkpoint)
+        self.is_alone = interrupt is None
+        self.interrupt = interrupt or InterruptBetweenSteps(self.checkpoint)
         self.evaluation: EvaluationCallback | None = None
         if eval_env is not None:
             env = StoppableEvaluation(eval_env, self.interrupt)
             self.evaluation = EvaluationCallback(
                 env, settings.eval_every, settings.eval_episodes, folder=folder, seed=settings.seed, verbose=1
             )
+            self.evaluation.name = self.name
             self.evaluation.init_callback(model)
         self.is_resumed = checkpoint is not None
         self._log = None if checkpoint is None else self._rewind(checkpoint)
@@ -95,36 +115,56 @@ class TrainingRun:
         Raises:
             IncompleteRunError: if the model is saved, but another file could not be written.
         """
-        self._warn_of_policy_file()
         try:
             with self.interrupt:
-                self._phases()
-                self._save_results()
+                self.begin()
+                with closing(self.offline()) as updates:
+                    for _ in updates:
+                        self.model.train(gradient_steps=1, batch_size=self.model.batch_size)
+                self.evaluate_offline()
+                self._online()
+                self.save_results()
         except KeyboardInterrupt:
-            self._stop(command)
+            self.progress.close()
+            self.save_stopped()
+            say(f"Interrupted. The run is in '{self.folder.path}', its latest checkpoint is {self.folder.latest()}.")
+            say_how_to_continue(command)
             raise
         finally:
-            self.progress.close()
-            if self.model._custom_logger:
-                self.model.logger.close()
+            self.close()
 
-    def _phases(self) -> None:
-        model, settings = self.model, self.settings
+    def begin(self) -> None:
+        """Says where the run continues, and whether a file of it cannot be written."""
+        self._warn_of_policy_file()
         if self.is_resumed:
-            say(f"Continuing after {model.offline_steps:,} offline and {model.num_timesteps:,} online steps.")
+            model = self.model
+            say(
+                f"{self.name}Continuing after {model.offline_steps:,} offline and {model.num_timesteps:,} online steps."
+            )
+
+    def offline(self) -> Generator[None]:
+        """What is left of the offline phase, with its last checkpoint. It stops before each update, which the caller
+        makes; see `OfflineAlgorithm.offline_updates`."""
+        model, settings = self.model, self.settings
         if (steps := settings.steps - model.offline_steps) > 0:
             self._begin_phase("offline", model.offline_steps)
             last = LogsAtLastStep(self.folder)
-            model.learn_offline(
+            yield from model.offline_updates(
                 steps,
                 callback=[*self._callbacks(), last],
                 log_interval=settings.log_every,
                 reset_num_timesteps=False,
             )
             self._checkpoint(last.state)
-        if model.offline_steps > 0 and model.num_timesteps == 0:
-            self._evaluate_at_end("offline", model.offline_steps)
-        if (steps := settings.online_steps - model.num_timesteps) > 0:
+
+    def evaluate_offline(self) -> None:
+        """Evaluates at the end of the offline phase, unless it has done so."""
+        if self.model.offline_steps > 0 and self.model.num_timesteps == 0:
+            self._evaluate_at_end("offline", self.model.offline_steps)
+
+    def _online(self) -> None:
+        model = self.model
+        if (steps := self.settings.online_steps - model.num_timesteps) > 0:
             self._begin_phase("online", model.num_timesteps)
             self._learn_online(steps)
         if model.num_timesteps > 0:
@@ -148,7 +188,7 @@ class TrainingRun:
     def _callbacks(self) -> list[BaseCallback]:
         """In the order in which they are called: the checkpoint comes first, as an evaluation may be stopped."""
         evaluation = [] if self.evaluation is None else [self.evaluation]
-        return [self.progress, self.checkpoint, *evaluation, self.interrupt]
+        return [self.progress, self.checkpoint, *evaluation, *([self.interrupt] if self.is_alone else [])]
 
     def _begin_phase(self, phase: Phase, step: int) -> None:
         """Opens the log of a phase; in a phase that is continued, restores it, and evaluates if that was left out."""
@@ -194,7 +234,7 @@ class TrainingRun:
                 stacklevel=4,
             )
 
-    def _save_results(self) -> None:
+    def save_results(self) -> None:
         """Saves the model first, so that no other file can prevent it.
 
         Raises:
@@ -236,16 +276,24 @@ class TrainingRun:
         record["parts"][-1]["to"] = steps_of(self.model)
         self.folder.write_config(record)
 
-    def _stop(self, command: Sequence[str]) -> None:
-        """After a signal: writes the last checkpoint, the log, the policy and the plot, and says how to continue."""
-        self.progress.close()
+    def save_stopped(self) -> None:
+        """After a signal: writes the last checkpoint, the log, the policy and the plot."""
         if not self.interrupt.is_forced:  # After a forced stop the model may be half updated.
             if self.folder.latest() != self.folder.checkpoint_of(self.model):
                 self._checkpoint()
             self._note_end()
             for file in self._write_policy_and_plot():
-                say(f"Could not be written: {file}")
-        say(f"Interrupted. The run is in '{self.folder.path}', its latest checkpoint is {self.folder.latest()}.")
-        if command:
-            words = [word for word in command if word not in ("--overwrite", "--resume")]
-            say(f"Continue with: {shlex.join([*words, '--resume'])}")
+                say(f"{self.name}Could not be written: {file}")
+
+    def close(self) -> None:
+        """Closes the progress bar and the log."""
+        self.progress.close()
+        if self.model._custom_logger:
+            self.model.logger.close()
+
+
+def say_how_to_continue(command: Sequence[str]) -> None:
+    """Prints the command that continues a run that was interrupted."""
+    if command:
+        words = [word for word in command if word not in ("--overwrite", "--resume")]
+        say(f"Continue with: {shlex.join([*words, '--resume'])}")

@@ -123,8 +123,14 @@ class TrainSettings:
         check_device(self.device)
         check_compile(self.compile)
 
-    def folder(self, algorithm: str) -> Path:
-        """Folder of a run of the algorithm with these settings."""
+    def folder(self, algorithm: str, suffix: str | None = None) -> Path:
+        """Folder of a run of the algorithm with these settings.
+
+        Args:
+            algorithm: name of the algorithm.
+            suffix: end of its name, if `run_dir` does not give another one; None: -seedSEED.
+        """
+        suffix = f"-seed{self.seed}" if suffix is None else suffix
         if self.run_dir is not None:
             return self.run_dir
         address, options = split_options(self.dataset or self.env or "online")
@@ -133,9 +139,7 @@ class TrainSettings:
         short = Path(base.rpartition(":")[2]).name.removesuffix(".npz")
         # Files are named by their last part, but datasets of other sources may differ in the other parts only.
         name = short if source in (*SUFFIXES.values(), "memmap") else base
-        names = [
-            f"{algorithm}-{'-'.join([part, *map(str, options.values())])}-seed{self.seed}" for part in (name, short)
-        ]
+        names = [f"{algorithm}-{'-'.join([part, *map(str, options.values())])}{suffix}" for part in (name, short)]
         new, old = (Path("runs") / re.sub(r"[^\w.-]+", "-", text) for text in names)
         return old if self.resume and not new.exists() and self._began(old) else new
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv
@@ -22,6 +22,7 @@ from flowpolicies.messages import say
 from flowpolicies.record import describe_dataset, describe_hardware, describe_software
 from flowpolicies.shell.hyperparameters import SB3Hyperparameters
 from flowpolicies.shell.saved import read_buffer
+from flowpolicies.training.callbacks import InterruptBetweenSteps
 from flowpolicies.training.continuing import (
     check_agreement,
     check_steps,
@@ -35,6 +36,37 @@ from flowpolicies.training.phases import IncompleteRunError as IncompleteRunErro
 from flowpolicies.training.phases import TrainingRun, steps_of
 from flowpolicies.training.runs import RunFolder
 from flowpolicies.training.settings import TrainSettings, check_start
+
+
+class Asked(NamedTuple):
+    """What a run is asked to do: the arguments of `train`."""
+
+    algorithm: type[OfflineAlgorithm]
+    hyperparameters: Any
+    settings: TrainSettings
+    sb3_hyperparameters: SB3Hyperparameters
+    preset: Mapping[str, Any] | None
+    command: Sequence[str]
+
+    def as_begun(self, before: Mapping[str, Any]) -> Asked:
+        """The same, with fields that the version which began the run lacked as that version acted.
+
+        Args:
+            before: record of the run.
+        """
+        return self._replace(
+            hyperparameters=with_old_behavior(self.hyperparameters, before["hyperparameters"]),
+            sb3_hyperparameters=with_old_behavior(self.sb3_hyperparameters, before["sb3_hyperparameters"]),
+            settings=with_old_behavior(self.settings, before["settings"]),
+        )
+
+
+class Inputs(NamedTuple):
+    """Data and environments of a run; each is None if it is not needed or not known."""
+
+    dataset: TransitionDataset | None
+    train_env: VecEnv | None
+    eval_env: VecEnv | None
 
 
 def train(
@@ -66,79 +98,114 @@ def train(
         KeyboardInterrupt: after Ctrl-C, and `Terminated` after SIGTERM, when a last checkpoint has been written.
     """
     sb3_hyperparameters = sb3_hyperparameters or SB3Hyperparameters()
+    asked = Asked(algorithm, hyperparameters, settings, sb3_hyperparameters, preset, command)
     folder = check_start(algorithm.name, settings)
     with folder.lock(), ExitStack() as stack:
         folder.check_free(resume=settings.resume, overwrite=settings.overwrite)  # Nobody else writes from now on.
         checkpoint = before = None
         if settings.resume and folder.config.is_file() and (checkpoint := folder.newest_whole(repair=True)):
-            folder.tidy()
             before = read_record(algorithm, folder)
-            hyperparameters = with_old_behavior(hyperparameters, before["hyperparameters"])
-            sb3_hyperparameters = with_old_behavior(sb3_hyperparameters, before["sb3_hyperparameters"])
-            settings = with_old_behavior(settings, before["settings"])
-        dataset, transform = _load_data(settings)
-        record = _record(algorithm, hyperparameters, settings, sb3_hyperparameters, dataset, command)
-        record["preset"] = None if preset is None else dict(preset)
-        train_env, eval_env = _make_envs(settings, transform, stack)
-        env = train_env  # Its spaces are those that the data must fit, as are those of the evaluation.
-        if env is None and eval_env is not None:
-            env = OnlySpaces(eval_env, settings.n_envs)
-        if checkpoint is not None and before is not None:
-            check_agreement(algorithm, folder, before, record)
-            model = _load(algorithm, checkpoint, env, settings.device, settings.compile)
-            check_steps(folder, before, settings, model)
-            record = continued_record(before, record, steps_of(model))
-            if dataset is not None:
-                model.set_dataset(dataset)
-            if train_env is not None:
-                restore_state(model, state_of(checkpoint))
-        else:
-            model = _new_model(algorithm, hyperparameters, settings, sb3_hyperparameters, dataset, env)
-            folder.clear()
-        folder.write_config(record)
-        TrainingRun(model, folder, settings, eval_env, checkpoint).run(command)
+            asked = asked.as_begun(before)
+        inputs = open_inputs(asked.settings, stack)
+        prepared = prepare(asked, folder, inputs, checkpoint, before)
+        if checkpoint is not None and inputs.train_env is not None:
+            restore_state(prepared.model, state_of(checkpoint))
+        prepared.open().run(command)
     return folder
 
 
-def _new_model(
-    algorithm: type[OfflineAlgorithm],
-    hyperparameters: Any,
-    settings: TrainSettings,
-    sb3_hyperparameters: SB3Hyperparameters,
-    dataset: TransitionDataset | None,
-    env: VecEnv | None,
-) -> OfflineAlgorithm:
-    options = {"compile": settings.compile, "precision": settings.precision, **dataclasses.asdict(sb3_hyperparameters)}
+class Prepared(NamedTuple):
+    """A run whose model is made or loaded, and that has not written anything."""
+
+    model: OfflineAlgorithm
+    folder: RunFolder
+    settings: TrainSettings
+    eval_env: VecEnv | None
+    checkpoint: Path | None
+    """The checkpoint that the model is from; None: the run begins."""
+    record: dict[str, Any]
+    """Content of the `config.json` of the run."""
+
+    def open(self, *, interrupt: InterruptBetweenSteps | None = None, name: str = "") -> TrainingRun:
+        """Clears the folder of a run that begins, writes the record, and returns the run; see `TrainingRun`."""
+        if self.checkpoint is None:
+            self.folder.clear()
+        self.folder.write_config(self.record)
+        return TrainingRun(*self[:-1], interrupt=interrupt, name=name)
+
+
+def open_inputs(settings: TrainSettings, stack: ExitStack, dataset: TransitionDataset | None = None) -> Inputs:
+    """Loads the data, and makes the environments, which the stack closes.
+
+    Args:
+        dataset: the dataset, if it is loaded already.
+    """
+    dataset, transform = _load_data(settings, dataset)
+    return Inputs(dataset, *_make_envs(settings, transform, stack))
+
+
+def prepare(
+    asked: Asked, folder: RunFolder, inputs: Inputs, checkpoint: Path | None, before: Mapping[str, Any] | None
+) -> Prepared:
+    """Makes or loads the model of a run. The folder is locked by the caller.
+
+    Args:
+        checkpoint: the checkpoint to continue from; None: the run begins.
+        before: record of the run that is continued.
+
+    Raises:
+        ValueError: if the run began with other settings, or has done more steps than it is asked for.
+    """
+    algorithm, settings = asked.algorithm, asked.settings
+    env = inputs.train_env  # Its spaces are those that the data must fit, as are those of the evaluation.
+    if env is None and inputs.eval_env is not None:
+        env = OnlySpaces(inputs.eval_env, settings.n_envs)
+    record = _record(asked, inputs.dataset)
+    if checkpoint is not None and before is not None:
+        folder.tidy()
+        check_agreement(algorithm, folder, dict(before), record)
+        model = _load(algorithm, checkpoint, env, settings.device, settings.compile)
+        check_steps(folder, dict(before), settings, model)
+        record = continued_record(before, record, steps_of(model))
+        if inputs.dataset is not None:
+            model.set_dataset(inputs.dataset)
+    else:
+        model = _new_model(asked, inputs.dataset, env)
+    return Prepared(model, folder, settings, inputs.eval_env, checkpoint, record)
+
+
+def _new_model(asked: Asked, dataset: TransitionDataset | None, env: VecEnv | None) -> OfflineAlgorithm:
+    """A new model; the environment has the spaces that the data must fit."""
+    settings = asked.settings
+    options: dict[str, Any] = {"compile": settings.compile, "precision": settings.precision}
+    options |= dataclasses.asdict(asked.sb3_hyperparameters)
     names = ("frame_stack", "p_aug", "rotate_every")
     options["replay_buffer_kwargs"] = {name: getattr(settings, name) for name in names}
-    return algorithm.from_config(
-        hyperparameters, env, dataset=dataset, seed=settings.seed, device=settings.device, **options
+    return asked.algorithm.from_config(
+        asked.hyperparameters, env, dataset=dataset, seed=settings.seed, device=settings.device, **options
     )
 
 
-def _load_data(settings: TrainSettings) -> tuple[TransitionDataset | None, RewardTransform]:
+def _load_data(
+    settings: TrainSettings, dataset: TransitionDataset | None
+) -> tuple[TransitionDataset | None, RewardTransform]:
     """The dataset with transformed rewards, and the transform for the rewards of the environment."""
-    if settings.dataset is None:
+    if dataset is None and settings.dataset is None:
         return None, RewardTransform.fit(settings.reward_transform, None)
     wishes = {"data_dir": settings.data_dir, "cache_dir": settings.cache_dir, "min_length": settings.min_length}
     options: dict[str, Any] = {key: wish for key, wish in wishes.items() if wish is not None}
-    dataset = load_dataset(settings.dataset, storage=settings.storage, compact=settings.compact, **options)
+    if dataset is None:
+        assert settings.dataset is not None
+        dataset = load_dataset(settings.dataset, storage=settings.storage, compact=settings.compact, **options)
     transform = RewardTransform.fit(settings.reward_transform, dataset)
     return transform.apply(dataset), transform
 
 
-def _record(
-    algorithm: type[OfflineAlgorithm],
-    hyperparameters: Any,
-    settings: TrainSettings,
-    sb3_hyperparameters: SB3Hyperparameters,
-    dataset: TransitionDataset | None,
-    command: Sequence[str],
-) -> dict[str, Any]:
+def _record(asked: Asked, dataset: TransitionDataset | None) -> dict[str, Any]:
     """Content of `config.json`, all that is needed to repeat the run."""
-    software, hardware = describe_software(), describe_hardware()
+    software, hardware, settings = describe_software(), describe_hardware(), asked.settings
     part = {
-        "command": shlex.join(command),
+        "command": shlex.join(asked.command),
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "from": {"offline": 0, "online": 0},
         "asked": {"offline": settings.steps, "online": settings.online_steps},
@@ -146,17 +213,18 @@ def _record(
         "hardware": hardware,
     }
     return {
-        "algorithm": algorithm.name,
-        "hyperparameters": dataclasses.asdict(hyperparameters),
-        "sb3_hyperparameters": dataclasses.asdict(sb3_hyperparameters),
+        "algorithm": asked.algorithm.name,
+        "hyperparameters": dataclasses.asdict(asked.hyperparameters),
+        "sb3_hyperparameters": dataclasses.asdict(asked.sb3_hyperparameters),
         "env": settings.environment(),
         "seed": settings.seed,
         "dataset": {"address": settings.dataset, **({} if dataset is None else describe_dataset(dataset))},
         "settings": dataclasses.asdict(settings),
-        "commands": [shlex.join(command)],
+        "commands": [shlex.join(asked.command)],
         "software": software,
         "hardware": hardware,
         "parts": [part],
+        "preset": None if asked.preset is None else dict(asked.preset),
     }
 
 

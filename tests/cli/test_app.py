@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 GROUPS: list[tuple[str, ...]] = [(), *((name,) for name, entry in commands().items() if isinstance(entry, Group))]
 
 
-FLAG = re.compile(r"(?<!-)--(?:no-)?([a-z][a-z-]*) (.*?) \((?:default|required)")
+FLAG = re.compile(r"(?<!-)--(?:no-)?([a-z][a-z-]*) (.*?) \((?:default|required|repeatable)")
 
 
 def without_metavar(text: str) -> str:

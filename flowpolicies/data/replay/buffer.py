@@ -185,6 +185,13 @@ class TransitionBuffer(WindowSampling):
         self.offline, self.missing = store, None
         release_pages(list(dataset.stored().values()))
 
+    def share_dataset(self, other: TransitionBuffer) -> None:
+        """Refers to the rows and windows of another buffer with the same dataset and options, instead of its own."""
+        assert other.offline is not None
+        self.offline = other.offline.twin()
+        if self.gamma != other.gamma:
+            self._cache_windows(self.offline)
+
     def _find_hindsight(self, dataset: TransitionDataset) -> Hindsight | None:
         """The goals to draw for a dataset; None if its transitions keep their own goals."""
         goals = self.goals
