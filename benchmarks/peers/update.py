@@ -152,3 +152,8 @@ def td_loss(q: jax.Array, next_q: jax.Array, batch: Batch) -> tuple[jax.Array, d
 def flow_matching(predicted: jax.Array, velocity: jax.Array, batch: Batch) -> jax.Array:
     """mean over the batch of valid times the mean squared error of the velocity."""
     return (batch["valid"] * jnp.square(predicted - velocity).mean(-1)).mean()
+
+
+def wait_for(state: PeerState) -> None:
+    """Returns when the state has been computed; JAX computes while Python continues."""
+    jax.block_until_ready(state)
