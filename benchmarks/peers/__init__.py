@@ -21,6 +21,7 @@ from peers.update import PeerState as PeerState
 from peers.update import first_state as first_state
 from peers.update import make_optimizer as make_optimizer
 from peers.update import make_update as make_update
+from peers.update import update_with as update_with
 from peers.update import wait_for as wait_for
 
 PEERS: dict[str, Peer] = {peer.name: peer for peer in (FQL, IFQL, QFlow, RQL, QAM)}

@@ -17,9 +17,7 @@ def draws(size: int, action_dim: int, cfg: Any) -> list[Shape]:
     return [normal, normal, ("uniform", (size, 1)), normal]
 
 
-def loss(
-    params: Tree, targets: Tree, batch: Batch, draws: Draws, cfg: Any
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+def loss(params: Tree, targets: Tree, batch: Batch, draws: Draws, cfg: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
     """TD loss + flow matching + alpha |mu(s, z) - Psi(s, z)|^2 - Q(s, mu(s, z))."""
     frozen = jax.lax.stop_gradient(params)
     s, a, following = batch["observations"], batch["actions"], batch["next_observations"]

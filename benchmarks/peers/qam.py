@@ -38,9 +38,7 @@ def adjoint_loss(params: Tree, targets: Tree, s: jax.Array, draws: Draws, cfg: A
     adjoint = -cfg.inv_temp * jax.grad(lambda x: critic(critics, s, jnp.clip(x, -1, 1)).mean(0).sum())(end)
     terminal, adjoints = adjoint, []
     for i in reversed(range(steps)):
-        _, pull_back = jax.vjp(
-            lambda x, i=i: 2 * velocity(slow, s, x, times[i + 1]) - x / ((i + 1) * h), states[i]
-        )
+        _, pull_back = jax.vjp(lambda x, i=i: 2 * velocity(slow, s, x, times[i + 1]) - x / ((i + 1) * h), states[i])
         adjoint = adjoint + h * pull_back(adjoint)[0]
         adjoints.append(adjoint)
     x, t, a = jnp.stack(states), jnp.stack(times[:-1]), jnp.stack(adjoints[::-1])
@@ -50,9 +48,7 @@ def adjoint_loss(params: Tree, targets: Tree, s: jax.Array, draws: Draws, cfg: A
     return jnp.square(2 / sigmas * difference + sigmas * a).sum((0, -1)).mean(), terminal
 
 
-def loss(
-    params: Tree, targets: Tree, batch: Batch, draws: Draws, cfg: Any
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+def loss(params: Tree, targets: Tree, batch: Batch, draws: Draws, cfg: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
     """TD loss + flow matching of the slow flow + adjoint matching of the fast one."""
     frozen = jax.lax.stop_gradient(params)
     s, a, following = batch["observations"], batch["actions"], batch["next_observations"]

@@ -18,9 +18,7 @@ def draws(size: int, action_dim: int, cfg: Any) -> list[Shape]:
     return [normal, normal, uniform, normal, uniform]
 
 
-def loss(
-    params: Tree, targets: Tree, batch: Batch, draws: Draws, cfg: Any
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+def loss(params: Tree, targets: Tree, batch: Batch, draws: Draws, cfg: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
     """TD loss + (V(s, x_t, t) - Qbar(s, Psi(x_t)))^2 + |v(s, x_t, t) - (x_1 - x_0) - grad V / lambda|^2."""
     frozen = jax.lax.stop_gradient(params)
     s, a, following = batch["observations"], batch["actions"], batch["next_observations"]

@@ -18,9 +18,7 @@ def draws(size: int, action_dim: int, cfg: Any) -> list[Shape]:
     return [normal, *depths, normal, ("uniform", (size, 1))]
 
 
-def loss(
-    params: Tree, targets: Tree, batch: Batch, draws: Draws, cfg: Any
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+def loss(params: Tree, targets: Tree, batch: Batch, draws: Draws, cfg: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Expectile regression of V at reversed actions + alpha behaviour cloning - V after one flow step."""
     frozen = jax.lax.stop_gradient(params)
     s, a = batch["observations"], batch["actions"]

@@ -79,12 +79,12 @@ def make_update(
         key, draw_key = jax.random.split(state.key)
         size, action_dim = batch["actions"].shape
         draws = sample(draw_key, peer.draws(size, action_dim, cfg))
-        return apply(peer, cfg, target_rates, optimizer, state._replace(key=key), batch, draws, lean)
+        return update_with(peer, cfg, target_rates, optimizer, state._replace(key=key), batch, draws, lean)
 
     return update
 
 
-def apply(
+def update_with(
     peer: Peer,
     cfg: Any,
     target_rates: Mapping[str, float],
@@ -98,7 +98,8 @@ def apply(
 
     def total(trained: dict[str, Tree]) -> tuple[jax.Array, dict[str, jax.Array]]:
         slow = jax.lax.stop_gradient(state.params["target"])
-        return peer.loss(trained["online"], slow, batch, draws, cfg)
+        loss, metrics = peer.loss(trained["online"], slow, batch, draws, cfg)
+        return loss, metrics | {"loss": loss}
 
     trained = {"online": state.params["online"]} if lean else state.params
     grads, metrics = jax.grad(total, has_aux=True)(trained)

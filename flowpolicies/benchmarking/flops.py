@@ -12,15 +12,15 @@ from flowpolicies.algorithms import OfflineAlgorithm
 
 
 @final
-class ProductCounter(TorchDispatchMode):
+class ProductCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the floating-point operations of matrix products and convolutions within the block.
 
     torch's own `FlopCounterMode` counts the same, but also follows modules, which fails for gradients within a loss.
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total: int = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[Any], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -41,7 +41,7 @@ def gflop_of_update(model: OfflineAlgorithm) -> float:
     model.train(1, model.batch_size)
     with ProductCounter() as counter:
         model.train(1, model.batch_size)
-    return counter.total / 1e9
+    return float(counter.total / 1e9)
 
 
 def share_of_peak(gflop: float, milliseconds: float, gflops: float) -> float:

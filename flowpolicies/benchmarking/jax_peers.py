@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from flowpolicies.algorithms import OfflineAlgorithm
+from flowpolicies.core.types import Tree
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 """The folder that holds the package `peers` in a checkout of the repository."""
@@ -48,10 +49,7 @@ def peer_of(model: OfflineAlgorithm, peers: Any) -> Callable[[int], object]:
     rates = {name: spec.target_rate for name, spec in learner.specs.items() if spec.target_rate is not None}
     optimizer = peers.make_optimizer(model.cfg)
     update = peers.make_update(peer, model.cfg, rates, optimizer)
-    params, targets = (
-        {name: {key: np.array(tensor.numpy(force=True)) for key, tensor in tree.items()} for name, tree in trees.items()}
-        for trees in (model._state.params, model._state.targets)
-    )
+    params, targets = _arrays(model._state.params), _arrays(model._state.targets)
     state = peers.first_state(params, targets, optimizer)
     batch = {key: column.numpy() for key, column in model.transitions.sample(model.batch_size)._asdict().items()}
 
@@ -62,3 +60,8 @@ def peer_of(model: OfflineAlgorithm, peers: Any) -> Callable[[int], object]:
         peers.wait_for(state)
 
     return run
+
+
+def _arrays(trees: Tree) -> dict[str, dict[str, np.ndarray]]:
+    """Copies of weights."""
+    return {name: {key: np.array(p.numpy(force=True)) for key, p in tree.items()} for name, tree in trees.items()}

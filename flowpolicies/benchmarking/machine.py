@@ -105,7 +105,7 @@ def matmul_kernel() -> str:
     fields = [line.split(",") for line in answer.stdout.splitlines() if ",exec,cpu,matmul," in line]
     if fields:
         return f"oneDNN {fields[-1][fields[-1].index('matmul') + 1]}"
-    return "MKL" if torch.backends.mkl.is_available() else "torch without MKL"
+    return "MKL" if torch.backends.mkl.is_available() else "torch without MKL"  # type: ignore[no-untyped-call]
 
 
 def gemm_peak(*, seconds: float = 2.0) -> dict[str, dict[str, float]]:

@@ -26,6 +26,17 @@ AXES: Mapping[str, tuple[int, ...]] = {
 """What is varied -> its values; everything else stays as in the workload. Numbers of threads above the number of cores
 are left out."""
 
+TITLES: Mapping[str, str] = {
+    "batch_size": "rows of a batch",
+    "width": "units of a hidden layer",
+    "ensemble": "critics",
+    "flow_steps": "flow steps",
+    "rows": "transitions of the dataset",
+    "threads": "threads",
+    "seeds": "seeds in one update (time per seed)",
+}
+"""Name of an axis -> its meaning in words."""
+
 
 def measure_scaling(
     algorithm: str = "qflow",
@@ -74,7 +85,8 @@ def _sizes(workload: Workload, axis: str, seconds: float) -> dict[str, Any]:
     variants = {}
     for value in AXES[axis]:
         if axis in {field.name for field in fields(Workload)}:
-            varied = replace(workload, **{axis: value})
+            size: dict[str, Any] = {axis: value}
+            varied = replace(workload, **size)
         elif axis in known:
             varied = replace(workload, hyperparameters={**workload.hyperparameters, axis: value})
         else:

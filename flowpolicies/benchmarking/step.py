@@ -36,9 +36,9 @@ def measure_step(
     """Times of updates, with the draws and the sampling of the batch.
 
     Args:
-        algorithms: names of rows of `COMPARED` or of algorithms; algorithms that have no row there are measured with the
-            papers' networks, eagerly unless `columns` lacks that. (): the rows of `COMPARED`. ("all",): these rows, and
-            all other algorithms.
+        algorithms: names of rows of `COMPARED` or of algorithms; algorithms that have no row there are measured with
+            the papers' networks, eagerly unless `columns` lacks that. (): the rows of `COMPARED`. ("all",): these
+            rows, and all other algorithms.
         columns: what is measured: names in `COLUMNS`, and "jax".
         seconds: time of the rounds of each row; compiling comes on top of it.
         say: called with a line for each row, and with what cannot be measured.
@@ -58,7 +58,7 @@ def measure_step(
             peers = load_peers()
         except ImportError as error:
             say(f"without the column jax: {error}")
-    peak = gemm_peak()
+    peak = gemm_peak(seconds=min(2.0, seconds))
     say("peak of matrix products in GFLOP/s: " + ", ".join(f"{size}: {speeds}" for size, speeds in peak.items()))
     results: dict[str, Any] = {}
     for name, workload, wanted in rows_of(algorithms, columns):
@@ -105,7 +105,7 @@ def measure_row(
     gflop = gflop_of_update(make_model(workload, **_accepted({"compile": False})))
     times = interleaved(variants, seconds=seconds)
     row = {column: _cell(times, column, gflop, peak) | {"first_update_s": prepared[column]} for column in times}
-    return {"algorithm": workload.algorithm, "size": workload.text, "gflop": round(gflop, 3), **row}
+    return {"algorithm": workload.algorithm, "size": workload.text, "gflop": round(gflop, 6), **row}
 
 
 def describe_row(row: Mapping[str, Any]) -> str:
@@ -140,7 +140,7 @@ def _cell(
     cell = times[column].as_dict()
     product = "bf16" if column == "bf16" else "update"
     fastest = max((speeds[product] for speeds in peak.values() if product in speeds), default=None)
-    if fastest:
+    if fastest and column != RATIO_TO:  # JAX's update has products of its own.
         cell["share_of_peak"] = round(share_of_peak(gflop, times[column].minimum, fastest), 3)
     if RATIO_TO in times:
         cell["ratio"] = round(times[column].minimum / times[RATIO_TO].minimum, 3)

@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 MIN_ROUNDS, MAX_ROUNDS = 5, 60
 """Smallest and largest number of rounds."""
 
+CHUNK = 0.1
+"""Seconds that a variant runs per round, so that reading the clock and filling caches do not count."""
+
 
 class Durations(NamedTuple):
     """Times of one variant, in milliseconds per repetition."""
@@ -25,7 +28,7 @@ class Durations(NamedTuple):
 
 
 def interleaved(
-    variants: Mapping[str, Callable[[int], object]], *, seconds: float = 10.0, chunk: float = 0.1
+    variants: Mapping[str, Callable[[int], object]], *, seconds: float = 10.0, chunk: float = CHUNK
 ) -> dict[str, Durations]:
     """Measures variants in rounds, in which each runs once, in the opposite order in every other round.
 
@@ -34,8 +37,9 @@ def interleaved(
     Args:
         variants: name -> function that repeats the work a given number of times.
         seconds: time for all rounds together; there are at least `MIN_ROUNDS` of them.
-        chunk: time in seconds that a variant runs per round at least, unless one repetition takes longer.
+        chunk: time in seconds that a variant runs per round at least; less if `seconds` is less than ten times as long.
     """
+    chunk = min(chunk, seconds / 10)
     counts = {name: _repetitions(run, chunk) for name, run in variants.items()}
     times: dict[str, list[float]] = {name: [] for name in variants}
     names, start, number = list(variants), time.perf_counter(), 0

@@ -97,15 +97,14 @@ def make_model(
     cls = get_algorithm(workload.algorithm)
     widths = (workload.width,) * workload.depth
     known = cls.Config.__dataclass_fields__
-    sizes = {name: widths for name in ("actor_hidden_dims", "value_hidden_dims") if name in known}
+    sizes: dict[str, Any] = {name: widths for name in ("actor_hidden_dims", "value_hidden_dims") if name in known}
     if dataset is None:
         dataset = random_dataset(workload.rows, workload.observation_dim, workload.action_dim)
-    arguments: dict[str, Any] = {**sizes, **workload.hyperparameters, **options}
     return cls(
         dataset=dataset,
         seed=0,
         batch_size=workload.batch_size,
         horizon=workload.horizon,
         device=device,
-        **arguments,
+        **{**sizes, **workload.hyperparameters, **options},
     )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
-import sys
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -124,33 +122,41 @@ class BenchScaling(Bench):
 @final
 @dataclass(frozen=True, kw_only=True)
 class BenchAct(Bench):
-    """Time of acting: predict for one and for many observations."""
+    """Time from an observation to an action, beside JAX and SAC of Stable-Baselines3."""
 
     kind: ClassVar[str] = "act"
     examples: ClassVar[tuple[str, ...]] = ("flowpolicies bench act",)
 
     algorithms: tuple[str, ...] = ()
-    """Algorithms to measure. Default: those of the page on performance."""
+    """Rows to measure, such as flow, one_step or guided. Default: all rows."""
+    seconds: float = 3.0
+    """Time to measure each row."""
 
     def measure(self) -> dict[str, Any]:
         """Measures acting."""
-        return measure_by_name("act", self.algorithms)
+        return measure_function("act")(self.algorithms, seconds=self.seconds, say=say_now)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class BenchOnline(Bench):
-    """Environment steps per second of online training, and of collection alone, beside Stable-Baselines3's SAC."""
+    """Time per environment step of online training, and of collection alone, beside SAC of Stable-Baselines3."""
 
     kind: ClassVar[str] = "online"
     examples: ClassVar[tuple[str, ...]] = ("flowpolicies bench online", "flowpolicies bench online --algorithms sac")
 
-    algorithms: tuple[str, ...] = ()
-    """Algorithms to measure. Default: those of the page on performance."""
+    algorithms: tuple[str, ...] = ("sac", "qflow")
+    """Algorithms to measure beside SAC of Stable-Baselines3."""
+    rounds: int = 10
+    """Number of rounds, in each of which every algorithm takes 100 steps."""
 
     def measure(self) -> dict[str, Any]:
         """Measures online training."""
-        return measure_by_name("online", self.algorithms)
+        results: dict[str, Any] = measure_function("online")(self.algorithms, rounds=self.rounds)
+        for group in ("learning", "collecting"):
+            for name, row in results[group].items():
+                say_now(f"{group:10s} {name:12s} {row['us_min']:9.1f} us per step, {row['ratio']:.2f} of sb3_sac")
+        return results
 
 
 @final
@@ -195,11 +201,9 @@ def say_now(line: str) -> None:
     print(line, flush=True)
 
 
-def measure_by_name(kind: str, algorithms: Sequence[str]) -> dict[str, Any]:
-    """Results of the function `measure_KIND` of the module of that name, with its own default algorithms."""
-    module = importlib.import_module(f"flowpolicies.benchmarking.{kind}")
-    measure: Callable[..., dict[str, Any]] = getattr(module, f"measure_{kind}")
-    known = inspect.signature(measure).parameters
-    results = measure(**({"algorithms": algorithms} if algorithms and "algorithms" in known else {}))
-    print(*module.describe(results) if hasattr(module, "describe") else [], sep="\n", file=sys.stdout, flush=True)
-    return results
+def measure_function(kind: str) -> Callable[..., dict[str, Any]]:
+    """The function `measure_KIND` of the module `flowpolicies.benchmarking.KIND`."""
+    function: Callable[..., dict[str, Any]] = getattr(
+        importlib.import_module(f"flowpolicies.benchmarking.{kind}"), f"measure_{kind}"
+    )
+    return function
