@@ -45,7 +45,7 @@ def read_results(kind: str, folder: Path) -> dict[str, Any] | None:
 
 
 def save_results(
-    kind: str, folder: Path, results: Mapping[str, Any], machine: Mapping[str, Any], words: Sequence[str]
+    kind: str, folder: Path, results: Mapping[str, Any], machine: Mapping[str, Any], command: Sequence[str]
 ) -> list[str]:
     """Writes results, and returns lines that compare them with those that the file held before.
 
@@ -54,12 +54,12 @@ def save_results(
         folder: folder of the file.
         results: plain data.
         machine: what `describe_machine` returned.
-        words: command line without the program's name.
+        command: words of the command line.
     """
     before = read_results(kind, folder)
     data = {
         "kind": kind,
-        "command": shlex.join(["flowpolicies", *words]),
+        "command": shlex.join(command),
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": dict(machine),
         **results,

@@ -13,6 +13,7 @@ import torch
 from flowpolicies.algorithms import get_algorithm
 from flowpolicies.benchmarking.timing import interleaved
 from flowpolicies.benchmarking.workloads import Workload, make_model
+from flowpolicies.data import TransitionDataset
 
 AXES: Mapping[str, tuple[int, ...]] = {
     "batch_size": (64, 256, 1024, 4096),
@@ -120,11 +121,36 @@ def _threads(workload: Workload, seconds: float) -> dict[str, Any]:
 
 
 def _seeds(workload: Workload, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
-    """Times per seed of several seeds in one vectorised update."""
+    """Times per seed of several seeds that one update trains together."""
+
+    def run_of(number: int) -> Callable[[int], object]:
+        update = seeds_together(workload, number)
+        return lambda count: [update() for _ in range(count)]
+
     try:
-        module = importlib.import_module("flowpolicies.benchmarking.seeds")
-    except ImportError:
-        say("without the axis seeds: this version has no flowpolicies.benchmarking.seeds")
+        runs = {number: run_of(number) for number in AXES["seeds"]}
+    except ImportError as error:
+        say(f"without the axis seeds: {error}")
         return {}
-    found: dict[str, Any] = module.measure_seeds(workload.algorithm, seeds=AXES["seeds"], seconds=seconds)
-    return found
+    times = interleaved({str(number): run for number, run in runs.items()}, seconds=seconds)
+    return {value: each.divided_by(int(value)).as_dict() for value, each in times.items()}
+
+
+def seeds_together(
+    workload: Workload, number: int, dataset: TransitionDataset | None = None, **options: Any
+) -> Callable[[], object]:
+    """A function that makes one update of several models, which differ in their seeds, at once.
+
+    Args:
+        workload: sizes.
+        number: number of models.
+        dataset: data to train on; None: random data.
+        options: further arguments of the algorithm's class.
+    """
+    models = [make_model(workload, dataset, seed=seed, **options) for seed in range(number)]
+    for model in models:
+        model.learn_offline(0)  # Makes the logger that an update writes to.
+    update: Callable[[], object] = (
+        importlib.import_module("flowpolicies.training.seeds.together").Together(models).train
+    )
+    return update

@@ -102,9 +102,8 @@ def make_model(
         dataset = random_dataset(workload.rows, workload.observation_dim, workload.action_dim)
     return cls(
         dataset=dataset,
-        seed=0,
         batch_size=workload.batch_size,
         horizon=workload.horizon,
         device=device,
-        **{**sizes, **workload.hyperparameters, **options},
+        **{"seed": 0, **sizes, **workload.hyperparameters, **options},
     )

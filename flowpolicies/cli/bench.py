@@ -38,7 +38,7 @@ class Bench(Command):
         warn_if_busy(self.threads)
         machine = describe_machine(self.threads)
         results = self.measure()
-        print("\n".join(save_results(self.kind, self.out_dir, results, machine, words)))
+        print("\n".join(save_results(self.kind, self.out_dir, results, machine, ["flowpolicies", *words])))
 
     @abstractmethod
     def measure(self) -> dict[str, Any]:

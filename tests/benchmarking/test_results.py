@@ -22,7 +22,9 @@ def results(eager: float, compiled: float = 5.0) -> dict[str, Any]:
 
 
 def test_results_name_kind_command_time_and_machine(tmp_path: Path) -> None:
-    lines = save_results("step", tmp_path, results(10.0), MACHINE, ["bench", "step", "--algorithms", "fql"])
+    lines = save_results(
+        "step", tmp_path, results(10.0), MACHINE, ["flowpolicies", "bench", "step", "--algorithms", "fql"]
+    )
     assert lines == [f"written to {tmp_path / 'bench-step.json'}", "no results before these to compare with"]
     found = json.loads((tmp_path / "bench-step.json").read_text())
     assert found["kind"] == "step"
