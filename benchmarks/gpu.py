@@ -83,13 +83,10 @@ def main(arguments: list[str] | None = None) -> int:
         workload = sized(COMPARED[name], settings)
         print(f"{name}, {workload.text}", flush=True)
         results[name] = {"size": workload.text, **measure(workload, settings, left)}
-    machine = describe_machine(torch.get_num_threads()) | {
-        "device": settings.device,
-        "seconds": settings.budget - left(),
-    }
-    words = ["(python benchmarks/gpu.py)", *(sys.argv[1:] if arguments is None else arguments)]
-    data = {"products": products(settings), "results": results}
-    print("\n".join(save_results("gpu", settings.out_dir, data, machine, words)))
+    command = ["python", "benchmarks/gpu.py", *(sys.argv[1:] if arguments is None else arguments)]
+    data = {"products": fastest, "seconds": round(settings.budget - left(), 1), "results": results}
+    machine = describe_machine(torch.get_num_threads()) | {"device": settings.device}
+    print("\n".join(save_results("gpu", settings.out_dir, data, machine, command)))
     return 0
 
 

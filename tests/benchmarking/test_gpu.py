@@ -35,19 +35,8 @@ def test_a_rehearsal_on_the_cpu_measures_what_can_be_measured_there(
 ) -> None:
     variants = {name: options for name, options in gpu.VARIANTS.items() if options["compile"] is False}
     monkeypatch.setattr(gpu, "VARIANTS", variants)
-    words = [
-        "--device",
-        "cpu",
-        "--tiny",
-        "--seconds",
-        "0",
-        "--algorithms",
-        "fql",
-        "--seeds",
-        "--out-dir",
-        str(tmp_path),
-    ]
-    assert gpu.main(words) == 0
+    words = ["--device", "cpu", "--tiny", "--seconds", "0", "--algorithms", "fql", "--seeds"]
+    assert gpu.main([*words, "--out-dir", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "bench-gpu.json").read_text())
     assert found["products"].keys() == {"fp32", "tf32", "bf16"}
     row = found["results"]["fql"]
