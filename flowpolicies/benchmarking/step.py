@@ -40,7 +40,8 @@ def measure_step(
             the papers' networks, eagerly unless `columns` lacks that. (): the rows of `COMPARED`. ("all",): these
             rows, and all other algorithms.
         columns: what is measured: names in `COLUMNS`, and "jax".
-        seconds: time of the rounds of each row; compiling comes on top of it.
+        seconds: time of the rounds of each row of `COMPARED`, and four times that of each other algorithm's; compiling
+            comes on top of it.
         say: called with a line for each row, and with what cannot be measured.
 
     Returns:
@@ -62,7 +63,8 @@ def measure_step(
     say("peak of matrix products in GFLOP/s: " + ", ".join(f"{size}: {speeds}" for size, speeds in peak.items()))
     results: dict[str, Any] = {}
     for name, workload, wanted in rows_of(algorithms, columns):
-        results[name] = measure_row(workload, wanted, peers, peak, seconds, say)
+        share = 1.0 if name in COMPARED else 0.25
+        results[name] = measure_row(workload, wanted, peers, peak, share * seconds, say)
         say(f"{name:14s} {describe_row(results[name])}")
         gc.collect()
     return {"peak": peak, "seconds_per_row": seconds, "results": results}

@@ -147,15 +147,19 @@ class BenchOnline(Bench):
 
     algorithms: tuple[str, ...] = ("sac", "qflow")
     """Algorithms to measure beside SAC of Stable-Baselines3."""
+    hidden_dims: tuple[int, ...] = (128, 128)
+    """Hidden widths of all networks."""
+    n_envs: int = 1
+    """Number of environments, which are stepped in one process."""
     rounds: int = 10
     """Number of rounds, in each of which every algorithm takes 100 steps."""
 
     def measure(self) -> dict[str, Any]:
         """Measures online training."""
-        results: dict[str, Any] = measure_function("online")(self.algorithms, rounds=self.rounds)
-        for group in ("learning", "collecting"):
-            for name, row in results[group].items():
-                say_now(f"{group:10s} {name:12s} {row['us_min']:9.1f} us per step, {row['ratio']:.2f} of sb3_sac")
+        from flowpolicies.benchmarking.online import describe, measure_online
+
+        results = measure_online(self.algorithms, hidden_dims=self.hidden_dims, n_envs=self.n_envs, rounds=self.rounds)
+        say_now("\n".join(describe(results)))
         return results
 
 
@@ -172,7 +176,7 @@ class BenchPage(Command):
     folder: tyro.conf.Positional[Path] = Path("docs/results")
     """Folder with the files bench-KIND.json."""
     page: Path = Path("docs/performance.md")
-    """File to write."""
+    """Path of the Markdown file to write."""
 
     def run(self, words: Sequence[str]) -> None:
         """Writes the page."""

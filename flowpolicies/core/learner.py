@@ -147,7 +147,7 @@ class Learner:
             clip = vmap(clip)
         elif self.compile_backend is not None:
             grads, metrics = grad(total, has_aux=True)(trained, *inputs)
-        else:  # Autograd costs a quarter less per step than functorch (benchmarks/update.py).
+        else:  # Autograd costs a quarter less per step than functorch.
             leaves = {n: {key: p.detach().requires_grad_() for key, p in tree.items()} for n, tree in trained.items()}
             loss, metrics = total(leaves, *inputs)
             found = iter(torch.autograd.grad(loss, flatten(leaves, list(leaves)), materialize_grads=True))
