@@ -148,35 +148,45 @@ def _scaling(found: Mapping[str, Any]) -> Iterator[str]:
             yield table([TITLES[axis], *cells], [["ms", *(number(cell["min_ms"]) for cell in cells.values())]])
 
 
-def _nested(title: str) -> Any:
-    """A section of one table for each group of measurements: rows are their names, columns their numbers."""
-
-    def section(found: Mapping[str, Any]) -> Iterator[str]:
-        yield f"## {title}\n"
-        for name, group in found.items():
-            rows = {key: row for key, row in group.items() if isinstance(row, Mapping)} if _is_group(group) else {}
-            columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-            cells = [[key, *(_cell(row.get(column)) for column in columns)] for key, row in rows.items()]
-            if cells:
-                yield table([name, *(column.replace("_", " ") for column in columns)], cells)
-
-    return section
-
-
-def _is_group(group: Any) -> bool:
-    return isinstance(group, Mapping) and any(
-        isinstance(row, Mapping) and any(isinstance(value, float) for value in row.values()) for row in group.values()
+def _act(found: Mapping[str, Any]) -> Iterator[str]:
+    yield "## Acting\n"
+    yield (
+        f"Milliseconds from one observation of {found['observation_dim']} numbers to an action of "
+        f"{found['action_dim']}, median / 99th percentile; `predict` with all that it does outside of the networks, "
+        "which is the last row:\n"
     )
+    rows = {**found["results"], "outside of the networks": {"flowpolicies": found["outside"]}}
+    variants = list(
+        dict.fromkeys(key for row in rows.values() for key, cell in row.items() if isinstance(cell, Mapping))
+    )
+    cells = []
+    for name, row in rows.items():
+        wanted = row.get("target_p50_ms", row["flowpolicies"].get("target_p50_ms"))
+        times = [f"{number(row[v]['p50_ms'])} / {number(row[v]['p99_ms'])}" if v in row else "" for v in variants]
+        cells.append([name, *times, "" if wanted is None else f"<= {wanted}"])
+    yield table(["", *variants, "wanted median"], cells)
 
 
-def _cell(value: Any) -> str:
-    return number(value) if isinstance(value, int | float) else "" if value is None else str(value)
+def _online(found: Mapping[str, Any]) -> Iterator[str]:
+    yield "## Online training\n"
+    settings = found["settings"]
+    yield (
+        f"One environment step of {settings['env_id']} with {settings['n_envs']} environments; all have networks of "
+        f"{'x'.join(map(str, settings['hidden_dims']))} units, ReLU, two critics, and one update of "
+        f"{settings['batch_size']} rows per step in learning. sb3_sac is SAC of Stable-Baselines3.\n"
+    )
+    for kind in ("learning", "collecting"):
+        columns = list(dict.fromkeys(column for row in found[kind].values() for column in row))
+        rows = [
+            [name, *(number(row[key]) if key in row else "" for key in columns)] for name, row in found[kind].items()
+        ]
+        yield table([kind, *(column.replace("_", " ") for column in columns)], rows)
 
 
 SECTIONS: Mapping[str, Any] = {
     "step": _step,
-    "act": _nested("Acting"),
-    "online": _nested("Online training"),
+    "act": _act,
+    "online": _online,
     "replay": _replay,
     "scaling": _scaling,
 }
