@@ -156,9 +156,8 @@ def _act(found: Mapping[str, Any]) -> Iterator[str]:
         "which is the last row:\n"
     )
     rows = {**found["results"], "outside of the networks": {"flowpolicies": found["outside"]}}
-    variants = list(
-        dict.fromkeys(key for row in rows.values() for key, cell in row.items() if isinstance(cell, Mapping))
-    )
+    measured = [key for row in rows.values() for key, cell in row.items() if isinstance(cell, Mapping)]
+    variants = list(dict.fromkeys(measured))
     cells = []
     for name, row in rows.items():
         wanted = row.get("target_p50_ms", row["flowpolicies"].get("target_p50_ms"))
@@ -177,10 +176,9 @@ def _online(found: Mapping[str, Any]) -> Iterator[str]:
     )
     for kind in ("learning", "collecting"):
         columns = list(dict.fromkeys(column for row in found[kind].values() for column in row))
-        rows = [
-            [name, *(number(row[key]) if key in row else "" for key in columns)] for name, row in found[kind].items()
-        ]
-        yield table([kind, *(column.replace("_", " ") for column in columns)], rows)
+        cells = {name: [number(row[key]) if key in row else "" for key in columns] for name, row in found[kind].items()}
+        names = [column.replace("_", " ") for column in columns]
+        yield table([kind, *names], [[name, *row] for name, row in cells.items()])
 
 
 SECTIONS: Mapping[str, Any] = {
