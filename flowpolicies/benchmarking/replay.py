@@ -14,6 +14,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 
 from flowpolicies.benchmarking.workloads import random_dataset
 from flowpolicies.data import TransitionDataset, open_memmap, write_memmap
+from flowpolicies.data.dataset import rows
 from flowpolicies.data.replay.buffer import TransitionBuffer, WindowScheme
 
 OBSERVATION_DIM, ACTION_DIM, BATCH_SIZE = 40, 5, 256
@@ -21,6 +22,8 @@ LONG, SHORT = 1_000, 3
 """Lengths of the episodes of the two datasets, in steps. RQL draws an episode first, so their number may matter."""
 HORIZON = 3
 """Length of the action chunks of RQL's windows."""
+SHARD = 1_000_000
+"""Number of transitions that are in memory at once at most."""
 CALLS = 100
 """Number of batches per round."""
 
@@ -29,12 +32,12 @@ Samplers = dict[str, Callable[[], object]]
 
 
 def measure_replay(
-    *, rows: int = 1_000_000, rounds: int = 20, folder: Path | None = None, say: Callable[[str], None] = print
+    *, transitions: int = 1_000_000, rounds: int = 20, folder: Path | None = None, say: Callable[[str], None] = print
 ) -> dict[str, Any]:
     """Microseconds to sample 256 windows of 40 + 5 numbers. All samplers take turns.
 
     Args:
-        rows: number of transitions of each dataset.
+        transitions: number of transitions of each dataset; beyond a million there are only memory maps.
         rounds: number of rounds of 100 batches.
         folder: folder in which the memory maps are written for the time of the measurement; None: the home's cache.
         say: called with a line for each row.
@@ -45,17 +48,22 @@ def measure_replay(
     parent = folder or Path.home() / ".cache"
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=parent) as temporary:
-        samplers = in_memory(rows) | in_files(rows, Path(temporary))
+        samplers = (in_memory(transitions) if transitions <= SHARD else {}) | in_files(transitions, Path(temporary))
         results = {name: _summary(times) for name, times in _measure(samplers, rounds).items()}
     for name, row in results.items():
         say(f"{name:48s} {row['min_us']:8.1f} us, median {row['median_us']:8.1f} us")
-    sizes = {"rows": rows, "batch_size": BATCH_SIZE, "observation_dim": OBSERVATION_DIM, "action_dim": ACTION_DIM}
+    sizes = {
+        "rows": transitions,
+        "batch_size": BATCH_SIZE,
+        "observation_dim": OBSERVATION_DIM,
+        "action_dim": ACTION_DIM,
+    }
     return {**sizes, "rounds": rounds, "results": results}
 
 
-def in_memory(rows: int) -> Samplers:
+def in_memory(count: int) -> Samplers:
     """Samplers of data in memory."""
-    long, short = _dataset(rows, LONG), _dataset(rows, SHORT)
+    long, short = _dataset(count, LONG), _dataset(count, SHORT)
     found: Samplers = {"Stable-Baselines3, single steps": _sb3_sampler(long)}
     found |= {f"memory, h = {horizon}": _sampler(long, horizon) for horizon in (1, 5, 20)}
     found |= {f"compact, h = {horizon}": _sampler(long.compact(), horizon) for horizon in (1, 5)}
@@ -64,23 +72,29 @@ def in_memory(rows: int) -> Samplers:
     return found
 
 
-def in_files(rows: int, folder: Path) -> Samplers:
-    """Samplers of memory-mapped data."""
+def in_files(count: int, folder: Path) -> Samplers:
+    """Samplers of memory-mapped data: read through the map, and by position as those of files beyond a size are."""
     found: Samplers = {}
     for name, compact in (("memory map", False), ("compact memory map", True)):
-        dataset = open_memmap(write_memmap(folder / name, _shards(rows, compact)))
-        found |= {f"{name}, h = {horizon}": _sampler(dataset, horizon) for horizon in (1, 5)}
+        dataset = open_memmap(write_memmap(folder / name, _shards(count, compact)))
+        found |= {f"{name}, h = {horizon}": _sampler(dataset, horizon) for horizon in (1, 5, 20)}
         found[f"{name}, RQL, {dataset.num_episodes:,} episodes"] = _sampler(dataset, HORIZON, "episodes")
+        largest, rows.MAPPED_BYTES = rows.MAPPED_BYTES, 0
+        found[f"{name}, read by position, h = 5"] = _sampler(dataset, 5)
+        found[f"{name}, read by position, RQL"] = _sampler(dataset, HORIZON, "episodes")
+        rows.MAPPED_BYTES = largest
     return found
 
 
-def _dataset(rows: int, episode: int) -> TransitionDataset:
-    return random_dataset(rows, OBSERVATION_DIM, ACTION_DIM, episode=min(episode, rows))
+def _dataset(count: int, episode: int) -> TransitionDataset:
+    return random_dataset(count, OBSERVATION_DIM, ACTION_DIM, episode=min(episode, count))
 
 
-def _shards(rows: int, compact: bool) -> Iterator[TransitionDataset]:
-    dataset = _dataset(rows, LONG)
-    yield dataset.compact() if compact else dataset
+def _shards(count: int, compact: bool) -> Iterator[TransitionDataset]:
+    """Parts of a dataset that is to be written, one at a time in memory."""
+    for start in range(0, count, SHARD):
+        dataset = _dataset(min(SHARD, count - start), LONG)
+        yield dataset.compact() if compact else dataset
 
 
 def _sampler(dataset: TransitionDataset, horizon: int, windows: WindowScheme = "uniform") -> Callable[[], object]:

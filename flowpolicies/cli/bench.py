@@ -81,7 +81,7 @@ class BenchReplay(Bench):
     examples: ClassVar[tuple[str, ...]] = ("flowpolicies bench replay", "flowpolicies bench replay --rows 100000")
 
     rows: int = 1_000_000
-    """Number of transitions of each dataset."""
+    """Number of transitions of each dataset. Beyond a million, only memory maps are measured."""
     rounds: int = 20
     """Number of rounds, in each of which every sampler makes 100 batches."""
     folder: Path | None = None
@@ -91,7 +91,7 @@ class BenchReplay(Bench):
         """Measures the samplers."""
         from flowpolicies.benchmarking.replay import measure_replay
 
-        return measure_replay(rows=self.rows, rounds=self.rounds, folder=self.folder, say=say_now)
+        return measure_replay(transitions=self.rows, rounds=self.rounds, folder=self.folder, say=say_now)
 
 
 @final

@@ -93,9 +93,16 @@ def test_an_unknown_column_is_refused_with_those_that_there_are(wrong: str) -> N
 
 def test_replay_measures_every_kind_of_data(said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "CALLS", 2)
-    found = replay.measure_replay(rows=300, rounds=1, folder=tmp_path, say=said.append)
+    found = replay.measure_replay(transitions=300, rounds=1, folder=tmp_path, say=said.append)
     names = " ".join(found["results"])
-    for kind in ("Stable-Baselines3", "memory, h = 20", "compact, h = 5", "memory map, h = 1", "RQL, 100 episodes"):
+    for kind in (
+        "Stable-Baselines3",
+        "memory, h = 20",
+        "compact, h = 5",
+        "memory map, h = 20",
+        "by position",
+        "RQL, 100 episodes",
+    ):
         assert kind in names
     assert all(0 < row["min_us"] <= row["median_us"] for row in found["results"].values())
     assert len(said) == len(found["results"])
