@@ -26,8 +26,8 @@ from flowpolicies.benchmarking.timing import interleaved
 from flowpolicies.benchmarking.workloads import COMPARED, Workload, make_model, random_dataset
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
-    "eager, data on the host": {"compile": False, "data_device": "cpu"},
-    "eager": {"compile": False, "data_device": "model"},
+    "eager, data on the host": {"data_device": "cpu"},
+    "eager": {"data_device": "model"},
     "compiled without CUDA graphs": {"compile": "inductor", "data_device": "model"},
     "compiled": {"compile": True, "data_device": "model"},
     "compiled, data on the host": {"compile": True, "data_device": "cpu"},
@@ -118,8 +118,8 @@ def measure(workload: Workload, settings: Settings, left: Callable[[], float]) -
     for name, options in VARIANTS.items():
         add(name, lambda options=options: single(workload, dataset, settings.device, options))
     for number in settings.seeds:
-        for title, compile in (("eager", False), ("compiled", True)):
-            options = {"device": settings.device, "compile": compile}
+        for title, options in (("eager", {}), ("compiled", {"compile": True})):
+            options = {"device": settings.device, **options}
             add(f"{number} seeds, {title}", lambda n=number, o=options: seeds_together(workload, n, dataset, **o))
     times = interleaved(runs, seconds=min(settings.seconds, max(left() - 20, 0)))
     cells = {name: each.as_dict() | {"first_updates_s": round(first[name], 1)} for name, each in times.items()}
@@ -131,8 +131,8 @@ def measure(workload: Workload, settings: Settings, left: Callable[[], float]) -
 
 def single(workload: Workload, dataset: Any, device: str, options: Mapping[str, Any]) -> Callable[[], object]:
     """A function that makes one update of one model."""
-    others = dict(options)
-    buffer = {"data_device": others.pop("data_device")}
+    others = {name: value for name, value in options.items() if name != "data_device"}
+    buffer = {name: value for name, value in options.items() if name == "data_device"}
     model = make_model(workload, dataset, device=device, replay_buffer_kwargs=buffer, **others)
     return lambda: model.train(1, workload.batch_size)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from flowpolicies.algorithms import ALGORITHMS, OfflineAlgorithm
+from flowpolicies.algorithms import ALGORITHMS
 from flowpolicies.benchmarking.flops import gflop_of_update, share_of_peak
 from flowpolicies.benchmarking.jax_peers import load_peers, peer_of
 from flowpolicies.benchmarking.machine import gemm_peak
@@ -16,7 +15,7 @@ from flowpolicies.benchmarking.timing import Durations, interleaved
 from flowpolicies.benchmarking.workloads import COMPARED, Workload, make_model
 
 COLUMNS: Mapping[str, Mapping[str, Any]] = {
-    "eager": {"compile": False},
+    "eager": {},
     "compiled": {"compile": True},
     "bf16": {"compile": True, "precision": "bf16"},
 }
@@ -99,12 +98,12 @@ def measure_row(
         try:
             variants[column] = _variant(workload, column, peers)
             variants[column](1)
-        except (LookupError, ValueError, ImportError) as error:
+        except (LookupError, ValueError, TypeError, ImportError) as error:
             variants.pop(column, None)
             say(f"{workload.algorithm}, {workload.text}: without the column {column}: {error}")
             continue
         prepared[column] = time.perf_counter() - start
-    gflop = gflop_of_update(make_model(workload, **_accepted({"compile": False})))
+    gflop = gflop_of_update(make_model(workload))
     times = interleaved(variants, seconds=seconds)
     row = {column: _cell(times, column, gflop, peak) | {"first_update_s": prepared[column]} for column in times}
     return {"algorithm": workload.algorithm, "size": workload.text, "gflop": round(gflop, 6), **row}
@@ -126,14 +125,8 @@ def _variant(workload: Workload, column: str, peers: Any) -> Callable[[int], obj
         if peers is None:
             raise LookupError("JAX or the repository is missing.")
         return peer_of(make_model(workload), peers)
-    if column != "eager" and "compile" not in inspect.signature(OfflineAlgorithm).parameters:
-        raise LookupError("this version has no argument compile.")
-    model = make_model(workload, **_accepted(COLUMNS[column]))
+    model = make_model(workload, **COLUMNS[column])
     return lambda count: model.train(count, workload.batch_size)
-
-
-def _accepted(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name in inspect.signature(OfflineAlgorithm).parameters}
 
 
 def _cell(

@@ -109,6 +109,8 @@ class BenchScaling(Bench):
     """Algorithm whose updates are measured."""
     axes: tuple[str, ...] = ("batch_size", "width", "ensemble", "flow_steps", "rows", "threads", "seeds")
     """What is varied: batch_size, width, ensemble, flow_steps, rows, threads (up to --threads), seeds."""
+    width: int = 256
+    """Units of each of four hidden layers, where the width is not what is varied."""
     seconds: float = 8.0
     """Time to measure each axis."""
 
@@ -116,7 +118,7 @@ class BenchScaling(Bench):
         """Measures the axes."""
         from flowpolicies.benchmarking.scaling import measure_scaling
 
-        return measure_scaling(self.algorithm, axes=self.axes, seconds=self.seconds, say=say_now)
+        return measure_scaling(self.algorithm, axes=self.axes, width=self.width, seconds=self.seconds, say=say_now)
 
 
 @final
