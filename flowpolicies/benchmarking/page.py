@@ -87,6 +87,16 @@ def _machine(results: Results) -> Iterator[str]:
         )
     yield table(["results", "command", "date", "commit", "hardware", "software and kernel of products"], rows)
     yield "Weights, batches and draws have seed 0. Data are random numbers.\n"
+    busy = [kind for kind, found in results.items() if _was_busy(found["machine"])]
+    if busy:
+        yield (
+            f"**Other programs used the machine while it measured {', '.join(busy)}.** Times are far too long; only "
+            "ratios within a row mean something, and they are rough.\n"
+        )
+
+
+def _was_busy(machine: Mapping[str, Any]) -> bool:
+    return bool((machine["load_average"] or 0) > machine["cpu_count"] - machine["threads"] + 0.5)
 
 
 def _step(found: Mapping[str, Any]) -> Iterator[str]:
@@ -94,6 +104,12 @@ def _step(found: Mapping[str, Any]) -> Iterator[str]:
     yield PEERS
     rows = [[name, row["size"], *_compared(name, row)] for name, row in found["results"].items() if name in COMPARED]
     yield table(["update", "size", "JAX, ms", "eager, ms", "compiled, ms", "compiled with bf16, ms"], rows)
+    profiles = {name: row["shares"] for name, row in found["results"].items() if "shares" in row}
+    if profiles:
+        kinds = list(dict.fromkeys(kind for shares in profiles.values() for kind in shares))
+        yield "Where the time of an eager update goes, by torch's profiler:\n"
+        rows = [[name, *(f"{100 * shares.get(kind, 0):.0f} %" for kind in kinds)] for name, shares in profiles.items()]
+        yield table(["update", *kinds], rows)
     yield "## All algorithms\n"
     yield (
         "An eager update: its matrix products, its time, and the share of that time that the products alone would take "

@@ -11,6 +11,7 @@ from flowpolicies.algorithms import ALGORITHMS
 from flowpolicies.benchmarking.flops import gflop_of_update, share_of_peak
 from flowpolicies.benchmarking.jax_peers import load_peers, peer_of
 from flowpolicies.benchmarking.machine import gemm_peak
+from flowpolicies.benchmarking.profile import shares_of_time
 from flowpolicies.benchmarking.timing import Durations, interleaved
 from flowpolicies.benchmarking.workloads import COMPARED, Workload, make_model
 
@@ -65,6 +66,8 @@ def measure_step(
         share = 1.0 if name in COMPARED else 0.25
         results[name] = measure_row(workload, wanted, peers, peak, share * seconds, say)
         say(f"{name:14s} {describe_row(results[name])}")
+        if name in COMPARED:
+            results[name]["shares"] = shares_of_time(make_model(workload))
         gc.collect()
     return {"peak": peak, "seconds_per_row": seconds, "results": results}
 
@@ -114,7 +117,7 @@ def describe_row(row: Mapping[str, Any]) -> str:
     cells = [
         f"{name} {cell['min_ms']:.2f} ms" + (f" ({cell['ratio']:.2f})" if "ratio" in cell and name != RATIO_TO else "")
         for name, cell in row.items()
-        if isinstance(cell, Mapping)
+        if isinstance(cell, Mapping) and "min_ms" in cell
     ]
     return f"{row['size']:26s} " + ", ".join(cells)
 

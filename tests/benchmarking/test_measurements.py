@@ -63,6 +63,9 @@ def test_step_measures_rows_and_other_algorithms(tiny: None, said: list[str], mo
     assert 0 < row["eager"]["min_ms"] <= row["eager"]["median_ms"]
     share = row["gflop"] / row["eager"]["min_ms"] * 1e3 / 2.0
     assert row["eager"]["share_of_peak"] == pytest.approx(share, abs=1e-3)
+    assert sum(row["shares"].values()) == pytest.approx(1, abs=0.01)
+    assert "products" in row["shares"]
+    assert "shares" not in found["bc"]
     assert said[-1].startswith("bc ")
 
 

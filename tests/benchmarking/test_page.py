@@ -37,6 +37,7 @@ STEP = {
             "eager": cell(150.0, ratio=1.05, share_of_peak=0.8, first_update_s=0.5),
             "compiled": cell(120.0, ratio=0.84, share_of_peak=1.0, first_update_s=30.5),
             "jax": cell(143.0, ratio=1.0, first_update_s=6.0),
+            "shares": {"products": 0.75, "elementwise": 0.13},
         },
         "bc": {
             "algorithm": "bc",
@@ -86,6 +87,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_row_shows_times_ratios_and_what_is_wanted(folder: Path) -> None:
     page = make_page(folder)
     assert "| fql | 4x512, batch 256 | 143 | 150: 1.05 (<= 1.00) | 120: 0.84 (<= 0.80) |  |" in page
+    assert "| update | products | elementwise |\n| --- | --- | --- |\n| fql | 75 % | 13 % |" in page
     assert "| bc | 4x512, batch 256 | 1.65 | 20 | 83 % |" in page
     assert "| 256x512x512 | 90.0 | 100.0 |  |" in page
     assert "| flow | 0.75 / 1.2 | <= 0.75 |" in page
@@ -110,6 +112,13 @@ def test_advice_follows_from_the_numbers(folder: Path) -> None:
     assert "2 threads make one update 1.50 times as fast" in page
     assert "An update of 8 seeds together takes 0.80 of the time per seed" in page
     assert "A batch takes 50 us from memory, 80 us from compact data of half the size, and 250 us from a memory" in page
+
+
+def test_a_busy_machine_is_named_on_the_page(folder: Path) -> None:
+    assert "Other programs used the machine" not in make_page(folder)
+    path = folder / "bench-act.json"
+    path.write_text(path.read_text().replace('"load_average": 0.1', '"load_average": 3.0'))
+    assert "**Other programs used the machine while it measured act.**" in make_page(folder)
 
 
 def test_sections_without_results_are_left_out(folder: Path) -> None:
