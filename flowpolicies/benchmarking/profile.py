@@ -9,44 +9,17 @@ from torch.profiler import ProfilerActivity, profile
 
 from flowpolicies.algorithms import OfflineAlgorithm
 
+ELEMENTWISE = """
+    sigmoid sigmoid_ sigmoid_backward tanh mul mul_ add add_ addcmul addcmul_ sub div neg where pow square clamp clamp_ exp
+    sqrt rsub silu mish relu silu_backward mish_backward threshold_backward minimum
+"""
+COPIES = "cat copy_ clone index_select index stack fill_ zero_ slice_backward"
+
 KINDS: Mapping[str, frozenset[str]] = {
     "products": frozenset({"addmm", "mm", "bmm", "baddbmm", "addmm_", "baddbmm_", "mkldnn_linear", "convolution"}),
-    "elementwise": frozenset(
-        [
-            "sigmoid",
-            "sigmoid_",
-            "sigmoid_backward",
-            "tanh",
-            "mul",
-            "mul_",
-            "add",
-            "add_",
-            "addcmul",
-            "addcmul_",
-            "sub",
-            "div",
-            "neg",
-            "where",
-            "pow",
-            "square",
-            "clamp",
-            "clamp_",
-            "exp",
-            "sqrt",
-            "rsub",
-            "silu",
-            "mish",
-            "relu",
-            "silu_backward",
-            "mish_backward",
-            "threshold_backward",
-            "minimum",
-        ]
-    ),
+    "elementwise": frozenset(ELEMENTWISE.split()),
     "layer norm": frozenset({"native_layer_norm", "native_layer_norm_backward", "rsqrt", "var_mean"}),
-    "copies": frozenset(
-        {"cat", "copy_", "clone", "index_select", "index", "stack", "fill_", "zero_", "slice_backward"}
-    ),
+    "copies": frozenset(COPIES.split()),
     "sums": frozenset({"sum", "mean", "amin", "amax", "std", "max", "min"}),
     "optimizer": frozenset({"_fused_adam_", "_foreach_lerp_", "lerp_", "_foreach_mul_", "_foreach_add_"}),
 }
