@@ -10,8 +10,8 @@ from torch.profiler import ProfilerActivity, profile
 from flowpolicies.algorithms import OfflineAlgorithm
 
 ELEMENTWISE = """
-    sigmoid sigmoid_ sigmoid_backward tanh mul mul_ add add_ addcmul addcmul_ sub div neg where pow square clamp clamp_ exp
-    sqrt rsub silu mish relu silu_backward mish_backward threshold_backward minimum
+    sigmoid sigmoid_ sigmoid_backward tanh mul mul_ add add_ addcmul addcmul_ sub div neg where pow square clamp clamp_
+    exp sqrt rsub silu mish relu silu_backward mish_backward threshold_backward minimum
 """
 COPIES = "cat copy_ clone index_select index stack fill_ zero_ slice_backward"
 
