@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -136,7 +135,9 @@ class BenchAct(Bench):
 
     def measure(self) -> dict[str, Any]:
         """Measures acting."""
-        return measure_function("act")(self.algorithms, seconds=self.seconds, say=say_now)
+        from flowpolicies.benchmarking.act import measure_act
+
+        return measure_act(self.algorithms, seconds=self.seconds, say=say_now)
 
 
 @final
@@ -205,11 +206,3 @@ BENCH: dict[str, type[Command]] = {
 def say_now(line: str) -> None:
     """Prints a line at once, because a measurement takes minutes."""
     print(line, flush=True)
-
-
-def measure_function(kind: str) -> Callable[..., dict[str, Any]]:
-    """The function `measure_KIND` of the module `flowpolicies.benchmarking.KIND`."""
-    function: Callable[..., dict[str, Any]] = getattr(
-        importlib.import_module(f"flowpolicies.benchmarking.{kind}"), f"measure_{kind}"
-    )
-    return function
