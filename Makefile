@@ -21,7 +21,31 @@ $(VENV)/.installed: pyproject.toml
 data-faults: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "data_faults or not data_faults" tests/inspection
 
-.PHONY: zoo setup demo test check fix generate docs-index conformance data-faults pretrained faults soak more bf16
+# The comparison with JAX has an environment of its own. Set BENCH_PYTHON to use another one, which has the extra `bench`.
+BENCH_PYTHON ?= .venv-bench/bin/python
+BENCH_SETUP := $(if $(filter .venv-bench/%,$(BENCH_PYTHON)),.venv-bench/.installed)
+BENCH := OMP_NUM_THREADS=1 PYTHONPATH=.:integrations $(BENCH_PYTHON) -m flowpolicies bench
+.venv-bench/.installed: pyproject.toml
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -c "import torch" 2>/dev/null || .venv-bench/bin/pip install --quiet torch==2.13.0
+	.venv-bench/bin/pip install --quiet --editable '.[bench,ogbench]' pytest
+	touch $@
+
+# All measurements of docs/performance.md, and the page (a quarter of an hour on one core of a quiet machine; less where
+# compiled updates are cached).
+bench: $(BENCH_SETUP)
+	$(BENCH) step --algorithms all --seconds 6 --out-dir docs/results
+	$(BENCH) act --out-dir docs/results
+	$(BENCH) online --out-dir docs/results
+	$(BENCH) replay --out-dir docs/results
+	$(BENCH) scaling --seconds 5 --threads 2 --out-dir docs/results
+	$(BENCH) page
+
+# The updates in JAX compute what ours compute.
+peers: $(BENCH_SETUP)
+	OMP_NUM_THREADS=1 PYTHONPATH=.:integrations $(BENCH_PYTHON) -m pytest -q tests/benchmarking/test_peers.py
+
+.PHONY: bench peers zoo setup demo test check fix generate docs-index conformance data-faults pretrained faults soak more bf16
 
 setup: $(VENV)/.installed
 

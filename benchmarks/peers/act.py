@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from peers.networks import critic, euler, velocity
 
 Tree = Mapping[str, Mapping[str, Any]]

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Union, cast
 
 import tyro
 
+from flowpolicies.cli.bench import BENCH
 from flowpolicies.cli.check import Check
 from flowpolicies.cli.command import Command, Group, Later
 from flowpolicies.cli.data import Collect, Convert, Generate, Show
@@ -67,6 +68,7 @@ def commands() -> dict[str, CommandOrGroup]:
             "Run published tables of results again.", {"table": ReproduceTable, "results": ReproduceResults}
         ),
         "demo": Demo,
+        "bench": Group("Measure the speed of updates, acting, online training and data.", BENCH),
     }
 
 

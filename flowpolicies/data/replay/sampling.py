@@ -174,7 +174,7 @@ class WindowSampling(OnlineRing):
         )
 
     def _cached_batch(self, store: Store, cached: CachedWindows, starts: Tensor) -> Batch:
-        """As `_batch`, from windows that were computed before: one gather per column (see `benchmarks/buffer.py`)."""
+        """As `_batch`, from windows that were computed before: one gather per column (`flowpolicies bench replay`)."""
         rows = starts.numpy()
 
         def take(array: np.ndarray) -> Tensor:

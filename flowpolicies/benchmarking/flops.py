@@ -1,0 +1,49 @@
+"""The arithmetic of an update: its matrix products, counted by running one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from flowpolicies.algorithms import OfflineAlgorithm
+
+
+@final
+class ProductCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the floating-point operations of matrix products and convolutions within the block.
+
+    torch's own `FlopCounterMode` counts the same, but also follows modules, which fails for gradients within a loss.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total: int = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[Any], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        answer = func(*args, **(kwargs or {}))
+        count: Callable[..., int] | None = flop_registry.get(func.overloadpacket)
+        if count is not None:
+            self.total += count(*args, **(kwargs or {}), out_val=answer)
+        return answer
+
+
+def gflop_of_update(model: OfflineAlgorithm) -> float:
+    """Floating-point operations of the matrix products and convolutions of one update, in units of 1e9.
+
+    Elementwise operations, the optimiser and random numbers are not counted. The model makes two updates: before the
+    first one, the losses are evaluated once more to find out what they draw.
+    """
+    model.train(1, model.batch_size)
+    with ProductCounter() as counter:
+        model.train(1, model.batch_size)
+    return float(counter.total / 1e9)
+
+
+def share_of_peak(gflop: float, milliseconds: float, gflops: float) -> float:
+    """Fraction of the time that the products alone would take at `gflops` GFLOP/s."""
+    return gflop / (milliseconds * 1e-3) / gflops
