@@ -10,6 +10,9 @@ from torch.utils.flop_counter import flop_registry
 
 from flowpolicies.algorithms import OfflineAlgorithm
 
+LONGEST_PERIOD = 16
+"""Number of updates that is searched for a period."""
+
 
 @final
 class ProductCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -35,13 +38,22 @@ class ProductCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def gflop_of_update(model: OfflineAlgorithm) -> float:
     """Floating-point operations of the matrix products and convolutions of one update, in units of 1e9.
 
-    Elementwise operations, the optimiser and random numbers are not counted. The model makes two updates: before the
-    first one, the losses are evaluated once more to find out what they draw.
+    It is the mean over a period of updates, see `period_of`. Elementwise operations, the optimiser and random numbers
+    are not counted. The model makes two periods of updates: before the first ones, the losses are evaluated once more
+    to find out what they draw.
     """
-    model.train(1, model.batch_size)
+    period = period_of(model)
+    model.train(period, model.batch_size)
     with ProductCounter() as counter:
-        model.train(1, model.batch_size)
-    return float(counter.total / 1e9)
+        model.train(period, model.batch_size)
+    return float(counter.total / 1e9 / period)
+
+
+def period_of(model: OfflineAlgorithm) -> int:
+    """Number of updates after which the trained losses recur: more than 1 for delayed updates, as of an actor that is
+    trained in every second one."""
+    stages = [model.cfg.update_spec(step).stages for step in range(LONGEST_PERIOD, 3 * LONGEST_PERIOD)]
+    return next((n for n in range(1, LONGEST_PERIOD) if stages[n:] == stages[:-n]), 1)
 
 
 def share_of_peak(gflop: float, milliseconds: float, gflops: float) -> float:

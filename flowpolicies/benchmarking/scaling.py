@@ -73,7 +73,7 @@ def measure_scaling(
         if axis == "threads":
             results[axis] = _threads(workload, seconds)
         elif axis == "seeds":
-            results[axis] = _seeds(workload, seconds, say)
+            results[axis] = _seeds(workload, seconds)
         else:
             results[axis] = _sizes(workload, axis, seconds)
         cells = ", ".join(f"{value}: {cell['min_ms']:.2f}" for value, cell in results[axis].items())
@@ -120,7 +120,7 @@ def _threads(workload: Workload, seconds: float) -> dict[str, Any]:
     return {value: each.as_dict() for value, each in times.items()}
 
 
-def _seeds(workload: Workload, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
+def _seeds(workload: Workload, seconds: float) -> dict[str, Any]:
     """Times per seed of several seeds that one update trains together."""
 
     def run_of(number: int) -> Callable[[int], object]:

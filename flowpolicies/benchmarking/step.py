@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from flowpolicies.algorithms import ALGORITHMS
-from flowpolicies.benchmarking.flops import gflop_of_update, share_of_peak
+from flowpolicies.algorithms import ALGORITHMS, get_algorithm
+from flowpolicies.benchmarking.flops import gflop_of_update, period_of, share_of_peak
 from flowpolicies.benchmarking.jax_peers import load_peers, peer_of
 from flowpolicies.benchmarking.machine import gemm_peak
 from flowpolicies.benchmarking.profile import shares_of_time
@@ -21,6 +21,9 @@ COLUMNS: Mapping[str, Mapping[str, Any]] = {
     "bf16": {"compile": True, "precision": "bf16"},
 }
 """Name of a column -> options of the algorithm's class. The column "jax" is the update in JAX."""
+
+PHASES = ("pretrain_steps", "critic_warmup", "actor_warmup")
+"""Hyperparameters that are numbers of updates before the main phase of an algorithm."""
 
 RATIO_TO = "jax"
 """The column that the ratios of the others refer to."""
@@ -81,7 +84,13 @@ def rows_of(algorithms: Sequence[str], columns: Sequence[str]) -> Iterator[tuple
         if name in COMPARED:
             yield name, COMPARED[name], columns
         else:
-            yield name, Workload(algorithm=name), [column for column in columns if column == "eager"] or columns
+            yield name, main_phase(name), [column for column in columns if column == "eager"] or columns
+
+
+def main_phase(name: str) -> Workload:
+    """The papers' size of an algorithm, without the updates that come before the main ones."""
+    known = get_algorithm(name).Config.__dataclass_fields__
+    return Workload(algorithm=name, hyperparameters={phase: 0 for phase in PHASES if phase in known})
 
 
 def measure_row(
@@ -95,7 +104,6 @@ def measure_row(
     """Times of one update in several columns, and their ratios to JAX."""
     variants: dict[str, Callable[[int], object]] = {}
     prepared: dict[str, float] = {}
-    gflop = None
     for column in columns:
         start = time.perf_counter()
         try:
@@ -106,8 +114,9 @@ def measure_row(
             say(f"{workload.algorithm}, {workload.text}: without the column {column}: {error}")
             continue
         prepared[column] = time.perf_counter() - start
-    gflop = gflop_of_update(make_model(workload))
-    times = interleaved(variants, seconds=seconds)
+    model = make_model(workload)
+    gflop, period = gflop_of_update(model), period_of(model)  # The updates in JAX have the period 1.
+    times = {column: each.divided_by(period) for column, each in interleaved(variants, seconds=seconds).items()}
     row = {column: _cell(times, column, gflop, peak) | {"first_update_s": prepared[column]} for column in times}
     return {"algorithm": workload.algorithm, "size": workload.text, "gflop": round(gflop, 6), **row}
 
@@ -129,7 +138,7 @@ def _variant(workload: Workload, column: str, peers: Any) -> Callable[[int], obj
             raise LookupError("JAX or the repository is missing.")
         return peer_of(make_model(workload), peers)
     model = make_model(workload, **COLUMNS[column])
-    return lambda count: model.train(count, workload.batch_size)
+    return lambda count: model.train(count * period_of(model), workload.batch_size)
 
 
 def _cell(

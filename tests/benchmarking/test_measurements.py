@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import torch
 
 from flowpolicies.algorithms import ALGORITHMS
 from flowpolicies.benchmarking import jax_peers, machine, replay, scaling, step
-from flowpolicies.benchmarking.flops import gflop_of_update
+from flowpolicies.benchmarking.flops import gflop_of_update, period_of
+from flowpolicies.benchmarking.step import main_phase
 from flowpolicies.benchmarking.workloads import COMPARED, TARGETS, Workload, make_model
 
 
@@ -46,6 +48,15 @@ def test_products_of_an_update_are_counted() -> None:
     expected = 3 * products - 2 * 4 * layers[0][0] * layers[0][1]
     workload = Workload(algorithm="bc", width=8, depth=2, batch_size=4, observation_dim=3, action_dim=1, rows=50)
     assert gflop_of_update(make_model(workload)) * 1e9 == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("name", "period"), [("fql", 1), ("rebrac", 2), ("bdpo", 5)])
+def test_delayed_updates_are_measured_over_their_period(name: str, period: int) -> None:
+    model = make_model(replace(main_phase(name), width=8, depth=1, rows=200, batch_size=8))
+    assert period_of(model) == period
+    done = model._n_updates
+    gflop_of_update(model)
+    assert (model._n_updates - done) % period == 0
 
 
 def test_every_row_has_a_target_and_fits_the_page() -> None:
