@@ -107,8 +107,7 @@ def step_value_loss(nets: Networks, batch: Batch, noise: Noise, cfg: TFQLConfig)
     t, t_next = index / cfg.flow_steps, ((index + 1) / cfg.flow_steps).clamp(max=1.0)
     field, ends = nets.frozen.actor_flow.given(batch.observations), index == cfg.flow_steps
     # Rows are reversed down to t_next in at most F - 1 steps; one more step leads to t.
-    grid = 1 - leading_grid(1 - t_next, cfg.flow_steps)[:-1]
-    x_next = euler_until_arrival(field, batch.actions, grid)
+    x_next = euler_until_arrival(field, batch.actions, 1 - leading_grid(1 - t_next, cfg.flow_steps)[:-1])
     x = euler(field, x_next, torch.stack([t_next, t]))
 
     observations = torch.where(ends, batch.next_observations, batch.observations)

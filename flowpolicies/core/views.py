@@ -35,6 +35,10 @@ GLOSSARY = (
 """All names that networks may have."""
 
 
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+"""Attributes of modules that hold their hooks."""
+
+
 def is_transformed() -> bool:
     """Whether the present code is being compiled, or runs inside functorch (`vmap`, `grad`, `vjp`).
 
@@ -101,7 +105,7 @@ class BoundNetwork:
 
     def _function(self) -> Callable[..., Tensor]:
         """The network for many calls in a row: what the method `function` of the module returns, if it has one."""
-        if torch.compiler.is_compiling() or not hasattr(self.module, "function"):
+        if torch.compiler.is_compiling() or not hasattr(self.module, "function") or has_hooks(self.module):
             return self
         return self._eager().function()  # type: ignore[no-any-return]
 
@@ -152,6 +156,12 @@ def with_weights(module: nn.Module, weights: Mapping[str, Tensor], prefix: str =
         },
     )
     return clone
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether something is to be called when the module, or a part of it, is."""
+    own = any(module.__dict__.get(name) for name in HOOKS)
+    return own or any(part is not None and has_hooks(part) for part in module._modules.values())
 
 
 def set_mode(module: nn.Module, training: bool) -> None:

@@ -200,8 +200,8 @@ class MLP(nn.Module):
     def function(self) -> Callable[[Tensor], Tensor]:
         """The network with the weights of this moment, for many calls in a row.
 
-        Its dense layers are not called as modules, which takes as long as a layer of a small network; so their hooks
-        are not called either.
+        Its dense layers are not called as modules, which takes as long as a layer of a small network. Networks with
+        hooks are called as modules instead.
         """
         layers = [layer.function() if isinstance(layer, Dense) else layer for layer in (*self.layers, self.output)]
         return partial(self._through, self._parts(layers[:-1], layers[-1]))

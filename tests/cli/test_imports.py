@@ -39,6 +39,7 @@ HELP = (
     *("evaluate --help", "rollout --help", "export --help", "push --help", "import --help", "list --help"),
     *("reproduce --help", "reproduce table --help", "reproduce results --help", "demo --help"),
     *("bench --help", "bench step --help", "bench act --help", "bench scaling --help", "bench page --help"),
+    *("bench online --help", "bench replay --help"),
     *("list presets", "list tables", "list datasets", "list environments", "list generators", "list writers"),
     "train qflow --preset ogbench/cube-single-play --help",
 )

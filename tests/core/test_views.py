@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from flowpolicies.core import View, ZeroNoise
 from flowpolicies.core.views import set_mode, with_weights
+from flowpolicies.networks import VelocityField
+from flowpolicies.samplers import Integrate
 
 
 class Stubborn(nn.Module):
@@ -49,3 +52,14 @@ def test_a_module_with_other_weights_leaves_its_original_alone() -> None:
     assert not clone.training
     assert clone[0].weight is weights["0.weight"]
     assert module[0].weight is not weights["0.weight"]
+
+
+@pytest.mark.parametrize("part", ["", "net.layers.0"])
+def test_hooks_are_called_in_every_step_of_a_flow(part: str) -> None:
+    field = VelocityField(3, 2, hidden_dims=(4,))
+    view, calls = View.of({"actor_flow": field}), []
+    observations, noise = torch.zeros(5, 3), ZeroNoise(2)
+    without = Integrate(steps=4)(view, observations, noise)
+    field.get_submodule(part).register_forward_hook(lambda module, inputs, output: calls.append(output))
+    assert torch.equal(Integrate(steps=4)(view, observations, noise), without)
+    assert len(calls) == 4
