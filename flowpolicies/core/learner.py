@@ -52,12 +52,11 @@ class Learner:
         terms: the loss terms of the algorithm, in the order in which they draw.
         cfg: the algorithm's configuration, which each term receives.
         action_dim: width of an action (chunk).
-        clip_grad_norm: clip the joint gradient of a stage, over the union of all parameters that it trains, to this
-            norm; None: no clipping.
+        clip_grad_norm: norm to which the joint gradient of all networks of a stage is clipped; None: no clipping.
         n_seeds: number of vectorised seeds, or None for a single run without a seed axis.
         lanes: what differs between vectorised seeds besides the state.
         compile: whether the gradient of a stage is compiled: True, False, "auto" (if that repays in the
-            `updates_to_come`), or a backend of `torch.compile`.
+            `updates_to_come` of the compiler), or a backend of `torch.compile`.
         precision: number type of matrix products.
         compile_backend: deprecated; a backend of `torch.compile`, or None.
 
