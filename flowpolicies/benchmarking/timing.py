@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 MIN_ROUNDS, MAX_ROUNDS = 5, 60
 """Smallest and largest number of rounds."""
 
+FEWEST, SLOW = 2, 20.0
+"""Smallest number of rounds of work that has taken so many seconds."""
+
 CHUNK = 0.1
 """Seconds that a variant runs per round, so that reading the clock and filling caches do not count."""
 
@@ -40,17 +43,17 @@ def interleaved(
 
     Args:
         variants: name -> function that repeats the work a given number of times.
-        seconds: time for all rounds together; there are at least `MIN_ROUNDS` of them.
+        seconds: time for all rounds together; there are at least `MIN_ROUNDS` of them, or `FEWEST` of slow work.
         chunk: time in seconds that a variant runs per round at least; less if `seconds` is less than ten times as long.
     """
     chunk = min(chunk, seconds / 10)
     counts = {name: _repetitions(run, chunk) for name, run in variants.items()}
     times: dict[str, list[float]] = {name: [] for name in variants}
-    names, start, number = list(variants), time.perf_counter(), 0
-    while number < MIN_ROUNDS or (time.perf_counter() - start < seconds and number < MAX_ROUNDS):
+    names, start, number, elapsed = list(variants), time.perf_counter(), 0, 0.0
+    while number < (FEWEST if elapsed > SLOW else MIN_ROUNDS) or (elapsed < seconds and number < MAX_ROUNDS):
         for name in names if number % 2 == 0 else reversed(names):
             times[name].append(_milliseconds(variants[name], counts[name]))
-        number += 1
+        number, elapsed = number + 1, time.perf_counter() - start
     return {name: Durations(min(each), statistics.median(each), len(each)) for name, each in times.items()}
 
 

@@ -48,6 +48,11 @@ def test_minimum_and_median_over_rounds(monkeypatch: pytest.MonkeyPatch) -> None
     assert times.as_dict() == {"min_ms": 2000, "median_ms": 4000, "rounds": 5}
 
 
+def test_slow_work_has_few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    assert interleaved({"a": clock.work("a", 15.0)}, seconds=1, chunk=1)["a"].rounds == 2
+
+
 def test_a_long_time_has_many_rounds_but_not_more_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     assert interleaved({"a": clock.work("a", 1.0)}, seconds=20, chunk=1)["a"].rounds == 20
