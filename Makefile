@@ -31,7 +31,7 @@ BENCH := OMP_NUM_THREADS=1 PYTHONPATH=.:integrations $(BENCH_PYTHON) -m flowpoli
 	.venv-bench/bin/pip install --quiet --editable '.[bench,ogbench]' pytest
 	touch $@
 
-# All measurements of docs/performance.md, and the page (a quarter of an hour on one core of a quiet machine; less where
+# All measurements of docs/performance.md, and the page (half an hour on one core of a quiet machine; less where
 # compiled updates are cached).
 bench: $(BENCH_SETUP)
 	$(BENCH) step --algorithms all --seconds 6 --out-dir docs/results
