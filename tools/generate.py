@@ -25,8 +25,9 @@ PACKAGE = "flowpolicies.algorithms"
 
 
 def ours() -> list[type[OfflineAlgorithm]]:
-    """The algorithms of this package, in the order of their modules."""
-    return [cls for cls in ALGORITHMS.values() if cls.__module__.startswith(f"{PACKAGE}.")]
+    """The algorithms of this package, in the order of their modules, whichever of these was imported first."""
+    own = [cls for cls in ALGORITHMS.values() if cls.__module__.startswith(f"{PACKAGE}.")]
+    return sorted(own, key=lambda cls: cls.__module__)
 
 
 def stub() -> str:
