@@ -45,7 +45,7 @@ class FolderLock:
     (`REBOOTED_AFTER_SECONDS` if its host has the name of this one).
 
     Args:
-        path: path of the lock file. Its folder is made if it is missing.
+        path: path of the lock file. Folders that are missing are made, and removed on exit if they are empty then.
         notice: called with a sentence when a stale lock is taken over.
 
     Raises:
@@ -56,10 +56,10 @@ class FolderLock:
         self.path, self._notice = path, notice
         self._own: dict[str, Any] = {}
         self._released = threading.Event()
-        self._made_folder = False
+        self._made_folders: list[Path] = []
 
     def __enter__(self) -> Self:
-        self._made_folder = not self.path.parent.exists()
+        self._made_folders = [folder for folder in self.path.parents if not folder.exists()]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         own = {**_this_process(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
         with naming_lack_of_space(self.path), _exclusive(self.path) as descriptor:
@@ -79,9 +79,9 @@ class FolderLock:
             with suppress(OSError), _exclusive(self.path) as descriptor:
                 if _read(descriptor) == self._own:
                     self.path.unlink()
-        if self._made_folder:
-            with suppress(OSError):  # Only an empty folder can be removed.
-                self.path.parent.rmdir()
+        with suppress(OSError):  # Only an empty folder can be removed.
+            for folder in self._made_folders:
+                folder.rmdir()
 
     def _beat(self) -> None:
         while not self._released.wait(HEARTBEAT_SECONDS):

@@ -131,3 +131,13 @@ def test_after_an_error_the_lock_is_gone_and_so_is_a_folder_made_for_it(path: Pa
     with pytest.raises(RuntimeError, match="now"), FolderLock(path):
         raise RuntimeError("now")
     assert not path.parent.exists()
+
+
+def test_all_folders_that_were_made_for_it_are_gone_and_no_others(tmp_path: Path) -> None:
+    runs = [tmp_path / "made" / value / "seed0" / ".lock" for value in ("a", "b")]
+    with pytest.raises(KeyError), FolderLock(runs[0]), FolderLock(runs[1]):
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+    with FolderLock(runs[0]):
+        (tmp_path / "made" / "a" / "kept").touch()
+    assert [path.name for path in (tmp_path / "made" / "a").iterdir()] == ["kept"]

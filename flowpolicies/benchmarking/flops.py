@@ -15,7 +15,7 @@ LONGEST_PERIOD = 16
 
 
 @final
-class ProductCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class ProductCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no annotations here.
     """Counts the floating-point operations of matrix products and convolutions within the block.
 
     torch's own `FlopCounterMode` counts the same, but also follows modules, which fails for gradients within a loss.

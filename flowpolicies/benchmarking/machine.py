@@ -105,7 +105,8 @@ def matmul_kernel() -> str:
     fields = [line.split(",") for line in answer.stdout.splitlines() if ",exec,cpu,matmul," in line]
     if fields:
         return f"oneDNN {fields[-1][fields[-1].index('matmul') + 1]}"
-    return "MKL" if torch.backends.mkl.is_available() else "torch without MKL"  # type: ignore[no-untyped-call]
+    has_mkl = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]  # torch has no annotations here.
+    return "MKL" if has_mkl else "torch without MKL"
 
 
 def gemm_peak(*, seconds: float = 2.0) -> dict[str, dict[str, float]]:

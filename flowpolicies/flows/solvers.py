@@ -94,8 +94,8 @@ def euler_until_arrival(policy: GivenObservations, x: Tensor, grid: Tensor) -> T
         return euler(policy, x, grid)
     steps = (grid[:-1] != grid[-1]).sum(0).squeeze(-1)
     order = steps.argsort(descending=True)
-    # Rounded up, so that few shapes of matrix products occur.
-    counts = [min(len(x), -(-int(n) // ROWS) * ROWS) for n in (steps > torch.arange(len(grid) - 1)[:, None]).sum(-1)]
+    moving = (steps > torch.arange(len(grid) - 1)[:, None]).sum(-1)
+    counts = [min(len(x), -(-n // ROWS) * ROWS) for n in moving.tolist()]  # Few shapes of matrix products occur.
     x, grid, policy = x[order], grid[:, order], policy.rows(order)
     for n, t, h in zip(counts, grid[:-1], grid.diff(dim=0), strict=True):
         if n:

@@ -442,7 +442,11 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         if backend is not None:
             self.compile = choice_of_backend(backend)
         self._built = self._learned_with()
-        self._learner = Learner(
+        self._learner = self._make_learner()
+
+    def _make_learner(self, **seeds: Any) -> Learner:
+        """A learner of this model, or of several that differ in `seeds`, the arguments of `Learner` for them."""
+        return Learner(
             dict(self.policy.networks.items()),
             self.policy.specs,
             self.losses,
@@ -451,6 +455,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             clip_grad_norm=self.cfg.clip_grad_norm,
             compile=self.compile,
             precision=self.precision,
+            **seeds,
         )
 
     def _learned_with(self) -> tuple[Any, ...]:

@@ -20,8 +20,8 @@ pytest.importorskip("jax")
 pytest.importorskip("optax")
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "benchmarks"))
-import jax  # noqa: E402
-import peers  # noqa: E402
+import jax  # noqa: E402  # After the check that it is installed.
+import peers  # noqa: E402  # Needs JAX, and the folder that was added to the path.
 
 RECORDED = ("fql_a", "qam_fql_a", "ifql_a", "qam_ifql_a", "qflow_a", "rql_a", "qam_a")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from flowpolicies.algorithms import OfflineAlgorithm
-from flowpolicies.core import Batch, Learner
+from flowpolicies.core import Batch
 from flowpolicies.core.adam import Moments
 from flowpolicies.core.lanes import Lanes
 from flowpolicies.core.learner import LearnerState
@@ -82,18 +82,8 @@ class Vectorized:
         )
         for number, model in enumerate(models):
             _set_tensors(model, self.state, number)
-        self.learner = Learner(
-            dict(first.policy.networks.items()),
-            first.policy.specs,
-            first.losses,
-            first.cfg,
-            action_dim=first.policy.chunk_dim,
-            clip_grad_norm=first.cfg.clip_grad_norm,
-            compile=first.compile,
-            precision=first.precision,
-            n_seeds=len(models),
-            lanes=Lanes(_differing_buffers(models), _values(models, swept)),
-        )
+        lanes = Lanes(_differing_buffers(models), _values(models, swept))
+        self.learner = first._make_learner(n_seeds=len(models), lanes=lanes)
 
     def train(self) -> None:
         """One update of every model, on a batch of its own."""
@@ -106,11 +96,11 @@ class Vectorized:
             raise cannot_be_swept(", ".join(self.swept), "it selects what an update does, from this update on")
         set_mode(first.policy, True)
         learning_rate = first.lr_schedule(first._current_progress_remaining)
-        rate = torch.tensor(learning_rate, dtype=torch.float32, device=first.device)
+        first._rate.fill_(learning_rate)  # A new tensor would make the host wait for the GPU.
         if self.learner.compiler is not None:
             self.learner.compiler.updates_to_come = first._updates_to_come(1)
         draws = self.learner.draws(self.state, batch, spec, [model.generators["noise"] for model in self.models])
-        metrics = self.learner.update(self.state, batch, draws, spec, rate)
+        metrics = self.learner.update(self.state, batch, draws, spec, first._rate)
         columns = [values.unbind() for values in metrics.values()]
         for model, values in zip(self.models, zip(*columns, strict=True), strict=True):
             model.optimizer.param_groups[0]["lr"] = learning_rate
