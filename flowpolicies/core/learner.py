@@ -18,7 +18,7 @@ from flowpolicies.choices import CompileChoice, Precision, deprecated_backend
 from flowpolicies.core.adam import Moments, adam_step, clip_by_global_norm, cosine_decay, flatten, sgd_step
 from flowpolicies.core.compiling import Compiler
 from flowpolicies.core.lanes import ALIKE, Lanes
-from flowpolicies.core.matmul import products
+from flowpolicies.core.matmul import products, widest
 from flowpolicies.core.noise import Draw, Noise, RecordingNoise, ReplayedNoise, ZeroNoise
 from flowpolicies.core.precision import check_precision, factors_of, rounded
 from flowpolicies.core.types import Batch, Loss, Metrics, Tree
@@ -90,10 +90,9 @@ class Learner:
         self.n_seeds, self.lanes, self.precision = n_seeds, lanes, precision
         if compile_backend is not None:
             compile = deprecated_backend(compile_backend)
-        self._width = max(
-            (p.shape[-1] for module in networks.values() for p in module.parameters() if p.ndim > 1), default=0
-        )
-        device = next((p.device for module in networks.values() for p in module.parameters()), torch.device("cpu"))
+        parameters = [p for module in networks.values() for p in module.parameters()]
+        self._width = widest(parameters)
+        device = parameters[0].device if parameters else torch.device("cpu")
         check_precision(precision, device)
         self._factors = {name: factors_of(module) for name, module in networks.items()} if precision == "bf16" else {}
         self.compiler = None if compile is False else Compiler(compile, device, (precision, n_seeds, *networks))

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 VARIABLE = "FLOWPOLICIES_MATMUL"
 """Environment variable: auto (the default) chooses by processor and size; onednn uses oneDNN wherever it is exact;
@@ -23,6 +24,11 @@ torch leaves torch's settings alone."""
 
 SMALLEST = 1 << 23
 """Rows times the squared width from which oneDNN is faster on the AMD processors that were measured (Zen 4 and 5)."""
+
+
+def widest(parameters: Iterable[Tensor]) -> int:
+    """Width of the widest layer among weights of networks; 0 without any."""
+    return max((weight.shape[-1] for weight in parameters if weight.ndim > 1), default=0)
 
 
 @contextmanager

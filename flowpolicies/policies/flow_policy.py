@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from flowpolicies.artifacts import reading
 from flowpolicies.containers import name_of
 from flowpolicies.core import GeneratorNoise, Network, Noise, ReplayedNoise, View, ZeroNoise
-from flowpolicies.core.matmul import fast_matmul
+from flowpolicies.core.matmul import fast_matmul, widest
 from flowpolicies.policies.building import build_network, limited
 from flowpolicies.policies.declaration import policy_from_json
 from flowpolicies.policies.devices import check_device
@@ -107,7 +107,7 @@ class FlowPolicy(PretrainedPolicy):
         self.targets = nn.ModuleDict({name: copy.deepcopy(module) for name, module in slow.items()})
         self.targets.requires_grad_(False)
         self.register_buffer("_anchor", torch.empty(0), persistent=False)
-        self._width = max((p.shape[-1] for p in self.networks.parameters() if p.ndim > 1), default=0)
+        self._width = widest(self.networks.parameters())
         self.generator = torch.Generator()
         self._episodes: EpisodeRows | None = None
         self.seed(seed)

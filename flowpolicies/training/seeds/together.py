@@ -13,6 +13,7 @@ from flowpolicies.core import Batch
 from flowpolicies.core.adam import Moments
 from flowpolicies.core.lanes import Lanes
 from flowpolicies.core.learner import LearnerState
+from flowpolicies.core.matmul import widest
 from flowpolicies.core.types import Tree
 from flowpolicies.core.views import set_mode
 from flowpolicies.training.seeds.variants import cannot_be_swept
@@ -29,8 +30,7 @@ def update_together(models: Sequence[OfflineAlgorithm], swept: Sequence[str] = (
         models, swept: as of `Vectorized`.
     """
     first = models[0]
-    width = max((p.shape[-1] for p in first.policy.networks.parameters() if p.ndim > 1), default=0)
-    is_small = first.batch_size * width <= LARGEST
+    is_small = first.batch_size * widest(first.policy.networks.parameters()) <= LARGEST
     if is_small or first.device.type != "cpu" or first.compile is not False:
         return Vectorized(models, swept)
     return InTurn(models)
