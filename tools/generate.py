@@ -18,6 +18,7 @@ from typing import Any, Literal, get_origin
 from flowpolicies.algorithms import ALGORITHMS, OfflineAlgorithm
 from flowpolicies.cli.listing import markdown_page
 from flowpolicies.networks import ENCODERS
+from flowpolicies.policies.building import is_own_encoder
 from flowpolicies.shell import fields
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +45,7 @@ def stub() -> str:
 
 def catalog() -> str:
     """Content of flowpolicies/shell/catalog.json."""
-    encoders = [name for name in ENCODERS.names() if ENCODERS.is_built_in(name)]
+    encoders = [name for name in ENCODERS.names() if is_own_encoder(name)]
     return f"{to_json({'encoders': encoders, 'algorithms': [describe(cls) for cls in ours()]})}\n"
 
 

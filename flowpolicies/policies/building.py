@@ -41,6 +41,11 @@ def _is_extractor(encoder: str) -> bool:
     return bool(getattr(ENCODERS.find(encoder), "encodes_observations", False))
 
 
+def is_own_encoder(encoder: str) -> bool:
+    """Whether an encoder is one of this package, and no feature extractor, which our code only wraps."""
+    return ENCODERS.is_built_in(encoder) and not _is_extractor(encoder)
+
+
 def _encoded(encoder: Any, spec: Network, chunk_dim: int) -> nn.Module:
     head = spec.factory(encoder.out_dim, chunk_dim)
     return (Encoded(encoder, head) if getattr(head, "observes", True) else head).float()
@@ -67,7 +72,7 @@ def check_weights(
             with torch.device("meta"), limited(sum(tensor.numel() for tensor in weights.values())):
                 tensors = build_network(spec, observation_space, encoder, chunk_dim).state_dict()
         except Exception:  # Code of others may fail in any way without memory; `limited` guards its real construction.
-            if is_built_in(spec) and ENCODERS.is_built_in(encoder) and not _is_extractor(encoder):
+            if is_built_in(spec) and is_own_encoder(encoder):
                 raise
             tensors = {}
             for prefix in prefixes:  # Their tensors are compared when they are loaded.

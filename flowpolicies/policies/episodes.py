@@ -17,7 +17,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from flowpolicies.core import Draw, Network, Noise, ZeroNoise
-from flowpolicies.networks import ENCODERS
+from flowpolicies.policies.building import is_own_encoder
 from flowpolicies.policies.declared import is_built_in
 from flowpolicies.policies.intervals import ROWS
 from flowpolicies.samplers import SAMPLERS, RobustGuided, Sampler, candidates
@@ -131,9 +131,9 @@ def batch_size(
     """Number of episodes that share a call of the networks, at most `ROWS`.
 
     It is 1 for images, which a processor does not encode faster together, and for samplers and networks in which a row
-    may depend on the others: `RobustGuided`, and those of other packages, which nobody here knows.
+    may depend on the others: `RobustGuided`, feature extractors, and those of other packages, which nobody here knows.
     """
-    known = ENCODERS.is_built_in(encoder) and all(map(is_built_in, networks.values())) and _keeps_rows_apart(sampler)
+    known = is_own_encoder(encoder) and all(map(is_built_in, networks.values())) and _keeps_rows_apart(sampler)
     if not known or any(entry.image for entry in observation_layout(observation_space)):
         return 1
     return max(1, ROWS // candidates(sampler))

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Dict, Discrete, Space
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from flowpolicies import Evaluation, evaluate
+from flowpolicies import Evaluation, QFlow, evaluate
 from flowpolicies.core import Draw, Network
 from flowpolicies.networks import Critic, VelocityField
 from flowpolicies.policies import FlowPolicy
@@ -146,6 +147,10 @@ def test_noise_depends_on_the_seed_and_not_on_earlier_draws() -> None:
     assert free[0] != free[1]
 
 
+class Extractor(FlattenExtractor):
+    """A feature extractor of a user."""
+
+
 class Watched:
     """A policy of a user around one of ours; `at_once` says whether it acts in all rows at once."""
 
@@ -185,6 +190,9 @@ def test_rows_that_may_depend_on_each_other_are_not_planned_together() -> None:
     foreign = {"actor_flow": Network(lambda o, a: VelocityField(o, a))}
     assert batch_size(foreign, Integrate(), "impala_small", policy.observation_space) == 1
     assert candidates(BestOfN(SoftmaxOfN(n=3), n=5)) == 15
+    options = {"features_extractor_class": Extractor}
+    extracting = QFlow(env=Chaotic(), policy_kwargs=options, actor_hidden_dims=(4,), value_hidden_dims=(4,)).policy
+    assert size(Integrate(), extracting) == 1
 
 
 def test_draws_without_an_axis_of_episodes_are_refused() -> None:
