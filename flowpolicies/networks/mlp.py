@@ -116,10 +116,11 @@ class Dense(nn.Module):
         if self.weight.dtype == torch.bfloat16:
             return self._rounded_product
         if self.ensemble is None:
-            transposed, bias = self.weight.mT, self.bias
-            return lambda x: F.linear(x, transposed, bias)
-        n, weight, biases = self.ensemble, self.weight, self.bias.unsqueeze(-2)
-        return lambda x: torch.baddbmm(biases, x.expand(n, *x.shape[-2:]), weight)
+            weight, bias = self.weight, self.bias
+            # For rows one operation less than `linear`, and than its gradient; the numbers are the same.
+            return lambda x: torch.addmm(bias, x, weight) if x.ndim == 2 else F.linear(x, weight.mT, bias)
+        n, factors, biases = self.ensemble, self.weight, self.bias.unsqueeze(-2)
+        return lambda x: torch.baddbmm(biases, x.expand(n, *x.shape[-2:]), factors)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function()(x)
