@@ -1,6 +1,6 @@
 """Datasets and environments by address, such as "ogbench:cube-single-play-singletask-v0" or "npz:data.npz".
 
-The text before the colon names a source. A source offers one or more of five functions, each of which has a registry
+The text before the colon names a source. A source offers one or more of six functions, each of which has a registry
 here. They are built in, declared with `register_source`, or entry points of an installed package:
 
 | function | group of entry points | what it does |
@@ -10,6 +10,7 @@ here. They are built in, declared with `register_source`, or entry points of an 
 | `generate(name, **options)` | `flowpolicies.generators` | makes a dataset and returns its path |
 | `open_writer(name, overwrite=..., env=..., **options)` | `flowpolicies.writers` | returns a `Writer` |
 | `open_resimulator(name, dataset, **options)` | `flowpolicies.resimulators` | returns a function for `data check` |
+| `check_name(name)` | `flowpolicies.names` | raises a `ValueError` for a name that does not exist; imports little |
 
 A package is imported when one of its addresses is used. Options may follow the name, separated by commas:
 "sb3:buffer.pkl,trust=true", see `flowpolicies.data.addresses`.
@@ -39,14 +40,12 @@ from flowpolicies.plugins import Registry
 if TYPE_CHECKING:  # Only the data need torch: an address that leads to none is reported without waiting for it.
     from flowpolicies.data.dataset.dataset import TransitionDataset
 
-SourceKind = Literal["datasets", "environments", "generators", "writers", "resimulators"]
+SourceKind = Literal["datasets", "environments", "generators", "writers", "resimulators", "names"]
 
 Writer = Callable[["TransitionDataset"], Path]
 """Writes a dataset, completely or not at all, and returns the path of what it wrote."""
 
 _UNKNOWN_KEYWORD = re.compile(r"unexpected keyword argument '(\w+)'")
-_NOT_OF_THE_DATA = ("trust", "max_bytes")
-"""Options of built-in sources that decide whether a file is read, but not what is read."""
 
 _EXAMPLES = {
     "datasets": "'ogbench:cube-single-play-singletask-v0' or 'npz:path/to/file.npz'",
@@ -80,6 +79,7 @@ SOURCES: dict[SourceKind, Registry[Callable[..., Any]]] = {
         npz="flowpolicies.data.formats.npz:open_npz",
     ),
     "resimulators": _registry("re-simulator", "resimulators", "open_resimulator(name, dataset, **options)"),
+    "names": _registry("check of names", "names", "check_name(name)"),
 }
 """The functions of all sources, by what they do and by the name of the source."""
 
@@ -92,6 +92,7 @@ def register_source(
     generate: Callable[..., str | Path] | None = None,
     open_writer: Callable[..., Writer] | None = None,
     open_resimulator: Callable[..., Any] | None = None,
+    check_name: Callable[[str], None] | None = None,
 ) -> None:
     """Makes a source of datasets, environments or both known in this process: addresses "name:..." work from here on.
 
@@ -110,6 +111,8 @@ def register_source(
             data come from, or None.
         open_resimulator: `open_resimulator(name, dataset, **options)` returns a function from rows and actions to what
             the simulator makes of them, a `flowpolicies.inspection.environment.Resimulated`; `data check` calls it.
+        check_name: `check_name(name)` raises a ValueError if the source has no dataset or environment of this name. It
+            is called before anything is loaded, so it should import little.
 
     Raises:
         TypeError: if no function is given, or one cannot be called.
@@ -121,12 +124,13 @@ def register_source(
         "generators": generate,
         "writers": open_writer,
         "resimulators": open_resimulator,
+        "names": check_name,
     }
     functions = {kind: function for kind, function in given.items() if function is not None}
     if not functions:
         raise TypeError(
-            f"the source {name!r} needs at least one function: pass load=, make_env=, generate=, open_writer= or "
-            "open_resimulator=."
+            f"the source {name!r} needs at least one function: pass load=, make_env=, generate=, open_writer=, "
+            "open_resimulator= or check_name=."
         )
     for kind, function in functions.items():
         SOURCES[kind].check_free(name, function)
@@ -194,12 +198,14 @@ def load_dataset(
 
 
 def check_address(address: str, *, storage: Storage | None = None, **options: Any) -> None:
-    """Raises the error of `load_dataset` if there is no such source, or no such file; imports no source.
+    """Raises the error of `load_dataset` if there is no such source, no such name or no such file.
 
-    With options of the source itself, nothing is said about the file, because the source judges its options first.
+    Of a source only the check of its names is imported. With options of the source itself, nothing is said about the
+    file, because the source judges its options first.
     """
     source, name, written = _split(address, "datasets")
     SOURCES["datasets"].check_known(source)
+    _check_name(source, name)
     if not {**written, **options}.keys() - set(FOR_ANY_SOURCE):
         check_exists(source, name, storage or written.get("storage"))
 
@@ -226,15 +232,7 @@ def _mapped(
             f"storage='memmap' is for sources that read files, and '{source}' does not say which ones it reads for "
             f"'{name}'. Write the dataset with flowpolicies.data.write_memmap(PATH, dataset), and load memmap:PATH."
         )
-    described = {key: repr(value) for key, value in options.items() if key not in _NOT_OF_THE_DATA}
-    identity = {"name": path.stem, "source": source, "options": described}
-
-    def read(file: Path) -> TransitionDataset:
-        own = {"compact": compact} if "compact" in inspect.signature(load).parameters else {}
-        dataset: TransitionDataset = load(str(file), **own, **options)
-        return dataset.compact() if compact else dataset
-
-    return memmap.from_shards({**identity, "compact": compact}, [path], read, "memmap", cache_dir)
+    return memmap.of_file(source, path, load, options, cache_dir, compact=compact)
 
 
 def make_env(address: str, **options: Any) -> gymnasium.Env[Any, Any]:
@@ -275,7 +273,7 @@ def make_env(address: str, **options: Any) -> gymnasium.Env[Any, Any]:
 
 
 def check_environment_address(address: str) -> None:
-    """Raises the error of `make_env` if there is no such source, or no such id of Gymnasium; imports no source."""
+    """Raises the error of `make_env` if there is no such source or name, or no such id of Gymnasium; imports little."""
     base, _ = split_options(address)
     if ":" not in base:
         try:
@@ -287,6 +285,13 @@ def check_environment_address(address: str) -> None:
     elif not _is_id_of_module(base):
         source, base, _ = _split(base, "environments")
         _check_environment_source(source, base)
+        _check_name(source, base)
+
+
+def _check_name(source: str, name: str) -> None:
+    """Raises the error of a source that has no such name, before the source is imported."""
+    if source in SOURCES["names"]:
+        SOURCES["names"].find(source)(name)
 
 
 def _check_environment_source(source: str, name: str) -> None:
@@ -338,6 +343,7 @@ def generate_dataset(address: str, **options: Any) -> Path:
         ImportError: if the source needs a package that is not installed.
     """
     source, name, written = _split(address if ":" in address else f"ogbench:{address}", "generators")
+    _check_name(source, name)
     generate, options = SOURCES["generators"].find(source), {**written, **options}
     check_switches(generate, options)
     return Path(generate(name, **options))

@@ -101,3 +101,8 @@ def find_task(name: str) -> Task:
             "Load any other file with this layout by its path: hdf5:PATH."
         )
     return TASKS[name]
+
+
+def check_name(name: str) -> None:
+    """Raises what `find_task` raises; flowpolicies calls it before torch is imported."""
+    find_task(name)

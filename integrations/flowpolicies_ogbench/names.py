@@ -89,6 +89,11 @@ def parse_name(name: str) -> TaskName:
     return task
 
 
+def check_name(name: str) -> None:
+    """Raises what `parse_name` raises; flowpolicies calls it before torch is imported."""
+    parse_name(name)
+
+
 def task_names(name: str) -> list[str]:
     """The names of the five single-task datasets that share the data of `name`.
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -41,6 +42,9 @@ from flowpolicies.data.names import check_storage
 from flowpolicies.data.switches import as_switch
 from flowpolicies.spaces.json import space_to_json
 from flowpolicies.tree import Array
+
+_NOT_OF_THE_DATA = ("trust", "max_bytes")
+"""Options of built-in sources that decide whether a file is read, but not what is read."""
 
 CACHE_DIR = Path("~/.cache/flowpolicies/memmap")
 """Default folder for the cache of `from_shards`; its contents can be deleted at any time."""
@@ -273,3 +277,29 @@ def _cache_folder(identity: Mapping[str, Any], files: Sequence[Path], cache_dir:
     described = json.dumps([_FORMAT, identity, status], sort_keys=True)
     name = re.sub(r"[^\w.-]+", "-", str(identity["name"]).rpartition("/")[2])
     return cache_dir / f"{name}-{hashlib.sha256(described.encode()).hexdigest()[:12]}"
+
+
+def of_file(
+    source: str,
+    path: Path,
+    load: Callable[..., TransitionDataset],
+    options: Mapping[str, Any],
+    cache_dir: str | os.PathLike[str] | None,
+    *,
+    compact: bool,
+) -> TransitionDataset:
+    """The dataset of one file as memory-mapped files, for a source without an option of its own for them.
+
+    Args:
+        source: name of the source.
+        load: its function; `options` are passed to it.
+    """
+    described = {key: repr(value) for key, value in options.items() if key not in _NOT_OF_THE_DATA}
+    identity = {"name": path.stem, "source": source, "options": described, "compact": compact}
+
+    def load_one(file: Path) -> TransitionDataset:
+        own = {"compact": compact} if "compact" in inspect.signature(load).parameters else {}
+        dataset = load(str(file), **own, **options)
+        return dataset.compact() if compact else dataset
+
+    return from_shards(identity, [path], load_one, "memmap", cache_dir)

@@ -1,0 +1,249 @@
+"""Compares how Q-Flow learns here with how the authors' code learns, seed by seed, and searches stable settings.
+
+    python tools/authors.py run base --seeds 0 1 2 3 --steps 12000
+    python tools/authors.py report
+
+`run` trains Q-Flow on pointmaze-medium-navigate, task 1, of which 1,000 episodes are generated with seed 0, with the
+settings that the authors' code was run with; `SETTINGS` has these and others. Runs that exist are continued, also to
+more steps. `report` writes docs/results/authors.md, authors.json and authors.png from all runs that there are, beside
+the results of the authors' code in docs/results/authors-jax.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from scipy import stats
+
+from flowpolicies.data import generate_dataset
+from flowpolicies.files import atomic_write, write_json
+from flowpolicies.policies.evaluation import mean_interval
+from flowpolicies.record import describe_hardware, describe_software
+from flowpolicies.reproduction.jobs import Job, flags, run_side_by_side
+from flowpolicies.training.plots import COLORS
+from flowpolicies.training.runs import RunFolder
+
+ADDRESS = "ogbench:pointmaze-medium-navigate-singletask-task1-v0"
+BASE: Mapping[str, Any] = {
+    "horizon": 10,
+    "actor_hidden_dims": (128,) * 3,
+    "value_hidden_dims": (128,) * 3,
+    "ensemble": 2,
+    "batch_size": 256,
+    "learning_rate": 3e-4,
+    "gamma": 0.99,
+    "tau": 0.005,
+    "flow_steps": 10,
+    "time_dim": 64,
+    "guidance_lambda": 2.0,
+}
+"""The setting in which the authors' code was run."""
+SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "base": {},
+    "rho05": {"rho": 0.5},
+    "min": {"q_agg": "min"},
+    "tau02": {"tau": 0.02},
+    "lam5": {"guidance_lambda": 5.0},
+}
+"""Name -> what differs from `BASE`."""
+TD_STEPS = (5000, 10000)
+"""Updates over which the TD loss is averaged."""
+WHOLE = 0.8
+"""Success rate from which a seed counts as one that has learned the task."""
+
+
+class Run(NamedTuple):
+    """What one seed did."""
+
+    seed: int
+    success: dict[int, float]
+    """Success rate after so many updates."""
+    log: dict[int, dict[str, float]]
+    """Logged means after so many updates."""
+
+    @property
+    def td_loss(self) -> float | None:
+        """Mean TD loss over `TD_STEPS`; None for a shorter run."""
+        found = [row["critic/loss"] for step, row in self.log.items() if TD_STEPS[0] < step <= TD_STEPS[1]]
+        return float(np.mean(found)) if max(self.log, default=0) >= TD_STEPS[1] else None
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Trains the seeds of a setting, or continues them."""
+    data = generate_dataset(
+        ADDRESS, num_episodes=1000, seed=0, workers=arguments.workers, data_dir=arguments.run_dir / "data"
+    ).parent
+    values = BASE | SETTINGS[arguments.setting] | {"dataset": ADDRESS, "data_dir": data, "resume": True}
+    values |= {"steps": arguments.steps, "eval_every": 4000, "eval_episodes": 20, "log_every": 500}
+    jobs = []
+    for seed in arguments.seeds:
+        folder = arguments.run_dir / f"{arguments.setting}-seed{seed}"
+        words = ("train", "qflow", *flags({**values, "seed": seed, "run_dir": folder}), "--compile", "True")
+        jobs.append(Job(folder.name, (words,), folder.with_suffix(".log")))
+    run_side_by_side(jobs, arguments.workers, lambda outcome: print(outcome.job.name, outcome.code), threads=1)
+
+
+def read_runs(run_dir: Path, setting: str) -> list[Run]:
+    """The runs of a setting, in the order of their seeds."""
+    folders = sorted(run_dir.glob(f"{setting}-seed*/"), key=lambda path: int(path.name.rpartition("seed")[2]))
+    return [read_run(folder) for folder in folders]
+
+
+def read_run(folder: Path) -> Run:
+    success = {row.step: row.success for row in RunFolder(folder).read_evaluations()}
+    log: dict[int, dict[str, float]] = {}
+    path = RunFolder(folder).progress
+    if path.is_file():
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                found = {key.removeprefix("train/"): float(value) for key, value in row.items() if value}
+                if "critic/loss" in found:
+                    log[int(found["time/offline_steps"])] = found
+    return Run(int(folder.name.rpartition("seed")[2]), success, log)
+
+
+def estimate(values: Sequence[float], digits: int = 2) -> str:
+    """Mean and 95 % bootstrap interval over seeds."""
+    if not values:
+        return "-"
+    interval = mean_interval(np.array(values))
+    return f"{interval.mean:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+
+
+def p_value(a: Sequence[float], b: Sequence[float]) -> float:
+    """Two-sided permutation test for equal means."""
+    found = stats.permutation_test(
+        (np.array(a), np.array(b)), lambda x, y: np.mean(x) - np.mean(y), n_resamples=20_000, rng=0
+    )
+    return float(found.pvalue)
+
+
+def at(runs: Sequence[Run], step: int) -> list[float]:
+    return [run.success[step] for run in runs if step in run.success]
+
+
+def losses(runs: Sequence[Run]) -> list[float]:
+    return [loss for run in runs if (loss := run.td_loss) is not None]
+
+
+def rows_of_settings(found: Mapping[str, Sequence[Run]]) -> list[str]:
+    """The table of settings, in Markdown."""
+    steps = (4000, 8000, 12000, 16000, 20000, 24000)
+    steps = tuple(step for step in steps if any(at(runs, step) for runs in found.values()))
+    lines = [
+        "| setting | seeds | "
+        + " | ".join(f"success at {step:,}" for step in steps)
+        + " | seeds at 0.8 or more, last |",
+        "|---" * (3 + len(steps)) + "|",
+    ]
+    for name, runs in found.items():
+        last = max((step for step in steps if len(at(runs, step)) == len(runs)), default=0)
+        whole = f"{sum(value >= WHOLE for value in at(runs, last))} of {len(runs)} at {last:,}" if last else "-"
+        differs = ", ".join(f"`{key}={value}`" for key, value in SETTINGS[name].items()) or "as the authors'"
+        lines.append(
+            f"| {name}: {differs} | {len(runs)} | " + " | ".join(estimate(at(runs, s)) for s in steps) + f" | {whole} |"
+        )
+    return lines
+
+
+def comparison(theirs: Mapping[str, Any], runs: Sequence[Run]) -> list[str]:
+    """The table of ours beside theirs, in Markdown."""
+    lines = ["| | authors' code, JAX | here | p |", "|---|---|---|---|"]
+    pairs = [(f"success at {int(step):,}", values, at(runs, int(step))) for step, values in theirs["success"].items()]
+    pairs.append(("TD loss, updates 5,000 to 10,000", theirs["td_loss"], losses(runs)))
+    for name, a, b in pairs:
+        p = f"{p_value(a, b):.2f}" if len(a) > 1 and len(b) > 1 else "-"
+        lines.append(f"| {name} | {estimate(a)}, {len(a)} seeds | {estimate(b)}, {len(b)} seeds | {p} |")
+    return lines
+
+
+def draw(theirs: Mapping[str, Any], found: Mapping[str, Sequence[Run]], path: Path) -> None:
+    """Success of each seed and of theirs; and the mean Q of each seed, by whether it succeeds at the end."""
+    figure = Figure(figsize=(9.6, 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    runs = found["base"]
+    for run in runs:
+        steps = sorted(run.success)
+        left.plot(steps, [100 * run.success[step] for step in steps], color=COLORS[0], alpha=0.25, linewidth=1)
+        good = bool(steps) and run.success[steps[-1]] >= WHOLE
+        log = sorted(run.log.items())
+        right.plot(
+            [s for s, _ in log], [row["critic/q_mean"] for _, row in log], color=COLORS[2 if good else 1], alpha=0.6
+        )
+    _points(
+        left, {step: at(runs, step) for step in sorted({s for run in runs for s in run.success})}, COLORS[0], "here"
+    )
+    _points(left, {int(step): values for step, values in theirs["success"].items()}, COLORS[1], "authors' code")
+    left.set(xlabel="Updates", ylabel="Success rate (%)", title="Success, each seed and mean", ylim=(-3, 103))
+    right.set(xlabel="Updates", ylabel="Mean Q of the batch", title="Value of each seed")
+    right.plot([], [], color=COLORS[2], label="succeeds at the end")
+    right.plot([], [], color=COLORS[1], label="fails at the end")
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, loc="best")
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=160)
+
+
+def _points(axes: Any, values: Mapping[int, Sequence[float]], color: str, label: str) -> None:
+    intervals = {step: mean_interval(100 * np.array(each)) for step, each in values.items() if len(each)}
+    means = np.array([i.mean for i in intervals.values()])
+    spread = np.abs(np.array([(i.low, i.high) for i in intervals.values()]).T - means)
+    axes.errorbar(list(intervals), means, spread, color=color, label=label, marker="o", capsize=3, linewidth=1.8)
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Writes the numbers, the picture, and the tables of the page between its two marks."""
+    theirs = json.loads((arguments.out / "authors-jax.json").read_text())
+    found = {name: runs for name in SETTINGS if (runs := read_runs(arguments.run_dir, name))}
+    record = {"software": describe_software(), "hardware": describe_hardware(), "base": BASE, "settings": SETTINGS}
+    runs = {
+        name: {
+            run.seed: {
+                "success": run.success,
+                "td_loss": run.td_loss,
+                "q_mean": {step: round(row["critic/q_mean"], 3) for step, row in run.log.items() if step % 2000 == 0},
+            }
+            for run in group
+        }
+        for name, group in found.items()
+    }
+    write_json(arguments.out / "authors.json", {**record, "runs": runs})
+    draw(theirs, found, arguments.out / "authors.png")
+    page = arguments.out / "authors.md"
+    before, _, rest = page.read_text().partition("<!-- tables -->")
+    _, _, after = rest.partition("<!-- end of tables -->")
+    tables = "\n".join([*comparison(theirs, found["base"]), "", *rows_of_settings(found)])
+    with atomic_write(page) as file:
+        file.write(f"{before}<!-- tables -->\n\n{tables}\n\n<!-- end of tables -->{after}".encode())
+    print(tables)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run-dir", type=Path, default=Path("runs/authors"))
+    commands = parser.add_subparsers(required=True)
+    training = commands.add_parser("run", help="Train seeds of a setting.")
+    training.add_argument("setting", choices=tuple(SETTINGS))
+    training.add_argument("--seeds", type=int, nargs="+", default=list(range(20)))
+    training.add_argument("--steps", type=int, default=12_000, help="Number of updates.")
+    training.add_argument("--workers", type=int, default=2, help="Number of runs side by side, each on one thread.")
+    training.set_defaults(do=run)
+    reporting = commands.add_parser("report", help="Write the page of the results.")
+    reporting.add_argument("--out", type=Path, default=Path("docs/results"))
+    reporting.set_defaults(do=report)
+    arguments = parser.parse_args()
+    arguments.do(arguments)
+
+
+if __name__ == "__main__":
+    main()
