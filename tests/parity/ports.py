@@ -26,8 +26,6 @@ class Replayed:
     """The least value of recorded integer draws, which is 0 here."""
     invalid_rows: Callable[[Recorded], Mapping[str, float]] = lambda config: {}
     """Recorded `loss/...` entry -> what it counts for a row that is not valid, and ours does not."""
-    variants: tuple[str, Mapping[str, str]] | None = None
-    """A key of the recorded config, and for some of its values the recorded algorithm that it is instead."""
 
 
 def _sum(recorded: Recorded) -> float:
@@ -169,7 +167,6 @@ PORTS: Mapping[str, Replayed] = {
         Port("iql", derived=_iql),
         IQL_METRICS
         | {"actor/actor_loss": "awr/loss", "actor/adv": "awr/advantage", "actor/bc_log_prob": "awr/log_prob"},
-        variants=("actor_loss", {"ddpgbc": "iql_ddpgbc"}),
     ),
     "iql_ddpgbc": Replayed(
         Port("iql_ddpgbc", derived=_iql),
@@ -193,17 +190,4 @@ PORTS: Mapping[str, Replayed] = {
         },
     ),
 }
-"""Recorded algorithm -> its port. A file `NAME_anything.npz` belongs to the longest NAME that it starts with."""
-
-
-def port_of(name: str, config: Recorded) -> Replayed:
-    """What is replayed of a recorded algorithm with this config."""
-    port = PORTS[name]
-    key, others = port.variants or ("", {})
-    return PORTS[others[config[key]]] if config.get(key) in others else port
-
-
-def recorded_name(stem: str) -> str:
-    """The recorded algorithm of a file name without its ending."""
-    names = [name for name in PORTS if stem == name or stem.startswith(f"{name}_")]
-    return max(names, key=len, default=stem)
+"""Name of a port -> the port. Which files are replayed through it is in names.py."""

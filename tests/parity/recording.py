@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from ports import PORTS, Replayed, port_of, recorded_name
+from names import port_of
+from ports import Replayed
 from torch import Tensor, nn
 
 from flowpolicies.algorithms import OfflineAlgorithm, get_algorithm
@@ -28,10 +29,10 @@ class Recording:
         with np.load(path, allow_pickle=False) as file:
             self.arrays = {key: file[key] for key in file.files}
         self.config: dict[str, Any] = json.loads(bytes(self.arrays.pop("config")).decode())
-        self.name = recorded_name(path.stem)
-        if self.name not in PORTS:
-            raise LookupError(f"{path.name} was recorded from {self.name!r}, for which there is no algorithm here yet")
-        self.port: Replayed = port_of(self.name, self.config)
+        port = port_of(path.stem)
+        if port is None:
+            raise LookupError(f"{path.name} has no port, or several stages: see tests/parity/names.py")
+        self.port: Replayed = port
         self.translation: Port = self.port.port
         self.algorithm: type[OfflineAlgorithm] = get_algorithm(self.translation.algorithm)
         self.cfg = self.algorithm.Config(

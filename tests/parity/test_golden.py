@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from ports import PORTS, port_of, recorded_name
+from names import STAGED, TO_COME, VARIANTS, port_of, recorded_name
+from ports import PORTS
 from recording import Recording
 
+from flowpolicies.algorithms import ALGORITHMS
 from flowpolicies.core import UpdateSpec
 
 
@@ -31,15 +33,36 @@ def recording(ported: Path) -> Recording:
 def test_recording_has_an_algorithm(golden: Path) -> None:
     assert golden.is_file(), f"no recordings (*.npz) in {golden}"
     name = recorded_name(golden.stem)
-    if name not in PORTS:
-        pytest.xfail(f"{golden.name} was recorded from {name!r}, for which there is no algorithm here yet")
-    assert load(golden).algorithm.name == load(golden).translation.algorithm
+    if name in TO_COME:
+        pytest.xfail(f"{golden.name} was recorded from {TO_COME[name]!r}, for which there is no algorithm here yet")
+    if name not in STAGED:
+        assert load(golden).algorithm.name == load(golden).translation.algorithm
 
 
-def test_a_variant_is_chosen_by_the_recorded_config() -> None:
-    assert port_of("iql", {"actor_loss": "awr"}).port.algorithm == "iql"
-    assert port_of("iql", {"actor_loss": "ddpgbc"}).port.algorithm == "iql_ddpgbc"
-    assert port_of("fql", {"actor_loss": "ddpgbc"}).port.algorithm == "fql"
+@pytest.mark.parametrize("name", TO_COME)
+def test_methods_to_come(name: str) -> None:
+    method = TO_COME[name]
+    assert method not in ALGORITHMS, f"{method} is here: give {name} a port, and remove it from names.TO_COME"
+    pytest.xfail(f"the recording of {name} is not replayed: there is no algorithm {method!r} here yet")
+
+
+def test_every_name_is_in_one_table() -> None:
+    names = [*PORTS, *VARIANTS, *STAGED, *TO_COME]
+    assert len(set(names)) == len(names)
+    assert set(VARIANTS.values()) <= set(PORTS)
+    assert set(STAGED.values()) <= set(ALGORITHMS)
+
+
+def test_names_of_recordings_are_matched_exactly() -> None:
+    assert recorded_name("dac_d4rl_a") == "dac_d4rl"
+    assert port_of("dac_d4rl_b") is None
+    assert port_of("dac_b") is PORTS["dac"]
+    assert port_of("iql_multi_a") is PORTS["iql_ddpgbc"]
+    for unknown in ("dac_d4_a", "dac_a_2", "dac", "fql_mutli_a"):
+        with pytest.raises(LookupError, match=f"^{unknown}.npz is not a recording that tests/parity/names.py knows"):
+            recorded_name(unknown)
+    with pytest.raises(LookupError, match=r"Did you mean 'fql_multi'\?$"):
+        recorded_name("fql_mutli_a")
 
 
 def every_term(recording: Recording) -> UpdateSpec:
