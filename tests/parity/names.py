@@ -1,7 +1,7 @@
 """Names of recordings: the only place that says which file is replayed through which algorithm.
 
-A file is `NAME_a.npz`; further recordings of the same NAME have another letter. NAME is exactly a name below, never only
-the beginning of one: `dac_d4rl_a` is not a recording of `dac`.
+A file is `NAME_a.npz`; further recordings of the same NAME have another letter. The whole of NAME is looked up, never
+only its beginning: `dac_d4rl_a` is not a recording of `dac`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,14 @@ VARIANTS: Mapping[str, str] = {
     "fql_multi": "fql",
     "ifql_multi": "ifql",
     "iql_multi": "iql_ddpgbc",
+    "qc_partial": "qc",
+    "qflow_official_adv": "qflow_official",
+    "qflow_official_adv_best": "qflow_official",
+    "qflow_official_adv_nstep": "qflow_official",
+    "qflow_official_fourier": "qflow_official",
+    "qflow_official_mean": "qflow_official",
+    "qflow_official_min": "qflow_official",
+    "qflow_official_min_fourier": "qflow_official",
     "rebrac_multi": "rebrac",
     "rql_invalid": "rql",
     "rql_long": "rql",

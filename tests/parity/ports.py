@@ -105,6 +105,12 @@ ADJOINT_METRICS = TD_METRICS | {
     "actor/adj_std": "adjoint/terminal_std",
 }
 
+SOFT_METRICS = {
+    "actor/total_loss": "actor/loss",
+    "actor/alpha_loss": "actor/temperature_loss",
+    "actor/alpha": "actor/temperature",
+    "actor/entropy": "actor/entropy",
+}
 REBRAC_METRICS = TD_METRICS | {
     "actor/total_loss": "actor/loss",
     "actor/actor_loss": "actor/q_loss",
@@ -177,6 +183,28 @@ PORTS: Mapping[str, Replayed] = {
     "qam_rebrac": Replayed(Port("rebrac_qam", derived=_rebrac), REBRAC_METRICS),
     "qflow": Replayed(
         IMPORTED["qflow"], {"critic": "critic/loss", "inner_value": "inner_value/loss", "actor": "actor/loss"}
+    ),
+    "qflow_official": Replayed(
+        IMPORTED["qflow"],
+        {
+            "critic/outer_loss": "critic/loss",
+            "critic/q_outer_mean": "critic/q_mean",
+            "critic/distillation_loss": "inner_value/loss",
+            "critic/q_inner_mean": "inner_value/value",
+            "actor/total_loss": "actor/loss",
+        },
+    ),
+    "qc": Replayed(
+        Port("qc", networks={"actor_bc_flow": "actor_flow"}, hyperparameters={"num_samples": "actor_num_samples"}),
+        CRITIC_METRICS | {"actor/bc_flow_loss": "flow_matching/loss"},
+    ),
+    "sac": Replayed(
+        Port("sac", networks={"alpha": "temperature"}, hyperparameters={"entropy_backup": "backup_entropy"}),
+        CRITIC_METRICS | SOFT_METRICS,
+    ),
+    "rlpd": Replayed(
+        Port("rlpd", networks={"alpha": "temperature"}, derived=_dsrl),
+        CRITIC_METRICS | SOFT_METRICS,
     ),
     "rql": Replayed(
         IMPORTED["rql"],

@@ -7,6 +7,7 @@ actions 1e-5, weights after a full update 2e-5, of which 0.5 % of the entries of
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -15,9 +16,11 @@ import torch
 from names import STAGED, TO_COME, VARIANTS, port_of, recorded_name
 from ports import PORTS
 from recording import Recording
+from torch import Tensor
 
 from flowpolicies.algorithms import ALGORITHMS
-from flowpolicies.core import UpdateSpec
+from flowpolicies.core import Metrics, UpdateSpec
+from flowpolicies.core.learner import LearnerState
 
 
 @cache
@@ -73,18 +76,33 @@ def every_term(recording: Recording) -> UpdateSpec:
     return next(spec for spec in explicit if sum(map(len, spec.stages)) == len(names))
 
 
+def assert_losses(recording: Recording, metrics: Metrics, recorded: Mapping[str, float], terms: Iterable[str]) -> None:
+    """Compares the total of the terms that were trained, and every recorded part that has a metric of ours."""
+    if "total" in recorded:
+        assert sum(float(metrics[f"{term}/loss"]) for term in terms) == pytest.approx(recorded["total"], rel=1e-5)
+    compared = {theirs: ours for theirs, ours in recording.port.metrics.items() if theirs in recorded}
+    assert compared or "total" in recorded
+    for theirs, ours in compared.items():
+        assert float(metrics[ours]) == pytest.approx(recorded[theirs], rel=1e-5, abs=1e-6), theirs
+
+
+def assert_weights(recording: Recording, state: LearnerState, prefix: str) -> None:
+    for kind, ours in (("trained", state.params), ("target", state.targets)):
+        theirs = recording.weights(prefix, target=kind == "target")
+        assert ours.keys() == theirs.keys()
+        for name, tree in ours.items():
+            error = torch.cat([(p - theirs[name][key]).abs().flatten() for key, p in tree.items()])
+            assert float(error.max()) <= 6.1e-4, f"{kind} {name}: largest error {float(error.max()):.2e}"
+            share = float((error > 2e-5).float().mean())
+            assert share <= 0.005, f"{kind} {name}: {100 * share:.2f} % of the weights differ by more than 2e-5"
+
+
 def test_losses_and_gradients(recording: Recording) -> None:
     learner, state, step = recording.learner(clipped=False), recording.state(), every_term(recording)
     assert len(step.stages) == 1, "recordings hold one gradient per update"
     draws = recording.draws("draw")
     grads, metrics = learner.gradients(state, recording.batch, draws, step.stages[0])
-    recorded = recording.losses()
-
-    total = sum(float(metrics[f"{term}/loss"]) for term in step.stages[0])
-    assert total == pytest.approx(recorded["total"], rel=1e-5)
-    for theirs, ours in recording.port.metrics.items():
-        if theirs in recorded:
-            assert float(metrics[ours]) == pytest.approx(recorded[theirs], rel=1e-5, abs=1e-6), theirs
+    assert_losses(recording, metrics, recording.losses(), step.stages[0])
 
     expected = recording.gradients()
     assert set(expected) <= set(grads)
@@ -100,20 +118,28 @@ def test_losses_and_gradients(recording: Recording) -> None:
 
 
 def test_sampled_actions(recording: Recording) -> None:
-    ours, theirs = recording.sampled()
-    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    assert "sample" in recording.samplers()
+    for prefix in recording.samplers():
+        ours, theirs = recording.sampled(prefix)
+        assert float((ours - theirs).abs().max()) <= 1e-5, prefix
+
+
+def learning_rate(recording: Recording) -> Tensor:
+    return torch.tensor(recording.config.get("lr", 3e-4))
 
 
 def test_weights_after_one_update(recording: Recording) -> None:
     learner, state, step = recording.learner(), recording.state(), every_term(recording)
-    learner.update(
-        state, recording.batch, [recording.draws("step_draw")], step, torch.tensor(recording.config.get("lr", 3e-4))
-    )
-    for kind, ours in (("trained", state.params), ("target", state.targets)):
-        theirs = recording.weights("step_param", target=kind == "target")
-        assert ours.keys() == theirs.keys()
-        for name, tree in ours.items():
-            error = torch.cat([(p - theirs[name][key]).abs().flatten() for key, p in tree.items()])
-            assert float(error.max()) <= 6.1e-4, f"{kind} {name}: largest error {float(error.max()):.2e}"
-            share = float((error > 2e-5).float().mean())
-            assert share <= 0.005, f"{kind} {name}: {100 * share:.2f} % of the weights differ by more than 2e-5"
+    learner.update(state, recording.batch, [recording.draws("step_draw")], step, learning_rate(recording))
+    assert_weights(recording, state, "step_param")
+
+
+def test_losses_and_weights_of_consecutive_updates(consecutive: Path) -> None:
+    recording = load(consecutive)
+    learner, state, updates = recording.learner(), recording.state(), recording.updates()
+    assert len(updates) == 5
+    for update in updates:
+        stages = update.spec.stages or (tuple(learner.terms),)
+        metrics = learner.update(state, update.batch, [update.draws], update.spec, learning_rate(recording))
+        assert_losses(recording, metrics, update.losses, stages[0])
+    assert_weights(recording, state, "multi/final_param")
