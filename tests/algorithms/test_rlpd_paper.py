@@ -2,8 +2,8 @@
 
 `rlpd_paper.npz` holds five updates by `SACLearner` of https://github.com/ikostrikov/rlpd (c90fd4b, MIT) on tiny
 networks, in float32, un-jitted, under our names of networks and parameters: K = 4 critics of which 2 make the target,
-and every second update trains actor and temperature. Every weight has noise of its own, so that no copy can be taken for
-another.
+and every second update trains actor and temperature. Every weight has noise of its own, so that no copy can be taken
+for another.
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ def test_recording_has_an_algorithm(golden: Path) -> None:
         pytest.xfail(f"{golden.name} was recorded from {TO_COME[name]!r}, for which there is no algorithm here yet")
     if name not in STAGED:
         assert load(golden).algorithm.name == load(golden).translation.algorithm
+        assert "stages" not in load(golden).config, f"{name} has several stages: it belongs to names.STAGED"
 
 
 @pytest.mark.parametrize("name", TO_COME)
