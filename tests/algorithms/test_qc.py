@@ -48,6 +48,15 @@ def test_the_flow_clones_the_steps_that_are_asked_for(algorithm, config, cloned_
     assert float(loss) == pytest.approx({"inside": (1 + 9 + 4) / 4, "whole_chunks": (1 + 9) / 4}[cloned_steps])
 
 
+def test_without_chunks_every_row_is_cloned() -> None:
+    (term,) = [term for term in QC.losses if term.name == "flow_matching"]
+    nets = view(actor_flow=lambda s, x, t: torch.zeros_like(x))
+    data = batch(column(1.0, 3.0), valid=torch.tensor([1.0, 0.0]))
+    noise = ReplayedNoise(1, [torch.zeros(2, 1), torch.zeros(2, 1)])
+    loss, _ = term(Networks(nets, nets, nets), data, noise, QCConfig())
+    assert float(loss) == pytest.approx((1 + 9) / 2)
+
+
 @pytest.mark.parametrize(("config", "default"), [(QCConfig, "inside"), (FQLConfig, "whole_chunks")])
 def test_the_default_is_each_code_s_own_and_old_models_stay_as_they_were(config, default: str) -> None:
     assert config().cloned_steps == default
