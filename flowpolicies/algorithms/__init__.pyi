@@ -70,6 +70,8 @@ from flowpolicies.algorithms.rebrac import ReBRAC as ReBRAC
 from flowpolicies.algorithms.rebrac import ReBRACConfig as ReBRACConfig
 from flowpolicies.algorithms.rebrac import ReBRACQAM as ReBRACQAM
 from flowpolicies.algorithms.rebrac import ReBRACQAMConfig as ReBRACQAMConfig
+from flowpolicies.algorithms.rlpd_paper import RLPDPaper as RLPDPaper
+from flowpolicies.algorithms.rlpd_paper import RLPDPaperConfig as RLPDPaperConfig
 from flowpolicies.algorithms.rql import RQL as RQL
 from flowpolicies.algorithms.rql import RQLConfig as RQLConfig
 from flowpolicies.algorithms.rql import TFQL as TFQL

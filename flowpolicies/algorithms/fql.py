@@ -6,10 +6,10 @@ Park, Li, Levine, "Flow Q-Learning", https://arxiv.org/abs/2502.02538
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
-from flowpolicies.losses import distillation, flow_matching_loss, maximize_q, td_loss
+from flowpolicies.losses import FLOW_MATCHING, ClonedSteps, distillation, maximize_q, td_loss
 from flowpolicies.samplers import OneStep, Sampler, best_of
 from flowpolicies.shell.algorithm import OfflineAlgorithm
 from flowpolicies.shell.config import CriticConfig, critic, velocity
@@ -20,6 +20,8 @@ from flowpolicies.shell.config import CriticConfig, critic, velocity
 class FQLConfig(CriticConfig):
     """Hyperparameters of FQL."""
 
+    added: ClassVar = {"cloned_steps": "whole_chunks"}
+
     alpha: float = 10.0
     """Weight of the distillation against Q; tune this one first (the authors use 3 to 1000 on OGBench)."""
     flow_steps: int = 10
@@ -28,6 +30,8 @@ class FQLConfig(CriticConfig):
     """Whether the Q term is divided by mean |Q|; advised for new tasks, with alpha between 0.03 and 10."""
     best_of_n: int = 1
     """Number of candidates per action, when acting and in TD targets; the critics' mean chooses the best."""
+    cloned_steps: ClonedSteps = "whole_chunks"
+    """Steps that the behaviour flow clones: those of chunks that lie in their episode as a whole, or all inside it."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         return {
@@ -47,6 +51,12 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FQLConfig) -> L
     return td_loss(nets, batch, next_actions, cfg.q_agg, cfg.rho)
 
 
+@loss_term(trains="actor_flow")
+def flow_matching_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FQLConfig) -> Loss:
+    """|v(s, x_t, t) - (x_1 - x_0)|^2 of the cloned steps: behaviour cloning of `actor_flow`."""
+    return FLOW_MATCHING[cfg.cloned_steps](nets.online.actor_flow, batch, noise), {}
+
+
 @loss_term(trains="actor_onestep")
 def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FQLConfig) -> Loss:
     """alpha |mu(s, z) - Psi(s, z)|^2 - Q(s, mu(s, z)), Psi the behaviour flow from z."""
@@ -64,4 +74,4 @@ class FQL(OfflineAlgorithm):
 
     Config = FQLConfig
     losses = (critic_loss, flow_matching_loss, actor_loss)
-    parity = ("fql_a", "qam_fql_a")
+    parity = ("fql_a", "fql_multi_a", "qam_fql_a")

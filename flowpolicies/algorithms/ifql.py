@@ -61,4 +61,4 @@ class IFQL(OfflineAlgorithm):
 
     Config = IFQLConfig
     losses = (value_loss, critic_loss, flow_matching_loss)
-    parity = ("ifql_a", "qam_ifql_a")
+    parity = ("ifql_a", "ifql_multi_a", "qam_ifql_a")

@@ -120,3 +120,4 @@ class IQLDDPGBC(OfflineAlgorithm):
     name = "iql_ddpgbc"
     Config = IQLDDPGBCConfig
     losses = (value_loss, critic_loss, ddpgbc_loss)
+    parity = ("iql_multi_a",)

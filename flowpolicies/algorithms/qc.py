@@ -6,10 +6,10 @@ Li, Zhou, Levine, "Reinforcement Learning with Action Chunking", https://arxiv.o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, loss_term
-from flowpolicies.losses import flow_matching_loss, td_loss
+from flowpolicies.losses import FLOW_MATCHING, ClonedSteps, td_loss
 from flowpolicies.samplers import Integrate, Sampler, best_of
 from flowpolicies.shell.algorithm import OfflineAlgorithm
 from flowpolicies.shell.config import CriticConfig, critic, velocity
@@ -20,18 +20,22 @@ from flowpolicies.shell.config import CriticConfig, critic, velocity
 class QCConfig(CriticConfig):
     """Hyperparameters of QC."""
 
+    added: ClassVar = {"cloned_steps": "whole_chunks"}
+
     horizon: int = 5
     """Length H of an action chunk, in environment steps: the policy plans H actions and executes them open loop."""
     flow_steps: int = 10
     """Number of Euler steps of the behaviour flow."""
     num_samples: int = 32
-    """Number N of candidates per action (chunk), when acting and in TD targets; the critics' mean chooses the best."""
+    """Number N of candidates per action (chunk), when acting and in TD targets; the best by `q_agg` is taken."""
+    cloned_steps: ClonedSteps = "inside"
+    """Steps that the behaviour flow clones: all inside their episode, or those of chunks that lie in it as a whole."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         return {"critic": critic(self, target_rate=tau), "actor_flow": velocity(self)}
 
     def sampler(self) -> Sampler:
-        return best_of(Integrate(steps=self.flow_steps), self.num_samples)
+        return best_of(Integrate(steps=self.flow_steps), self.num_samples, score=self.q_agg)
 
 
 @loss_term(trains="critic")
@@ -41,11 +45,16 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QCConfig) -> Lo
     return td_loss(nets, batch, next_actions, cfg.q_agg, cfg.rho)
 
 
+@loss_term(trains="actor_flow")
+def flow_matching_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QCConfig) -> Loss:
+    """|v(s, x_t, t) - (x_1 - x_0)|^2 of the cloned steps: behaviour cloning of `actor_flow`."""
+    return FLOW_MATCHING[cfg.cloned_steps](nets.online.actor_flow, batch, noise), {}
+
+
 @final
 class QC(OfflineAlgorithm):
     """Q-chunking: act with the best of N action chunks of a behaviour flow (BFN at horizon=1)."""
 
     Config = QCConfig
-    # Deviation: flow matching weights a whole chunk by `valid`, the authors' each of its steps
-    # (docs/algorithms/qc.md, "Where code and paper differ").
     losses = (critic_loss, flow_matching_loss)
+    parity = ("qc_a", "qc_partial_a")

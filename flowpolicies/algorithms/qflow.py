@@ -113,7 +113,16 @@ class QFlow(OfflineAlgorithm):
     name = "qflow"
     Config = QFlowConfig
     losses = (critic_loss, inner_value_loss, actor_loss)
-    parity = ("qflow_a",)
+    parity = (
+        "qflow_a",
+        "qflow_official_adv_a",
+        "qflow_official_adv_best_a",
+        "qflow_official_adv_nstep_a",
+        "qflow_official_fourier_a",
+        "qflow_official_mean_a",
+        "qflow_official_min_a",
+        "qflow_official_min_fourier_a",
+    )
 
 
 @final

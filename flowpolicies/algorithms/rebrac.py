@@ -109,7 +109,7 @@ class ReBRAC(OfflineAlgorithm):
 
     Config = ReBRACConfig
     losses = (critic_loss, actor_loss)
-    parity = ("rebrac_a",)
+    parity = ("rebrac_a", "rebrac_multi_a")
     uses_next_actions = True
 
 

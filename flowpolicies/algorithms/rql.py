@@ -135,7 +135,7 @@ class RQL(OfflineAlgorithm):
 
     Config = RQLConfig
     losses = (value_loss, actor_loss)
-    parity = ("rql_a",)
+    parity = ("rql_a", "rql_invalid_a", "rql_long_a")
     act_with = ("actor_flow",)
     windows = "episodes"
 

@@ -115,6 +115,7 @@ class SAC(OfflineAlgorithm):
 
     Config = SACConfig
     losses = (critic_loss, actor_loss)
+    parity = ("sac_a",)
 
 
 @final
@@ -126,4 +127,5 @@ class RLPD(OfflineAlgorithm):
 
     Config = RLPDConfig
     losses = (critic_loss, actor_loss)
+    parity = ("rlpd_a",)
     offline_share = 0.5

@@ -41,7 +41,7 @@ Topic = Literal[
 
 SUPPORT = ("offline", "online", "pixels")
 """Columns of what every algorithm supports, because the class that they share does; contract tests check each."""
-LEAST_WIDTH = {"paper": len("2502.02538"), "parity": len("cgql_linex_a,")}
+LEAST_WIDTH = {"paper": len("2502.02538")}
 """Smallest widths of the columns that may be wrapped, in characters."""
 
 
@@ -131,7 +131,7 @@ def _show_algorithms() -> None:
     for name in sorted(known, key=lambda name: (not REGISTRY.is_built_in(name), name)):
         facts = Facts.of(known[name])
         cells = (facts.name, facts.paper, facts.class_name, facts.sampler, *("yes" for _ in SUPPORT))
-        table.add_row(*cells, ", ".join(facts.parity) or "-")
+        table.add_row(*cells, str(len(facts.parity) or "-"))  # Their names are on the page of the documentation.
     console, block = Console(highlight=False, markup=False), Padding(table, (0, 0, 0, 2))
     least, most = console.measure(block, options=console.options.update(width=1000))
     console.width = max(least, console.width) if console.is_terminal else most
@@ -168,7 +168,8 @@ PAGE = """\
   an environment, from scratch or after a dataset; whether observations may be images, which an encoder in each network
   reads. The contract tests check all three.
 - **parity**: recordings of the authors' code in `tests/golden`. Tests compare losses, gradients, actions, and weights
-  after an update with them. For algorithms without a recording, tests compare with independent computations.
+  after one update with them, and in newer recordings after five updates in a row. For algorithms without a recording,
+  tests compare with independent computations. `flowpolicies list algorithms` shows the number of recordings.
 """
 
 

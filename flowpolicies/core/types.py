@@ -42,4 +42,4 @@ class Batch(NamedTuple):
     valid: Tensor
     """Whether the chunk lies inside its episode, 1 or 0, `[B]`."""
     action_mask: Tensor
-    """Whether a coordinate of the chunk is data, 1, or padding, 0, `[B, A]`."""
+    """Whether a coordinate of the chunk lies inside its episode, 1, or after its end, 0, `[B, A]`."""

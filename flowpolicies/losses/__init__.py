@@ -18,10 +18,13 @@ from flowpolicies.losses.implicit import advantage_weights as advantage_weights
 from flowpolicies.losses.implicit import expectile as expectile
 from flowpolicies.losses.implicit import iql_critic_loss as iql_critic_loss
 from flowpolicies.losses.implicit import iql_value_loss as iql_value_loss
+from flowpolicies.losses.policy import FLOW_MATCHING as FLOW_MATCHING
+from flowpolicies.losses.policy import ClonedSteps as ClonedSteps
 from flowpolicies.losses.policy import denoising as denoising
 from flowpolicies.losses.policy import distillation as distillation
 from flowpolicies.losses.policy import flow_matching as flow_matching
 from flowpolicies.losses.policy import flow_matching_loss as flow_matching_loss
+from flowpolicies.losses.policy import flow_matching_of_steps as flow_matching_of_steps
 from flowpolicies.losses.policy import maximize_q as maximize_q
 from flowpolicies.losses.policy import soft_policy_loss as soft_policy_loss
 from flowpolicies.losses.policy import temperature_loss as temperature_loss

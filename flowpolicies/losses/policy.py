@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Literal
 
 from torch import Tensor
 
@@ -23,6 +24,29 @@ def flow_matching(field: Callable[..., Tensor], batch: Batch, noise: Noise, weig
     x_t, t, velocity = interpolate(batch.actions, noise)
     error = (field(batch.observations, x_t, t) - velocity).square().mean(-1)
     return (batch.valid * weights * error).mean()
+
+
+def flow_matching_of_steps(field: Callable[..., Tensor], batch: Batch, noise: Noise) -> Tensor:
+    """mean_{b,i} m_bi (v(s, x_t, t) - (x_1 - x_0))_bi^2, m = 1 for the steps of a chunk inside its episode, a scalar.
+
+    Without chunks that is every row, whether its n-step return is `valid` or not.
+
+    Args:
+        field: (observations, x_t, t) -> velocity, on the online view of the network that is trained.
+    """
+    x_t, t, velocity = interpolate(batch.actions, noise)
+    return (batch.action_mask * (field(batch.observations, x_t, t) - velocity).square()).mean()
+
+
+ClonedSteps = Literal["inside", "whole_chunks"]
+"""Which steps of action chunks a flow clones. inside: all steps inside their episode, as in QC's code; whole_chunks:
+those of chunks that lie inside their episode as a whole, as in QAM's code."""
+
+FLOW_MATCHING: Mapping[ClonedSteps, Callable[[Callable[..., Tensor], Batch, Noise], Tensor]] = {
+    "inside": flow_matching_of_steps,
+    "whole_chunks": flow_matching,
+}
+"""The loss of a flow that clones these steps."""
 
 
 def denoising(network: Callable[..., Tensor], batch: Batch, noise: Noise, diffusion: Diffusion) -> Tensor:

@@ -25,7 +25,7 @@ IMITATION = (
     "actor/loss",
 )
 """Losses that decrease while a policy learns the dataset; the first one that an algorithm logs is tested."""
-REINFORCING = {"iql", "iql_ddpgbc", "qflow_bptt", "qsm_online", "rebrac", "rebrac_qam", "rlpd", "sac"}
+REINFORCING = {"iql", "iql_ddpgbc", "qflow_bptt", "qsm_online", "rebrac", "rebrac_qam", "rlpd", "rlpd_paper", "sac"}
 """Algorithms whose policy need not come closer to the dataset in so few steps with their defaults."""
 SIZES = {
     "horizon": ("5",),

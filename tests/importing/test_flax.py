@@ -28,6 +28,8 @@ RECORDED = {
     "qam_e_a": "qam_e",
     "qam_f_a": "qam_f",
     "qflow_a": "qflow",
+    "qflow_official_fourier_a": "qflow",
+    "qflow_official_adv_best_a": "qflow",
     "rql_a": "rql",
 }
 """Recording -> algorithm."""

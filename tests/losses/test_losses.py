@@ -9,6 +9,7 @@ from stubs import view
 
 from flowpolicies.core import Networks, ReplayedNoise
 from flowpolicies.losses import (
+    FLOW_MATCHING,
     advantage_weights,
     aggregate,
     expectile,
@@ -60,6 +61,15 @@ def test_flow_matching_divides_by_the_batch_not_by_the_valid_rows() -> None:
     x_0, t = torch.tensor([[0.5], [0.5]]), torch.tensor([[0.2], [0.2]])
     loss = flow_matching(lambda s, x, t: torch.zeros_like(x), BATCH, ReplayedNoise(1, [x_0, t]))
     assert float(loss) == pytest.approx((1.0 - 0.5) ** 2 / 2)
+
+
+def test_flow_matching_of_steps_takes_each_step_inside_the_episode_whatever_the_row_s_weight() -> None:
+    data = batch(torch.tensor([[1.0, 3.0], [2.0, 9.0]]), valid=torch.tensor([1.0, 0.0]))
+    data = data._replace(action_mask=torch.tensor([[1.0, 1.0], [1.0, 0.0]]))
+    noise = lambda: ReplayedNoise(2, [torch.zeros(2, 2), torch.zeros(2, 1)])
+    still = lambda s, x, t: torch.zeros_like(x)
+    assert float(FLOW_MATCHING["inside"](still, data, noise())) == pytest.approx((1 + 9 + 4) / 4)
+    assert float(FLOW_MATCHING["whole_chunks"](still, data, noise())) == pytest.approx((1 + 9) / 4)
 
 
 def test_q_term_gives_no_gradient_where_actions_saturate() -> None:

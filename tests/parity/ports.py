@@ -26,8 +26,6 @@ class Replayed:
     """The least value of recorded integer draws, which is 0 here."""
     invalid_rows: Callable[[Recorded], Mapping[str, float]] = lambda config: {}
     """Recorded `loss/...` entry -> what it counts for a row that is not valid, and ours does not."""
-    variants: tuple[str, Mapping[str, str]] | None = None
-    """A key of the recorded config, and for some of its values the recorded algorithm that it is instead."""
 
 
 def _sum(recorded: Recorded) -> float:
@@ -107,6 +105,12 @@ ADJOINT_METRICS = TD_METRICS | {
     "actor/adj_std": "adjoint/terminal_std",
 }
 
+SOFT_METRICS = {
+    "actor/total_loss": "actor/loss",
+    "actor/alpha_loss": "actor/temperature_loss",
+    "actor/alpha": "actor/temperature",
+    "actor/entropy": "actor/entropy",
+}
 REBRAC_METRICS = TD_METRICS | {
     "actor/total_loss": "actor/loss",
     "actor/actor_loss": "actor/q_loss",
@@ -169,7 +173,6 @@ PORTS: Mapping[str, Replayed] = {
         Port("iql", derived=_iql),
         IQL_METRICS
         | {"actor/actor_loss": "awr/loss", "actor/adv": "awr/advantage", "actor/bc_log_prob": "awr/log_prob"},
-        variants=("actor_loss", {"ddpgbc": "iql_ddpgbc"}),
     ),
     "iql_ddpgbc": Replayed(
         Port("iql_ddpgbc", derived=_iql),
@@ -180,6 +183,28 @@ PORTS: Mapping[str, Replayed] = {
     "qam_rebrac": Replayed(Port("rebrac_qam", derived=_rebrac), REBRAC_METRICS),
     "qflow": Replayed(
         IMPORTED["qflow"], {"critic": "critic/loss", "inner_value": "inner_value/loss", "actor": "actor/loss"}
+    ),
+    "qflow_official": Replayed(
+        IMPORTED["qflow"],
+        {
+            "critic/outer_loss": "critic/loss",
+            "critic/q_outer_mean": "critic/q_mean",
+            "critic/distillation_loss": "inner_value/loss",
+            "critic/q_inner_mean": "inner_value/value",
+            "actor/total_loss": "actor/loss",
+        },
+    ),
+    "qc": Replayed(
+        Port("qc", networks={"actor_bc_flow": "actor_flow"}, hyperparameters={"num_samples": "actor_num_samples"}),
+        CRITIC_METRICS | {"actor/bc_flow_loss": "flow_matching/loss"},
+    ),
+    "sac": Replayed(
+        Port("sac", networks={"alpha": "temperature"}, hyperparameters={"entropy_backup": "backup_entropy"}),
+        CRITIC_METRICS | SOFT_METRICS,
+    ),
+    "rlpd": Replayed(
+        Port("rlpd", networks={"alpha": "temperature"}, derived=_dsrl),
+        CRITIC_METRICS | SOFT_METRICS,
     ),
     "rql": Replayed(
         IMPORTED["rql"],
@@ -193,17 +218,4 @@ PORTS: Mapping[str, Replayed] = {
         },
     ),
 }
-"""Recorded algorithm -> its port. A file `NAME_anything.npz` belongs to the longest NAME that it starts with."""
-
-
-def port_of(name: str, config: Recorded) -> Replayed:
-    """What is replayed of a recorded algorithm with this config."""
-    port = PORTS[name]
-    key, others = port.variants or ("", {})
-    return PORTS[others[config[key]]] if config.get(key) in others else port
-
-
-def recorded_name(stem: str) -> str:
-    """The recorded algorithm of a file name without its ending."""
-    names = [name for name in PORTS if stem == name or stem.startswith(f"{name}_")]
-    return max(names, key=len, default=stem)
+"""Name of a port -> the port. Which files are replayed through it is in names.py."""

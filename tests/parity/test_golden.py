@@ -1,21 +1,25 @@
 """Replays recordings of the authors' code through the public loss terms, samplers and the learner's update.
 
-Tolerances are those of the recordings' README: losses 1e-5 relative, gradients 1e-4 of the largest entry of the tensor,
-actions 1e-5, weights after a full update 2e-5, of which 0.5 % of the entries of a network may differ by up to 6.1e-4
-(Adam's first step is a sign where a gradient is near zero).
+Tolerances are those of the recordings' README (tests/parity/tolerances.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
-from ports import PORTS, port_of, recorded_name
+from names import STAGED, TO_COME, VARIANTS, port_of, recorded_name
+from ports import PORTS
 from recording import Recording
+from tolerances import ACTION, GRADIENT, LOSS, assert_weights
+from torch import Tensor
 
-from flowpolicies.core import UpdateSpec
+from flowpolicies.algorithms import ALGORITHMS
+from flowpolicies.core import Metrics, UpdateSpec
+from flowpolicies.core.learner import LearnerState
 
 
 @cache
@@ -31,15 +35,37 @@ def recording(ported: Path) -> Recording:
 def test_recording_has_an_algorithm(golden: Path) -> None:
     assert golden.is_file(), f"no recordings (*.npz) in {golden}"
     name = recorded_name(golden.stem)
-    if name not in PORTS:
-        pytest.xfail(f"{golden.name} was recorded from {name!r}, for which there is no algorithm here yet")
-    assert load(golden).algorithm.name == load(golden).translation.algorithm
+    if name in TO_COME:
+        pytest.xfail(f"{golden.name} was recorded from {TO_COME[name]!r}, for which there is no algorithm here yet")
+    if name not in STAGED:
+        assert load(golden).algorithm.name == load(golden).translation.algorithm
+        assert "stages" not in load(golden).config, f"{name} has several stages: it belongs to names.STAGED"
 
 
-def test_a_variant_is_chosen_by_the_recorded_config() -> None:
-    assert port_of("iql", {"actor_loss": "awr"}).port.algorithm == "iql"
-    assert port_of("iql", {"actor_loss": "ddpgbc"}).port.algorithm == "iql_ddpgbc"
-    assert port_of("fql", {"actor_loss": "ddpgbc"}).port.algorithm == "fql"
+@pytest.mark.parametrize("name", TO_COME)
+def test_methods_to_come(name: str) -> None:
+    method = TO_COME[name]
+    assert method not in ALGORITHMS, f"{method} is here: give {name} a port, and remove it from names.TO_COME"
+    pytest.xfail(f"the recording of {name} is not replayed: there is no algorithm {method!r} here yet")
+
+
+def test_every_name_is_in_one_table() -> None:
+    names = [*PORTS, *VARIANTS, *STAGED, *TO_COME]
+    assert len(set(names)) == len(names)
+    assert set(VARIANTS.values()) <= set(PORTS)
+    assert set(STAGED.values()) <= set(ALGORITHMS)
+
+
+def test_names_of_recordings_are_matched_exactly() -> None:
+    assert recorded_name("dac_d4rl_a") == "dac_d4rl"
+    assert port_of("dac_d4rl_b") is None
+    assert port_of("dac_b") is PORTS["dac"]
+    assert port_of("iql_multi_a") is PORTS["iql_ddpgbc"]
+    for unknown in ("dac_d4_a", "dac_a_2", "dac", "fql_mutli_a"):
+        with pytest.raises(LookupError, match=f"^{unknown}.npz is not a recording that tests/parity/names.py knows"):
+            recorded_name(unknown)
+    with pytest.raises(LookupError, match=r"Did you mean 'fql_multi'\?$"):
+        recorded_name("fql_mutli_a")
 
 
 def every_term(recording: Recording) -> UpdateSpec:
@@ -50,18 +76,28 @@ def every_term(recording: Recording) -> UpdateSpec:
     return next(spec for spec in explicit if sum(map(len, spec.stages)) == len(names))
 
 
+def assert_losses(recording: Recording, metrics: Metrics, recorded: Mapping[str, float], terms: Iterable[str]) -> None:
+    """Compares the total of the terms that were trained, and every recorded part that has a metric of ours."""
+    if "total" in recorded:
+        assert sum(float(metrics[f"{term}/loss"]) for term in terms) == pytest.approx(recorded["total"], rel=LOSS)
+    compared = {theirs: ours for theirs, ours in recording.port.metrics.items() if theirs in recorded}
+    assert compared or "total" in recorded
+    for theirs, ours in compared.items():
+        assert float(metrics[ours]) == pytest.approx(recorded[theirs], rel=LOSS, abs=1e-6), theirs
+
+
+def assert_state(recording: Recording, state: LearnerState, prefix: str) -> None:
+    """Compares the trained weights and the target copies."""
+    for ours, target in ((state.params, False), (state.targets, True)):
+        assert_weights(ours, recording.weights(prefix, target=target))
+
+
 def test_losses_and_gradients(recording: Recording) -> None:
     learner, state, step = recording.learner(clipped=False), recording.state(), every_term(recording)
     assert len(step.stages) == 1, "recordings hold one gradient per update"
     draws = recording.draws("draw")
     grads, metrics = learner.gradients(state, recording.batch, draws, step.stages[0])
-    recorded = recording.losses()
-
-    total = sum(float(metrics[f"{term}/loss"]) for term in step.stages[0])
-    assert total == pytest.approx(recorded["total"], rel=1e-5)
-    for theirs, ours in recording.port.metrics.items():
-        if theirs in recorded:
-            assert float(metrics[ours]) == pytest.approx(recorded[theirs], rel=1e-5, abs=1e-6), theirs
+    assert_losses(recording, metrics, recording.losses(), step.stages[0])
 
     expected = recording.gradients()
     assert set(expected) <= set(grads)
@@ -71,26 +107,34 @@ def test_losses_and_gradients(recording: Recording) -> None:
             theirs = expected.get(name, {}).get(key, torch.zeros(())).reshape(-1).expand(gradient.numel())
             scale = max(float(theirs.abs().max()), 1e-8)
             error = float((gradient.reshape(-1) - theirs).abs().max())
-            assert error <= 1e-4 * scale, f"gradient of {name}.{key}: error {error:.2e}, largest entry {scale:.2e}"
+            assert error <= GRADIENT * scale, f"gradient of {name}.{key}: error {error:.2e}, largest entry {scale:.2e}"
             compared += 1
     assert compared == sum(len(tree) for tree in grads.values()) > 0
 
 
 def test_sampled_actions(recording: Recording) -> None:
-    ours, theirs = recording.sampled()
-    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    assert "sample" in recording.samplers()
+    for prefix in recording.samplers():
+        ours, theirs = recording.sampled(prefix)
+        assert float((ours - theirs).abs().max()) <= ACTION, prefix
+
+
+def learning_rate(recording: Recording) -> Tensor:
+    return torch.tensor(recording.config.get("lr", 3e-4))
 
 
 def test_weights_after_one_update(recording: Recording) -> None:
     learner, state, step = recording.learner(), recording.state(), every_term(recording)
-    learner.update(
-        state, recording.batch, [recording.draws("step_draw")], step, torch.tensor(recording.config.get("lr", 3e-4))
-    )
-    for kind, ours in (("trained", state.params), ("target", state.targets)):
-        theirs = recording.weights("step_param", target=kind == "target")
-        assert ours.keys() == theirs.keys()
-        for name, tree in ours.items():
-            error = torch.cat([(p - theirs[name][key]).abs().flatten() for key, p in tree.items()])
-            assert float(error.max()) <= 6.1e-4, f"{kind} {name}: largest error {float(error.max()):.2e}"
-            share = float((error > 2e-5).float().mean())
-            assert share <= 0.005, f"{kind} {name}: {100 * share:.2f} % of the weights differ by more than 2e-5"
+    learner.update(state, recording.batch, [recording.draws("step_draw")], step, learning_rate(recording))
+    assert_state(recording, state, "step_param")
+
+
+def test_losses_and_weights_of_consecutive_updates(consecutive: Path) -> None:
+    recording = load(consecutive)
+    learner, state, updates = recording.learner(), recording.state(), recording.updates()
+    assert len(updates) == 5
+    for update in updates:
+        stages = update.spec.stages or (tuple(learner.terms),)
+        metrics = learner.update(state, update.batch, [update.draws], update.spec, learning_rate(recording))
+        assert_losses(recording, metrics, update.losses, stages[0])
+    assert_state(recording, state, "multi/final_param")

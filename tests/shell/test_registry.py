@@ -9,7 +9,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-from ports import PORTS, recorded_name
+from names import algorithm_of
 from tiny import known, tiny
 
 import flowpolicies
@@ -23,11 +23,11 @@ RECORDINGS = {path.stem for path in (ROOT / "tests" / "golden").glob("*.npz")}
 
 def test_claimed_recordings_are_there_and_replayed_through_the_algorithm(algorithm) -> None:
     assert set(algorithm.parity) <= RECORDINGS
-    assert {PORTS[recorded_name(name)].port.algorithm for name in algorithm.parity} <= {algorithm.name}
+    assert {algorithm_of(name) for name in algorithm.parity} <= {algorithm.name}
 
 
 def test_every_recording_that_is_replayed_is_claimed_once() -> None:
-    replayed = sorted(name for name in RECORDINGS if recorded_name(name) in PORTS)
+    replayed = sorted(name for name in RECORDINGS if algorithm_of(name) is not None)
     ours = [cls for cls in ALGORITHMS.values() if cls.__module__.startswith("flowpolicies.")]  # Other tests add some.
     assert sorted(name for cls in ours for name in cls.parity) == replayed
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flowpolicies.core import Batch
-from flowpolicies.data.replay.store import Store
+from flowpolicies.data.replay.store import Store, mask_of_steps
 
 DataDevice = Literal["auto", "cpu", "model"]
 """Where the dataset is. cpu: in the memory of the host. model: on the device of the model. auto: there, if that is a
@@ -98,5 +98,5 @@ class DeviceWindows:
             rewards=self.rewards.index_select(0, rows),
             discounts=self.discounts.index_select(0, rows),
             valid=self.valid.index_select(0, rows),
-            action_mask=torch.ones_like(actions),
+            action_mask=mask_of_steps(actions, span + 1, self.horizon),
         )

@@ -20,7 +20,7 @@ from flowpolicies.data.replay.pixels import CROP_PADDING, crop_observations
 from flowpolicies.data.replay.relabelling import Relabelling
 from flowpolicies.data.replay.ring import OnlineRing
 from flowpolicies.data.replay.rotation import ShardRotation
-from flowpolicies.data.replay.store import CachedWindows, Store, discount_powers
+from flowpolicies.data.replay.store import CachedWindows, Store, discount_powers, mask_of_steps
 from flowpolicies.spaces.layout import flatten_arrays, unflatten
 
 WindowScheme = Literal["uniform", "episodes"]
@@ -170,7 +170,7 @@ class WindowSampling(OnlineRing):
             rewards=windows.rewards,
             discounts=powers[steps] * windows.masks,
             valid=windows.valid,
-            action_mask=torch.ones_like(actions),
+            action_mask=mask_of_steps(actions, windows.steps, self.horizon),
         )
 
     def _cached_batch(self, store: Store, cached: CachedWindows, starts: Tensor) -> Batch:
@@ -195,7 +195,7 @@ class WindowSampling(OnlineRing):
             rewards=take(cached.rewards),
             discounts=take(cached.discounts),
             valid=take(cached.valid).float(),
-            action_mask=torch.ones_like(actions),
+            action_mask=mask_of_steps(actions, torch.from_numpy(span + 1), self.horizon),
         )
 
     def _step_batch(self, store: Store, starts: Tensor) -> Batch:

@@ -326,6 +326,14 @@ class Store:
         return torch.from_numpy(self.columns[name].numpy().take(rows, 0))
 
 
+def mask_of_steps(actions: Tensor, steps: Tensor, horizon: int) -> Tensor:
+    """1 for the coordinates of chunks `[B, horizon * A]` in their first `steps` `[B]` actions, 0 for the others."""
+    if horizon == 1:
+        return torch.ones_like(actions)
+    inside = torch.arange(horizon, device=actions.device) < steps.unsqueeze(-1)
+    return inside.to(actions).repeat_interleave(actions.shape[-1] // horizon, -1)
+
+
 def discount_powers(gamma: float, length: int) -> Tensor:
     """Powers of the discount: gamma^j for j from 0 to `length`, `[length + 1]`."""
     return torch.tensor([gamma**j for j in range(length + 1)], dtype=torch.float32)

@@ -88,6 +88,7 @@ def test_an_end_at_each_position_of_a_window_of_three(end: int, valid: int, rewa
     torch.testing.assert_close(batch.next_observations, torch.full((4, 1), following))
     torch.testing.assert_close(batch.discounts, torch.full((4,), 0.9**3))
     torch.testing.assert_close(batch.actions[0], torch.tensor([0, 0, 0.01, -0.01, 0.02, -0.02]))
+    assert batch.action_mask.tolist() == [[1.0] * 2 * (end + 1) + [0.0] * 2 * (2 - end)] * 4
 
 
 def test_termination_stops_the_bootstrap_and_a_time_limit_does_not() -> None:

@@ -167,6 +167,22 @@ def test_chunks_keep_the_rule_of_the_papers() -> None:
     assert torch.equal(batch.valid > 0, inside)
 
 
+@pytest.mark.parametrize("collected", [False, True], ids=["dataset", "collected"])
+def test_the_mask_of_a_chunk_ends_with_its_episode(collected: bool) -> None:
+    buffer, data = TransitionBuffer(20, OBS, ACT, "cpu", horizon=3, gamma=GAMMA, seed=0), dataset()
+    if collected:
+        for i in range(len(data)):
+            row = (data.observations[i : i + 1], data.next_observations[i : i + 1], data.actions[i : i + 1])
+            truncated = {"TimeLimit.truncated": bool(TERMINALS[i] and MASKS[i])}
+            buffer.add(*row, data.rewards[i : i + 1], data.terminals[i : i + 1], [truncated])
+    else:
+        buffer.attach(data)
+    batch = buffer.sample(500)
+    steps = {int(o): mask for o, mask in zip(batch.observations[:, 0], batch.action_mask.tolist(), strict=True)}
+    length = [3, 3, 2, 1, 1, 2, 1, 3, 3, 3, 3, 2, 1, 3]
+    assert steps == {i: [1.0] * length[i] + [0.0] * (3 - length[i]) for i in range(14)}
+
+
 def chain(kind: str) -> TransitionDataset:
     """Ten states in a row with reward 1 in the last one, where the episode terminates: Q(s) = 0.9^(9 - s).
 
