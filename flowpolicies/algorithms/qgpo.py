@@ -120,3 +120,4 @@ class QGPO(OfflineAlgorithm):
 
     Config = QGPOConfig
     losses = (behavior_loss, critic_loss, energy_loss)
+    parity = ("qgpo_a", "qgpo_even_a")
