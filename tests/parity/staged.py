@@ -171,8 +171,9 @@ class StagedRecording:
             spec: what it does, if not `update_spec(number)`.
         """
         batch, spec = self.batch(prefix), spec or self.update_spec(number)
-        learner, free = self._learner(self.specs), {n: replace(s, clip_grad_norm=None) for n, s in self.specs.items()}
-        clipped, unclipped, found = learner.gradients, self._learner(free).gradients, {}
+        learner, found = self._learner(self.specs, self.cfg.clip_grad_norm), {}
+        free = {name: replace(network, clip_grad_norm=None) for name, network in self.specs.items()}
+        clipped, unclipped = learner.gradients, self._learner(free, None).gradients
 
         def watched(*inputs: Any) -> tuple[Tree, Metrics]:
             found.update(unclipped(*inputs)[0])
@@ -185,8 +186,9 @@ class StagedRecording:
             metrics = learner.update(state, batch, ours, spec, torch.tensor(self.config["lr"]))
         return Update(metrics, found)
 
-    def _learner(self, specs: Mapping[str, Network]) -> Learner:
-        return Learner(self.modules, specs, self.algorithm.losses, self.cfg, action_dim=self.action_dim)
+    def _learner(self, specs: Mapping[str, Network], clip: float | None) -> Learner:
+        terms = self.algorithm.losses
+        return Learner(self.modules, specs, terms, self.cfg, action_dim=self.action_dim, clip_grad_norm=clip)
 
     @contextmanager
     def _stored_support(self, prefix: str, batch: Batch) -> Iterator[None]:
