@@ -63,7 +63,7 @@ class BDPOConfig(DiffusionConfig):
     clip_grad_norm: float | None = 1.0
     """Largest norm of the gradient of each network, which is clipped to it; None: no clipping."""
     own_levels: bool = True
-    """Whether each value of noisy actions has its own features of the noise level; models of version 0.1.0 share them."""
+    """Whether each value of noisy actions has its own features of the noise level; models of 0.1.0 share them."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         init: dict[str, Any] = {"activation": "mish", "initialization": "orthogonal"}
