@@ -7,7 +7,6 @@ https://arxiv.org/abs/2502.04778
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, ClassVar, final
 
 from torch import Tensor
@@ -15,10 +14,9 @@ from torch import Tensor
 from flowpolicies.core import Batch, BoundNetwork, Loss, Network, Networks, Noise, UpdateSpec, loss_term
 from flowpolicies.flows import Noised, path_kl, reverse_step, step_kl
 from flowpolicies.losses import aggregate, denoising, regress_critic
-from flowpolicies.networks import NoisyValue
 from flowpolicies.samplers import Sampler, SoftmaxOfN, best_of, repeat
 from flowpolicies.shell.algorithm import OfflineAlgorithm
-from flowpolicies.shell.config import DiffusionConfig, critic, denoise, noise_prediction
+from flowpolicies.shell.config import DiffusionConfig, critic, denoise, noise_prediction, noisy_value
 from flowpolicies.shell.fields import NonNegativeInt
 
 
@@ -28,6 +26,7 @@ class BDPOConfig(DiffusionConfig):
     """Hyperparameters of BDPO."""
 
     renamed: ClassVar = {"behaviour_learning_rate": "behavior_learning_rate"}
+    added: ClassVar = {"own_levels": False}
 
     actor_hidden_dims: tuple[int, ...] = (256, 256, 256, 256)
     """Hidden widths of the noise predictions of actor and behaviour (the authors use 512 on antmaze)."""
@@ -63,18 +62,19 @@ class BDPOConfig(DiffusionConfig):
     """Cosine decay to 0 of the critics' and actor's learning rates over so many updates of each; None: constant."""
     clip_grad_norm: float | None = 1.0
     """Largest norm of the gradient of each network, which is clipped to it; None: no clipping."""
+    own_levels: bool = True
+    """Whether each value of noisy actions has its own features of the noise level; models of 0.1.0 share them."""
 
     def networks(self, tau: float) -> dict[str, Network]:
         init: dict[str, Any] = {"activation": "mish", "initialization": "orthogonal"}
         train: dict[str, Any] = {"clip_grad_norm": self.clip_grad_norm, "decay_updates": self.decay_updates}
         eps = noise_prediction(self, tau, **init, time_dim=64, time_hidden_dims=(64, 64), time_activate_last=True)
-        sizes: dict[str, Any] = {"hidden_dims": self.value_hidden_dims, "layer_norm": True, "ensemble": self.ensemble}
-        inner = partial(NoisyValue, **sizes, **init, norm_first=True, time_activate_last=True)
+        inner: dict[str, Any] = {**init, "norm_first": True, "layer_norm": True, "own_levels": self.own_levels}
         return {
             "actor_slow": replace(eps, learning_rate=self.behavior_learning_rate, clip_grad_norm=self.clip_grad_norm),
             "actor_diffusion": replace(eps, learning_rate=self.actor_learning_rate, **train),
             "critic": replace(critic(self, tau, **init, norm_first=True), **train),
-            "inner_value": Network(inner, tau, **train),
+            "inner_value": replace(noisy_value(self, tau, **inner, time_activate_last=True), **train),
         }
 
     def sampler(self) -> Sampler:
@@ -119,8 +119,7 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BDPOConfig) -> 
     observations = repeat(batch.next_observations, cfg.next_samples)
     actor, behavior = (nets.target[name].given(observations) for name in ("actor_diffusion", "actor_slow"))
     states, predictions = cfg.diffusion.reverse(actor, noise.actions(observations.shape[:-1]), noise)
-    kl = path_kl(cfg.diffusion, states, predictions, behavior)
-    q = nets.target.critic(observations, states[-1])
+    kl, q = path_kl(cfg.diffusion, states, predictions, behavior), nets.target.critic(observations, states[-1])
     next_q = aggregate(q.amax(-1) if cfg.max_q_backup else q.mean(-1), cfg.q_agg, cfg.rho)
     loss, metrics = regress_critic(nets, batch, batch.rewards + batch.discounts * (next_q - cfg.eta * kl.mean(-1)))
     return loss, metrics | {"kl": kl.mean()}
@@ -147,4 +146,5 @@ class BDPO(OfflineAlgorithm):
 
     Config = BDPOConfig
     losses = (behavior_loss, critic_loss, inner_value_loss, actor_loss)
+    parity = ("bdpo_a",)
     act_with = explore_with = ("actor_diffusion", "critic")

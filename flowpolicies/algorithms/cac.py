@@ -62,7 +62,7 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: CACConfig) -> L
     next_q = best_next_value(nets, batch, noise, cfg.actor(), cfg.max_q_backup, cfg.q_agg, cfg.rho)
     target = batch.rewards + batch.discounts * next_q
     if cfg.q_norm:
-        target = target / (target.std(correction=0) + 1e-6)
+        target = target / (target.std() + 1e-6)
     loss, metrics = regress_critic(nets, batch, target)
     # As in the authors' code, the sum over the critics: it matters where the gradient is clipped.
     return cfg.ensemble * loss, metrics
@@ -84,6 +84,7 @@ class CAC(OfflineAlgorithm):
 
     Config = CACConfig
     losses = (critic_loss, actor_loss)
+    parity = ("cac_a", "cac_qnorm_a")
     # As in the authors' code, the trained actor proposes and the slow critics choose
     # (docs/algorithms/cac.md, "Where code and paper differ").
     act_with = explore_with = ("critic",)

@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, final
 
+from torch import Tensor
+
 from flowpolicies.core import Batch, Loss, Network, Networks, Noise, UpdateSpec, loss_term
-from flowpolicies.losses import aggregate, denoising, noise_error, regress_critic, scored, soft_guidance
+from flowpolicies.losses import aggregate, noise_error, regress_critic, scored, soft_guidance
 from flowpolicies.networks import Multiplier
 from flowpolicies.samplers import Sampler, best_of, repeat
 from flowpolicies.shell.algorithm import OfflineAlgorithm
@@ -70,13 +72,12 @@ class DACD4RLConfig(DiffusionConfig):
         return best_of(denoise(self), self.num_samples)
 
     def update_spec(self, step: int) -> UpdateSpec:
-        """First the critics, then the actor, then eta, each after the step of the one before."""
-        # As in the authors' code, the slow actor is untrained until `ema_start`, slow copies move after the step, and
-        # eta follows the actor's error after its step (docs/algorithms/dac_d4rl.md, "Where code and paper differ").
-        stages = (("critic",), ("actor",), ("eta",))
+        """First the critics, then actor and eta, at the updated slow critics."""
+        # As in the authors' code, the slow actor is untrained until `ema_start`, and slow copies move after the step
+        # (docs/algorithms/dac_d4rl.md, "Where code and paper differ").
         due = step > self.ema_start and step % self.ema_every == 0
         moves = ("critic", "actor_diffusion") if due else ("critic",)
-        return UpdateSpec(stages if self.eta_lr else stages[:-1], moves, targets_first=False)
+        return UpdateSpec((("critic",), ("actor",)), moves, targets_first=False)
 
 
 @loss_term(trains="critic")
@@ -88,25 +89,30 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DACD4RLConfig) 
     return regress_critic(nets, batch, batch.rewards + batch.discounts * next_q)
 
 
-@loss_term(trains="actor_diffusion")
+def dual_ascent(nets: Networks, bc_loss: Tensor, cfg: DACD4RLConfig) -> Tensor:
+    """eta <- clip(eta + lr clip(|eps_hat - eps|^2 - threshold, -1, 1), 0.001, 100), unless lr is 0.
+
+    Args:
+        bc_loss: |eps_hat - eps|^2, `[]`, without gradient.
+
+    Returns:
+        A loss of value 0, `[]`; one step of gradient descent on it, with a learning rate of 1, is this assignment.
+    """
+    eta = nets.frozen.temperature()
+    ascended = (eta + cfg.eta_lr * (bc_loss - cfg.threshold).clamp(-1, 1)).clamp(0.001, 100.0)
+    return (nets.online.temperature() - eta) * (eta - ascended) * (cfg.eta_lr > 0)
+
+
+@loss_term(trains=("actor_diffusion", "temperature"))
 def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DACD4RLConfig) -> Loss:
     """eta |eps_hat - eps|^2 + sqrt(1 - abar_t) G eps_hat, G = grad_x mean Qbar(s, x_t) / mean |Qbar(s, a)|."""
     at = scored(nets, nets.target.critic, batch, noise, cfg.diffusion)
-    bc_loss = noise_error(at, batch)
+    bc_loss, eta = noise_error(at, batch), nets.frozen.temperature()
     q_size = nets.target.critic(batch.observations, batch.actions).abs().mean()
     guidance = soft_guidance(at, batch) / (q_size + 1e-6)
-    loss = nets.frozen.temperature() * bc_loss + guidance
-    return loss, {"bc_loss": bc_loss, "guidance": guidance, "q_size": q_size}
-
-
-# With a learning rate of 1, one step of gradient descent on this loss is the assignment in its docstring.
-@loss_term(trains="temperature", same_draws_as="actor")
-def eta_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DACD4RLConfig) -> Loss:
-    """eta <- clip(eta + lr clip(|eps_hat - eps|^2 - threshold, -1, 1), 0.001, 100), after the actor's step."""
-    bc_loss = denoising(nets.frozen.actor_diffusion, batch, noise, cfg.diffusion)
-    eta = nets.frozen.temperature()
-    ascended = (eta + cfg.eta_lr * (bc_loss - cfg.threshold).clamp(-1, 1)).clamp(0.001, 100.0)
-    return nets.online.temperature() * (eta - ascended), {"eta": ascended, "bc_loss": bc_loss}
+    # As in the authors' code, eta follows the error from before the actor's step.
+    loss = eta * bc_loss + guidance + dual_ascent(nets, bc_loss.detach(), cfg)
+    return loss, {"bc_loss": bc_loss, "guidance": guidance, "q_size": q_size, "eta": eta.clone()}
 
 
 @final
@@ -115,5 +121,6 @@ class DACD4RL(OfflineAlgorithm):
 
     name = "dac_d4rl"
     Config = DACD4RLConfig
-    losses = (critic_loss, actor_loss, eta_loss)
+    losses = (critic_loss, actor_loss)
+    parity = ("dac_d4rl_a",)
     act_with = explore_with = ("critic",)

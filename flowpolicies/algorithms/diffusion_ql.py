@@ -61,5 +61,6 @@ class DiffusionQL(OfflineAlgorithm):
     name = "diffusion_ql"
     Config = DiffusionQLConfig
     losses = (critic_loss, actor_loss)
+    parity = ("diffusion_ql_a",)
     # As in the authors' code, the trained actor proposes and the slow critics choose.
     act_with = explore_with = ("critic",)

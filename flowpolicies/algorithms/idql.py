@@ -106,4 +106,5 @@ class IDQL(OfflineAlgorithm):
 
     Config = IDQLConfig
     losses = (actor_loss, value_loss, critic_loss)
+    parity = ("idql_a",)
     act_with = explore_with = ("critic", "actor_diffusion")

@@ -46,7 +46,7 @@ class QGPOConfig(CriticConfig):
     num_samples: int = 16
     """Number M of actions per state, sampled from the behaviour (the authors use 16, and 32 on antmaze)."""
     solver_steps: int = 15
-    """Number of network evaluations of the solver when acting."""
+    """Number of network evaluations of the solver when acting; odd numbers such as 15 or 41 are more accurate."""
     support_steps: int = 15
     """Number of network evaluations of the solver for each of the M actions; fewer make updates faster."""
     pretrain_steps: NonNegativeInt = 600_000
@@ -120,3 +120,4 @@ class QGPO(OfflineAlgorithm):
 
     Config = QGPOConfig
     losses = (behavior_loss, critic_loss, energy_loss)
+    parity = ("qgpo_a", "qgpo_even_a")

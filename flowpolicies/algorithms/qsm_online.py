@@ -84,3 +84,4 @@ class QSMOnline(OfflineAlgorithm):
     name = "qsm_online"
     Config = QSMOnlineConfig
     losses = (critic_loss, actor_loss)
+    parity = ("qsm_online_a",)

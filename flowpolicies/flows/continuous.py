@@ -6,6 +6,7 @@ network predicts eps, and the score of x_t is -eps / sigma(t).
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -50,7 +51,7 @@ def dpm_solver(predict: Velocity, x: Tensor, grid: Tensor) -> Tensor:
         x_u = (sigma_u / sigma_s) x_s - alpha_u (e^{-r h} - 1) D_s
         x_t = (sigma_t / sigma_s) x_s - alpha_t (e^{-h} - 1) (D_s + (D_u - D_s) / (2 r))
 
-    For an odd number of intervals the last step is of first order, by the first formula.
+    The last interval is a step of first order, by the first formula; for an even number of intervals the last two are.
 
     Args:
         predict: (x `[*, A]`, t `[*, 1]`) -> eps `[*, A]`; with guidance by an energy f it is eps - sigma grad_x f.
@@ -61,15 +62,17 @@ def dpm_solver(predict: Velocity, x: Tensor, grid: Tensor) -> Tensor:
         `[*, A]` at `grid[-1]`, not clipped.
     """
     points = list(grid)
-    for s, u, t in zip(points[:-2:2], points[1:-1:2], points[2::2], strict=True):
+    last = 1 + len(points) % 2  # Number of steps of first order.
+    paired = points[:-last]
+    for s, u, t in zip(paired[:-2:2], paired[1:-1:2], paired[2::2], strict=True):
         start, middle, end = noise_level(s), noise_level(u), noise_level(t)
         clean = _clean(predict, x, s, start)
         clean_middle = _clean(predict, _step(x, clean, start, middle), u, middle)
         r = (middle.log_ratio - start.log_ratio) / (end.log_ratio - start.log_ratio)
         x = _step(x, clean + (clean_middle - clean) / (2 * r), start, end)
-    if len(points) % 2 == 0:
-        start = noise_level(points[-2])
-        x = _step(x, _clean(predict, x, points[-2], start), start, noise_level(points[-1]))
+    for s, t in pairwise(points[-last - 1 :]):
+        start = noise_level(s)
+        x = _step(x, _clean(predict, x, s, start), start, noise_level(t))
     return x
 
 

@@ -41,12 +41,14 @@ class EmbedLevel(nn.Module):
 
 
 class LevelMLP(nn.Module):
-    """Abstract: an MLP on [x, s, MLP(phi(t))]. The members of an ensemble share the features of the level.
+    """Abstract: an MLP on [x, s, MLP(phi(t))].
 
     Args:
         out_dim: width of the output.
         time_hidden_dims: widths of the MLP on the embedded level.
         time_activate_last: whether the last layer of that MLP is activated too.
+        own_levels: whether each member of an ensemble has an MLP on the embedded level of its own; otherwise they
+            share one.
     """
 
     def __init__(
@@ -65,11 +67,13 @@ class LevelMLP(nn.Module):
         time_dim: int,
         time_hidden_dims: Sequence[int],
         time_activate_last: bool = False,
+        own_levels: bool = False,
     ) -> None:
         super().__init__()
         self.embed = EmbedLevel(time_embedding, time_dim)
         *hidden, out = time_hidden_dims
-        self.time = MLP(time_dim, hidden, out, activation=activation, initialization=initialization)
+        members = ensemble if own_levels else None
+        self.time = MLP(time_dim, hidden, out, ensemble=members, activation=activation, initialization=initialization)
         self.activation, self.time_activate_last = activation, time_activate_last
         self.net = MLP(
             action_dim + observation_dim + out,
@@ -87,7 +91,10 @@ class LevelMLP(nn.Module):
         condition = self.time(self.embed(t))
         if self.time_activate_last:
             condition = ACTIVATIONS[self.activation](condition)
-        return self.net(torch.cat([x, observations, condition], -1))  # type: ignore[no-any-return]
+        if self.time.ensemble is None:
+            return self.net(torch.cat([x, observations, condition], -1))  # type: ignore[no-any-return]
+        shared = (part.expand(*condition.shape[:-1], part.shape[-1]) for part in (x, observations))
+        return self.net.members(torch.cat([*shared, condition], -1))
 
 
 @final

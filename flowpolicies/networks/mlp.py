@@ -198,6 +198,13 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self._through(self._parts(self.layers, self.output), x)
 
+    def members(self, x: Tensor) -> Tensor:
+        """Each member of the ensemble on an input of its own, `[E, *, in]` -> `[E, *, out]`."""
+        y = x.reshape(x.shape[0], -1, x.shape[-1])
+        for part in self._parts(self.layers, self.output):
+            y = part(y)
+        return y.reshape(*x.shape[:-1], y.shape[-1])
+
     def function(self) -> Callable[[Tensor], Tensor]:
         """The network with the weights of this moment, for many calls in a row.
 

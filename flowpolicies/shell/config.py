@@ -17,7 +17,16 @@ from flowpolicies.core import Network, UpdateSpec, is_zero
 from flowpolicies.flows import BetaSchedule, Diffusion, ReverseRule
 from flowpolicies.losses import QAggregation
 from flowpolicies.messages import did_you_mean
-from flowpolicies.networks import ENCODERS, Critic, GaussianNetwork, NoisePrediction, TanhNormal, Value, VelocityField
+from flowpolicies.networks import (
+    ENCODERS,
+    Critic,
+    GaussianNetwork,
+    NoisePrediction,
+    NoisyValue,
+    TanhNormal,
+    Value,
+    VelocityField,
+)
 from flowpolicies.plugins import home_of
 from flowpolicies.samplers import Denoise, Integrate, IntegrateResidual, Sampler, SoftmaxOfN
 from flowpolicies.shell.exceptions import ARGUMENTS
@@ -292,6 +301,12 @@ def critic(cfg: CriticConfig, target_rate: float | None = None, **options: Any) 
     options = {"ensemble": cfg.ensemble, **options}
     factory = partial(Critic, hidden_dims=cfg.value_hidden_dims, layer_norm=cfg.value_layer_norm, **options)
     return Network(factory, target_rate)
+
+
+def noisy_value(cfg: CriticConfig, target_rate: float | None = None, **options: Any) -> Network:
+    """An ensemble of values of noisy actions of the configured size."""
+    options = {"ensemble": cfg.ensemble, "layer_norm": cfg.value_layer_norm, **options}
+    return Network(partial(NoisyValue, hidden_dims=cfg.value_hidden_dims, **options), target_rate)
 
 
 def value(cfg: CriticConfig, target_rate: float | None = None, **options: Any) -> Network:

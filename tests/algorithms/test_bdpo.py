@@ -15,6 +15,7 @@ from torch import Tensor
 from flowpolicies.algorithms import BDPO, BDPOConfig
 from flowpolicies.algorithms.bdpo import actor_loss, critic_loss, inner_value_loss
 from flowpolicies.core import Batch, Networks, ReplayedNoise, UpdateSpec, View
+from flowpolicies.networks import NoisyValue
 from flowpolicies.samplers import BestOfN, Denoise, SoftmaxOfN
 
 B, N, T = 4, 3, 3
@@ -264,3 +265,20 @@ def test_each_network_has_its_own_optimiser() -> None:
     assert float(weight.norm()) == pytest.approx(math.sqrt(2), rel=1e-5)  # Orthogonal, gain sqrt 2, output included.
     assert inner.net.norm_first
     assert inner.net.norms is not None
+
+
+def test_values_of_models_of_version_0_1_0_share_their_features_of_the_level(data, tmp_path) -> None:
+    """Such a config lacks the field, and so do the options of the network in a policy file."""
+    state = {key: value for key, value in vars(BDPOConfig(ensemble=3)).items() if key != "own_levels"}
+    old = BDPOConfig.__new__(BDPOConfig)
+    old.__setstate__(state)
+    shape = lambda cfg: tuple(cfg.networks(0.005)["inner_value"].factory(11, 3).time.output.weight.shape)
+    assert shape(old) == (128, 64)
+    assert shape(BDPOConfig(ensemble=3)) == (3, 128, 64)
+    assert NoisyValue(11, 3, ensemble=3).time.output.weight.shape == (128, 64)
+    model = tiny(BDPO, dataset=data, own_levels=False)
+    model.learn_offline(1)
+    model.save(tmp_path / "old.zip")
+    loaded = BDPO.load(tmp_path / "old.zip", device="cpu")
+    with pytest.raises(ValueError, match="own_levels cannot be changed in an existing model of BDPO"):
+        loaded.own_levels = True

@@ -16,7 +16,7 @@ from flowpolicies.algorithms import DACD4RL, DACConfig, DACD4RLConfig
 from flowpolicies.algorithms.dac import actor_loss
 from flowpolicies.algorithms.dac_d4rl import actor_loss as published_actor_loss
 from flowpolicies.algorithms.dac_d4rl import critic_loss as published_critic_loss
-from flowpolicies.algorithms.dac_d4rl import eta_loss
+from flowpolicies.algorithms.dac_d4rl import dual_ascent
 from flowpolicies.core import Networks, ReplayedNoise, View
 from flowpolicies.losses import denoising
 from flowpolicies.networks import NoisePrediction
@@ -45,16 +45,22 @@ def test_the_ogbench_loss_by_hand() -> None:
     assert float(loss) == pytest.approx(0.3 * error + guided, rel=1e-7)
 
 
+def published(predict: Callable[..., torch.Tensor], eta: float, critic: Callable[..., torch.Tensor]) -> Networks:
+    """The views that the published actor loss reads."""
+    multiplier = lambda: torch.tensor(eta, dtype=torch.float64)
+    online = view(actor_diffusion=lambda s, x, t: predict(x, t), temperature=multiplier)
+    return Networks(online, view(temperature=multiplier), view(critic=critic))
+
+
 def test_the_published_loss_divides_by_the_size_of_q() -> None:
     predict = lambda x, t: 0.3 * x + 0.1 * t
-    frozen = view(temperature=lambda: torch.tensor(0.4, dtype=torch.float64))
-    nets = Networks(view(actor_diffusion=lambda s, x, t: predict(x, t)), frozen, view(critic=parabolas))
-    loss, info = published_actor_loss(nets, rows(), replay(), DACD4RLConfig())
+    loss, info = published_actor_loss(published(predict, 0.4, parabolas), rows(), replay(), DACD4RLConfig())
     error, guided = by_hand(predict, 5)
     q_size = (0.75 + 0.5 + 0.12 + 0.2) / 4  # |3 a^2| and |-a| at 0.5 and -0.2.
     assert float(info["q_size"]) == pytest.approx(q_size)
+    assert float(info["eta"]) == pytest.approx(0.4)
     assert float(loss) == pytest.approx(0.4 * error + guided / (q_size + 1e-6), rel=1e-7)
-    tiny_q = Networks(nets.online, frozen, view(critic=lambda s, a: 1e-9 * parabolas(s, a)))
+    tiny_q = published(predict, 0.4, lambda s, a: 1e-9 * parabolas(s, a))
     _, small = published_actor_loss(tiny_q, rows(), replay(), DACD4RLConfig())
     assert float(small["guidance"]) == pytest.approx(1e-9 * guided / (1e-9 * q_size + 1e-6), rel=1e-6)
 
@@ -112,20 +118,18 @@ def test_next_values_over_actions_first_then_over_critics(max_q_backup: bool) ->
     ],
 )
 def test_dual_ascent(error: float, eta: float, expected: float) -> None:
-    """The gradient of its loss is what a step of rate 1 takes away."""
+    """The gradient of its loss, whose value is 0, is what a step of rate 1 takes away."""
     multiplier = torch.tensor(eta, dtype=torch.float64, requires_grad=True)
-    frozen = view(temperature=lambda: multiplier.detach(), actor_diffusion=lambda s, x, t: EPS + math.sqrt(error))
-    nets = Networks(view(temperature=lambda: multiplier), frozen, NOTHING)
-    loss, info = eta_loss(nets, rows(), replay(), DACD4RLConfig(eta_lr=0.1, threshold=1.0))
+    nets = Networks(view(temperature=lambda: multiplier), view(temperature=lambda: multiplier.detach()), NOTHING)
+    loss = dual_ascent(nets, torch.tensor(error), DACD4RLConfig(eta_lr=0.1, threshold=1.0))
     (gradient,) = torch.autograd.grad(loss, multiplier)
-    assert float(multiplier.detach() - gradient) == pytest.approx(expected, abs=1e-12)
-    assert float(info["eta"]) == pytest.approx(expected)
-    assert float(info["bc_loss"]) == pytest.approx(error)
+    assert float(loss.detach()) == 0.0
+    assert float(multiplier.detach() - gradient) == pytest.approx(expected, abs=1e-7)
 
 
 @pytest.mark.parametrize("clip", [1.0, 1e-6])
 def test_one_published_update(data, clip: float) -> None:
-    """Critic, Polyak, actor at the moved slow critic, eta at the stepped actor and the same draws."""
+    """Critic, Polyak, actor at the moved slow critic; eta by the error from before the actor's step, unclipped."""
     model = tiny(DACD4RL, dataset=data, eta=0.7, eta_lr=0.01, threshold=0.2, clip_grad_norm=clip)
     learner, state, sampled = model._learner, model._state, model.replay_buffer.sample(32)
     step = model.cfg.update_spec(0)
@@ -139,21 +143,26 @@ def test_one_published_update(data, clip: float) -> None:
 
     views = [View.of(learner.networks, tree) for tree in (before, before, state.targets)]
     _, guided = published_actor_loss(Networks(*views), sampled, ReplayedNoise(1, draws[1]), model.cfg)
-    assert float(metrics["actor/guidance"]) == pytest.approx(float(guided["guidance"]), rel=1e-5)
+    assert float(metrics["actor/guidance"]) == pytest.approx(float(guided["guidance"].detach()), rel=1e-5)
 
-    actor = View.of(learner.networks, state.params).actor_diffusion
-    after = float(denoising(actor, sampled, ReplayedNoise(1, draws[1]), model.cfg.diffusion))
-    assert float(metrics["eta/bc_loss"]) == pytest.approx(after, rel=1e-5)
-    assert after != pytest.approx(float(metrics["actor/bc_loss"]), rel=1e-4)
+    error = lambda tree: float(
+        denoising(
+            View.of(learner.networks, tree).actor_diffusion, sampled, ReplayedNoise(1, draws[1]), model.cfg.diffusion
+        )
+    )
+    assert float(metrics["actor/bc_loss"]) == pytest.approx(error(before), rel=1e-5)
+    assert error(state.params) != pytest.approx(error(before), rel=1e-4)
+    assert float(metrics["actor/eta"]) == pytest.approx(0.7)
     eta = float(state.params["temperature"]["value"])
-    assert eta == pytest.approx(0.7 + 0.01 * min(max(after - 0.2, -1), 1), rel=1e-6)
+    assert eta == pytest.approx(0.7 + 0.01 * min(max(error(before) - 0.2, -1), 1), rel=1e-6)
 
 
-def test_eta_may_be_fixed(data) -> None:
-    model = tiny(DACD4RL, dataset=data, eta=0.1, eta_lr=0.0)
+@pytest.mark.parametrize("eta", [0.1, 250.0])
+def test_eta_may_be_fixed(data, eta: float) -> None:
+    """Also outside the range in which the dual ascent keeps it."""
+    model = tiny(DACD4RL, dataset=data, eta=eta, eta_lr=0.0)
     model.learn_offline(2)
-    assert float(model._state.params["temperature"]["value"]) == pytest.approx(0.1)
-    assert model.cfg.update_spec(0).stages == (("critic",), ("actor",))
+    assert float(model._state.params["temperature"]["value"]) == pytest.approx(eta)
 
 
 def test_the_slow_actor_moves_in_every_fifth_update_after_the_thousandth() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -62,3 +64,16 @@ def test_noisy_value_of_an_ensemble_and_of_one() -> None:
     assert one(s, x, t).shape == (5, 4)
     assert [tuple(p.shape) for p in one.time.parameters()] == [(32, 32), (32,)]
     assert len({float(v) for v in many(s, x, t)[:, 0, 0].detach()}) == 7
+
+
+def test_members_of_a_noisy_value_may_have_features_of_the_level_of_their_own() -> None:
+    """A member is the network of its own weights, with one row of inputs and with several axes of them."""
+    options: dict[str, Any] = {"hidden_dims": (8,), "layer_norm": True, "time_dim": 4, "time_hidden_dims": (6, 5)}
+    many, alone = NoisyValue(3, 2, ensemble=3, own_levels=True, **options), NoisyValue(3, 2, **options)
+    for rows in ((1,), (5, 4)):
+        s, x, t = torch.randn(*rows, 3), torch.randn(*rows, 2), torch.rand(*rows, 1)
+        together = many(s, x, t)
+        for member in range(3):
+            own = {key: p[member].reshape(alone.state_dict()[key].shape) for key, p in many.named_parameters()}
+            alone.load_state_dict(own)
+            torch.testing.assert_close(together[member], alone(s, x, t), atol=1e-6, rtol=1e-5)

@@ -54,6 +54,6 @@ def written_critic_loss(next_actions: np.ndarray, q_norm: bool = False) -> tuple
     """The loss for n next actions per row, and the mean target."""
     q = np.stack(critics(next_states(next_actions.shape[1]), next_actions)) + 0.25
     y = BATCH.rewards.numpy() + BATCH.discounts.numpy() * q.max(-1).min(0)
-    y = y / (y.std() + 1e-6) if q_norm else y
+    y = y / (y.std(ddof=1) + 1e-6) if q_norm else y
     now = critics(BATCH.observations.numpy(), BATCH.actions.numpy())
     return sum((BATCH.valid.numpy() * (q - y) ** 2).mean() for q in now), y.mean()
