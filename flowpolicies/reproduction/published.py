@@ -61,6 +61,8 @@ def load_table(name: str) -> PublishedTable:
         ValueError: for an unknown name.
     """
     tables = _tables()
+    if name == "local":
+        raise ValueError("the local benchmark takes other flags: `flowpolicies reproduce table local`, with local first.")
     if name not in tables:
         raise ValueError(f"unknown table '{name}' (known: {', '.join(tables)}).{did_you_mean(name, tables)}")
     values = tables[name]

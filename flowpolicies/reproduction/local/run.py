@@ -1,0 +1,181 @@
+"""Runs the local benchmark: data, sweep, choice of hyperparameters, reported runs, and results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import final
+
+from tqdm import tqdm
+
+from flowpolicies.data import generate_dataset
+from flowpolicies.messages import duration, say
+from flowpolicies.reproduction.jobs import Outcome, run_side_by_side
+from flowpolicies.reproduction.local.benchmark import LocalBenchmark
+from flowpolicies.reproduction.local.page import write_page
+from flowpolicies.reproduction.local.plan import LocalRun, Places, RunKey, all_runs, plan_final, plan_sweep
+from flowpolicies.reproduction.local.progress import Progress
+from flowpolicies.reproduction.local.results import (
+    choose,
+    check_settings,
+    gather,
+    read_results,
+    write_results,
+)
+from flowpolicies.reproduction.local.settings import LocalSettings
+
+NAME = "local"
+"""Name of the table on the command line, and of its files."""
+
+
+def with_steps(benchmark: LocalBenchmark, settings: LocalSettings) -> LocalBenchmark:
+    """The benchmark with the steps of the settings."""
+    steps = benchmark.steps if settings.steps is None else settings.steps
+    online = benchmark.online_steps if settings.online_steps is None else settings.online_steps
+    return replace(benchmark, steps=steps, online_steps=online)
+
+
+def places_of(benchmark: LocalBenchmark, settings: LocalSettings) -> Places:
+    """The folders of the runs, the results and the data."""
+    changed = with_steps(benchmark, settings)
+    is_same = (changed.steps, changed.online_steps) == (benchmark.steps, benchmark.online_steps)
+    name = NAME if is_same else f"{NAME}-{changed.steps}-{changed.online_steps}"
+    runs = Path("runs/reproduce") / name if settings.runs_dir is None else settings.runs_dir
+    results = runs if settings.results_dir is None else settings.results_dir
+    return Places(runs=runs, results=results, data=settings.data_dir)
+
+
+@final
+class LocalTable:
+    """The benchmark with its results so far, of which the selected part is run.
+
+    Args:
+        benchmark: declaration of the whole benchmark.
+        settings: the part to run, the number of processes, and the places of the files.
+
+    Raises:
+        ValueError: for unknown names, a seed that is that of the sweep, or results of other settings.
+    """
+
+    def __init__(self, benchmark: LocalBenchmark, settings: LocalSettings) -> None:
+        self.places = places_of(benchmark, settings)
+        self.benchmark, self.settings = with_steps(benchmark, settings), settings
+        self.seeds = settings.seeds or benchmark.seeds
+        replace(self.benchmark, seeds=self.seeds).check()
+        benchmark.check_known("dataset", settings.datasets, benchmark.datasets)
+        benchmark.check_known("algorithm", settings.algorithms, benchmark.algorithms)
+        self.datasets = [name for name in benchmark.datasets if name in (settings.datasets or benchmark.datasets)]
+        self.algorithms = [name for name in benchmark.algorithms if name in (settings.algorithms or benchmark.algorithms)]
+        self.path = self.places.results / f"{NAME}.csv"
+        self.results = read_results(self.path)
+        self.failed: list[str] = []
+        self._collect_finished()
+
+    def _collect_finished(self) -> None:
+        """Adds the finished runs whose rows are missing, because the command was killed before it wrote them."""
+        seeds = sorted({*self.benchmark.seeds, *self.seeds, *(key.seed for key in self.results if key.stage == "final")})
+        for dataset in self.benchmark.datasets:
+            sweep = plan_sweep(self.benchmark, self.places, dataset, self.benchmark.algorithms)
+            self._collect(sweep)
+            chosen = choose(self.benchmark, self.results, dataset)
+            self._collect(plan_final(self.benchmark, self.places, dataset, chosen, seeds))
+
+    def _collect(self, runs: Iterable[LocalRun]) -> None:
+        for run in runs:
+            if run.key in self.results:
+                check_settings(run, self.results[run.key], self.path)
+            elif run.is_done:
+                self.results[run.key] = gather(run, math.nan)
+
+    def open_runs(self) -> list[LocalRun]:
+        """The selected runs that are not done; those whose hyperparameters are not chosen have the middle value."""
+        done = {key.place for key in self.results}
+        planned = all_runs(self.benchmark, self.places, self.datasets, self.algorithms, self.seeds)
+        return [run for run in planned if run.key.place not in done]
+
+    def estimate(self) -> Progress:
+        """Costs of the selected runs that are not done."""
+        return Progress(self.open_runs(), self.results, self.settings.workers)
+
+    def run(self) -> None:
+        """Runs what is selected and not done. The rows of each run are written when it ends, the page by `write`.
+
+        Raises:
+            KeyboardInterrupt: after Ctrl-C, when the running processes have saved checkpoints.
+            ChildProcessError: if runs failed; the others were done.
+        """
+        progress = self.estimate()
+        say(f"{progress}")
+        for dataset in self.datasets:
+            self._generate(dataset)
+        self._progress = self.estimate()  # The generation of data is no work of the runs.
+        with self._bar() as self._shown:
+            for dataset in self.datasets:
+                sweep = plan_sweep(self.benchmark, self.places, dataset, self.algorithms)
+                self._run_all(sweep)
+                chosen = choose(self.benchmark, self.results, dataset)
+                mine = {name: value for name, value in chosen.items() if name in self.algorithms}
+                self._skip(dataset, set(self.algorithms) - mine.keys())
+                self._run_all(plan_final(self.benchmark, self.places, dataset, mine, self.seeds))
+        if self.failed:
+            raise ChildProcessError(
+                f"{len(self.failed)} runs failed, and are missing in the results; their logs: {', '.join(self.failed)}"
+            )
+
+    def _generate(self, name: str) -> None:
+        dataset = self.benchmark.datasets[name]
+        needed = any(run.key.dataset == name for run in self.open_runs())
+        if dataset.episodes is not None and needed:
+            generate_dataset(
+                dataset.address.format(task=dataset.tasks[0]),
+                num_episodes=dataset.episodes,
+                seed=0,
+                workers=self.settings.workers,
+                data_dir=self.places.data_of(self.benchmark, name),
+            )
+
+    def _skip(self, dataset: str, algorithms: set[str]) -> None:
+        """Takes the reported runs of algorithms whose sweep is not complete out of the progress."""
+        for run in self.open_runs():
+            if run.key.stage == "final" and run.key.dataset == dataset and run.key.algorithm in algorithms:
+                self._progress.drop(run)
+        for algorithm in sorted(algorithms):
+            say(f"{algorithm} on {dataset}: runs of the sweep failed, so that nothing is chosen and reported.")
+
+    def _run_all(self, runs: Sequence[LocalRun]) -> None:
+        """Runs what is not done; the results of each run are on disk when the next one begins."""
+        todo = {run.name: run for run in runs if run.key not in self.results}
+        # Those that take longest come first, so that no process is left alone with one of them at the end.
+        ordered = sorted(todo.values(), key=lambda run: (run.key.seed, -self._progress.cost(run)))
+
+        def report(outcome: Outcome) -> None:
+            run, result = todo[outcome.job.name], None
+            if outcome.code == 0:
+                result = self.results[run.key] = gather(run, outcome.core_seconds)
+                write_results(self.path, self.results.values())
+                told = f"done after {duration(outcome.seconds)}"
+            else:
+                self.failed.append(str(outcome.job.log))
+                told = f"FAILED with exit code {outcome.code}, see {outcome.job.log}"
+            self._progress.end(run, result)
+            say(f"{run.name}: {told}; {self._progress}")
+
+        jobs = [run.job for run in ordered]
+        run_side_by_side(jobs, self.settings.workers, report, threads=1, watch=self._show, watch_seconds=1.0)
+
+    def _bar(self) -> tqdm:
+        return tqdm(total=100, bar_format="{percentage:3.0f}%|{bar}| {elapsed}{postfix}", dynamic_ncols=True, disable=None)
+
+    def _show(self) -> None:
+        self._shown.n = round(100 * self._progress.share(), 1)
+        self._shown.set_postfix_str(str(self._progress))
+
+    def write(self) -> list[Path]:
+        """Writes the table, the page and the figures, and returns their paths; empty if there are no results."""
+        if not self.results:
+            return []
+        write_results(self.path, self.results.values())
+        return [self.path, *write_page(self.benchmark, self.results, self.places)]
+
