@@ -73,9 +73,9 @@ class LocalBenchmark:
     options: Mapping[str, Any]
     """Flags of all runs, as far as the algorithm has them."""
     datasets: Mapping[str, LocalDataset]
-    """Datasets by name."""
+    """Name of each dataset -> its declaration."""
     algorithms: Mapping[str, LocalAlgorithm]
-    """Algorithms by name."""
+    """Name of each algorithm -> its declaration."""
 
     @property
     def eval_every(self) -> int:
@@ -100,8 +100,6 @@ class LocalBenchmark:
                     f"the sweep of {name} has the values {', '.join(f'{v:g}' for v in one.values)}; every algorithm "
                     f"has {self.candidates} different ones."
                 )
-        if self.steps < 1:
-            raise ValueError(f"--steps is the number of offline gradient steps and must be at least 1, got {self.steps}")
 
     def check_known(self, what: str, given: Iterable[str], known: Iterable[str]) -> None:
         """Raises a ValueError for a name that the benchmark does not have."""

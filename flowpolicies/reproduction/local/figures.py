@@ -16,7 +16,8 @@ from flowpolicies.training.plots import COLORS, curve
 
 COLUMNS_OF_PANELS = 5
 """Largest number of panels beside each other."""
-PHASE_COLORS: dict[Phase, str] = {"offline": COLORS[0], "online": COLORS[1]}
+PHASE_STYLES: dict[Phase, tuple[str, float]] = {"offline": (COLORS[0], 0.14), "online": (COLORS[1], -0.14)}
+"""Phase -> color, and distance from the line of its algorithm."""
 
 
 def draw_curves(scores: Scores, dataset: str, path: Path) -> list[Path]:
@@ -75,20 +76,20 @@ def draw_iqm(scores: Scores, path: Path) -> list[Path]:
     found = {
         (name, phase): interval
         for name in scores.benchmark.algorithms
-        for phase in PHASE_COLORS
+        for phase in PHASE_STYLES
         if (interval := scores.iqm(name, phase)) is not None
     }
-    names = [name for name in reversed(scores.benchmark.algorithms) if any((name, phase) in found for phase in PHASE_COLORS)]
+    names = [name for name in reversed(list(scores.benchmark.algorithms)) if any(name == one for one, _ in found)]
     if not names:
         return []
     figure = Figure(figsize=(6.0, 0.9 + 0.36 * len(names)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for phase, shift in (("offline", 0.14), ("online", -0.14)):
+    for phase, (color, shift) in PHASE_STYLES.items():
         shown = [(i + shift, found[name, phase]) for i, name in enumerate(names) if (name, phase) in found]
         for y, (_, low, high) in shown:
-            axes.plot([100 * low, 100 * high], [y, y], color=PHASE_COLORS[phase], linewidth=5, alpha=0.3)
-        axes.plot([100 * one.mean for _, one in shown], [y for y, _ in shown], "o", color=PHASE_COLORS[phase], label=phase)
+            axes.plot([100 * low, 100 * high], [y, y], color=color, linewidth=5, alpha=0.3)
+        axes.plot([100 * one.mean for _, one in shown], [y for y, _ in shown], "o", color=color, label=phase)
     axes.set_yticks(range(len(names)), names)
     axes.set_xlim(-2, 102)
     axes.set_xlabel("Interquartile mean of success over tasks and seeds (%)")

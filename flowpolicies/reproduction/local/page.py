@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from flowpolicies.files import atomic_write
 from flowpolicies.policies.intervals import Interval
 from flowpolicies.reproduction.local.benchmark import LocalBenchmark
 from flowpolicies.reproduction.local.figures import draw_curves, draw_iqm
-from flowpolicies.reproduction.local.plan import LocalRun, Places, RunKey, plan_final, plan_sweep
+from flowpolicies.reproduction.local.plan import LocalRun, Places, RunKey, plan_final
 from flowpolicies.reproduction.local.results import RunResult, Scores, choose
 from flowpolicies.training.evaluations import Phase
 
@@ -33,9 +34,7 @@ def write_page(benchmark: LocalBenchmark, results: Mapping[RunKey, RunResult], p
     return [page, *figures]
 
 
-def make_page(
-    scores: Scores, results: Mapping[RunKey, RunResult], places: Places, figures: Sequence[str] = ()
-) -> str:
+def make_page(scores: Scores, results: Mapping[RunKey, RunResult], places: Places, figures: Sequence[str] = ()) -> str:
     """Text of the page.
 
     Args:
@@ -60,14 +59,23 @@ def _head(scores: Scores) -> str:
     benchmark = scores.benchmark
     planned = [cell for name, one in benchmark.datasets.items() for cell in ((name, task) for task in one.tasks)]
     whole = len(planned) * len(benchmark.algorithms) * len(scores.seeds)
-    return f"""# The local benchmark
-
-{len(benchmark.algorithms)} algorithms on data that this machine generated: {benchmark.steps:,} gradient steps offline, then
-{benchmark.online_steps:,} environment steps online, seeds {", ".join(map(str, scores.seeds))}. Scores are success in percent,
-the mean of the last {benchmark.last} evaluations of a phase; brackets hold 95 % intervals. Networks, data and steps are far
-smaller than those of the papers, so these numbers say how the algorithms compare at this size only.
-
-{len(scores.results)} of {whole} reported runs are done. What was not run is shown as "{MISSING}", and nothing is filled in."""
+    return "\n\n".join(
+        [
+            "# The local benchmark",
+            _wrap(
+                f"{len(benchmark.algorithms)} algorithms on data that this machine generated:",
+                f"{benchmark.steps:,} gradient steps offline, then {benchmark.online_steps:,} environment steps",
+                f"online, with the seeds {', '.join(map(str, scores.seeds))}. Scores are success in percent, the",
+                f"mean of the last {benchmark.last} evaluations of a phase; brackets hold 95 % intervals.",
+                "Networks, data and steps are far smaller than those of the papers: the numbers compare the",
+                "algorithms at this size only.",
+            ),
+            _wrap(
+                f"{len(scores.results)} of {whole} reported runs are done. What was not run is shown as",
+                f"{MISSING!r}, and nothing is filled in.",
+            ),
+        ]
+    )
 
 
 def _overall(scores: Scores, has_figure: bool) -> str:
@@ -80,17 +88,12 @@ def _overall(scores: Scores, has_figure: bool) -> str:
         rows.append([name, _iqm(scores, name, "offline"), online, f"{scores.core_hours(name):.2f}"])
     names = ", ".join(f"{name} {task}" for name, task in cells)
     figure = ["", "![interquartile means](local-iqm.png)"] if has_figure else []
-    return "\n".join(
-        [
-            "## All tasks",
-            "",
-            f"Interquartile mean over tasks and seeds, with a stratified bootstrap over seeds, of the {len(cells)} tasks",
-            f"that were run: {names}. It is given for algorithms that have all runs on these tasks.",
-            "",
-            *_table(["algorithm", "offline", "online", "core-hours with sweep"], rows),
-            *figure,
-        ]
+    text = _wrap(
+        "Interquartile mean over tasks and seeds, with a stratified bootstrap over seeds, of the",
+        f"{len(cells)} tasks that were run: {names}. It is given for algorithms that have all runs on these tasks.",
     )
+    table = _table(["algorithm", "offline", "online", "core-hours with sweep"], rows)
+    return "\n".join(["## All tasks", "", text, "", *table, *figure])
 
 
 def _iqm(scores: Scores, algorithm: str, phase: Phase) -> str:
@@ -105,7 +108,10 @@ def _tasks(scores: Scores, phase: Phase) -> str:
         if phase == "online" and not algorithm.learns_online:
             continue
         found = [(scores.mean((*cell, name), phase), len(scores.of((*cell, name), phase))) for cell in cells]
-        texts = [_percent(mean) + (f" ({n} of {all_seeds})" if n < all_seeds else "") if mean else MISSING for mean, n in found]
+        texts = [
+            _percent(mean) + (f" ({n} of {all_seeds})" if n < all_seeds else "") if mean else MISSING
+            for mean, n in found
+        ]
         rows.append([name, *texts])
     if not cells or all(cell == MISSING for row in rows for cell in row[1:]):
         return ""
@@ -123,7 +129,9 @@ def _curves(figures: Sequence[str]) -> str:
     names = [name for name in figures if name != "local-iqm.png"]
     if not names:
         return ""
-    return "\n\n".join(["## Learning curves", *(f"![{Path(name).stem.removeprefix('local-')}]({name})" for name in names)])
+    return "\n\n".join(
+        ["## Learning curves", *(f"![{Path(name).stem.removeprefix('local-')}]({name})" for name in names)]
+    )
 
 
 def _hyperparameters(benchmark: LocalBenchmark, results: Mapping[RunKey, RunResult]) -> str:
@@ -133,19 +141,17 @@ def _hyperparameters(benchmark: LocalBenchmark, results: Mapping[RunKey, RunResu
         + [f"{chosen[dataset][name]:g}" if name in chosen[dataset] else MISSING for dataset in benchmark.datasets]
         for name, one in benchmark.algorithms.items()
     ]
-    lines = [
-        "## Hyperparameters",
-        "",
-        f"Every algorithm has the same budget: {benchmark.candidates} values of one hyperparameter on the first task of each",
-        f"dataset, each with seed {benchmark.sweep_seed}, which is not reported, and with all {benchmark.steps:,} offline steps.",
-        "The values of weights and temperatures are a factor of ten apart, around the published ones; those of levels,",
-        f"flow steps and samples are around the defaults. The value with the largest mean success of the last {benchmark.last}",
-        "evaluations is used for all tasks of the dataset, offline and online. Equal ones are ranked by the mean success of all",
-        "evaluations, then by the return of the last ones, then by their distance from the middle of the sweep.",
-        "",
-        *_table(["algorithm", "field", "values", *benchmark.datasets], rows),
-    ]
-    return "\n".join(lines)
+    text = _wrap(
+        f"Every algorithm has the same budget: {benchmark.candidates} values of one hyperparameter on the first",
+        f"task of each dataset, each with seed {benchmark.sweep_seed}, which is not reported, and all",
+        f"{benchmark.steps:,} offline steps. The values of weights and temperatures are a factor of ten apart,",
+        "around the published ones; those of levels, flow steps and samples are around the defaults. The value",
+        f"with the largest mean success of the last {benchmark.last} evaluations is used for all tasks of the",
+        "dataset, offline and online. Equal ones are ranked by the mean success of all evaluations, then by the",
+        "return of the last ones, then by their distance from the middle of the sweep.",
+    )
+    header = ["algorithm", "field", "values", *benchmark.datasets]
+    return "\n".join(["## Hyperparameters", "", text, "", *_table(header, rows)])
 
 
 def _settings(benchmark: LocalBenchmark) -> str:
@@ -160,7 +166,8 @@ def _settings(benchmark: LocalBenchmark) -> str:
 
 def _values(options: Mapping[str, Any]) -> str:
     return ", ".join(
-        f"`{name} = {' '.join(map(str, value)) if isinstance(value, tuple) else value}`" for name, value in options.items()
+        f"`{name} = {' '.join(map(str, value)) if isinstance(value, tuple) else value}`"
+        for name, value in options.items()
     )
 
 
@@ -177,7 +184,7 @@ def _origin(scores: Scores) -> str:
         "flowpolicies reproduce table local --workers 2 --results-dir docs/results",
         "```",
         "",
-        f"- {scores.core_hours():.2f} core-hours for {len(origins)} runs with those of the sweep, without generating the data",
+        f"- {scores.core_hours():.2f} core-hours for {len(origins)} runs, those of the sweep included",
         f"- commits: {_distinct(origin.commit for origin in origins)}",
         f"- hardware: {_distinct(origin.hardware for origin in origins)}",
     ]
@@ -221,6 +228,11 @@ def best_run(
 def _percent(interval: Interval) -> str:
     mean, low, high = (100 * value for value in interval)
     return f"{mean:.0f}" if low != low else f"{mean:.0f} [{low:.0f}, {high:.0f}]"
+
+
+def _wrap(*parts: str) -> str:
+    """A paragraph of lines that are not too long."""
+    return textwrap.fill(" ".join(parts), 120, break_long_words=False, break_on_hyphens=False)
 
 
 def _distinct(texts: Iterable[str]) -> str:

@@ -69,7 +69,7 @@ class LocalRun:
     folder: RunFolder
     """Folder of the run, which need not exist yet."""
     estimate: PhaseCosts
-    """Estimated costs."""
+    """Estimated costs of its phases."""
 
     @property
     def name(self) -> str:
@@ -140,10 +140,9 @@ def plan_final(
     Args:
         chosen: algorithm -> value of its swept hyperparameter. Algorithms without a choice have no runs.
     """
+    settings = {name: benchmark.algorithms[name].setting(value) for name, value in chosen.items()}
     return [
-        _make_run(
-            benchmark, places, RunKey("final", dataset, task, name, benchmark.algorithms[name].setting(value), seed), value
-        )
+        _make_run(benchmark, places, RunKey("final", dataset, task, name, settings[name], seed), value)
         for seed in seeds
         for task in benchmark.datasets[dataset].tasks
         for name, value in chosen.items()

@@ -95,7 +95,8 @@ class Progress:
 
     def __str__(self) -> str:
         runs = len(self._runs) - len(self._dropped)
-        return f"{len(self._ended)}/{runs} runs, {100 * self.share():.0f} % of the work, {duration(self.seconds_left())} left"
+        share, left = f"{100 * self.share():.0f} % of the work", f"about {duration(self.seconds_left())} left"
+        return f"{len(self._ended)}/{runs} runs, {share}, {left}"
 
 
 def _kind(key: RunKey) -> tuple[str, ...]:
@@ -114,4 +115,3 @@ def share_done(run: LocalRun) -> float:
             done = max((float(row[at]) for row in rows if at < len(row) and row[at]), default=0.0)
             share += cost / whole * min(1.0, done / run.values[steps])
     return share
-

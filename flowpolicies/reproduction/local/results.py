@@ -16,11 +16,11 @@ from flowpolicies.reproduction.local.plan import LocalRun, RunKey, Stage
 from flowpolicies.training.evaluations import COLUMNS, EvaluationRow, Phase, parse_evaluation
 from flowpolicies.training.logs import read_table
 
-Cell = tuple[str, int, str]
+TableCell = tuple[str, int, str]
 """Dataset, task and algorithm."""
 
 
-class Origin(NamedTuple):
+class Provenance(NamedTuple):
     """Where the numbers of a run come from; columns of `local.csv`."""
 
     fingerprint: str
@@ -41,7 +41,7 @@ class RunResult(NamedTuple):
 
     key: RunKey
     """What distinguishes the run from the others."""
-    origin: Origin
+    origin: Provenance
     """Where its numbers come from."""
     evaluations: tuple[EvaluationRow, ...]
     """Its evaluations in the order of its steps."""
@@ -56,7 +56,7 @@ class RunResult(NamedTuple):
         return float(np.mean([row.success for row in rows])) if rows else float("nan")
 
 
-HEADER = (*RunKey._fields, *COLUMNS, *Origin._fields)
+HEADER = (*RunKey._fields, *COLUMNS, *Provenance._fields)
 
 
 def gather(run: LocalRun, core_seconds: float) -> RunResult:
@@ -68,8 +68,8 @@ def gather(run: LocalRun, core_seconds: float) -> RunResult:
     if different := run.differences():
         raise ValueError(
             f"the run in '{run.folder.path}' had other settings: "
-            f"{', '.join(f'{name}={value}' for name, value in different.items())}. Choose another --runs-dir, or move or "
-            "delete its folder."
+            f"{', '.join(f'{name}={value}' for name, value in different.items())}. Choose another --runs-dir, or move "
+            "or delete its folder."
         )
     record, rows = run.folder.read_config(), run.folder.read_evaluations()
     if not rows or any(np.isnan(row.success) for row in rows):
@@ -77,7 +77,7 @@ def gather(run: LocalRun, core_seconds: float) -> RunResult:
     hardware = record["hardware"]
     text = f"{hardware['platform']}, {hardware['processor']}, {hardware['cpu_count']} cores"
     commit = record["software"].get("flowpolicies_commit", record["software"]["flowpolicies"])
-    origin = Origin(run.fingerprint, round(core_seconds, 1), len(record["commands"]), commit, text)
+    origin = Provenance(run.fingerprint, round(core_seconds, 1), len(record["commands"]), commit, text)
     return RunResult(run.key, origin, tuple(rows))
 
 
@@ -106,7 +106,7 @@ def read_results(path: Path) -> dict[RunKey, RunResult]:
     return found
 
 
-def _parse(row: Sequence[str]) -> tuple[RunKey, EvaluationRow, Origin]:
+def _parse(row: Sequence[str]) -> tuple[RunKey, EvaluationRow, Provenance]:
     if len(row) != len(HEADER):
         raise ValueError(f"a row has {len(HEADER)} values, got {len(row)}")
     first, end = len(RunKey._fields), len(RunKey._fields) + len(COLUMNS)
@@ -115,7 +115,7 @@ def _parse(row: Sequence[str]) -> tuple[RunKey, EvaluationRow, Origin]:
     if stage not in ("sweep", "final"):
         raise ValueError(f"the stage must be sweep or final, got {stage!r}")
     key = RunKey(cast(Stage, stage), dataset, int(task), algorithm, setting, int(seed))
-    return key, parse_evaluation(row[first:end]), Origin(fingerprint, float(seconds), int(parts), commit, hardware)
+    return key, parse_evaluation(row[first:end]), Provenance(fingerprint, float(seconds), int(parts), commit, hardware)
 
 
 def write_results(path: Path, results: Iterable[RunResult]) -> None:
@@ -168,12 +168,12 @@ class Scores:
         for name, dataset in self.benchmark.datasets.items():
             yield from ((name, task) for task in dataset.tasks if (name, task) in ran)
 
-    def of(self, cell: Cell, phase: Phase) -> dict[int, float]:
+    def of(self, cell: TableCell, phase: Phase) -> dict[int, float]:
         """Seed -> score of the runs of a cell that have evaluations of the phase."""
         runs = [one for one in self.results if (one.key.dataset, one.key.task, one.key.algorithm) == cell]
         return {one.key.seed: one.score(phase, self.benchmark.last) for one in runs if one.phase(phase)}
 
-    def mean(self, cell: Cell, phase: Phase) -> Interval | None:
+    def mean(self, cell: TableCell, phase: Phase) -> Interval | None:
         """Mean over the seeds of a cell with its bootstrap interval; None if there are no runs."""
         found = self.of(cell, phase)
         return mean_interval(np.array(list(found.values()))) if found else None

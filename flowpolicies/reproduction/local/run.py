@@ -15,11 +15,11 @@ from flowpolicies.messages import duration, say
 from flowpolicies.reproduction.jobs import Outcome, run_side_by_side
 from flowpolicies.reproduction.local.benchmark import LocalBenchmark
 from flowpolicies.reproduction.local.page import write_page
-from flowpolicies.reproduction.local.plan import LocalRun, Places, RunKey, all_runs, plan_final, plan_sweep
+from flowpolicies.reproduction.local.plan import LocalRun, Places, all_runs, plan_final, plan_sweep
 from flowpolicies.reproduction.local.progress import Progress
 from flowpolicies.reproduction.local.results import (
-    choose,
     check_settings,
+    choose,
     gather,
     read_results,
     write_results,
@@ -67,7 +67,8 @@ class LocalTable:
         benchmark.check_known("dataset", settings.datasets, benchmark.datasets)
         benchmark.check_known("algorithm", settings.algorithms, benchmark.algorithms)
         self.datasets = [name for name in benchmark.datasets if name in (settings.datasets or benchmark.datasets)]
-        self.algorithms = [name for name in benchmark.algorithms if name in (settings.algorithms or benchmark.algorithms)]
+        known = benchmark.algorithms
+        self.algorithms = [name for name in known if name in (settings.algorithms or known)]
         self.path = self.places.results / f"{NAME}.csv"
         self.results = read_results(self.path)
         self.failed: list[str] = []
@@ -75,7 +76,8 @@ class LocalTable:
 
     def _collect_finished(self) -> None:
         """Adds the finished runs whose rows are missing, because the command was killed before it wrote them."""
-        seeds = sorted({*self.benchmark.seeds, *self.seeds, *(key.seed for key in self.results if key.stage == "final")})
+        reported = (key.seed for key in self.results if key.stage == "final")
+        seeds = sorted({*self.benchmark.seeds, *self.seeds, *reported})
         for dataset in self.benchmark.datasets:
             sweep = plan_sweep(self.benchmark, self.places, dataset, self.benchmark.algorithms)
             self._collect(sweep)
@@ -163,12 +165,15 @@ class LocalTable:
             say(f"{run.name}: {told}; {self._progress}")
 
         jobs = [run.job for run in ordered]
-        run_side_by_side(jobs, self.settings.workers, report, threads=1, watch=self._show, watch_seconds=1.0)
+        run_side_by_side(jobs, self.settings.workers, report, threads=1, watch=self._show, watch_seconds=0.2)
 
     def _bar(self) -> tqdm:
-        return tqdm(total=100, bar_format="{percentage:3.0f}%|{bar}| {elapsed}{postfix}", dynamic_ncols=True, disable=None)
+        form = "{percentage:3.0f}%|{bar}| {elapsed}{postfix}"
+        return tqdm(total=100, bar_format=form, dynamic_ncols=True, disable=None)  # None: only in a terminal.
 
     def _show(self) -> None:
+        if self._shown.disable:
+            return
         self._shown.n = round(100 * self._progress.share(), 1)
         self._shown.set_postfix_str(str(self._progress))
 
@@ -178,4 +183,3 @@ class LocalTable:
             return []
         write_results(self.path, self.results.values())
         return [self.path, *write_page(self.benchmark, self.results, self.places)]
-
