@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from flowpolicies.files import atomic_write
 from flowpolicies.policies.intervals import Interval
 from flowpolicies.reproduction.local.benchmark import LocalBenchmark
 from flowpolicies.reproduction.local.figures import draw_curves, draw_iqm
-from flowpolicies.reproduction.local.plan import LocalRun, Places, RunKey, plan_final
+from flowpolicies.reproduction.local.plan import RunKey
 from flowpolicies.reproduction.local.results import RunResult, Scores, choose
 from flowpolicies.training.evaluations import Phase
 
@@ -21,20 +20,19 @@ MISSING = "-"
 PHASES: Mapping[Phase, str] = {"offline": "After the offline phase", "online": "After online training"}
 
 
-def write_page(benchmark: LocalBenchmark, results: Mapping[RunKey, RunResult], places: Places) -> list[Path]:
-    """Writes the page and the figures of what was run, and returns their paths."""
-    scores = Scores(benchmark, results)
-    folder, figures = places.results, list[Path]()
+def write_page(benchmark: LocalBenchmark, results: Mapping[RunKey, RunResult], folder: Path) -> list[Path]:
+    """Writes the page and the figures of what was run to a folder, and returns their paths."""
+    scores, figures = Scores(benchmark, results), list[Path]()
     for name in benchmark.datasets:
         figures += draw_curves(scores, name, folder / f"local-{name}.png")
     figures += draw_iqm(scores, folder / "local-iqm.png")
     page = folder / "local.md"
     with atomic_write(page) as file:
-        file.write(make_page(scores, results, places, [figure.name for figure in figures]).encode())
+        file.write(make_page(scores, results, [figure.name for figure in figures]).encode())
     return [page, *figures]
 
 
-def make_page(scores: Scores, results: Mapping[RunKey, RunResult], places: Places, figures: Sequence[str] = ()) -> str:
+def make_page(scores: Scores, results: Mapping[RunKey, RunResult], figures: Sequence[str] = ()) -> str:
     """Text of the page.
 
     Args:
@@ -50,7 +48,7 @@ def make_page(scores: Scores, results: Mapping[RunKey, RunResult], places: Place
         _hyperparameters(benchmark, results),
         _settings(benchmark),
         _origin(scores),
-        _policies(scores, results, places),
+        _policies(scores),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -196,33 +194,39 @@ def _origin(scores: Scores) -> str:
     return "\n".join(lines)
 
 
-def _policies(scores: Scores, results: Mapping[RunKey, RunResult], places: Places) -> str:
+def _policies(scores: Scores) -> str:
     lines = []
     for dataset in scores.benchmark.datasets:
-        best = best_run(scores, results, places, dataset)
+        best = best_run(scores, dataset)
         if best is not None and best[1] > 0:
-            run, score = best
-            words = ["python", "tools/pretrained.py", "--run", str(run.folder.path), f"{dataset}-{run.key.algorithm}"]
-            lines.append(f"{shlex.join(words)}  # {100 * score:.0f} %")
+            key, score = best
+            value = chosen_value(scores.benchmark, key)
+            recipe = f"local_recipe({key.dataset!r}, {key.task}, {key.algorithm!r}, {value:g}, {key.seed})"
+            lines.append(f'"{dataset}-{key.algorithm}": {recipe},  # {100 * score:.0f} %'.replace("'", '"'))
     if not lines:
         return ""
-    text = "The best runs by their last score. The commands make pretrained policies of them, where the runs are:"
-    return "\n".join(["## Policies", "", text, "", "```sh", *lines, "```"])
+    text = _wrap(
+        "The best runs by their last score. To bring their policies with the package, add these lines to `recipes` in",
+        "tools/pretrained.py and run `python tools/pretrained.py NAME`, which trains only what is not in",
+        "runs/reproduce/local:",
+    )
+    return "\n".join(["## Policies", "", text, "", "```python", *lines, "```"])
 
 
-def best_run(
-    scores: Scores, results: Mapping[RunKey, RunResult], places: Places, dataset: str
-) -> tuple[LocalRun, float] | None:
-    """The reported run of a dataset whose policy is the best by its last phase, with its score; None without runs."""
-    chosen = choose(scores.benchmark, results, dataset)
-    runs = plan_final(scores.benchmark, places, dataset, chosen, scores.seeds)
-    last = scores.benchmark.last
-    found = []
-    for run in runs:
-        if run.key in results:
-            result = results[run.key]
-            found.append((run, result.score("online" if result.phase("online") else "offline", last)))
+def best_run(scores: Scores, dataset: str) -> tuple[RunKey, float] | None:
+    """The reported run of a dataset with the best score in its last phase, and that score; None without runs."""
+    found = [
+        (one.key, one.score("online" if one.phase("online") else "offline", scores.benchmark.last))
+        for one in scores.results
+        if one.key.dataset == dataset
+    ]
     return max(found, key=lambda pair: pair[1], default=None)
+
+
+def chosen_value(benchmark: LocalBenchmark, key: RunKey) -> float:
+    """The value of the swept hyperparameter of a run."""
+    algorithm = benchmark.algorithms[key.algorithm]
+    return next(value for value in algorithm.values if algorithm.setting(value) == key.setting)
 
 
 def _percent(interval: Interval) -> str:

@@ -182,4 +182,4 @@ class LocalTable:
         if not self.results:
             return []
         write_results(self.path, self.results.values())
-        return [self.path, *write_page(self.benchmark, self.results, self.places)]
+        return [self.path, *write_page(self.benchmark, self.results, self.places.results)]
