@@ -414,14 +414,26 @@ def test_remaining_time_counts_the_costs_of_runs_and_not_their_number() -> None:
 
 
 def test_the_best_run_is_the_one_with_the_best_last_phase() -> None:
-    toy = load_benchmark(TOY)
-    sweep = [RunKey("sweep", "line", 1, "iql", f"alpha={value}", 9) for value in (1, 10, 100)]
-    final = [RunKey("final", "line", 2, "iql", "alpha=10", seed) for seed in (0, 1)]
-    found = {key: result(key, evaluation(1, 0.5)) for key in [*sweep, *final]}
+    whole = load_benchmark()
+    final = [RunKey("final", "cube-single", 3, "qflow", "guidance_lambda=0.2", seed) for seed in (0, 1)]
+    found = {final[0]: result(final[0], evaluation(1, 0.5))}
     found[final[1]] = result(final[1], evaluation(1, 0.1), evaluation(1, 0.9)._replace(phase="online"))
-    best = best_run(Scores(toy, found), "line")
-    assert best == (final[1], 0.9)
-    assert '"line-iql": local_recipe("line", 2, "iql", 10, 1),  # 90 %' in make_page(Scores(toy, found), found)
+    scores = Scores(whole, found)
+    assert best_run(scores, "cube-single") == (final[1], 0.9)
+    assert best_run(scores, "puzzle-3x3") is None
+    recipe = '"cube-single-qflow": local_recipe("cube-single", 3, "qflow", 0.2, 1),  # 90 %'
+    assert recipe in make_page(scores, found)
+    # Runs of other sizes are no recipes, and need a flag to be continued.
+    short = make_page(Scores(replace(whole, steps=50), found), found)
+    assert recipe not in short
+    assert "flowpolicies reproduce table local --workers 2 --steps 50 --results-dir docs/results" in short
+
+
+def test_one_seed_has_no_interval() -> None:
+    keys = [RunKey("final", "cube-single", task, "bc", "flow_steps=5", seed) for task, seed in ((2, 0), (3, 0), (3, 1))]
+    found = {key: result(key, evaluation(1, 0.5)) for key in keys}
+    page = make_page(Scores(load_benchmark(), found), found)
+    assert "| bc | 50 (1 of 3) | 50 [50, 50] (2 of 3) |" in page
 
 
 def test_dry_run_and_results_run_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

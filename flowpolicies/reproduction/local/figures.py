@@ -42,9 +42,10 @@ def draw_curves(scores: Scores, dataset: str, path: Path) -> list[Path]:
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flatten()
     for panel, name in zip(panels, names, strict=False):
         _draw_panel(panel, rows[name], name, scores.benchmark.steps)
+    panels[0].set_xlim(0, 1.02 * max(panel.dataLim.xmax for panel in panels))
     for panel in panels[len(names) :]:
         panel.set_axis_off()
-    figure.suptitle(f"{dataset}: mean over tasks and seeds", fontsize=10)
+    figure.suptitle(f"{dataset}: mean over tasks and seeds, 95 % intervals", fontsize=10)
     figure.supxlabel("Gradient steps (offline), then environment steps (online)", fontsize=9)
     figure.supylabel("Success (%)", fontsize=9)
     return [_save(figure, path)]
@@ -59,7 +60,6 @@ def _draw_panel(axes: Axes, rows: list[EvaluationRow], name: str, switch: int) -
         axes.axvline(switch, color="0.35", linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     axes.set_title(name, fontsize=9)
     axes.set_ylim(-3, 103)
-    axes.set_xlim(left=0)
     axes.tick_params(labelsize=7)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k")
     axes.spines[["top", "right"]].set_visible(False)

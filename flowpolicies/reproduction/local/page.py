@@ -9,7 +9,8 @@ from typing import Any
 
 from flowpolicies.files import atomic_write
 from flowpolicies.policies.intervals import Interval
-from flowpolicies.reproduction.local.benchmark import LocalBenchmark
+from flowpolicies.reproduction.jobs import flags
+from flowpolicies.reproduction.local.benchmark import LocalBenchmark, load_benchmark
 from flowpolicies.reproduction.local.figures import draw_curves, draw_iqm
 from flowpolicies.reproduction.local.plan import RunKey
 from flowpolicies.reproduction.local.results import RunResult, Scores, choose
@@ -17,6 +18,8 @@ from flowpolicies.training.evaluations import Phase
 
 MISSING = "-"
 """Cell of what was not run."""
+SIZES = ("steps", "online_steps")
+"""Fields of the benchmark that the command line may change."""
 PHASES: Mapping[Phase, str] = {"offline": "After the offline phase", "online": "After online training"}
 
 
@@ -179,7 +182,7 @@ def _origin(scores: Scores) -> str:
         "The command below makes this page, and continues what is not done. All rows: [local.csv](local.csv).",
         "",
         "```sh",
-        "flowpolicies reproduce table local --workers 2 --results-dir docs/results",
+        command(scores.benchmark),
         "```",
         "",
         f"- {scores.core_hours():.2f} core-hours for {len(origins)} runs, those of the sweep included",
@@ -194,8 +197,17 @@ def _origin(scores: Scores) -> str:
     return "\n".join(lines)
 
 
+def command(benchmark: LocalBenchmark) -> str:
+    """The command that makes the page, and continues what is not done."""
+    own, declared = ({name: getattr(one, name) for name in SIZES} for one in (benchmark, load_benchmark()))
+    changed = flags({name: value for name, value in own.items() if value != declared[name]})
+    return " ".join(["flowpolicies reproduce table local --workers 2", *changed, "--results-dir docs/results"])
+
+
 def _policies(scores: Scores) -> str:
-    lines = []
+    lines, declared = [], load_benchmark()
+    if any(getattr(scores.benchmark, name) != getattr(declared, name) for name in SIZES):
+        return ""  # The recipes are those of the benchmark as declared.
     for dataset in scores.benchmark.datasets:
         best = best_run(scores, dataset)
         if best is not None and best[1] > 0:

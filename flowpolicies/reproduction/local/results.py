@@ -174,9 +174,14 @@ class Scores:
         return {one.key.seed: one.score(phase, self.benchmark.last) for one in runs if one.phase(phase)}
 
     def mean(self, cell: TableCell, phase: Phase) -> Interval | None:
-        """Mean over the seeds of a cell with its bootstrap interval; None if there are no runs."""
-        found = self.of(cell, phase)
-        return mean_interval(np.array(list(found.values()))) if found else None
+        """Mean over the seeds of a cell with its bootstrap interval; None if there are no runs.
+
+        Both bounds are nan for one seed, which says nothing about others.
+        """
+        values = np.array(list(self.of(cell, phase).values()))
+        if len(values) == 1:
+            return Interval(float(values[0]), float("nan"), float("nan"))
+        return mean_interval(values) if len(values) else None
 
     def missing(self, algorithm: str, phase: Phase) -> int:
         """Number of runs of an algorithm that are missing on the tasks that have runs of any algorithm."""
