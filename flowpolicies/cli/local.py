@@ -46,8 +46,6 @@ class ReproduceLocal(Command):
         except KeyboardInterrupt:
             print("Interrupted. The same command continues.", flush=True)
             raise
-        finally:
-            _write(table)
 
 
 @final
@@ -61,7 +59,7 @@ class LocalResults(Command):
 
     def run(self, words: Sequence[str]) -> None:
         """Writes the results."""
-        _write(_open(self.settings))
+        _open(self.settings).write()
 
 
 def _open(settings: LocalSettings) -> LocalTable:
@@ -83,8 +81,3 @@ def _print_plan(table: LocalTable) -> None:
     for name, hours in costs.items():
         print(f"  {name}: {hours:.2f} core-hours")
     print(f"{duration(progress.seconds_left())} with {table.settings.workers} workers, without generating the data.")
-
-
-def _write(table: LocalTable) -> None:
-    paths = table.write()
-    print(f"Results: {', '.join(map(str, paths))}" if paths else "No run is done yet.")

@@ -13,6 +13,7 @@ import pytest
 
 from flowpolicies.cli.app import _parse, main
 from flowpolicies.data import TransitionDataset
+from flowpolicies.locks import FolderInUseError, FolderLock
 from flowpolicies.reproduction import jobs
 from flowpolicies.reproduction.local.benchmark import LocalBenchmark, load_benchmark
 from flowpolicies.reproduction.local.page import best_run, make_page
@@ -174,7 +175,6 @@ def settings(tmp_path: Path) -> LocalSettings:
 def run(benchmark: LocalBenchmark, settings: LocalSettings) -> LocalTable:
     table = LocalTable(benchmark, settings)
     table.run()
-    table.write()
     return table
 
 
@@ -240,6 +240,50 @@ def test_after_a_kill_the_same_command_does_the_rest(
     assert table.results[lost].evaluations == rows[lost].evaluations
     assert np.isnan(table.results[lost].origin.core_seconds)
     assert "1 runs that ended unobserved" in (settings.runs_dir / "local.md").read_text()  # type: ignore[operator]
+
+
+def test_trainings_that_a_killed_command_has_left_are_waited_for(
+    benchmark: LocalBenchmark,
+    pretended: Started,
+    settings: LocalSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table = LocalTable(benchmark, settings)
+    orphan = table.open_runs()[0]
+    lock = orphan.folder.lock()
+    lock.__enter__()
+    ends: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        if not ends:
+            jobs.start(orphan.words, orphan.job.log, {})
+            lock.__exit__()
+            ends.append(seconds)
+
+    monkeypatch.setattr(jobs.time, "sleep", sleep)
+    table.run()
+    assert len(ends) == 1
+    assert pretended.count(orphan.words) == 1
+    assert len(table.results) == SWEEP + FINAL
+    assert "This command waits for it." in capsys.readouterr().out
+
+
+def test_two_commands_do_not_write_the_same_results(
+    benchmark: LocalBenchmark, pretended: Started, settings: LocalSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = LocalTable(benchmark, settings)
+    with FolderLock(table.places.results / ".local.lock"), pytest.raises(FolderInUseError):
+        table.run()
+    assert not pretended
+    table.run()
+    before = table.path.read_text()
+    other = LocalTable(benchmark, settings)
+    del other.results[next(iter(other.results))]
+    with FolderLock(table.places.results / ".local.lock"):
+        other.write()  # It may show the results so far meanwhile, and leaves the table alone.
+    assert table.path.read_text() == before
+    assert "13 runs are in" in capsys.readouterr().out
 
 
 def test_committed_rows_count_as_done_where_the_runs_are_gone(

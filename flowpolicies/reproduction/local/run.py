@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import final
 
 from tqdm import tqdm
 
 from flowpolicies.data import generate_dataset
+from flowpolicies.locks import FolderInUseError, FolderLock
 from flowpolicies.messages import duration, say
 from flowpolicies.reproduction.jobs import Outcome, run_side_by_side
 from flowpolicies.reproduction.local.benchmark import LocalBenchmark
@@ -26,6 +29,8 @@ from flowpolicies.reproduction.local.results import (
 )
 from flowpolicies.reproduction.local.settings import LocalSettings
 
+ORPHAN_SECONDS = 5.0
+"""Seconds between two looks at a training that another process is running."""
 NAME = "local"
 """Name of the table on the command line, and of its files."""
 
@@ -70,12 +75,15 @@ class LocalTable:
         known = benchmark.algorithms
         self.algorithms = [name for name in known if name in (settings.algorithms or known)]
         self.path = self.places.results / f"{NAME}.csv"
-        self.results = read_results(self.path)
         self.failed: list[str] = []
-        self._collect_finished()
+        self._read()
 
-    def _collect_finished(self) -> None:
-        """Adds the finished runs whose rows are missing, because the command was killed before it wrote them."""
+    def _lock(self) -> FolderLock:
+        return FolderLock(self.places.results / f".{NAME}.lock", say)
+
+    def _read(self) -> None:
+        """Reads the results, and adds finished runs whose rows a killed command has not written."""
+        self.results = read_results(self.path)
         reported = (key.seed for key in self.results if key.stage == "final")
         seeds = sorted({*self.benchmark.seeds, *self.seeds, *reported})
         for dataset in self.benchmark.datasets:
@@ -102,29 +110,52 @@ class LocalTable:
         return Progress(self.open_runs(), self.results, self.settings.workers)
 
     def run(self) -> None:
-        """Runs what is selected and not done. The rows of each run are written when it ends, the page by `write`.
+        """Runs what is selected and not done. The rows of a run are written when it ends, the page in the end.
 
         Raises:
             KeyboardInterrupt: after Ctrl-C, when the running processes have saved checkpoints.
             ChildProcessError: if runs failed; the others were done.
+            FolderInUseError: if another such command is writing to the results.
         """
-        progress = self.estimate()
-        say(f"{progress}")
-        for dataset in self.datasets:
-            self._generate(dataset)
-        self._progress = self.estimate()  # The generation of data is no work of the runs.
-        with self._bar() as self._shown:
-            for dataset in self.datasets:
-                sweep = plan_sweep(self.benchmark, self.places, dataset, self.algorithms)
-                self._run_all(sweep)
-                chosen = choose(self.benchmark, self.results, dataset)
-                mine = {name: value for name, value in chosen.items() if name in self.algorithms}
-                self._skip(dataset, set(self.algorithms) - mine.keys())
-                self._run_all(plan_final(self.benchmark, self.places, dataset, mine, self.seeds))
+        with self._lock():
+            self._wait_for_orphans()
+            self._read()
+            say(f"{self.estimate()}")
+            try:
+                for dataset in self.datasets:
+                    self._generate(dataset)
+                self._progress = self.estimate()  # The generation of data is no work of the runs.
+                with self._bar() as self._shown:
+                    for dataset in self.datasets:
+                        self._run_dataset(dataset)
+            finally:
+                self._write()
         if self.failed:
             raise ChildProcessError(
                 f"{len(self.failed)} runs failed, and are missing in the results; their logs: {', '.join(self.failed)}"
             )
+
+    def _wait_for_orphans(self) -> None:
+        """Waits for the trainings of a command that was killed, which run to their end by themselves."""
+        for run in self.open_runs():
+            if not run.folder.path.is_dir():
+                continue
+            for attempt in count():
+                try:
+                    with run.folder.lock():
+                        break
+                except FolderInUseError as error:
+                    if attempt == 0:
+                        say(f"{error} This command waits for it.")
+                    time.sleep(ORPHAN_SECONDS)
+
+    def _run_dataset(self, dataset: str) -> None:
+        """The sweep on a dataset, the choice, and the reported runs."""
+        self._run_all(plan_sweep(self.benchmark, self.places, dataset, self.algorithms))
+        chosen = choose(self.benchmark, self.results, dataset)
+        mine = {name: value for name, value in chosen.items() if name in self.algorithms}
+        self._skip(dataset, set(self.algorithms) - mine.keys())
+        self._run_all(plan_final(self.benchmark, self.places, dataset, mine, self.seeds))
 
     def _generate(self, name: str) -> None:
         dataset = self.benchmark.datasets[name]
@@ -177,9 +208,22 @@ class LocalTable:
         self._shown.n = round(100 * self._progress.share(), 1)
         self._shown.set_postfix_str(str(self._progress))
 
-    def write(self) -> list[Path]:
-        """Writes the table, the page and the figures, and returns their paths; empty if there are no results."""
+    def write(self) -> None:
+        """Writes the table, the page and the figures. The table is left to another command that is writing it."""
+        try:
+            with self._lock():
+                self._write()
+        except FolderInUseError:
+            self._write_page()
+
+    def _write(self) -> None:
+        if self.results:
+            write_results(self.path, self.results.values())
+        self._write_page()
+
+    def _write_page(self) -> None:
         if not self.results:
-            return []
-        write_results(self.path, self.results.values())
-        return [self.path, *write_page(self.benchmark, self.results, self.places.results)]
+            say("No run is done yet.")
+            return
+        paths = write_page(self.benchmark, self.results, self.places.results)
+        say(f"{len(self.results)} runs are in {self.path}, and the results in {', '.join(map(str, paths))}")
