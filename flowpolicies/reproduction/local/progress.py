@@ -105,7 +105,7 @@ def _kind(key: RunKey) -> tuple[str, ...]:
 
 
 def share_done(run: LocalRun) -> float:
-    """Share of the cost of a run that its log shows as done, between 0 and 1."""
+    """Share of the cost of a run that its log shows as done, at most 0.95: the last evaluation is not in the log."""
     columns, rows, _ = read_table(run.folder.progress)
     share, whole = 0.0, sum(run.estimate) or 1.0
     for cost, phase, steps in zip(run.estimate, STEP_COLUMNS, ("steps", "online_steps"), strict=True):
@@ -114,4 +114,4 @@ def share_done(run: LocalRun) -> float:
             at = columns.index(column)
             done = max((float(row[at]) for row in rows if at < len(row) and row[at]), default=0.0)
             share += cost / whole * min(1.0, done / run.values[steps])
-    return share
+    return min(share, 0.95)
