@@ -20,7 +20,7 @@ from flowpolicies.training.settings import TrainSettings
 Stage = Literal["sweep", "final"]
 """Purpose of a run: to choose a hyperparameter, or to be reported."""
 
-START_SECONDS = 10.0
+START_SECONDS = 15.0
 """Processor time of the start and the end of a run, with compiling from the cache, for estimates."""
 MACHINE = ("data_dir", "device", "compile", "checkpoint_every", "log_every")
 """Flags that concern the machine and the files, and not the result beyond its last bits."""
