@@ -23,3 +23,9 @@ def say(text: str) -> None:
 
     tqdm.write(text)
     sys.stdout.flush()
+
+
+def duration(seconds: float) -> str:
+    """A duration in the unit that fits, such as "1.5 h"."""
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.1f} min" if minutes >= 1 else f"{seconds:.0f} s"

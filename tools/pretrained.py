@@ -24,6 +24,10 @@ import torch
 from flowpolicies import FlowPolicy, evaluate
 from flowpolicies.core import View, ZeroNoise
 from flowpolicies.policies.sharing.finding import BOX
+from flowpolicies.reproduction.local.benchmark import load_benchmark
+from flowpolicies.reproduction.local.plan import plan_final
+from flowpolicies.reproduction.local.run import places_of
+from flowpolicies.reproduction.local.settings import LocalSettings
 from flowpolicies.spaces.layout import observation_dim
 from flowpolicies.training import RunFolder
 
@@ -106,6 +110,24 @@ def _halfcheetah(expert: Path, data: Path, run: Path) -> Recipe:
     )
     done = Step(train, run / "policy.safetensors")
     return Recipe(env, run, (Step(sac, expert / "checkpoints" / "step_000040000.zip"), Step(collect, data), done))
+
+
+def local_recipe(dataset: str, task: int, algorithm: str, value: float, seed: int) -> Recipe:
+    """A run of the local benchmark, which is not repeated where `flowpolicies reproduce table local` has made it.
+
+    Args:
+        value: the chosen value of the swept hyperparameter.
+    """
+    benchmark = load_benchmark()
+    places = places_of(benchmark, LocalSettings())
+    runs = plan_final(benchmark, places, dataset, {algorithm: value}, (seed,))
+    (run,) = (run for run in runs if run.key.task == task)
+    env, data = str(run.values["dataset"]), places.data_of(benchmark, dataset)
+    episodes = benchmark.datasets[dataset].episodes
+    generate = f"data generate {env} --episodes {episodes} --seed 0 --data-dir {data}"
+    file = data / f"{env.removeprefix('ogbench:').replace(f'-singletask-task{task}', '')}.npz"
+    train = Step(shlex.join(run.words), run.folder.policy)
+    return Recipe(env, run.folder.path, (Step(generate, file), train))
 
 
 def acting_only(policy: FlowPolicy) -> FlowPolicy:

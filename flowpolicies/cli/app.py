@@ -28,6 +28,7 @@ from flowpolicies.cli.evaluate import Evaluate
 from flowpolicies.cli.export import Export, Push
 from flowpolicies.cli.importing import Import
 from flowpolicies.cli.listing import List
+from flowpolicies.cli.local import LocalResults, ReproduceLocal
 from flowpolicies.cli.reproduce import ReproduceResults, ReproduceTable
 from flowpolicies.cli.train import parse_train, train_command
 from flowpolicies.locks import FolderInUseError
@@ -49,6 +50,11 @@ DATA: dict[str, CommandOrGroup] = {
     "check": Check,
 }
 
+REPRODUCE: dict[str, CommandOrGroup] = {
+    "table": Group("Run a published table again, or the local benchmark.", {"local": ReproduceLocal}, ReproduceTable),
+    "results": Group("Results of the runs of a table so far.", {"local": LocalResults}, ReproduceResults),
+}
+
 
 def commands() -> dict[str, CommandOrGroup]:
     """All commands by name. To add a command, add a line here."""
@@ -64,9 +70,7 @@ def commands() -> dict[str, CommandOrGroup]:
         "push": Push,
         "import": Import,
         "list": List,
-        "reproduce": Group(
-            "Run published tables of results again.", {"table": ReproduceTable, "results": ReproduceResults}
-        ),
+        "reproduce": Group("Run published tables of results again, and the local benchmark.", REPRODUCE),
         "demo": Demo,
         "bench": Group("Measure the speed of updates, acting, online training and data.", BENCH),
     }
@@ -177,7 +181,7 @@ def _find(words: Sequence[str]) -> tuple[tuple[str, ...], CommandOrGroup]:
         if not isinstance(entry, Group) or word not in entry.commands:
             break
         path, entry = (*path, word), entry.commands[word]
-    return path, entry
+    return (path, entry) if not isinstance(entry, Group) or entry.default is None else (path, entry.default)
 
 
 def _union(table: Mapping[str, CommandOrGroup]) -> Any:
@@ -206,7 +210,7 @@ def _examples(words: Sequence[str]) -> list[str]:
 def _leaves(entry: CommandOrGroup) -> Iterator[type[Command]]:
     """The command itself, or all commands of a group."""
     if isinstance(entry, Group):
-        for inner in entry.commands.values():
+        for inner in (*(() if entry.default is None else (entry.default,)), *entry.commands.values()):
             yield from _leaves(inner)
     else:
         yield entry.make() if isinstance(entry, Later) else entry

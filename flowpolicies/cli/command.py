@@ -46,3 +46,5 @@ class Group(NamedTuple):
     """One sentence for the help."""
     commands: Mapping[str, type[Command] | Later | Group]
     """Next word of the command line -> command or group."""
+    default: type[Command] | None = None
+    """Command of all words that are none of these; None: there is no other one."""

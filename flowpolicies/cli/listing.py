@@ -17,6 +17,7 @@ from rich.table import Table
 from flowpolicies import algorithms, data
 from flowpolicies.cli.command import Command
 from flowpolicies.plugins import Registry
+from flowpolicies.reproduction.local.benchmark import load_benchmark
 from flowpolicies.reproduction.presets import list_presets
 from flowpolicies.reproduction.published import list_tables
 from flowpolicies.shell.catalog import REGISTRY
@@ -232,5 +233,5 @@ TOPICS: dict[str, Callable[[], None]] = {
     "networks": _show_networks,
     "encoders": _show_encoders,
     "presets": lambda: _show({name: ", ".join(algorithms) for name, algorithms in list_presets().items()}),
-    "tables": lambda: _show(list_tables()),
+    "tables": lambda: _show(list_tables() | {"local": load_benchmark().title}),
 }

@@ -17,7 +17,7 @@ from rich.table import Table
 from flowpolicies.cli.command import Command
 from flowpolicies.cli.train import is_given, parse_train
 from flowpolicies.files import atomic_write, csv_text
-from flowpolicies.messages import say
+from flowpolicies.messages import duration, say
 from flowpolicies.reproduction.jobs import Job, Outcome, run_side_by_side
 from flowpolicies.reproduction.published import PublishedScore, PublishedTable, load_table
 from flowpolicies.reproduction.reproduce import PlannedRun, plan, without_twins
@@ -119,8 +119,8 @@ class ReproduceTable(OfTable):
             left = (time.monotonic() - start) / len(ended) * (len(jobs) - len(ended))
             result = "done" if outcome.code == 0 else f"FAILED with exit code {outcome.code}, see {outcome.job.log}"
             say(
-                f"[{len(ended)}/{len(jobs)}] {outcome.job.name}: {result} after {_duration(outcome.seconds)}, "
-                f"{_duration(left)} left"
+                f"[{len(ended)}/{len(jobs)}] {outcome.job.name}: {result} after {duration(outcome.seconds)}, "
+                f"{duration(left)} left"
             )
             if outcome.code != 0:
                 failed.append(str(outcome.job.log))
@@ -236,8 +236,3 @@ def _last_line(log: Path) -> str:
     """The last line of a log that is not empty; for a failed run, the error message."""
     lines = [line.strip("╭╮╰╯│─ ") for line in log.read_text(errors="replace").split("\n")]
     return next((line for line in reversed(lines) if line), "(its log is empty)")
-
-
-def _duration(seconds: float) -> str:
-    minutes, hours = seconds / 60, seconds / 3600
-    return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.1f} min" if minutes >= 1 else f"{seconds:.0f} s"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,3 +45,30 @@ def mean_interval(values: np.ndarray) -> Interval:
 
     found = stats.bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(0), n_resamples=2000)
     return Interval(mean, float(found.confidence_interval.low), float(found.confidence_interval.high))
+
+
+def iqm_interval(groups: Sequence[np.ndarray]) -> Interval:
+    """Interquartile mean of all values, the mean of the middle half, with its stratified percentile bootstrap interval.
+
+    As in Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice"
+    (https://arxiv.org/abs/2108.13264): each group is resampled by itself.
+
+    Args:
+        groups: scores of the seeds of each task.
+
+    Returns:
+        The interquartile mean; both bounds are nan if a group has a single value, which says nothing about seeds.
+    """
+    from scipy import stats
+
+    def iqm(*samples: np.ndarray, axis: int = -1) -> Any:
+        return stats.trim_mean(np.concatenate(samples, axis), 0.25, axis=axis)
+
+    mean = float(iqm(*groups))
+    if any(len(group) < 2 for group in groups):
+        return Interval(mean, float("nan"), float("nan"))
+    if all(np.ptp(group) == 0 for group in groups):
+        return Interval(mean, mean, mean)
+    options = {"method": "percentile", "rng": np.random.default_rng(0), "n_resamples": 2000, "vectorized": True}
+    low, high = stats.bootstrap(tuple(groups), iqm, **options).confidence_interval
+    return Interval(mean, float(low), float(high))

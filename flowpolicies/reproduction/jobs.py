@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -33,6 +34,8 @@ class Outcome(NamedTuple):
     """Exit code of the last command that ran: 0 if the whole job succeeded."""
     seconds: float
     """Duration of the job."""
+    core_seconds: float
+    """Processor time of its commands, and of the processes that these waited for."""
 
 
 def flags(values: Mapping[str, Any]) -> list[str]:
@@ -53,7 +56,7 @@ class _Running:
 
     def __init__(self, job: Job, environment: Mapping[str, str]) -> None:
         self.job, self._environment, self._began = job, environment, time.monotonic()
-        self._left = list(job.commands)
+        self._left, self._core_seconds = list(job.commands), 0.0
         self._next()
 
     def _next(self) -> None:
@@ -61,7 +64,9 @@ class _Running:
 
     def has_ended(self) -> bool:
         """Whether the job is over; starts its next command if one has succeeded and there is another."""
-        code = self.process.poll()
+        before = _core_seconds_of_children()
+        code = self.process.poll()  # A process that has ended is counted among the children from now on.
+        self._core_seconds += _core_seconds_of_children() - before
         if code == 0 and self._left:
             self._next()
             return False
@@ -69,7 +74,13 @@ class _Running:
 
     def outcome(self) -> Outcome:
         """How the job ended."""
-        return Outcome(self.job, self.process.returncode, time.monotonic() - self._began)
+        return Outcome(self.job, self.process.returncode, time.monotonic() - self._began, self._core_seconds)
+
+
+def _core_seconds_of_children() -> float:
+    """Processor time of all child processes that have ended and were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def run_side_by_side(

@@ -61,6 +61,8 @@ def load_table(name: str) -> PublishedTable:
         ValueError: for an unknown name.
     """
     tables = _tables()
+    if name == "local":
+        raise ValueError("the local benchmark is a command of its own: `flowpolicies reproduce table local --dry-run`.")
     if name not in tables:
         raise ValueError(f"unknown table '{name}' (known: {', '.join(tables)}).{did_you_mean(name, tables)}")
     values = tables[name]

@@ -153,4 +153,6 @@ def test_a_field_that_the_algorithm_lacks(call: Any) -> None:
 
 def test_presets_and_tables_are_listed(call: Any) -> None:
     assert "  ogbench/scene-play  " in call("list", "presets").out
-    assert "  qflow-standard  " in call("list", "tables").out
+    tables = call("list", "tables").out
+    assert "  qflow-standard  " in tables
+    assert "  local  " in tables

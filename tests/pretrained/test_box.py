@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import resource
+import shlex
 import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from pretrained import acting_only, commands, fingerprint, recipes
+from pretrained import acting_only, commands, fingerprint, local_recipe, recipes
 
 from flowpolicies import FlowPolicy, make_env
 from flowpolicies.algorithms import IFQL, RQL, QFlow
+from flowpolicies.cli.app import _parse
 from flowpolicies.core import ReplayedNoise
 from flowpolicies.policies.sharing.finding import BOX, list_box
 
@@ -119,3 +122,15 @@ def test_what_only_training_needs_is_left_out(algorithm: type, kept: set[str]) -
     noise = torch.randn(5, 32, small.chunk_dim) if "critic" in kept else torch.randn(5, small.chunk_dim)
     one, other = (p.sampler(p.view(), observations, ReplayedNoise(p.chunk_dim, [noise])) for p in (policy, small))
     assert torch.equal(one, other)
+
+
+def test_a_run_of_the_local_benchmark_is_a_recipe() -> None:
+    recipe = local_recipe("cube-single", 3, "qflow", 2, 1)
+    assert recipe.env == "ogbench:cube-single-play-singletask-task3-v0"
+    assert recipe.run == Path("runs/reproduce/local/final-cube-single-task3-qflow-seed1")
+    generate, train = recipe.steps
+    assert generate.done.name == "cube-single-play-v0.npz"
+    assert train.done == recipe.run / "policy.safetensors"
+    made: list[Any] = [_parse(shlex.split(step.words)) for step in recipe.steps]
+    assert made[0].data_dir == made[1].settings.data_dir == generate.done.parent
+    assert made[1].hyperparameters.guidance_lambda == 2

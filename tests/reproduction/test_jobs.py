@@ -114,3 +114,13 @@ def test_cores_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     code = "import os; print(os.environ['OMP_NUM_THREADS'])"
     run_side_by_side([job("x", code)], 3, lambda outcome: None)
     assert Path("logs/x.log").read_text() == "2\n"
+
+
+@pytest.mark.usefixtures("program")
+def test_processor_time_is_that_of_the_job_and_not_its_duration() -> None:
+    spent: dict[str, float] = {}
+    busy = "import time\nwhile time.process_time() < 0.3: pass"
+    todo = [Job("busy", ((busy,), (busy,)), Path("busy.log")), job("idle", "import time; time.sleep(0.8)")]
+    run_side_by_side(todo, 2, lambda outcome: spent.update({outcome.job.name: outcome.core_seconds}))
+    assert spent["busy"] >= 0.6
+    assert 0 < spent["idle"] < 0.6
