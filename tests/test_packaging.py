@@ -55,7 +55,7 @@ def test_entry_points(wheel: zipfile.ZipFile) -> None:
     assert "flowpolicies = flowpolicies.cli:main" in text
     assert text.count("ogbench = flowpolicies_ogbench:") == 3
     assert text.count("minari = flowpolicies_minari:") == 3
-    assert text.count("d4rl = flowpolicies_d4rl.") == 3
+    assert text.count("d4rl = flowpolicies_d4rl.") == 4
 
 
 def test_no_package_markers_where_names_would_leak() -> None:
