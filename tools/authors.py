@@ -49,8 +49,8 @@ BASE: Mapping[str, Any] = {
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "base": {},
     "rho05": {"rho": 0.5},
-    "min": {"q_agg": "min"},
-    "tau02": {"tau": 0.02},
+    "rho1": {"rho": 1.0},
+    "gam995": {"gamma": 0.995},
     "lam5": {"guidance_lambda": 5.0},
 }
 """Name -> what differs from `BASE`."""
@@ -136,8 +136,7 @@ def losses(runs: Sequence[Run]) -> list[float]:
 
 def rows_of_settings(found: Mapping[str, Sequence[Run]]) -> list[str]:
     """The table of settings, in Markdown."""
-    steps = (4000, 8000, 12000, 16000, 20000, 24000)
-    steps = tuple(step for step in steps if any(at(runs, step) for runs in found.values()))
+    steps = sorted({step for runs in found.values() for run in runs for step in run.success})
     lines = [
         "| setting | seeds | "
         + " | ".join(f"success at {step:,}" for step in steps)
@@ -206,7 +205,7 @@ def report(arguments: argparse.Namespace) -> None:
     theirs = json.loads((arguments.out / "authors-jax.json").read_text())
     found = {name: runs for name in SETTINGS if (runs := read_runs(arguments.run_dir, name))}
     record = {"software": describe_software(), "hardware": describe_hardware(), "base": BASE, "settings": SETTINGS}
-    runs = {
+    rows = {
         name: {
             run.seed: {
                 "success": run.success,
@@ -217,7 +216,7 @@ def report(arguments: argparse.Namespace) -> None:
         }
         for name, group in found.items()
     }
-    write_json(arguments.out / "authors.json", {**record, "runs": runs})
+    write_json(arguments.out / "authors.json", {**record, "runs": rows})
     draw(theirs, found, arguments.out / "authors.png")
     page = arguments.out / "authors.md"
     before, _, rest = page.read_text().partition("<!-- tables -->")
