@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy import stats
 
 from flowpolicies.data import generate_dataset
 from flowpolicies.files import atomic_write, write_json
+from flowpolicies.policies import FlowPolicy
 from flowpolicies.policies.evaluation import mean_interval
 from flowpolicies.record import describe_hardware, describe_software
 from flowpolicies.reproduction.jobs import Job, flags, run_side_by_side
@@ -32,7 +34,7 @@ from flowpolicies.training.plots import COLORS
 from flowpolicies.training.runs import RunFolder
 
 ADDRESS = "ogbench:pointmaze-medium-navigate-singletask-task1-v0"
-BASE: Mapping[str, Any] = {
+BASE: dict[str, Any] = {
     "horizon": 10,
     "actor_hidden_dims": (128,) * 3,
     "value_hidden_dims": (128,) * 3,
@@ -56,6 +58,8 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 """Name -> what differs from `BASE`."""
 TD_STEPS = (5000, 10000)
 """Updates over which the TD loss is averaged."""
+PLACES = ((0, 0), (0, 4), (4, 4), (8, 8), (12, 8), (20, 12))
+"""Places in the maze on the way from the start to the goal at (20, 20)."""
 WHOLE = 0.8
 """Success rate from which a seed counts as one that has learned the task."""
 
@@ -81,7 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
     data = generate_dataset(
         ADDRESS, num_episodes=1000, seed=0, workers=arguments.workers, data_dir=arguments.run_dir / "data"
     ).parent
-    values = BASE | SETTINGS[arguments.setting] | {"dataset": ADDRESS, "data_dir": data, "resume": True}
+    values = BASE | dict(SETTINGS[arguments.setting]) | {"dataset": ADDRESS, "data_dir": data, "resume": True}
     values |= {"steps": arguments.steps, "eval_every": 4000, "eval_episodes": 20, "log_every": 500}
     jobs = []
     for seed in arguments.seeds:
@@ -153,6 +157,33 @@ def rows_of_settings(found: Mapping[str, Sequence[Run]]) -> list[str]:
     return lines
 
 
+def rows_of_values(run_dir: Path, found: Mapping[str, Sequence[Run]]) -> list[str]:
+    """The table of the mean Q of the policy's actions at data around `PLACES`, for each finished run, in Markdown."""
+    with np.load(run_dir / "data" / "pointmaze-medium-navigate-v0.npz") as file:
+        states = file["observations"].astype(np.float32)
+    near = [states[(np.abs(states[:, :2] - place) < 1).all(1)][::20][:400] for place in PLACES]
+    lines = [
+        "| run | " + " | ".join(f"({x}, {y})" for x, y in PLACES) + " | success at the end |",
+        "|---" * (len(PLACES) + 2) + "|",
+    ]
+    for name, runs in found.items():
+        for run in runs:
+            folder = RunFolder(run_dir / f"{name}-seed{run.seed}")
+            if folder.policy.is_file():
+                policy = FlowPolicy.load(folder.policy, device="cpu")
+                values = " | ".join(f"{mean_q(policy, each):.0f}" for each in near)
+                lines.append(f"| {name}, seed {run.seed} | {values} | {run.success[max(run.success)]:.2f} |")
+    return lines
+
+
+def mean_q(policy: FlowPolicy, states: np.ndarray) -> float:
+    """Mean Q of actions of the policy in states `[N, O]`."""
+    with torch.no_grad():
+        observations = torch.from_numpy(states)
+        actions = policy.sampler(policy.view(), observations, policy.noise())
+        return float(policy.view()["critic"](observations, actions).mean())
+
+
 def comparison(theirs: Mapping[str, Any], runs: Sequence[Run]) -> list[str]:
     """The table of ours beside theirs, in Markdown."""
     lines = ["| | authors' code, JAX | here | p |", "|---|---|---|---|"]
@@ -221,7 +252,15 @@ def report(arguments: argparse.Namespace) -> None:
     page = arguments.out / "authors.md"
     before, _, rest = page.read_text().partition("<!-- tables -->")
     _, _, after = rest.partition("<!-- end of tables -->")
-    tables = "\n".join([*comparison(theirs, found["base"]), "", *rows_of_settings(found)])
+    tables = "\n".join(
+        [
+            *comparison(theirs, found["base"]),
+            "",
+            *rows_of_settings(found),
+            "",
+            *rows_of_values(arguments.run_dir, found),
+        ]
+    )
     with atomic_write(page) as file:
         file.write(f"{before}<!-- tables -->\n\n{tables}\n\n<!-- end of tables -->{after}".encode())
     print(tables)
