@@ -16,7 +16,15 @@ from flowpolicies.cli.app import _parse
 from flowpolicies.data import TransitionDataset
 from flowpolicies.policies.evaluation import Interval
 from flowpolicies.reproduction.demo import DemoRun, DemoSettings, make_runs, run_all
-from flowpolicies.reproduction.demo.maze import Maze, episode_paths, load_paths, parse_cell, save_paths, without_cells
+from flowpolicies.reproduction.demo.maze import (
+    Maze,
+    check_maze,
+    episode_paths,
+    load_paths,
+    read_maze,
+    save_paths,
+    without_cells,
+)
 from flowpolicies.reproduction.demo.pictures import Bars, Panel, draw_paths, draw_rollout, draw_success
 from flowpolicies.reproduction.demo.progress import Costs, Progress
 from flowpolicies.reproduction.demo.results import as_markdown, curves, gather_results, make_table
@@ -161,6 +169,15 @@ def test_a_demo_that_is_continued_counts_what_was_done() -> None:
     assert (progress.share_done(), progress.seconds_left()) == (1, 0)
 
 
+def test_starting_again_is_not_taken_for_slow_updates() -> None:
+    work, now = {"a": {"start": 1, "qflow update": 1000}}, [0.0]
+    progress = Progress(work, 2, lambda: now[0])
+    progress.start("a", {"start": 1, "qflow update": 500})
+    now[0] = 7.0  # Six seconds of imports, then a hundred updates of 10 ms.
+    progress.observe("a", {"start": 1, "qflow update": 600})
+    assert progress.seconds_left() == pytest.approx(4, rel=0.1)
+
+
 @pytest.fixture
 def maze() -> Maze:
     """A corridor of three cells, from left to right, with walls around it."""
@@ -186,13 +203,28 @@ def test_data_without_a_cell_end_where_an_episode_enters_it(maze: Maze) -> None:
     assert left.provenance["without_cells"] == ["1-2"]
 
 
-def test_only_free_cells_can_be_left_out(maze: Maze) -> None:
+def test_what_is_wrong_with_the_cells_is_said_before_anything_is_trained(maze: Maze) -> None:
+    check_maze(maze, ["1-2", "1-1"])
+    check_maze(maze, [])
     with pytest.raises(ValueError, match="the cell 0-2 is a wall or outside of the maze; free cells: 1-1, 1-2, 1-3"):
-        without_cells(walk(0, 1), maze, [(0, 2)])
+        check_maze(maze, ["0-2"])
+    with pytest.raises(ValueError, match=r"the task starts in the cell 1-1, .* Pass --unseen 1-1, or another"):
+        check_maze(maze, ["1-2"])
+    with pytest.raises(ValueError, match="ROW-COLUMN, such as 6-5, got '6,5'"):
+        check_maze(maze, ["6,5"])
     with pytest.raises(ValueError, match="all 1 transitions"):
         without_cells(walk(0, 1), maze, [(1, 1)])
-    with pytest.raises(ValueError, match="ROW-COLUMN, such as 6-5, got '6,5'"):
-        parse_cell("6,5")
+
+
+def test_the_default_cells_are_where_the_task_starts() -> None:
+    pytest.importorskip("ogbench")
+    settings = DemoSettings()
+    maze = read_maze(address(settings, settings.unseen_task), settings.unseen_task)
+    check_maze(maze, settings.unseen)
+    assert maze.unit == 4
+    assert not maze.walls[tuple(maze.cells(maze.goal[None])[0])]
+    with pytest.raises(ValueError, match="is not a maze, so the demo cannot draw it"):
+        read_maze("Pendulum-v1", 1)
 
 
 def test_paths_of_episodes_have_all_their_positions(tmp_path: Path) -> None:
@@ -257,7 +289,7 @@ def test_the_table_has_all_tasks_and_the_unseen_start(finished: DemoSettings) ->
         "| 1 | 0 [0, 49], 1000 | 50 [15, 85], 600 | 100 [51, 100], 200 |\n"
         "| 3 | 0 [0, 49], 1000 | 50 [15, 85], 600 | 100 [51, 100], 200 |\n"
         "| all | 0 [0, 32], 1000 | 50 [22, 78], 600 | 100 [68, 100], 200 |\n"
-        "| 3, start not in the data |  | 50 [15, 85], 600 | 100 [51, 100], 200 |\n"
+        "| 3, unseen start |  | 50 [15, 85], 600 | 100 [51, 100], 200 |\n"
     )
 
 

@@ -65,16 +65,30 @@ def parse_cell(text: str) -> Cell:
     return int(match[1]), int(match[2])
 
 
+def check_maze(maze: Maze, cells: Sequence[str]) -> None:
+    """Checks that cells which are to be left out of the data are free, and that the start is in one of them.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    parsed, free = list(map(parse_cell, cells)), list(map(tuple, np.argwhere(~maze.walls).tolist()))
+    if wrong := [text for text, cell in zip(cells, parsed, strict=True) if cell not in free]:
+        choice = ", ".join(f"{i}-{j}" for i, j in free)
+        raise ValueError(f"the cell {wrong[0]} is a wall or outside of the maze; free cells: {choice}")
+    start = tuple(maze.cells(maze.start[None])[0].tolist())
+    if cells and start not in parsed:
+        raise ValueError(
+            f"the task starts in the cell {start[0]}-{start[1]}, which is not among those that are left out of the "
+            f"data ({', '.join(cells)}). Pass --unseen {start[0]}-{start[1]}, or another --unseen-task."
+        )
+
+
 def without_cells(dataset: TransitionDataset, maze: Maze, cells: Sequence[Cell]) -> TransitionDataset:
     """The transitions that neither begin nor end in one of the cells; an episode that enters one is cut there.
 
     Raises:
-        ValueError: if one of the cells is a wall, or nothing is left.
+        ValueError: if nothing is left.
     """
-    rows, columns = maze.walls.shape
-    if wrong := [cell for cell in cells if not (cell[0] < rows and cell[1] < columns) or maze.walls[cell]]:
-        free = ", ".join(f"{i}-{j}" for i, j in np.argwhere(~maze.walls).tolist())
-        raise ValueError(f"the cell {wrong[0][0]}-{wrong[0][1]} is a wall or outside of the maze; free cells: {free}")
     left_out = np.zeros(maze.walls.shape, bool)
     left_out[tuple(np.array(cells).T)] = True
     inside = np.zeros(len(dataset), bool)

@@ -100,7 +100,7 @@ def draw_success(groups: Sequence[str], bars: Sequence[Bars], path: Path, title:
 
 def draw_paths(panels: Sequence[Panel], path: Path) -> Path:
     """Draws panels side by side, with a common legend, and returns `path`."""
-    figure = Figure(figsize=(2.75 * len(panels), 3.45), layout="constrained")
+    figure = Figure(figsize=(2.75 * len(panels), 3.65), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _draw_maze(axes, panel)
@@ -114,7 +114,7 @@ def draw_paths(panels: Sequence[Panel], path: Path) -> Path:
 
 def draw_rollout(panels: Sequence[Panel], path: Path, frames: int = 60) -> Path:
     """Draws a GIF in which the first path of each panel moves, all at the same speed, and returns `path`."""
-    figure = Figure(figsize=(2.4 * len(panels), 2.95), dpi=100, layout="constrained")
+    figure = Figure(figsize=(2.4 * len(panels), 3.25), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     moving = []
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):

@@ -79,19 +79,22 @@ class Progress:
     ) -> None:
         self._total, self._workers, self._clock = work, workers, clock
         self._done = {name: dict.fromkeys(units, 0) for name, units in work.items()}
-        self._changed = dict[str, float]()
+        self._changed, self._starting = dict[str, float](), set[str]()
         self._costs = Costs(sorted({kind for units in work.values() for kind in units}))
 
     def start(self, name: str, done: Mapping[str, int]) -> None:
         """Notes that a run starts, which has done some work in an earlier demo."""
         self._done[name], self._changed[name] = dict(done), self._clock()
+        self._starting.add(name)
 
     def observe(self, name: str, done: Mapping[str, int]) -> None:
         """Notes what a run has done by now."""
         new = {kind: units - self._done[name][kind] for kind, units in done.items() if units > self._done[name][kind]}
         if new:
             now = self._clock()
-            self._costs.measure(new, now - self._changed[name])
+            again = {"start": 1} if name in self._starting and "start" in done else {}  # Also of a run that goes on.
+            self._costs.measure({**again, **new}, now - self._changed[name])
+            self._starting.discard(name)
             self._done[name], self._changed[name] = dict(done), now
 
     def end(self, name: str) -> None:
@@ -127,6 +130,7 @@ def run_all(runs: Sequence[DemoRun], workers: int) -> None:
 
     Raises:
         RuntimeError: if a command fails; the other ones are then interrupted as well.
+        KeyboardInterrupt: after Ctrl-C.
     """
     by_name = {run.name: run for run in runs}
     progress = Progress({run.name: run.work for run in runs}, workers)
@@ -153,7 +157,11 @@ def run_all(runs: Sequence[DemoRun], workers: int) -> None:
             bar.update(max(0.0, progress.share_done() - bar.n))
 
         jobs = [run.job for run in runs]
-        run_side_by_side(jobs, workers, report, threads=1, starting=announce, watch=advance, watch_seconds=0.5)
+        try:
+            run_side_by_side(jobs, workers, report, threads=1, starting=announce, watch=advance, watch_seconds=0.5)
+        except KeyboardInterrupt:
+            tqdm.write("Interrupted. What was done is saved: the same command continues from here.")
+            raise
 
 
 def _check(outcome: Outcome) -> None:

@@ -97,7 +97,7 @@ def make_table(settings: DemoSettings, results: Mapping[str, Any]) -> Table:
     table.add_row("all", *overall, style="bold", end_section=True)
     if settings.unseen:
         cells = [_cell(results[label].get(UNSEEN)) for label in labels]
-        table.add_row(f"{settings.unseen_task}, start not in the data", *cells)
+        table.add_row(f"{settings.unseen_task}, unseen start", *cells)
     return table
 
 

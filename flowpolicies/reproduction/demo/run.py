@@ -7,6 +7,7 @@ interrupted continues where it stopped; for a demo that is finished only the tab
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -20,6 +21,7 @@ from flowpolicies.data import generate_dataset, load_dataset
 from flowpolicies.files import atomic_write, write_json
 from flowpolicies.record import describe_hardware, describe_software
 from flowpolicies.reproduction.demo.maze import (
+    check_maze,
     episode_paths,
     load_paths,
     parse_cell,
@@ -43,6 +45,7 @@ from flowpolicies.reproduction.demo.results import (
 )
 from flowpolicies.reproduction.demo.runs import DemoRun, address, checkpoint, folder_of, make_runs
 from flowpolicies.reproduction.demo.settings import DemoSettings
+from flowpolicies.reproduction.jobs import flags
 from flowpolicies.training.plots import COLORS, plot_learning_curves
 
 PALETTE = {"qflow offline": COLORS[0], "bc": COLORS[1], "qflow fine-tuned": COLORS[2]}
@@ -57,9 +60,11 @@ def run_demo(settings: DemoSettings) -> Path:
 
     Raises:
         RuntimeError: if a command failed; the message names its log.
-        ValueError: if the folder holds a demo with other settings, or the dataset is not one of a maze.
+        ValueError: if the folder holds a demo with other settings, the dataset is not one of a maze, or a cell that is
+            to be left out is not free.
     """
     began, folder = time.time(), settings.run_dir
+    check_maze(read_maze(address(settings, settings.unseen_task), settings.unseen_task), settings.unseen)
     _check_settings(settings)
     data_dir = generate_dataset(
         address(settings, settings.tasks[0]),
@@ -70,8 +75,9 @@ def run_demo(settings: DemoSettings) -> Path:
     ).parent
     unseen = _unseen_data(settings, data_dir)
     runs = make_runs(settings, data_dir, unseen)
+    is_continued = any(run.folder.path.exists() for run in runs)
     run_all([run for run in runs if not run.result.is_file()], settings.workers)
-    results = _results(settings, runs, began)
+    results = _results(settings, runs, began, is_continued=is_continued)
     draw(settings, results, data_dir, unseen)
     table = make_table(settings, results)
     for name, text in (("table.txt", as_text(table)), ("table.md", as_markdown(table))):
@@ -101,24 +107,27 @@ def _unseen_data(settings: DemoSettings, data_dir: Path) -> Path | None:
     return write_unseen_data(address(settings, settings.unseen_task), settings.unseen_task, settings.unseen, data_dir)
 
 
-def _results(settings: DemoSettings, runs: Sequence[DemoRun], began: float) -> dict[str, Any]:
-    """The results, which are written once, with the time that the last part of the demo took."""
+def _results(settings: DemoSettings, runs: Sequence[DemoRun], began: float, *, is_continued: bool) -> dict[str, Any]:
+    """The results, which are written once, with the minutes since this command began."""
     path = settings.run_dir / "results.json"
     if not path.is_file():
         found = gather_results(settings, runs) | {"software": describe_software(), "hardware": describe_hardware()}
-        write_json(path, found | {"minutes": (time.time() - began) / 60})
+        write_json(path, found | {"minutes": (time.time() - began) / 60, "continued": is_continued})
     return dict(json.loads(path.read_text()))
 
 
 def what_next(settings: DemoSettings, data_dir: Path) -> list[str]:
     """Lines that say what to try next, each with a command."""
     first = settings.tasks[0]
-    words = f"--dataset {address(settings, first)} --data-dir {data_dir} --steps {settings.steps}"
+    hidden = (settings.width,) * settings.layers
+    values = {"dataset": address(settings, first), "data_dir": data_dir, "steps": settings.steps}
+    values |= {name: getattr(settings, name) for name in ("eval_every", "eval_episodes", "gamma", "tau")}
+    values |= settings.hyperparameters("bc") | {"value_hidden_dims": hidden, "ensemble": 2, "rho": 0.0, "inv_temp": 1.0}
     return [
         "Try next:",
         f"  flowpolicies evaluate {folder_of(settings, first).path} --episodes 50   (the policy of task {first})",
-        f"  flowpolicies train fql {words} --eval-every {settings.eval_every}   (another algorithm on the same data)",
-        "  flowpolicies list algorithms   (all of them)",
+        "  flowpolicies demo --dataset pointmaze-large-navigate --unseen --run-dir runs/demo-large   (a larger maze)",
+        f"  flowpolicies train qam {shlex.join(flags(values))}   (another algorithm on the data of task {first})",
     ]
 
 
@@ -149,7 +158,7 @@ def _draw_success(settings: DemoSettings, results: Mapping[str, Any], path: Path
     shown = [*(groups[str(task)] for task in settings.tasks), "all\ntasks", *unseen]
     note = f"95 % intervals over {settings.eval_episodes} episodes of each task"
     if unseen:
-        note += f"; unseen: the data of Q-Flow leave out the cells in which task {settings.unseen_task} starts"
+        note += f"; unseen: data without the cells where task {settings.unseen_task} starts"
     draw_success(shown, bars, path, settings.dataset, note)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -97,8 +98,9 @@ def _bc_run(settings: DemoSettings, data_dir: Path) -> DemoRun:
         episodes = settings.eval_episodes if step == settings.steps else max(1, settings.eval_episodes // 4)
         report, n = bc_report(settings, step), episodes * len(settings.tasks)
         envs = [address(settings, task) for task in settings.tasks]
-        words = ("evaluate", str(checkpoint(folder, step)), "--env", *envs, "--episodes", str(episodes))
-        commands.append((*words, "--seed", str(settings.seed), "--json", str(report)))
+        words = ("evaluate", str(checkpoint(folder, step)), "--env", *envs)
+        values = {"episodes": episodes, "seed": settings.seed, **_eval_workers(settings), "json": report}
+        commands.append((*words, *flags(values)))
         reports[report] = n
     work = {"start": len(commands), "bc update": settings.steps, "bc episode": sum(reports.values())}
     return DemoRun(folder, tuple(commands), work, bc_report(settings, settings.steps), reports)
@@ -119,6 +121,12 @@ def checkpoint(folder: RunFolder, step: int) -> Path:
     return folder.checkpoints / f"step_{step:09d}.zip"
 
 
+def _eval_workers(settings: DemoSettings) -> dict[str, int]:
+    """Cores that the runs leave free step the environments of evaluations; on two cores there are none."""
+    share = (os.cpu_count() or 1) // settings.workers
+    return {"eval_workers": share} if share > 1 else {}
+
+
 def _train(settings: DemoSettings, algorithm: str, folder: RunFolder, values: Mapping[str, Any]) -> tuple[str, ...]:
     common = {
         "run_dir": folder.path,
@@ -128,6 +136,7 @@ def _train(settings: DemoSettings, algorithm: str, folder: RunFolder, values: Ma
         "log_every": LOG_EVERY,
         "eval_every": settings.eval_every,
         "checkpoint_every": settings.eval_every,
+        **_eval_workers(settings),
         "keep_checkpoints": 1000,  # The pictures show the policy before and after fine-tuning.
     }
     compiled = ("--compile", str(settings.compile))

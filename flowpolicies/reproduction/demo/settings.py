@@ -28,9 +28,9 @@ class DemoSettings:
     unseen_task: int = 3
     """Task that Q-Flow also learns from data in which no episode enters the cells `unseen`."""
     unseen: tuple[str, ...] = ("5-3",)
-    """Cells of the maze that are taken out of these data, each as ROW-COLUMN from 0; the start of the task should be in
-    one of them. Without cells this part of the demo is left out."""
-    unseen_online_steps: NonNegativeInt = 3000
+    """Cells of the maze that are taken out of these data, each as ROW-COLUMN from 0; the task starts in one of them.
+    Without cells this part of the demo is left out."""
+    unseen_online_steps: NonNegativeInt = 4000
     """Environment steps of online fine-tuning from the unseen start."""
     eval_every: int = 2000
     """Number of gradient steps between two evaluations."""
