@@ -16,6 +16,7 @@ from flowpolicies.cli.app import _parse
 from flowpolicies.data import TransitionDataset
 from flowpolicies.policies.evaluation import Interval
 from flowpolicies.reproduction.demo import DemoRun, DemoSettings, make_runs, run_all
+from flowpolicies.reproduction.demo.drawing import draw
 from flowpolicies.reproduction.demo.maze import (
     Maze,
     check_maze,
@@ -297,3 +298,16 @@ def test_bc_is_a_curve_over_all_tasks(finished: DemoSettings) -> None:
     found = curves(finished)
     assert [(row.step, row.success) for row in found["BC"]] == [(200, 0), (200, 0), (400, 0), (400, 0)]
     assert {label: len(rows) for label, rows in found.items()} == {"Q-Flow": 6, "BC": 4, "Q-Flow,\nunseen start": 3}
+
+
+@pytest.mark.more
+def test_pictures_of_a_finished_demo_are_drawn_once(finished: DemoSettings) -> None:
+    pytest.importorskip("ogbench")
+    walked = [np.linspace((12, 16), (4, 12), 30)]
+    save_paths(finished.run_dir / "paths.npz", dict.fromkeys(("behaviour", "offline", "before", "after"), walked))
+    results = gather_results(finished, make_runs(finished, Path("data"), Path("unseen.npz")))
+    draw(finished, results, Path("data"), Path("unseen.npz"))
+    drawn = {path.name: path.stat().st_mtime_ns for path in finished.run_dir.glob("*.[pg]*[gf]")}
+    assert drawn.keys() == {"success.png", "learning_curve.png", "paths.png", "rollout.gif"}
+    draw(finished, results, Path("data"), Path("unseen.npz"))
+    assert {name: (finished.run_dir / name).stat().st_mtime_ns for name in drawn} == drawn

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowpolicies.data import TransitionDataset, load_dataset, make_env
+from flowpolicies.data import TransitionDataset, load_dataset, make_env, read_npz, write_npz
 from flowpolicies.training.collect import collect
 from flowpolicies.training.loading import load_policy
 
@@ -137,15 +137,11 @@ def episode_paths(dataset: TransitionDataset, first: int | None = None) -> list[
 
 def save_paths(path: Path, groups: Mapping[str, Sequence[np.ndarray]]) -> None:
     """Writes groups of paths to an npz file."""
-    from flowpolicies.data import write_npz
-
     write_npz(path, {f"{name}/{i}": one for name, paths in groups.items() for i, one in enumerate(paths)})
 
 
 def load_paths(path: Path) -> dict[str, list[np.ndarray]]:
     """Reads what `save_paths` wrote."""
-    from flowpolicies.data import read_npz
-
     groups: dict[str, list[np.ndarray]] = {}
     for key, one in read_npz(path).items():
         groups.setdefault(key.rpartition("/")[0], []).append(one)

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import PercentFormatter
 from PIL import Image
@@ -19,8 +20,8 @@ from flowpolicies.files import atomic_write
 from flowpolicies.policies.evaluation import Interval
 from flowpolicies.reproduction.demo.maze import Cell, Maze
 
-WALL, FLOOR, UNSEEN = "#9a9a9a", "#ffffff", "#fbe3c8"
-"""Colours of walls, of the floor, and of cells that are not in the data."""
+WALL, FLOOR, UNSEEN, GOAL = "#9a9a9a", "#ffffff", "#fbe3c8", "#f0c000"
+"""Colours of walls, of the floor, of cells that are not in the data, and of the star at the goal."""
 
 SECONDS_PER_FRAME = 0.08
 """How long a frame of the GIF is shown; the last one stays for two seconds."""
@@ -168,7 +169,7 @@ def _draw_maze(axes: Axes, panel: Panel) -> None:
         axes.add_patch(Rectangle(corner, maze.unit, maze.unit, facecolor=color, edgecolor=color, linewidth=0.3))
     if panel.has_task:
         axes.plot(*maze.start, "s", color="white", markeredgecolor="black", markersize=7, zorder=4)
-        axes.plot(*maze.goal, "*", color="#f0c000", markeredgecolor="black", markersize=13, zorder=7)
+        axes.plot(*maze.goal, "*", color=GOAL, markeredgecolor="black", markersize=13, zorder=7)
     # The outer half of the walls around the maze says nothing.
     axes.set_xlim(left + half, left + columns * maze.unit - half)
     axes.set_ylim(bottom + half, bottom + rows * maze.unit - half)
@@ -176,18 +177,14 @@ def _draw_maze(axes: Axes, panel: Panel) -> None:
     axes.set_axis_off()
 
 
-def _legend(panels: Sequence[Panel]) -> list[Patch]:
+def _legend(panels: Sequence[Panel]) -> list[Patch | Line2D]:
     """Entries of the legend: the walls, the cells without data if there are any, the start and the goal."""
-    from matplotlib.lines import Line2D
-
-    marks = {"s": ("start", "white", 7), "*": ("goal", "#f0c000", 11)}
-    shaded = any(panel.unseen for panel in panels)
-    entries: list[Patch] = [Patch(facecolor=WALL, label="wall")]
-    entries += [Patch(facecolor=UNSEEN, edgecolor="0.8", label="cells without data")] if shaded else []
-    for mark, (label, color, size) in marks.items():
-        line = Line2D([], [], marker=mark, linestyle="", color=color, markeredgecolor="black", markersize=size)
-        line.set_label(label)
-        entries.append(line)  # type: ignore[arg-type]
+    entries: list[Patch | Line2D] = [Patch(facecolor=WALL, label="wall")]
+    if any(panel.unseen for panel in panels):
+        entries.append(Patch(facecolor=UNSEEN, edgecolor="0.8", label="cells without data"))
+    for mark, label, color, size in (("s", "start", "white", 7), ("*", "goal", GOAL, 11)):
+        style: dict[str, Any] = {"linestyle": "", "color": color, "markeredgecolor": "black", "markersize": size}
+        entries.append(Line2D([], [], marker=mark, label=label, **style))
     return entries
 
 

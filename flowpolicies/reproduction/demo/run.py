@@ -9,50 +9,23 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
-from flowpolicies.data import generate_dataset, load_dataset
+from flowpolicies.data import generate_dataset
 from flowpolicies.files import atomic_write, write_json
 from flowpolicies.record import describe_hardware, describe_software
-from flowpolicies.reproduction.demo.maze import (
-    check_maze,
-    episode_paths,
-    load_paths,
-    parse_cell,
-    read_maze,
-    roll_out,
-    save_paths,
-    write_unseen_data,
-)
-from flowpolicies.reproduction.demo.pictures import Bars, Panel, draw_paths, draw_rollout, draw_success
+from flowpolicies.reproduction.demo.drawing import draw
+from flowpolicies.reproduction.demo.maze import check_maze, read_maze, write_unseen_data
 from flowpolicies.reproduction.demo.progress import run_all
-from flowpolicies.reproduction.demo.results import (
-    LABELS,
-    UNSEEN,
-    as_markdown,
-    as_text,
-    curves,
-    gather_results,
-    make_table,
-    pooled,
-    success_of,
-)
-from flowpolicies.reproduction.demo.runs import DemoRun, address, checkpoint, folder_of, make_runs
+from flowpolicies.reproduction.demo.results import as_markdown, as_text, gather_results, make_table
+from flowpolicies.reproduction.demo.runs import DemoRun, address, folder_of, make_runs
 from flowpolicies.reproduction.demo.settings import DemoSettings
 from flowpolicies.reproduction.jobs import flags
-from flowpolicies.training.plots import COLORS, plot_learning_curves
-
-PALETTE = {"qflow offline": COLORS[0], "bc": COLORS[1], "qflow fine-tuned": COLORS[2]}
-"""Colours of the entries of the results, the same in all pictures."""
-
-PATHS = 10
-"""Number of episodes in each panel of the picture of paths."""
 
 
 def run_demo(settings: DemoSettings) -> Path:
@@ -129,80 +102,3 @@ def what_next(settings: DemoSettings, data_dir: Path) -> list[str]:
         "  flowpolicies demo --dataset pointmaze-large-navigate --unseen --run-dir runs/demo-large   (a larger maze)",
         f"  flowpolicies train qam {shlex.join(flags(values))}   (another algorithm on the data of task {first})",
     ]
-
-
-def draw(settings: DemoSettings, results: Mapping[str, Any], data_dir: Path, unseen_data: Path | None) -> None:
-    """Draws the pictures that do not exist yet."""
-    folder = settings.run_dir
-    if not (path := folder / "success.png").is_file():
-        _draw_success(settings, results, path)
-    if not (path := folder / "learning_curve.png").is_file():
-        title = f"{settings.dataset}, mean over {len(settings.tasks)} tasks"
-        plot_learning_curves(curves(settings), path, title=title)
-    if not (path := folder / "paths.png").is_file():
-        draw_paths(list(make_panels(settings, data_dir, unseen_data).values()), path)
-    if not (path := folder / "rollout.gif").is_file():
-        panels = make_panels(settings, data_dir, unseen_data)
-        draw_rollout([_typical(panels[name]) for name in list(panels)[-2:]], path)
-
-
-def _draw_success(settings: DemoSettings, results: Mapping[str, Any], path: Path) -> None:
-    groups = {str(task): f"task {task}" for task in settings.tasks} | {UNSEEN: f"task {settings.unseen_task},\nunseen"}
-    bars = []
-    for label in filter(results.get, LABELS):
-        found = {groups[key]: success_of(counts) for key, counts in results[label].items()}
-        if all(str(task) in results[label] for task in settings.tasks):
-            found["all\ntasks"] = success_of(pooled(settings, results, label))
-        bars.append(Bars(LABELS[label], PALETTE[label], found))
-    unseen = [groups[UNSEEN]] if settings.unseen else []
-    shown = [*(groups[str(task)] for task in settings.tasks), "all\ntasks", *unseen]
-    note = f"95 % intervals over {settings.eval_episodes} episodes of each task"
-    if unseen:
-        note += f"; unseen: data without the cells where task {settings.unseen_task} starts"
-    draw_success(shown, bars, path, settings.dataset, note)
-
-
-def make_panels(settings: DemoSettings, data_dir: Path, unseen_data: Path | None) -> dict[str, Panel]:
-    """The panels of the picture of paths: behaviour, Q-Flow, and Q-Flow from the unseen start before and after.
-
-    Without an unseen start the last two are the first task before and after fine-tuning.
-    """
-    first, hard = settings.tasks[0], UNSEEN if unseen_data is not None else settings.tasks[0]
-    last = settings.unseen_task if unseen_data is not None else first
-    mazes = {task: read_maze(address(settings, task), task) for task in (first, last)}
-    path = settings.run_dir / "paths.npz"
-    if not path.is_file():
-        save_paths(path, _roll_out_all(settings, data_dir, first, hard, last))
-    paths = load_paths(path)
-    cells = tuple(map(parse_cell, settings.unseen)) if unseen_data is not None else ()
-    start = f"Task {last}, start not in the data" if cells else f"Task {last}"
-    shown = {
-        "behaviour": Panel(
-            f"Behaviour:\n{PATHS} episodes of the data", mazes[first], paths["behaviour"], "0.35", has_task=False
-        ),
-        "offline": Panel(f"Task {first}:\nQ-Flow, offline", mazes[first], paths["offline"], PALETTE["qflow offline"]),
-        "before": Panel(f"{start}:\nQ-Flow, offline", mazes[last], paths["before"], PALETTE["qflow offline"], cells),
-        "after": Panel(f"{start}:\nfine-tuned", mazes[last], paths["after"], PALETTE["qflow fine-tuned"], cells),
-    }
-    return {name: panel for name, panel in shown.items() if cells or name != "offline"}
-
-
-def _roll_out_all(
-    settings: DemoSettings, data_dir: Path, first: int, hard: Any, last: int
-) -> dict[str, list[np.ndarray]]:
-    data = load_dataset(address(settings, first), data_dir=data_dir)
-    policies = {
-        "offline": (checkpoint(folder_of(settings, first), settings.steps), first),
-        "before": (checkpoint(folder_of(settings, hard), settings.steps), last),
-        "after": (folder_of(settings, hard).policy, last),
-    }
-    found = {"behaviour": episode_paths(data, PATHS)}
-    for name, (policy, task) in policies.items():
-        found[name] = roll_out(policy, address(settings, task), PATHS, settings.seed)
-    return found
-
-
-def _typical(panel: Panel) -> Panel:
-    """The panel with its episode of median length only."""
-    order = sorted(range(len(panel.paths)), key=lambda i: len(panel.paths[i]))
-    return panel._replace(paths=[panel.paths[order[len(order) // 2]]])
