@@ -45,12 +45,16 @@ bench: $(BENCH_SETUP)
 peers: $(BENCH_SETUP)
 	OMP_NUM_THREADS=1 PYTHONPATH=.:integrations $(BENCH_PYTHON) -m pytest -q tests/benchmarking/test_peers.py
 
-.PHONY: bench peers zoo setup demo test check fix generate docs-index conformance data-faults pretrained faults soak more bf16
+.PHONY: bench peers zoo setup demo demo-page test check fix generate docs-index conformance data-faults pretrained faults soak more bf16
 
 setup: $(VENV)/.installed
 
 demo: setup
 	$(BIN)/flowpolicies demo
+
+# The demo, and its table and pictures in the README and in docs/results.
+demo-page: demo
+	$(BIN)/python tools/demo_page.py
 
 test: setup
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -q -n 2

@@ -78,7 +78,7 @@ def main() -> None:
         for seed in SEEDS:
             folder = RunFolder(RUNS / f"{algorithm}-seed{seed}")
             words = command(algorithm, seed, settings, data_dir)
-            runs[algorithm, seed] = DemoRun(folder, (words,), STEPS, folder.model)
+            runs[algorithm, seed] = DemoRun(folder, (words,), {"start": 1, f"{algorithm} update": STEPS}, folder.model)
     run_all([run for run in runs.values() if not run.result.is_file()], 2)
     rows = {key: run.folder.read_evaluations() for key, run in runs.items()}
     RESULTS.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from typing import ClassVar, final
 import tyro
 
 from flowpolicies.cli.command import Command
-from flowpolicies.reproduction.demo_settings import DemoSettings
+from flowpolicies.reproduction.demo.settings import DemoSettings
 
 
 @final
@@ -26,6 +26,6 @@ class Demo(Command):
 
     def run(self, words: Sequence[str]) -> None:
         """Runs what is not done yet, and prints the table."""
-        from flowpolicies.reproduction.demo import run_demo
+        from flowpolicies.reproduction.demo.run import run_demo
 
         run_demo(self.settings)
