@@ -18,7 +18,7 @@ from flowpolicies.reproduction import jobs
 from flowpolicies.reproduction.local.benchmark import LocalBenchmark, load_benchmark
 from flowpolicies.reproduction.local.page import best_run, make_page
 from flowpolicies.reproduction.local.plan import LocalRun, Places, RunKey, all_runs, plan_final, plan_sweep
-from flowpolicies.reproduction.local.progress import Progress
+from flowpolicies.reproduction.local.progress import Remaining
 from flowpolicies.reproduction.local.results import Provenance, RunResult, Scores, choose, read_results, write_results
 from flowpolicies.reproduction.local.run import LocalTable
 from flowpolicies.reproduction.local.settings import LocalSettings
@@ -440,7 +440,7 @@ def test_remaining_time_counts_the_costs_of_runs_and_not_their_number() -> None:
     whole, now = load_benchmark(), [0.0]
     runs = plan_sweep(whole, places(), "pointmaze-medium", ["bc", "qc"])
     costs = {one.key: sum(one.estimate) for one in runs}
-    progress = Progress(runs, {}, 2, lambda: now[0])
+    progress = Remaining(runs, {}, 2, lambda: now[0])
     assert progress.seconds_left() == pytest.approx(sum(costs.values()) / 2)
     for one in runs[:3]:  # Half of the runs, those of BC, in the time that they should take on two cores.
         now[0] += costs[one.key] / 2

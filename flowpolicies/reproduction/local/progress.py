@@ -19,7 +19,7 @@ PRIOR = 120.0
 
 
 @final
-class Progress:
+class Remaining:
     """Costs of the runs that are left, from the costs of similar runs that have ended, else from estimates.
 
     A run counts by its cost and not as one of many, because those of some algorithms take ten times as long.

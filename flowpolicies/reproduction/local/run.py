@@ -19,7 +19,7 @@ from flowpolicies.reproduction.jobs import Outcome, run_side_by_side
 from flowpolicies.reproduction.local.benchmark import LocalBenchmark
 from flowpolicies.reproduction.local.page import write_page
 from flowpolicies.reproduction.local.plan import LocalRun, Places, all_runs, plan_final, plan_sweep
-from flowpolicies.reproduction.local.progress import Progress
+from flowpolicies.reproduction.local.progress import Remaining
 from flowpolicies.reproduction.local.results import (
     check_settings,
     choose,
@@ -105,9 +105,9 @@ class LocalTable:
         planned = all_runs(self.benchmark, self.places, self.datasets, self.algorithms, self.seeds)
         return [run for run in planned if run.key.place not in done]
 
-    def estimate(self) -> Progress:
+    def estimate(self) -> Remaining:
         """Costs of the selected runs that are not done."""
-        return Progress(self.open_runs(), self.results, self.settings.workers)
+        return Remaining(self.open_runs(), self.results, self.settings.workers)
 
     def run(self) -> None:
         """Runs what is selected and not done. The rows of a run are written when it ends, the page in the end.
