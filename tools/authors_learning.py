@@ -1,7 +1,7 @@
 """Compares how Q-Flow learns here with how the authors' code learns, seed by seed, and searches stable settings.
 
-    python tools/authors.py run base --seeds 0 1 2 3 --steps 12000
-    python tools/authors.py report
+    python tools/authors_learning.py run base --seeds 0 1 2 3 --steps 12000
+    python tools/authors_learning.py report
 
 `run` trains Q-Flow on pointmaze-medium-navigate, task 1, of which 1,000 episodes are generated with seed 0, with the
 settings that the authors' code was run with; `SETTINGS` has these and others. Runs that exist are continued, also to
