@@ -10,13 +10,14 @@ tried again. It fails if a mutant survives that tools/mutation/explained.toml do
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import tomllib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -27,6 +28,13 @@ from mutation.results import Results, files
 ROOT = Path(__file__).parents[1]
 EXPLAINED = Path(__file__).parent / "mutation" / "explained.toml"
 COPIED = ("flowpolicies", "integrations", "tests", "tools", "docs/algorithms")
+TESTS = ("tests/parity", "tests/losses", "tests/flows", "tests/samplers", "tests/algorithms")
+"""Folders of the tests of losses, flows and samplers."""
+CONTRACTS = "tests/algorithms/test_contracts.py"
+LEFT_OUT = (CONTRACTS, "tests/algorithms/test_added.py")
+"""Files of these folders whose tests take long and are about other things than numbers."""
+CHOSEN = (f"{CONTRACTS}::test_gradient_of_each_term_stays_with_what_it_trains",)
+"""Tests of those files that are about numbers."""
 COLUMNS = ("mutants", "killed", "survived", "explained")
 
 
@@ -42,15 +50,18 @@ def chosen(root: Path, names: Sequence[str]) -> list[str]:
     Raises:
         ValueError: for an unknown name.
     """
-    known = {Path(path).stem: path for path in reversed(files(root))}
-    if not names:
-        return files(root)
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        close = get_close_matches(unknown[0], known, 1)
+    by_name: defaultdict[str, list[str]] = defaultdict(list)
+    for path in files(root):
+        by_name[Path(path).stem].append(path)
+    catalog = json.loads((root / "flowpolicies/shell/catalog.json").read_text())
+    for algorithm in catalog["algorithms"]:
+        module = algorithm["home"].partition(":")[0]
+        by_name.setdefault(algorithm["name"], by_name[module.rpartition(".")[2]])
+    if unknown := [name for name in names if name not in by_name]:
+        close = get_close_matches(unknown[0], by_name, 1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"no file {unknown[0]!r} to change; there are: {', '.join(sorted(known))}.{hint}")
-    return [known[name] for name in names]
+        raise ValueError(f"no file {unknown[0]!r} to change; there are: {', '.join(sorted(by_name))}.{hint}")
+    return list(dict.fromkeys(path for name in names for path in by_name[name])) or files(root)
 
 
 def copy(root: Path, to: Path) -> None:
@@ -60,15 +71,23 @@ def copy(root: Path, to: Path) -> None:
     shutil.copy(root / "pyproject.toml", to)
 
 
-def run(root: Path, results: Path, paths: Sequence[str], jobs: int, budget: float) -> None:
-    """Tries the mutants of some files in a copy of the tree."""
-    with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder).resolve()
-        copy(root, tree)
-        search = os.pathsep.join(str(tree / part) for part in (".", "integrations", "tools"))
-        environment = os.environ | {"PYTHONPATH": search, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
-        words = [sys.executable, "-P", "-m", "mutation.trial", str(tree), str(results), str(jobs), str(budget), *paths]
-        subprocess.run(words, cwd=tree, env=environment, check=True)
+def run(
+    tree: Path, results: Path, paths: Sequence[str], tests: Sequence[str], jobs: int = 2, budget: float = 20
+) -> None:
+    """Tries the mutants of some files of a tree with tests of it.
+
+    Args:
+        results: file in which verdicts are found and kept.
+        paths: the files, below the folder of the package.
+        tests: arguments of pytest that select the tests.
+        jobs: mutants that are tried at the same time.
+        budget: most seconds of tests per mutant; fast ones are taken first.
+    """
+    search = os.pathsep.join(map(str, (tree, tree / "integrations", Path(__file__).parent)))
+    environment = os.environ | {"PYTHONPATH": search, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    numbers = [str(jobs), str(budget)]
+    words = [sys.executable, "-P", "-m", "mutation.trial", str(tree), str(results), *numbers, *paths, "--", *tests]
+    subprocess.run(words, cwd=tree, env=environment, check=True)
 
 
 def report(root: Path, results: Path, paths: Sequence[str], reasons: Mapping[str, str]) -> bool:
@@ -107,7 +126,11 @@ def main() -> int:
     paths, results = chosen(ROOT, arguments.names), arguments.results.resolve()
     if arguments.fresh:
         results.unlink(missing_ok=True)
-    run(ROOT, results, paths, arguments.jobs, arguments.budget)
+    tests = [*TESTS, *CHOSEN, *(f"--ignore={path}" for path in LEFT_OUT)]
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder).resolve()
+        copy(ROOT, tree)
+        run(tree, results, paths, tests, arguments.jobs, arguments.budget)
     return int(report(ROOT, results, paths, explained()))
 
 

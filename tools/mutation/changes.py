@@ -7,7 +7,6 @@ A mutant is one changed expression. Names follow the code of the package: losses
 from __future__ import annotations
 
 import ast
-import copy
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,8 +87,8 @@ class Mutant:
     """Qualified name of the function, or of the constant of the module."""
     change: str
     """The expression before and after, and its number if the function has several changes of these words."""
-    lines: tuple[int, int]
-    """First and last line of the statement."""
+    lines: tuple[int, ...]
+    """The lines of the statement, or those that read the constant."""
     place: Place
     replacement: ast.AST
     tree: ast.Module
@@ -128,13 +127,18 @@ def _short(text: str) -> str:
     return text if len(text) <= 90 else f"{text[:60]} ... {text[-25:]}"
 
 
-Found = tuple[tuple[int, int], Place, ast.AST]
+Lines = tuple[int, ...]
+Found = tuple[Lines, Place, ast.AST]
 """The lines of a statement, and an expression in it with its place."""
 
 
-def _expressions(tree: ast.Module) -> Iterator[tuple[str, tuple[int, int], Place, ast.AST]]:
+def _expressions(tree: ast.Module) -> Iterator[tuple[str, Lines, Place, ast.AST]]:
     """Every expression in the body of a function, and in a constant of the module, with the name of its owner."""
     for name, node in _owners(tree, ""):
+        if isinstance(node, ast.Assign):
+            readers = [n.lineno for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id == name]
+            yield name, tuple(readers), Place(node, "value", None), node.value
+            continue
         for found in _below(node, _lines(node)):
             yield name, *found
 
@@ -153,14 +157,14 @@ def _is_number(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, int | float)
 
 
-def _lines(statement: ast.stmt) -> tuple[int, int]:
+def _lines(statement: ast.stmt) -> Lines:
     """The lines of a statement, without those of the statements inside it."""
     body = getattr(statement, "body", [])
     last = body[0].lineno - 1 if body else statement.end_lineno or statement.lineno
-    return statement.lineno, max(last, statement.lineno)
+    return tuple(range(statement.lineno, max(last, statement.lineno) + 1))
 
 
-def _below(node: ast.AST, lines: tuple[int, int]) -> Iterator[Found]:
+def _below(node: ast.AST, lines: Lines) -> Iterator[Found]:
     for field, value in ast.iter_fields(node):
         if field in NOT_BODIES or isinstance(value, ast.arguments):
             continue

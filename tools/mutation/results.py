@@ -78,8 +78,7 @@ class Results:
 
     def tests_of(self, mutant: Mutant, budget: float) -> list[str]:
         """The chosen tests that execute the changed line, fast ones first, of which so many seconds are taken."""
-        first, last = mutant.lines
-        reaching = {t for line in range(first, last + 1) for t in self._executing.get((mutant.path, line), ())}
+        reaching = {nodeid for line in mutant.lines for nodeid in self._executing.get((mutant.path, line), ())}
         taken, seconds = [], 0.0
         for nodeid in sorted(reaching, key=lambda nodeid: (self.tests[nodeid]["seconds"], nodeid)):
             seconds += self.tests[nodeid]["seconds"]
