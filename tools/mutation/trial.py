@@ -79,18 +79,15 @@ def become(mutant: Mutant, living: Functions, path: Path) -> None:
         raise LookupError(f"{mutant.key}: no function of this process has the changed code")
 
 
-def execute(items: Sequence[pytest.Item], names: dict[str, str], out: Path) -> None:
-    """Runs each test, and writes its seconds, whether it failed, and the lines that it executes of the named files."""
-    measured = {}
-    for item, following in zip(items, [*items[1:], None], strict=True):
-        lines: defaultdict[str, set[int]] = defaultdict(set)
-        start = time.process_time()
-        sys.settrace(partial(_trace, names, lines))
-        failed = fails(item, following)
-        sys.settrace(None)
-        seconds, listed = time.process_time() - start, {name: sorted(found) for name, found in lines.items()}
-        measured[item.nodeid] = {"seconds": seconds, "failed": failed, "lines": listed}
-    out.write_text(json.dumps(measured))
+def execute(item: pytest.Item, names: dict[str, str], out: Path) -> None:
+    """Runs a test, and writes its seconds, whether it failed, and the lines that it executes of the named files."""
+    lines: defaultdict[str, set[int]] = defaultdict(set)
+    start = time.process_time()
+    sys.settrace(partial(_trace, names, lines))
+    failed = fails(item, None)
+    sys.settrace(None)
+    seconds, listed = time.process_time() - start, {name: sorted(found) for name, found in lines.items()}
+    out.write_text(json.dumps({"seconds": seconds, "failed": failed, "lines": listed}))
 
 
 def _trace(names: dict[str, str], lines: dict[str, set[int]], frame: FrameType, event: str, _: Any) -> Any:
@@ -189,15 +186,15 @@ class Trial:
         say(f"measuring {len(new)} tests")
         names = {str(self.path(name)): name for name in files(self.root)}
         with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder) / "measured"
-            _, status = os.waitpid(fork(lambda: execute(new, names, out)), 0)
-            if status:
-                raise RuntimeError(f"the tests could not be measured: their process ended with status {status}")
-            measured = json.loads(out.read_text())
-        for nodeid, entry in measured.items():
-            self.results.add_test(nodeid, **entry)
-            if entry["failed"]:
-                say(f"left out, because it fails without a mutant: {nodeid}")
+            for number, item in enumerate(new):
+                # Each in a process of its own, or it would profit from what the tests before it have cached.
+                out = Path(folder) / str(number)
+                os.waitpid(fork(partial(execute, item, names, out)), 0)
+                failed: dict[str, Any] = {"seconds": 0.0, "failed": True, "lines": {}}
+                measured = json.loads(out.read_text()) if out.exists() else failed
+                if measured["failed"]:
+                    say(f"left out, because it fails without a mutant: {item.nodeid}")
+                self.results.add_test(item.nodeid, **measured)
         self.results.save()
 
     def try_all(self, pending: Sequence[tuple[Mutant, list[str]]]) -> None:
