@@ -117,7 +117,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="Files or algorithms; all by default.")
     parser.add_argument("--jobs", type=int, default=2, help="Mutants that are tried at the same time.")
-    parser.add_argument("--budget", type=float, default=20, help="Most seconds of tests per mutant.")
+    parser.add_argument("--budget", type=float, default=10, help="Most seconds of tests per mutant.")
     parser.add_argument(
         "--results", type=Path, default=ROOT / "build" / "mutants.json", help="Where verdicts are kept."
     )

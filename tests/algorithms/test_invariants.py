@@ -1,14 +1,163 @@
-"""Properties that the losses of every algorithm have, whatever their equations."""
+"""Properties that the losses of every algorithm have, and what each of them reads, by the equations of its doc page."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
-from term_values import evaluate, small
+from term_values import Values, evaluate, small
 from torch import Tensor
-from toy_learner import make_batch
+from toy_learner import leaves, make_batch
+
+from flowpolicies.core import Batch
 
 ROWS = 14
 """Even, for RQL; no other size is 14 or 7."""
+INVALID = 3
+"""The row that is not valid, where there is one."""
+
+ACTOR, VALUE = ("actor",), ("value",)
+COUNT_INVALID_ROWS: Mapping[str, tuple[str, ...]] = {
+    "bam": ACTOR,
+    "cac": ACTOR,
+    "dac_d4rl": ACTOR,
+    "diffusion_ql": ACTOR,
+    "dsrl": ("latent_critic", "latent_actor"),
+    "fbrac": ACTOR,
+    "fedit": ("edit",),
+    "fql": ACTOR,
+    "idql": VALUE,
+    "ifql": VALUE,
+    "iql": VALUE,
+    "iql_ddpgbc": ("value", "ddpgbc"),
+    "qam": ("adjoint",),
+    "qam_e": ("adjoint", "edit"),
+    "qam_f": ("adjoint", "actor"),
+    "qflow_bptt": ("bptt",),
+    "qgpo": ("energy",),
+    "rebrac": ACTOR,
+    "rebrac_qam": ACTOR,
+    "rlpd": ACTOR,
+    "sac": ACTOR,
+}
+"""Terms in which a row counts that is not valid, as their equations say; a term that is not listed has `valid`."""
+COUNT_INVALID_ACTIONS: Mapping[str, tuple[str, ...]] = {
+    "dac_d4rl": ACTOR,  # Through mean |Q| of the data, which divides the guidance.
+    "idql": VALUE,
+    "ifql": VALUE,
+    "iql": VALUE,
+    "iql_ddpgbc": VALUE,
+    "rql": ACTOR,  # Masked by `action_mask` instead.
+    "tfql": ACTOR,
+}
+"""Of the terms above and of those with a mask, those in which also the action of the row counts."""
+READ_NEXT: Mapping[str, tuple[str, ...]] = {
+    "bc": (),
+    "bc_gaussian": (),
+    "bc_diffusion": (),
+    "rql": VALUE,
+    "tfql": ("step_value",),
+}
+"""Terms that read the next state, if they are not `critic` alone."""
+
+READ: Mapping[str, Mapping[str, str]] = {
+    "bam": {
+        "critic": "critic critic' actor_fast",
+        "flow_matching": "actor_slow",
+        "actor": "critic actor_slow' actor_fast",
+    },
+    "bc": {"flow_matching": "actor_flow"},
+    "bc_gaussian": {"likelihood": "actor"},
+    "bc_diffusion": {"denoising": "actor_diffusion"},
+    "bdpo": {
+        "behavior": "actor_slow",
+        "critic": "actor_slow' actor_diffusion' critic critic'",
+        "inner_value": "actor_slow' actor_diffusion' critic' inner_value inner_value'",
+        "actor": "actor_slow' actor_diffusion critic' inner_value'",
+    },
+    "cac": {"critic": "critic critic' actor_onestep'", "actor": "critic actor_onestep actor_onestep'"},
+    "cgql": {"critic": "critic critic' actor_flow'", "flow_matching": "actor_flow"},
+    "cgql_m": {"critic": "critic critic' actor_flow'", "noisy_mse": "critic critic'", "flow_matching": "actor_flow"},
+    "cgql_l": {"critic": "critic critic' actor_flow'", "noisy_linex": "critic critic'", "flow_matching": "actor_flow"},
+    "dac": {"critic": "critic critic' actor_diffusion", "actor": "critic' actor_diffusion"},
+    "dac_d4rl": {
+        "critic": "critic critic' actor_diffusion'",
+        "actor": "critic' actor_diffusion temperature",
+        "eta": "actor_diffusion temperature",
+    },
+    "diffusion_ql": {"critic": "critic critic' actor_diffusion'", "actor": "critic actor_diffusion"},
+    "dsrl": {
+        "critic": "critic critic' actor_flow' latent_actor",
+        "latent_critic": "critic latent_critic actor_flow'",
+        "flow_matching": "actor_flow",
+        "latent_actor": "latent_critic latent_actor temperature",
+    },
+    "fawac": {"critic": "critic critic' actor_flow", "value": "critic' value", "actor": "critic value actor_flow"},
+    "fbrac": {"critic": "critic critic' actor_flow", "flow_matching": "actor_flow", "actor": "critic actor_flow"},
+    "fedit": {
+        "critic": "critic critic' actor_flow edit_actor",
+        "flow_matching": "actor_flow",
+        "edit": "critic actor_flow edit_actor temperature",
+    },
+    "fql": {
+        "critic": "critic critic' actor_onestep",
+        "flow_matching": "actor_flow",
+        "actor": "critic actor_flow actor_onestep",
+    },
+    "idql": {"actor": "actor_diffusion", "value": "critic' value", "critic": "critic value"},
+    "ifql": {"value": "critic' value", "critic": "critic value", "flow_matching": "actor_flow"},
+    "iql": {"value": "critic' value", "critic": "critic value", "awr": "critic value actor"},
+    "iql_ddpgbc": {"value": "critic' value", "critic": "critic value", "ddpgbc": "critic actor"},
+    "qam": {
+        "critic": "critic critic' actor_fast",
+        "flow_matching": "actor_slow",
+        "adjoint": "critic' actor_slow' actor_fast",
+    },
+    "qam_f": {
+        "critic": "critic critic' actor_onestep",
+        "flow_matching": "actor_slow",
+        "adjoint": "critic' actor_slow' actor_fast",
+        "actor": "critic actor_fast actor_onestep",
+    },
+    "qam_e": {
+        "critic": "critic critic' actor_fast edit_actor",
+        "flow_matching": "actor_slow",
+        "adjoint": "critic' actor_slow' actor_fast",
+        "edit": "critic actor_fast edit_actor temperature",
+    },
+    "qc": {"critic": "critic critic' actor_flow", "flow_matching": "actor_flow"},
+    "qflow": {
+        "critic": "critic critic' actor_flow",
+        "inner_value": "critic' inner_value actor_flow",
+        "actor": "inner_value actor_flow",
+    },
+    "qflow_bptt": {
+        "critic": "critic critic' actor_flow",
+        "inner_value": "critic' inner_value actor_flow",
+        "bptt": "inner_value actor_flow",
+    },
+    "qfql": {"critic": "critic critic' actor_flow", "flow_matching": "actor_flow"},
+    "qgpo": {
+        "behavior": "actor_diffusion",
+        "critic": "actor_diffusion critic critic'",
+        "energy": "actor_diffusion critic' inner_value",
+    },
+    "qipo": {"critic": "critic critic' actor_flow", "actor": "critic actor_flow"},
+    "qipo_full": {
+        "flow_matching": "actor_flow",
+        "critic": "critic critic' actor_flow'",
+        "support": "critic actor_flow actor_flow'",
+    },
+    "qsm": {"critic": "critic critic' actor_diffusion", "actor": "critic' actor_diffusion"},
+    "qsm_online": {"critic": "critic critic' actor_diffusion", "actor": "critic actor_diffusion"},
+    "rebrac": {"critic": "critic critic' actor'", "actor": "critic actor"},
+    "rebrac_qam": {"critic": "critic critic' actor'", "actor": "critic actor"},
+    "rql": {"value": "value value' actor_flow", "actor": "value actor_flow"},
+    "tfql": {"step_value": "value value' actor_flow", "actor": "value actor_flow"},
+    "sac": {"critic": "critic critic' actor", "actor": "critic actor temperature"},
+    "rlpd": {"critic": "critic critic' actor", "actor": "critic actor temperature"},
+}
+"""Networks that each term depends on: its weights, and with ' its slow copy, which equations write with a bar."""
 
 
 def twice(tensor: Tensor) -> Tensor:
@@ -17,9 +166,61 @@ def twice(tensor: Tensor) -> Tensor:
     return tensor if axis is None else tensor.repeat_interleave(2, axis)
 
 
+def other(batch: Batch, rows: int | slice, *columns: str) -> Batch:
+    """The batch with other numbers in some columns of some rows."""
+    changed = {name: getattr(batch, name).clone() for name in columns}
+    for column in changed.values():
+        column[rows] = 0.7 * column[rows] + 0.1
+    return batch._replace(**changed)
+
+
+def different(a: Values, b: Values) -> set[str]:
+    """Terms whose loss or gradient differs."""
+
+    def differ(name: str) -> bool:
+        (metrics, grads), (other_metrics, other_grads) = a[name], b[name]
+        pairs = zip([metrics["loss"], *leaves(grads)], [other_metrics["loss"], *leaves(other_grads)], strict=True)
+        return any(not torch.allclose(x, y, rtol=1e-5, atol=1e-8) for x, y in pairs)
+
+    return {name for name in a if differ(name)}
+
+
 def test_losses_and_metrics_do_not_depend_on_the_size_of_the_batch(algorithm) -> None:
     cfg, batch = small(algorithm), make_batch(0, ROWS)
     batch = batch._replace(valid=(torch.arange(ROWS) % 3 > 0).float())
-    once = evaluate(algorithm, cfg, batch)
-    again = evaluate(algorithm, cfg, batch, twice)
+    once, again = evaluate(algorithm, cfg, batch), evaluate(algorithm, cfg, batch, twice)
     torch.testing.assert_close(again, once, rtol=1e-3, atol=1e-6)
+
+
+def test_rows_that_are_not_valid_count_where_the_equations_say_so(algorithm) -> None:
+    cfg, batch = small(algorithm), make_batch(0, ROWS)
+    valid, mask = batch.valid.clone(), batch.action_mask.clone()
+    valid[INVALID], mask[INVALID] = 0, 0
+    masked, unmasked = batch._replace(valid=valid, action_mask=mask), batch._replace(valid=valid)
+    everything = ("observations", "actions", "next_observations", "next_actions", "rewards")
+    for data, columns, expected in (
+        (masked, everything, COUNT_INVALID_ROWS),
+        (unmasked, ("actions",), COUNT_INVALID_ACTIONS),
+    ):
+        values = [evaluate(algorithm, cfg, rows) for rows in (data, other(data, INVALID, *columns))]
+        assert different(*values) == set(expected.get(algorithm.name, ()))
+
+
+def test_the_next_state_counts_in_td_targets_only_and_there_by_the_discount(algorithm) -> None:
+    cfg, batch = small(algorithm), make_batch(0, ROWS)
+    last = batch._replace(discounts=0 * batch.discounts)
+    columns, terms = ("next_observations", "next_actions"), READ_NEXT.get(algorithm.name, ("critic",))
+    for data, expected in ((batch, set(terms)), (last, set())):
+        values = [evaluate(algorithm, cfg, rows) for rows in (data, other(data, slice(None), *columns))]
+        assert different(*values) == expected
+
+
+def test_terms_read_the_networks_and_slow_copies_of_their_equations(algorithm) -> None:
+    cfg, batch = small(algorithm), make_batch(0, ROWS)
+    before = evaluate(algorithm, cfg, batch)
+    read: dict[str, set[str]] = {name: set() for name in before}
+    for network, spec in cfg.networks(0.01).items():
+        for kind, mark in (("params", ""), ("targets", "'"))[: 1 if spec.target_rate is None else 2]:
+            for term in different(before, evaluate(algorithm, cfg, batch, disturbed=(kind, network))):
+                read[term].add(network + mark)
+    assert read == {term: set(names.split()) for term, names in READ[algorithm.name].items()}

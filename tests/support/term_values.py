@@ -58,14 +58,19 @@ def evaluate(
     cfg: Any,
     batch: Batch,
     changed: Callable[[Tensor], Tensor] | None = None,
+    disturbed: tuple[str, str] | None = None,
 ) -> Values:
     """Every loss term of an algorithm on a batch. A term makes the same draws in every call.
 
     Args:
         changed: what is done to every column of the batch and to every draw.
+        disturbed: "params" or "targets", and the network whose weights or slow copies are made different.
     """
     specs = cfg.networks(0.01)
     modules, state = state_of(specs)
+    if disturbed is not None:
+        tree = getattr(state, disturbed[0])[disturbed[1]]
+        tree.update({key: 0.5 * p - 0.1 for key, p in tree.items()})
     learner = Learner(modules, specs, algorithm.losses, cfg, action_dim=2)
     values: Values = {}
     for term in algorithm.losses:

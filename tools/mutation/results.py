@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from functools import cache
@@ -39,8 +40,8 @@ class Results:
     """Verdicts and measured tests, saved as JSON.
 
     A verdict holds while the file of the mutant and of the test that killed it are the same; or, if it was not killed,
-    the files of all tests that execute the line. What was measured of a test holds while its file and the package are
-    the same.
+    the files of all tests that execute the line. What was measured of a test holds while its file, the helpers that it
+    imports and the files that it executes are the same.
     """
 
     def __init__(self, path: Path, root: Path) -> None:
@@ -48,8 +49,7 @@ class Results:
         saved = json.loads(path.read_text()) if path.exists() else {}
         self.verdicts: dict[str, list[str | None]] = saved.get("verdicts", {})
         self.tests: dict[str, dict[str, Any]] = saved.get("tests", {})
-        support = (p for p in (root / "tests").rglob("*.py") if not p.name.startswith("test_"))
-        self._common = [*support, *(root / "flowpolicies").rglob("*.py")]
+        self._helpers = {p.stem: p for p in (root / "tests").rglob("*.py") if not p.name.startswith("test_")}
         self._executing: dict[tuple[str, int], set[str]] = {}
 
     def save(self) -> None:
@@ -59,11 +59,13 @@ class Results:
         new.replace(self.path)
 
     def is_measured(self, nodeid: str) -> bool:
-        return nodeid in self.tests and self.tests[nodeid]["digest"] == self._test_digest(nodeid)
+        return nodeid in self.tests and self.tests[nodeid]["digest"] == self._test_digest(
+            nodeid, self.tests[nodeid]["lines"]
+        )
 
     def add_test(self, nodeid: str, seconds: float, failed: bool, lines: dict[str, list[int]]) -> None:
         """Notes of a test how long it takes, and which lines of the files that are changed it executes."""
-        digest = self._test_digest(nodeid)
+        digest = self._test_digest(nodeid, lines)
         self.tests[nodeid] = {"seconds": seconds, "failed": failed, "lines": lines, "digest": digest}
 
     def choose(self, nodeids: Iterable[str]) -> None:
@@ -104,13 +106,29 @@ class Results:
         paths = {self.root / nodeid.partition("::")[0] for nodeid in deciding}
         return digest([self.root / "flowpolicies" / mutant.path, *sorted(paths)])
 
-    def _test_digest(self, nodeid: str) -> str:
-        return digest([self.root / nodeid.partition("::")[0], *self._common])
+    def _test_digest(self, nodeid: str, executed: Iterable[str]) -> str:
+        test = self.root / nodeid.partition("::")[0]
+        return digest([*self._with_helpers(test), *(self.root / "flowpolicies" / path for path in sorted(executed))])
+
+    def _with_helpers(self, path: Path) -> list[Path]:
+        """A file of the tests, `conftest.py`, and the helpers that they import, also through each other."""
+        found, pending = [], [self._helpers.get("conftest", path), path]
+        while pending:
+            if (path := pending.pop()) not in found:
+                found.append(path)
+                imported = re.findall(r"^\s*(?:from|import) (\w+)", _text(path), re.MULTILINE)
+                pending += [self._helpers[name] for name in imported if name in self._helpers]
+        return sorted(found)
 
 
 def digest(paths: Iterable[Path]) -> str:
     """A hash of the contents of files, in this order; a file that is missing counts too."""
     return _hash("".join(map(_file_digest, paths)).encode())
+
+
+@cache
+def _text(path: Path) -> str:
+    return path.read_text() if path.is_file() else ""
 
 
 @cache

@@ -155,7 +155,7 @@ class Trial:
     files: list[str]
     """The files that are changed, below the folder of the package."""
     jobs: int = 1
-    budget: float = 20.0
+    budget: float = 10.0
     """Most seconds of tests per mutant; the fastest ones are taken."""
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
