@@ -63,10 +63,13 @@ class Results:
             nodeid, self.tests[nodeid]["lines"]
         )
 
-    def add_test(self, nodeid: str, seconds: float, failed: bool, lines: dict[str, list[int]]) -> None:
-        """Notes of a test how long it takes, and which lines of the files that are changed it executes."""
-        digest = self._test_digest(nodeid, lines)
-        self.tests[nodeid] = {"seconds": seconds, "failed": failed, "lines": lines, "digest": digest}
+    def add_test(
+        self, nodeid: str, seconds: float, failed: bool, lines: dict[str, list[int]], modules: list[str]
+    ) -> None:
+        """Notes of a test how long it takes, which lines of the files that are changed it executes, and which modules
+        it imports while it runs."""
+        measured = {"seconds": seconds, "failed": failed, "lines": lines, "modules": modules}
+        self.tests[nodeid] = measured | {"digest": self._test_digest(nodeid, lines)}
 
     def choose(self, nodeids: Iterable[str]) -> None:
         """Sets the tests that there are; slow and failing ones are not used."""

@@ -10,6 +10,7 @@ Nothing is written to a file of the package.
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import resource
@@ -18,7 +19,8 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -80,14 +82,23 @@ def become(mutant: Mutant, living: Functions, path: Path) -> None:
 
 
 def execute(item: pytest.Item, names: dict[str, str], out: Path) -> None:
-    """Runs a test, and writes its seconds, whether it failed, and the lines that it executes of the named files."""
+    """Runs a test, and writes its seconds, whether it failed, the lines that it executes of the named files, and the
+    modules that it imports."""
     lines: defaultdict[str, set[int]] = defaultdict(set)
-    start = time.process_time()
+    start, before = time.process_time(), set(sys.modules)
     sys.settrace(partial(_trace, names, lines))
     failed = fails(item, None)
     sys.settrace(None)
     seconds, listed = time.process_time() - start, {name: sorted(found) for name, found in lines.items()}
-    out.write_text(json.dumps({"seconds": seconds, "failed": failed, "lines": listed}))
+    modules = sorted(set(sys.modules) - before)
+    out.write_text(json.dumps({"seconds": seconds, "failed": failed, "lines": listed, "modules": modules}))
+
+
+def preload(modules: Iterable[str]) -> None:
+    """Imports here what tests import while they run, or every child would do it again."""
+    for name in modules:
+        with suppress(Exception):  # Some can only be imported by their package, in its order.
+            importlib.import_module(name)
 
 
 def _trace(names: dict[str, str], lines: dict[str, set[int]], frame: FrameType, event: str, _: Any) -> Any:
@@ -164,6 +175,7 @@ class Trial:
         self.living = functions()
         gc.freeze()  # Children copy less memory.
         self.items = {item.nodeid: item for item in session.items}
+        preload({name for test in self.results.tests.values() for name in test["modules"]})
         self.measure()
         self.results.choose(self.items)
         planned = [(mutant, self.tests_of(mutant)) for name in self.files for mutant in mutants(self.path(name), name)]
@@ -190,10 +202,11 @@ class Trial:
                 # Each in a process of its own, or it would profit from what the tests before it have cached.
                 out = Path(folder) / str(number)
                 os.waitpid(fork(partial(execute, item, names, out)), 0)
-                failed: dict[str, Any] = {"seconds": 0.0, "failed": True, "lines": {}}
+                failed: dict[str, Any] = {"seconds": 0.0, "failed": True, "lines": {}, "modules": []}
                 measured = json.loads(out.read_text()) if out.exists() else failed
                 if measured["failed"]:
                     say(f"left out, because it fails without a mutant: {item.nodeid}")
+                preload(measured["modules"])
                 self.results.add_test(item.nodeid, **measured)
         self.results.save()
 
