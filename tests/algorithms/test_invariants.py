@@ -60,6 +60,29 @@ READ_NEXT: Mapping[str, tuple[str, ...]] = {
 }
 """Terms that read the next state, if they are not `critic` alone."""
 
+PESSIMISTIC: Mapping[str, tuple[str, ...]] = {
+    "bam": ("critic", "actor"),
+    "bdpo": ("critic", "inner_value", "actor"),
+    "idql": VALUE,
+    "ifql": VALUE,
+    "iql": ("value", "awr"),
+    "iql_ddpgbc": ("value", "ddpgbc"),
+    "qflow": ("critic", "inner_value"),
+    "qflow_bptt": ("critic", "inner_value"),
+    "qgpo": ("critic", "energy"),
+    "qipo": ("critic", "actor"),
+    "qipo_full": ("critic", "support"),
+    "rebrac": ("critic", "actor"),
+    "rebrac_qam": ("critic", "actor"),
+    "rlpd": ("critic", "actor"),
+    "rql": VALUE,
+    "sac": ("critic", "actor"),
+    "tfql": ("step_value",),
+}
+"""Terms in which an ensemble becomes one value as `q_agg` and `rho` say, if they are not `critic` alone."""
+ALWAYS_MEAN = {"sac": ACTOR, "rlpd": ACTOR}
+"""Of these, terms that take mean - rho * std whatever `q_agg` is."""
+
 READ: Mapping[str, Mapping[str, str]] = {
     "bam": {
         "critic": "critic critic' actor_fast",
@@ -213,6 +236,28 @@ def test_the_next_state_counts_in_td_targets_only_and_there_by_the_discount(algo
     for data, expected in ((batch, set(terms)), (last, set())):
         values = [evaluate(algorithm, cfg, rows) for rows in (data, other(data, slice(None), *columns))]
         assert different(*values) == expected
+
+
+def test_td_targets_are_those_of_the_next_state_alone(algorithm) -> None:
+    cfg, batch = small(algorithm), make_batch(0, ROWS)
+    terms = set(READ_NEXT.get(algorithm.name, ("critic",))) - {"step_value"}  # Of TFQL, most steps stay in the state.
+    before, after = (
+        evaluate(algorithm, cfg, rows) for rows in (batch, other(batch, slice(None), "observations", "actions"))
+    )
+    for term in terms:
+        torch.testing.assert_close(after[term][0]["target_mean"], before[term][0]["target_mean"])
+        assert not torch.allclose(after[term][0]["loss"], before[term][0]["loss"])
+
+
+def test_pessimism_and_aggregation_count_where_the_equations_say_so(algorithm) -> None:
+    if not hasattr(algorithm.Config(), "rho"):
+        return
+    batch, terms = make_batch(0, ROWS), set(PESSIMISTIC.get(algorithm.name, ("critic",)))
+    mean, pessimistic = (evaluate(algorithm, small(algorithm, q_agg="mean", rho=rho), batch) for rho in (0.0, 0.7))
+    assert different(mean, pessimistic) == terms
+    options = {"rho": 0.0} if algorithm.Config.uses_rho_with_min else {}
+    least = evaluate(algorithm, small(algorithm, q_agg="min", **options), batch)
+    assert different(mean, least) == terms - set(ALWAYS_MEAN.get(algorithm.name, ()))
 
 
 def test_terms_read_the_networks_and_slow_copies_of_their_equations(algorithm) -> None:
