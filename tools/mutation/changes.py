@@ -57,6 +57,10 @@ COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
 }
 LEFT_ALONE = ("isinstance", "cast", "range", "getattr", "hasattr", "super", "zip")
 """Functions whose arguments are not exchanged or left out."""
+COMMUTATIVE = ("min", "max", "minimum", "maximum", "addcmul")
+"""Functions whose arguments are not exchanged, because most of them may be."""
+IDLE_KEYWORDS = ("strict", "device")
+"""Arguments that change no number: whether lengths are checked, and where a tensor is."""
 SKIPPED = (ast.Raise, ast.Assert, ast.JoinedStr, ast.Import, ast.ImportFrom)
 """Parts of functions that are no part of an equation, such as the texts of errors."""
 NOT_BODIES = ("annotation", "returns", "decorator_list")
@@ -170,11 +174,15 @@ def _below(node: ast.AST, lines: Lines) -> Iterator[Found]:
             continue
         items = enumerate(value) if isinstance(value, list) else [(None, value)]
         for index, child in items:
-            if not isinstance(child, ast.AST) or isinstance(child, SKIPPED):
+            if not isinstance(child, ast.AST) or isinstance(child, SKIPPED) or _is_idle(child):
                 continue
             if isinstance(child, ast.expr):
                 yield lines, Place(node, field, index), child
             yield from _below(child, _lines(child) if isinstance(child, ast.stmt) else lines)
+
+
+def _is_idle(node: ast.AST) -> bool:
+    return isinstance(node, ast.keyword) and node.arg in IDLE_KEYWORDS
 
 
 def _replacements(node: ast.AST, place: Place) -> Iterator[ast.AST]:
@@ -203,16 +211,17 @@ def _calls(node: ast.AST) -> Iterator[ast.AST]:
         return
     if isinstance(node.func, ast.Attribute) and node.func.attr in DROPPED:
         yield node.func.value
-    if isinstance(node.func, ast.Name) and node.func.id in LEFT_ALONE:
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    if name in LEFT_ALONE:
         return
     plain = node.args[: next((i for i, arg in enumerate(node.args) if isinstance(arg, ast.Starred)), None)]
-    for i in range(len(plain) - 1):
+    for i in range(len(plain) - 1 if name not in COMMUTATIVE else 0):
         exchanged = [*node.args[:i], node.args[i + 1], node.args[i], *node.args[i + 2 :]]
         yield ast.Call(node.func, exchanged, node.keywords)
     if node.args and isinstance(node.args[-1], ast.Attribute):
         yield ast.Call(node.func, node.args[:-1], node.keywords)
     for i, keyword in enumerate(node.keywords):
-        if keyword.arg is not None:
+        if keyword.arg not in (None, *IDLE_KEYWORDS):
             yield ast.Call(node.func, node.args, node.keywords[:i] + node.keywords[i + 1 :])
 
 
