@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, get_args, get_type_hints
 
 import torch
-from term_values import SMALL, evaluate
+from term_values import SMALL, evaluate, small
 from tiny import known
 from torch import Tensor
 from toy_learner import leaves, make_batch
@@ -38,6 +38,11 @@ NEEDED: dict[str, dict[str, Any]] = {
 
 INERT = {("qgpo", "actor_layer_norm")}
 """Hyperparameters without an effect: the authors' U-net has no LayerNorm."""
+
+FIXED_LAYER_NORM = {("bdpo", "inner_value"), ("idql", "value"), ("qgpo", "actor_diffusion"), ("qgpo", "inner_value")}
+"""Networks that have LayerNorm, or do not, whatever is configured, as their doc pages say."""
+NAMES_IN_SAMPLERS = {"scale": "edit_scale", "residual": "-", "temperature": "-"}
+"""Fields of samplers, and the hyperparameters whose values they have, where the names differ."""
 
 
 def changed(value: Any, hint: Any) -> Any:
@@ -102,3 +107,27 @@ def test_samplers_make_the_configured_number_of_steps_and_candidates(algorithm) 
     assert {inner.steps for inner in found if hasattr(inner, "steps")} <= {7}
     assert {inner.n for inner in found if hasattr(inner, "n")} <= {9}
     assert not hasattr(cfg, "best_of_n") or any(hasattr(inner, "n") for inner in found)
+
+
+def test_samplers_have_the_hyperparameters_of_their_names(algorithm) -> None:
+    hints = get_type_hints(algorithm.Config)
+    own = {field.name: field.default for field in dataclasses.fields(algorithm.Config)}
+    cfg = small(algorithm)
+    for name in set(own) - SHELL - {"q_agg", "rho"}:
+        cfg = dataclasses.replace(cfg, **{name: changed(own[name], hints[name])})
+    for inner in (inner for sampler in (cfg.sampler(), cfg.explorer()) for inner in every_sampler(sampler)):
+        fields = {field.name: NAMES_IN_SAMPLERS.get(field.name, field.name) for field in dataclasses.fields(inner)}
+        for theirs, ours in fields.items():
+            if ours in own:
+                assert getattr(inner, theirs) == getattr(cfg, ours), theirs
+
+
+def test_layer_norm_reaches_every_network(algorithm) -> None:
+    switches = known(algorithm, dict.fromkeys(("actor_layer_norm", "value_layer_norm"), True))
+    counts = []
+    for options in (switches, dict.fromkeys(switches, False)):
+        networks = small(algorithm, **options).networks(0.01)
+        counts.append({name: len(list(network.factory(3, 2).parameters())) for name, network in networks.items()})
+    with_it, without_it = counts
+    same = {(algorithm.name, name) for name, count in with_it.items() if count == without_it[name] and count > 1}
+    assert same == {entry for entry in FIXED_LAYER_NORM if entry[0] == algorithm.name}
