@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
+import pytest
 import torch
 from term_values import Values, evaluate, small
 from torch import Tensor
@@ -82,6 +84,36 @@ PESSIMISTIC: Mapping[str, tuple[str, ...]] = {
 """Terms in which an ensemble becomes one value as `q_agg` and `rho` say, if they are not `critic` alone."""
 ALWAYS_MEAN = {"sac": ACTOR, "rlpd": ACTOR}
 """Of these, terms that take mean - rho * std whatever `q_agg` is."""
+
+STEPPED: Mapping[str, tuple[str, ...]] = {
+    "bam": ("critic", "actor"),
+    "bc": (),
+    "bc_diffusion": ("denoising",),
+    "bdpo": ("behavior", "critic", "inner_value", "actor"),
+    "cac": ("critic", "actor"),
+    "dac": ("critic", "actor"),
+    "dac_d4rl": ("critic", "actor", "eta"),
+    "diffusion_ql": ("critic", "actor"),
+    "dsrl": ("critic", "latent_critic"),
+    "fbrac": ("critic", "actor"),
+    "fedit": ("critic", "edit"),
+    "fql": ACTOR,
+    "idql": ACTOR,
+    "ifql": (),
+    "qam": ("critic", "adjoint"),
+    "qam_e": ("critic", "adjoint", "edit"),
+    "qam_f": ("adjoint", "actor"),
+    "qflow": ("critic", "inner_value"),
+    "qflow_bptt": ("critic", "inner_value", "bptt"),
+    "qgpo": ("critic", "energy"),
+    "qipo": ("critic", "actor"),
+    "qipo_full": ("critic", "support"),
+    "qsm": ("critic", "actor"),
+    "qsm_online": ("critic", "actor"),
+    "rql": ("value", "actor"),
+    "tfql": ("step_value", "actor"),
+}
+"""Terms with as many steps, or noise levels, as are configured, if they are not `critic` alone."""
 
 READ: Mapping[str, Mapping[str, str]] = {
     "bam": {
@@ -258,6 +290,18 @@ def test_pessimism_and_aggregation_count_where_the_equations_say_so(algorithm) -
     options = {"rho": 0.0} if algorithm.Config.uses_rho_with_min else {}
     least = evaluate(algorithm, small(algorithm, q_agg="min", **options), batch)
     assert different(mean, least) == terms - set(ALWAYS_MEAN.get(algorithm.name, ()))
+
+
+@pytest.mark.parametrize(
+    "name", ["flow_steps", "diffusion_steps", "beta_schedule", "support_steps", "consistency_steps"]
+)
+def test_terms_have_the_configured_steps(algorithm, name: str) -> None:
+    cfg, batch = small(algorithm), make_batch(0, ROWS)
+    if not hasattr(cfg, name):
+        return
+    value = "cosine" if name == "beta_schedule" else getattr(cfg, name) + 1
+    values = [evaluate(algorithm, c, batch) for c in (cfg, dataclasses.replace(cfg, **{name: value}))]
+    assert different(*values) == set(STEPPED.get(algorithm.name, ("critic",)))
 
 
 def test_terms_read_the_networks_and_slow_copies_of_their_equations(algorithm) -> None:
