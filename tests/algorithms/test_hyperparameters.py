@@ -122,12 +122,20 @@ def test_samplers_have_the_hyperparameters_of_their_names(algorithm) -> None:
                 assert getattr(inner, theirs) == getattr(cfg, ours), theirs
 
 
+def unaffected(algorithm: type[OfflineAlgorithm], one: dict[str, Any], other: dict[str, Any]) -> set[tuple[str, str]]:
+    """Networks, other than single numbers, whose weights have the same sizes with some hyperparameters and others."""
+    sizes = []
+    for options in (one, other):
+        networks = small(algorithm, **known(algorithm, options)).networks(0.01).items()
+        sizes.append({name: [p.shape for p in network.factory(3, 2).parameters()] for name, network in networks})
+    return {(algorithm.name, name) for name, shapes in sizes[0].items() if shapes == sizes[1][name] and len(shapes) > 1}
+
+
 def test_layer_norm_reaches_every_network(algorithm) -> None:
-    switches = known(algorithm, dict.fromkeys(("actor_layer_norm", "value_layer_norm"), True))
-    counts = []
-    for options in (switches, dict.fromkeys(switches, False)):
-        networks = small(algorithm, **options).networks(0.01)
-        counts.append({name: len(list(network.factory(3, 2).parameters())) for name, network in networks.items()})
-    with_it, without_it = counts
-    same = {(algorithm.name, name) for name, count in with_it.items() if count == without_it[name] and count > 1}
-    assert same == {entry for entry in FIXED_LAYER_NORM if entry[0] == algorithm.name}
+    switches = [dict.fromkeys(("actor_layer_norm", "value_layer_norm"), value) for value in (False, True)]
+    assert unaffected(algorithm, *switches) == {entry for entry in FIXED_LAYER_NORM if entry[0] == algorithm.name}
+
+
+def test_hidden_widths_reach_every_network(algorithm) -> None:
+    names = ("actor_hidden_dims", "value_hidden_dims", "energy_hidden_dims")
+    assert unaffected(algorithm, *(dict.fromkeys(names, widths) for widths in ((4, 4), (8, 8)))) == set()
