@@ -97,7 +97,7 @@ def report(root: Path, results: Path, paths: Sequence[str], reasons: Mapping[str
     for path in paths:
         counts: Counter[str] = Counter()
         for mutant in mutants(root / "flowpolicies" / path, path):
-            outcome = verdicts[mutant.key][0]
+            outcome = verdicts.get(mutant.key, ["not tried"])[0]  # If the file was edited meanwhile.
             alive = outcome != "killed"
             counts.update(
                 ["mutants", "explained" if alive and mutant.key in reasons else "survived" if alive else "killed"]

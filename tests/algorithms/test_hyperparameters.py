@@ -33,6 +33,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "rho": {"q_agg": "mean"},
     "ema_start": {"ema_every": 1},
     "isd_clip": {"isd_clip": 1e-3},
+    "target_critics": {"target_critics": 1},
 }
 """What else must be set for a hyperparameter to have an effect."""
 
@@ -68,8 +69,11 @@ def declared(cfg: Any) -> list[Any]:
 
 
 def computed(algorithm: type[OfflineAlgorithm], cfg: Any) -> list[Tensor]:
-    """Losses, metrics and gradients of all terms on one batch, with the same draws."""
-    values = evaluate(algorithm, cfg, make_batch(0)).values()
+    """Losses, metrics and gradients of all terms on one batch, with the same draws. One row ends early."""
+    batch = make_batch(0)
+    valid, mask = batch.valid.clone(), batch.action_mask.clone()
+    valid[0], mask[0, 1:] = 0, 0
+    values = evaluate(algorithm, cfg, batch._replace(valid=valid, action_mask=mask)).values()
     return [*(m for metrics, _ in values for m in metrics.values()), *(g for _, tree in values for g in leaves(tree))]
 
 

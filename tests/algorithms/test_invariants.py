@@ -40,6 +40,7 @@ COUNT_INVALID_ROWS: Mapping[str, tuple[str, ...]] = {
     "rebrac": ACTOR,
     "rebrac_qam": ACTOR,
     "rlpd": ACTOR,
+    "rlpd_paper": ACTOR,
     "sac": ACTOR,
 }
 """Terms in which a row counts that is not valid, as their equations say; a term that is not listed has `valid`."""
@@ -49,7 +50,8 @@ COUNT_INVALID_ACTIONS: Mapping[str, tuple[str, ...]] = {
     "ifql": VALUE,
     "iql": VALUE,
     "iql_ddpgbc": VALUE,
-    "rql": ACTOR,  # Masked by `action_mask` instead.
+    "qc": ("flow_matching",),  # Masked by `action_mask` instead, as are the next two.
+    "rql": ACTOR,
     "tfql": ACTOR,
 }
 """Of the terms above and of those with a mask, those in which also the action of the row counts."""
@@ -92,7 +94,7 @@ STEPPED: Mapping[str, tuple[str, ...]] = {
     "bdpo": ("behavior", "critic", "inner_value", "actor"),
     "cac": ("critic", "actor"),
     "dac": ("critic", "actor"),
-    "dac_d4rl": ("critic", "actor", "eta"),
+    "dac_d4rl": ("critic", "actor"),
     "diffusion_ql": ("critic", "actor"),
     "dsrl": ("critic", "latent_critic"),
     "fbrac": ("critic", "actor"),
@@ -138,7 +140,6 @@ READ: Mapping[str, Mapping[str, str]] = {
     "dac_d4rl": {
         "critic": "critic critic' actor_diffusion'",
         "actor": "critic' actor_diffusion temperature",
-        "eta": "actor_diffusion temperature",
     },
     "diffusion_ql": {"critic": "critic critic' actor_diffusion'", "actor": "critic actor_diffusion"},
     "dsrl": {
@@ -210,6 +211,7 @@ READ: Mapping[str, Mapping[str, str]] = {
     "rql": {"value": "value value' actor_flow", "actor": "value actor_flow"},
     "tfql": {"step_value": "value value' actor_flow", "actor": "value actor_flow"},
     "sac": {"critic": "critic critic' actor", "actor": "critic actor temperature"},
+    "rlpd_paper": {"critic": "critic critic' actor temperature", "actor": "critic actor temperature"},
     "rlpd": {"critic": "critic critic' actor", "actor": "critic actor temperature"},
 }
 """Networks that each term depends on: its weights, and with ' its slow copy, which equations write with a bar."""
