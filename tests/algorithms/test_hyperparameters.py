@@ -42,8 +42,10 @@ INERT = {("qgpo", "actor_layer_norm")}
 
 FIXED_LAYER_NORM = {("bdpo", "inner_value"), ("idql", "value"), ("qgpo", "actor_diffusion"), ("qgpo", "inner_value")}
 """Networks that have LayerNorm, or do not, whatever is configured, as their doc pages say."""
-NAMES_IN_SAMPLERS = {"scale": "edit_scale", "residual": "-", "temperature": "-"}
+NAMES_IN_SAMPLERS = {"scale": "edit_scale", "schedule": "beta_schedule"}
 """Fields of samplers, and the hyperparameters whose values they have, where the names differ."""
+OTHERS_IN_SAMPLERS = {"residual", "temperature"}
+"""Fields of samplers that only share a name with a hyperparameter."""
 
 
 def changed(value: Any, hint: Any) -> Any:
@@ -120,9 +122,8 @@ def test_samplers_have_the_hyperparameters_of_their_names(algorithm) -> None:
     for name in set(own) - SHELL - {"q_agg", "rho"}:
         cfg = dataclasses.replace(cfg, **{name: changed(own[name], hints[name])})
     for inner in (inner for sampler in (cfg.sampler(), cfg.explorer()) for inner in every_sampler(sampler)):
-        fields = {field.name: NAMES_IN_SAMPLERS.get(field.name, field.name) for field in dataclasses.fields(inner)}
-        for theirs, ours in fields.items():
-            if ours in own:
+        for theirs in {field.name for field in dataclasses.fields(inner)} - OTHERS_IN_SAMPLERS:
+            for ours in {theirs, NAMES_IN_SAMPLERS.get(theirs, theirs)} & set(own):
                 assert getattr(inner, theirs) == getattr(cfg, ours), theirs
 
 

@@ -98,6 +98,13 @@ def test_energy_sees_one_time_per_state_and_noise_per_action() -> None:
     assert actions[..., 0].std(0).mean() < 0.01  # Not over the states.
 
 
+def test_critics_are_initialised_as_pytorch_does() -> None:
+    torch.manual_seed(0)
+    first = QGPOConfig().networks(0.005)["critic"].factory(13, 3).net.layers[0]
+    for parameter in (first.weight, first.bias):  # Uniform within 1 / sqrt(16), biases too.
+        assert 0.24 < float(parameter.detach().abs().max()) <= 0.25
+
+
 def test_phases() -> None:
     cfg = QGPOConfig(pretrain_steps=2, critic_steps=1)
     steps = [cfg.update_spec(i) for i in range(5)]
