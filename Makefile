@@ -63,8 +63,8 @@ test: setup
 more: setup
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -q -n 2 -m "more or faults"
 
-# Changes losses, flows and samplers line by line in a copy, and reports the changes that no test notices (about two
-# hours on two cores; a run that was stopped continues). One algorithm or file: make mutants ONLY=qflow
+# Changes losses, flows and samplers line by line in a copy, and reports the changes that no test notices (about an
+# hour on two cores; a run that was stopped continues). One algorithm or file: make mutants ONLY=qflow
 mutants: setup
 	nice -n 10 $(BIN)/python tools/loss_mutants.py $(ONLY)
 
