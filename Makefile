@@ -45,7 +45,7 @@ bench: $(BENCH_SETUP)
 peers: $(BENCH_SETUP)
 	OMP_NUM_THREADS=1 PYTHONPATH=.:integrations $(BENCH_PYTHON) -m pytest -q tests/benchmarking/test_peers.py
 
-.PHONY: bench peers zoo setup demo demo-page test check fix generate docs-index conformance data-faults pretrained faults soak more bf16
+.PHONY: bench peers zoo setup demo demo-page test check fix generate docs-index conformance data-faults pretrained faults soak more bf16 mutants
 
 setup: $(VENV)/.installed
 
@@ -62,6 +62,11 @@ test: setup
 # Further cases of tests, and small parts of `make faults`: what CI runs beyond `make test` (about two minutes).
 more: setup
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -q -n 2 -m "more or faults"
+
+# Changes losses, flows and samplers line by line in a copy, and reports the changes that no test notices (about an
+# hour on two cores; a run that was stopped continues). One algorithm or file: make mutants ONLY=qflow
+mutants: setup
+	nice -n 10 $(BIN)/python tools/loss_mutants.py $(ONLY)
 
 zoo: .venv-zoo/.installed
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg .venv-zoo/bin/python -m pytest -q tests/integrations/zoo

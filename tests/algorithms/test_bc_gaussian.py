@@ -17,11 +17,11 @@ from flowpolicies.core import Networks, ZeroNoise
 def test_likelihood_by_hand() -> None:
     head = torch.tensor([[0.0, 0.5], [0.0, 0.0]]), torch.tensor([[0.5, 2.0], [1.0, 1.0]]).log()
     nets = Networks(view(actor=lambda s: head), view(), view())
-    data = batch(torch.tensor([[1.0, -0.5], [1.0, 1.0]]), valid=torch.tensor([1.0, 0.0]))
+    data = batch(torch.tensor([[0.5, -0.5], [1.0, 1.0]]), valid=torch.tensor([1.0, 0.0]))
     loss, metrics = likelihood_loss(nets, data, ZeroNoise(2), BCGaussianConfig())
-    first = 0.5 * ((1 / 0.5) ** 2 + (1 / 2) ** 2) + math.log(0.5 * 2) + math.log(2 * math.pi)
+    first = 0.5 * ((0.5 / 0.5) ** 2 + (1 / 2) ** 2) + math.log(0.5 * 2) + math.log(2 * math.pi)
     assert float(loss) == pytest.approx(first / 2)
-    assert float(metrics["mse"]) == pytest.approx(1.0 / 2)
+    assert float(metrics["mse"]) == pytest.approx((0.25 + 1.0) / 2 / 2)
     assert float(metrics["std"]) == pytest.approx((0.5 + 2 + 1 + 1) / 4)
 
 

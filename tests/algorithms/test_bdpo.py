@@ -190,6 +190,8 @@ def test_phases() -> None:
         *[first, alone, alone, alone],
         *[both, alone, both],
     ]
+    at_once = BDPOConfig(pretrain_steps=2, actor_warmup=0).update_spec(2)  # Also if the actor is due at the start.
+    assert at_once == both._replace(copy_weights=(("actor_diffusion", "actor_slow"),))
     default = BDPOConfig()
     assert default.update_spec(1_999_999) == behavior_only
     assert [default.update_spec(2_050_000 + i) == both for i in (-5, 0, 1, 5)] == [False, True, False, True]
@@ -264,6 +266,7 @@ def test_each_network_has_its_own_optimiser() -> None:
     weight = inner.net.output.weight[0].detach()
     assert float(weight.norm()) == pytest.approx(math.sqrt(2), rel=1e-5)  # Orthogonal, gain sqrt 2, output included.
     assert inner.net.norm_first
+    assert BDPOConfig(value_layer_norm=True).networks(0.005)["critic"].factory(11, 3).net.norm_first
     assert inner.net.norms is not None
 
 

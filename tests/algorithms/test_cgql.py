@@ -60,6 +60,11 @@ def test_noisy_critic_draws_the_time_first_and_learns_the_clean_target_value() -
     assert float(metrics["clipped"]) == 0.0
     _, metrics = noisy_linex_loss(nets, BATCH, ReplayedNoise(1, [t, x_0]), CGQLLConfig(isd_clip=0.5, inv_temp=0.1))
     assert float(metrics["clipped"]) == 1.0
+    # 0.1 times the difference is 2 and 1.6; 0.1 times the sum would be 2.4 and 2.6.
+    _, metrics = noisy_linex_loss(nets, BATCH, ReplayedNoise(1, [t, x_0]), CGQLLConfig(isd_clip=1.9, inv_temp=0.1))
+    assert float(metrics["clipped"]) == 0.5
+    _, metrics = noisy_linex_loss(nets, BATCH, ReplayedNoise(1, [t, x_0]), CGQLLConfig(isd_clip=2.2, inv_temp=0.1))
+    assert float(metrics["clipped"]) == 0.0
 
 
 def test_targets_come_from_the_slow_flow_guided_by_the_trained_critic() -> None:

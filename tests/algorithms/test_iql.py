@@ -66,3 +66,25 @@ def test_evaluation_takes_the_mean_and_exploration_adds_unit_noise(algorithm, da
         inside = explored[np.abs(explored) < 1] - mean[0, 0]
         assert len(inside) == pytest.approx(2000 * math.erf(1 / math.sqrt(2)), rel=0.05)  # |eps| < 1, as mu is near 0.
         assert inside.std() == pytest.approx(0.5398, rel=0.05)  # Of a standard normal cut at -1 and 1.
+
+
+def test_pessimism_lowers_the_advantage_and_the_climbed_value() -> None:
+    mean = torch.tensor([[0.5, 0.25], [0.25, 0.5]])
+    _, metrics = awr_loss(networks(mean), BATCH, ZeroNoise(2), IQLConfig(q_agg="mean", rho=0.5))
+    # Q is 0.5 and 1.5, or 2 and 6: mean - 0.5 deviations is 0.75 or 3.
+    assert float(metrics["advantage"]) == pytest.approx((0.75 + 3.0) / 2 - 0.25)
+    loss, metrics = ddpgbc_loss(networks(mean), BATCH, ZeroNoise(2), IQLDDPGBCConfig(q_agg="mean", rho=0.5, alpha=0.0))
+    assert float(loss) == float(metrics["q_loss"]) == pytest.approx(-1.0)
+
+
+def test_ddpgbc_climbs_what_the_aggregation_says() -> None:
+    mean = torch.tensor([[0.5, 0.25], [-0.25, -0.5]], requires_grad=True)
+    for options, slopes in (
+        ({}, (1.0, 3.0)),  # The minimum: Q where it is positive, 3 Q where it is negative.
+        ({"q_agg": "mean", "rho": 0.0}, (2.0, 2.0)),
+        ({"q_agg": "mean", "rho": 0.5}, (1.5, 2.5)),
+    ):
+        loss, _ = ddpgbc_loss(networks(mean), BATCH, ZeroNoise(2), IQLDDPGBCConfig(alpha=0.0, **options))
+        (slope,) = torch.autograd.grad(loss, mean)
+        size = 0.75 * sum(slopes) / 2
+        torch.testing.assert_close(slope, -torch.tensor([[slopes[0]] * 2, [slopes[1]] * 2]) / (2 * size))

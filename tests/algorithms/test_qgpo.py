@@ -81,7 +81,7 @@ def test_energy_sees_one_time_per_state_and_noise_per_action() -> None:
     behavior = lambda s, x, t: (x - noise_level(t).alpha * 0.5 * x.sign()) / noise_level(t).sigma
     f = lambda s, x, t: x[..., 0] * 1.5 - t[..., 0] * x[..., 1]
     cfg = QGPOConfig(num_samples=2, support_steps=6, alpha=1.7)
-    start = torch.tensor([[[1.0, 1.0], [-1.0, 1.0]], [[1.0, -1.0], [1.0, 1.0]]])
+    start = torch.tensor([[[1.0, 1.0], [-1.0, 1.0]], [[1.0, -1.0], [-1.0, 1.0]]])
     u, z = torch.tensor([[0.2], [0.7]]), torch.randn(2, 2, 2, generator=torch.Generator().manual_seed(0))
     nets = Networks(view(inner_value=f), view(actor_diffusion=behavior), view(critic=q(1.0)))
     loss, metrics = energy_loss(nets, BATCH, ReplayedNoise(2, [start, u, z]), cfg)
@@ -94,7 +94,15 @@ def test_energy_sees_one_time_per_state_and_noise_per_action() -> None:
         w = np.exp(values) / np.exp(values).sum()
         total.append(-(w * (energies - np.log(np.exp(energies).sum()))).sum())
     assert float(loss) == pytest.approx(np.mean(total), rel=1e-5)
-    assert float(metrics["q_spread"]) == pytest.approx(actions[0, 0, 0] / 2, rel=1e-5)  # In one of two states.
+    assert float(metrics["q_spread"]) == pytest.approx(actions[..., 0].std(1).mean(), rel=1e-5)
+    assert actions[..., 0].std(0).mean() < 0.01  # Not over the states.
+
+
+def test_critics_are_initialised_as_pytorch_does() -> None:
+    torch.manual_seed(0)
+    first = QGPOConfig().networks(0.005)["critic"].factory(13, 3).net.layers[0]
+    for parameter in (first.weight, first.bias):  # Uniform within 1 / sqrt(16), biases too.
+        assert 0.24 < float(parameter.detach().abs().max()) <= 0.25
 
 
 def test_phases() -> None:

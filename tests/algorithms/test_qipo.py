@@ -82,6 +82,14 @@ def test_only_valid_rows_count() -> None:
     assert float(loss) == pytest.approx(((0.1 - members) ** 2).mean() / 2, rel=1e-5)
 
 
+def test_the_weight_of_the_data_is_logged() -> None:
+    cfg, nets = QIPOFullConfig(num_samples=3, flow_steps=1, beta=0.8), networks(support="target")
+    noise = [SUPPORT, torch.zeros(2, 4, 1), torch.full((2, 4, 1), 0.5)]
+    _, metrics = support_loss(nets, ROWS, ReplayedNoise(1, noise), cfg)
+    members = np.concatenate([[[0.3], [-1.0]], 0.5 * np.sign(SUPPORT.numpy()[..., 0])], 1)
+    assert float(metrics["weight"]) == pytest.approx(softmax(0.8 * 3 * members, -1)[:, 0].mean(), rel=1e-5)
+
+
 def best_constant(loss) -> float:
     """Where a loss that is a parabola in a constant velocity is least."""
     low, middle, high = (float(loss(c)) for c in (-1.0, 0.0, 1.0))

@@ -126,3 +126,13 @@ def test_only_the_published_actor_decays() -> None:
     assert specs["actor_diffusion"].decay_updates == 2_000_000
     assert specs["critic"].decay_updates is None
     assert specs["actor_diffusion"].target_rate is None
+
+
+def test_the_networks_have_the_published_sizes() -> None:
+    """Level: 64 features, Linear 128, mish, Linear 128; then (512, 512), mish in the policy and ReLU in the critics."""
+    networks = {name: spec.factory(11, 3) for name, spec in QSMOnlineConfig().networks(0.005).items()}
+    actor, critic = networks["actor_diffusion"], networks["critic"]
+    assert [tuple(p.shape) for p in actor.time.parameters()] == [(64, 128), (128,), (128, 128), (128,)]
+    assert [tuple(p.shape) for p in actor.net.parameters()][::2] == [(142, 512), (512, 512), (512, 3)]
+    assert [tuple(p.shape) for p in critic.parameters()][::2] == [(2, 14, 512), (2, 512, 512), (2, 512, 1)]
+    assert (actor.net.activation, critic.net.activation) == ("mish", "relu")

@@ -91,6 +91,13 @@ def test_in_qams_form_only_the_slow_copies_wait(data) -> None:
     }
 
 
+@pytest.mark.parametrize("config", [ReBRACConfig, ReBRACQAMConfig])
+def test_the_last_of_every_so_many_updates_moves_the_slow_copies(config) -> None:
+    specs = [config(actor_freq=3).update_spec(number) for number in range(6)]
+    moves = [None if spec.target_updates is None else set(spec.target_updates) for spec in specs]
+    assert [move != set() for move in moves] == [False, False, True, False, False, True]
+
+
 def test_momentum_after_one_gradient(data) -> None:
     model = tiny(ReBRAC, dataset=data, alpha_actor=1.0)
     learner, state, batch = model._learner, model._state, model.replay_buffer.sample(32)

@@ -8,13 +8,14 @@ for another.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from stubs import view
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowpolicies.algorithms import RLPDPaper, RLPDPaperConfig
 from flowpolicies.algorithms.rlpd_paper import critic_loss
@@ -27,7 +28,11 @@ with np.load(Path(__file__).with_name("rlpd_paper.npz")) as file:
 A, K = 3, 4
 CFG = RLPDPaperConfig(actor_hidden_dims=(8, 8), value_hidden_dims=(8, 8), ensemble=K, actor_every=2)
 SPECS = CFG.networks(0.01)
-MODULES = {name: spec.factory(4, A) for name, spec in SPECS.items()}
+
+
+@cache
+def modules() -> dict[str, nn.Module]:
+    return {name: spec.factory(4, A) for name, spec in CFG.networks(0.01).items()}
 
 
 def below(prefix: str) -> dict[str, Tensor]:
@@ -37,7 +42,7 @@ def below(prefix: str) -> dict[str, Tensor]:
 def weights(prefix: str, network: str, slow: bool = False) -> dict[str, Tensor]:
     """Recorded weights of a network in the shapes of ours."""
     found = below(f"{prefix}/{'target_' if slow else ''}{network}")
-    ours = dict(MODULES[network].named_parameters())
+    ours = dict(modules()[network].named_parameters())
     assert ours.keys() == found.keys()
     return {name: found[name].reshape(p.shape).clone() for name, p in ours.items()}
 
@@ -71,7 +76,7 @@ def close(ours: Tensor, theirs: Tensor) -> bool:
 
 
 def test_five_updates_are_those_of_the_papers_code() -> None:
-    learner = Learner(MODULES, SPECS, RLPDPaper.losses, CFG, action_dim=A)
+    learner = Learner(modules(), SPECS, RLPDPaper.losses, CFG, action_dim=A)
     params = {name: weights("param", name) for name in SPECS}
     state = LearnerState(params, {"critic": weights("param", "critic", slow=True)}, initial_moments(params))
     metrics = {"critic_loss": "critic/loss", "q": "critic/q_mean", "entropy": "actor/entropy"}
@@ -92,7 +97,7 @@ def test_five_updates_are_those_of_the_papers_code() -> None:
 
 
 def test_it_collects_with_samples_and_evaluates_the_mode() -> None:
-    view = View.of(MODULES, {name: weights("param", name) for name in SPECS})
+    view = View.of(modules(), {name: weights("param", name) for name in SPECS})
     s = RECORDED["sample/observations"]
     explorer = CFG.explorer()
     assert explorer is not None
@@ -125,3 +130,16 @@ def test_the_target_is_made_of_some_critics(options: dict[str, object], next_q: 
     entropy = A * 0.5 * float(torch.log(torch.tensor(2 * torch.pi)))  # -log pi of tanh(0) for sigma = 1.
     expected = 1 + 0.5 * (next_q + cfg.entropy_backup * 0.5 * entropy)
     assert float(metrics["target_mean"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_policy_s_heads_are_initialised_like_other_layers_and_bounded() -> None:
+    torch.manual_seed(0)
+    actor = RLPDPaperConfig().networks(0.01)["actor"].factory(4, A)
+    assert actor.log_std_bounds == (-20.0, 2.0)
+    bound = (6 / (256 + A)) ** 0.5  # Xavier: 256 features.
+    assert 0.9 * bound < float(actor.mean.weight.detach().abs().max()) <= bound
+
+
+def test_the_last_of_every_so_many_updates_trains_the_actor() -> None:
+    specs = [RLPDPaperConfig(actor_every=3).update_spec(number) for number in range(6)]
+    assert [spec.stages == (("critic",), ("actor",)) for spec in specs] == [False, False, True] * 2

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from flowpolicies.algorithms import RQL, TFQL, RQLConfig, TFQLConfig
 from flowpolicies.algorithms.rql import actor_loss, reversal_depths, step_value_loss, value_loss
-from flowpolicies.core import Batch, GeneratorNoise, Loss, Networks, ReplayedNoise, View
+from flowpolicies.core import Batch, GeneratorNoise, Loss, Networks, RecordingNoise, ReplayedNoise, View
+from flowpolicies.core.noise import Draw
 from flowpolicies.core.views import GivenObservations
 
 
@@ -187,6 +188,13 @@ def test_rows_of_a_batch_reverse_to_their_own_step() -> None:
     torch.testing.assert_close(online.calls[0][2], column(0.75, 0.0, 1.0, 0.25, 0.5))
     assert float(metrics["target_mean"]) == pytest.approx((x[4] + x[1] + 3 + x[2] + x[3]) / 5)
     assert len(field.calls) == 4
+
+
+def test_every_flow_step_and_the_environment_s_are_drawn() -> None:
+    noise = RecordingNoise(GeneratorNoise(1, torch.Generator().manual_seed(0)))
+    value = ensemble(lambda s, x, t: x)
+    step_value_loss(networks(Stub(lambda s, x, t: x), value), rows(6), noise, TFQLConfig(flow_steps=4))
+    assert noise.draws[1:] == [Draw("integers", (6,), 5)]  # 0 to 4.
 
 
 def test_one_flow_step_is_two_backups() -> None:

@@ -106,6 +106,8 @@ def test_the_two_policies_are_initialised_and_bounded_as_in_their_codes(data) ->
     assert heads[RLPD].log_std_bounds == (-20.0, 2.0)
     bound = (6 / 17) ** 0.5  # Xavier: 16 features, 1 action.
     assert float(heads[SAC].mean.weight.abs().max()) <= 0.1 * bound < float(heads[RLPD].mean.weight.abs().max())
+    for head in heads.values():  # The deviation depends on the state.
+        assert not torch.equal(*head(torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 3.0]]))[1])
     assert [SACConfig().ensemble, RLPDConfig().ensemble] == [2, 10]
 
 

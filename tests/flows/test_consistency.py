@@ -66,7 +66,9 @@ def test_neighbours_are_neighbours_and_uniform() -> None:
     torch.testing.assert_close(shares, torch.tensor([0.25, 0.25, 0.25, 0.25, 0.0]), atol=0.02, rtol=0)
 
 
-def test_the_largest_uniform_draw_stays_below_the_last_level() -> None:
-    largest = ReplayedNoise(1, [torch.tensor([[1 - 2**-24]])])
+@pytest.mark.parametrize("u", [1 - 2**-24, 1.0])
+def test_the_largest_uniform_draw_stays_below_the_last_level(u: float) -> None:
+    """Draws of other programs are rounded to single precision, and so may be 1."""
+    largest = ReplayedNoise(1, [torch.tensor([[u]])])
     _, more = random_neighbors(largest, torch.Size((1,)), torch.tensor(150))
     assert float(more) == pytest.approx(80.0, rel=1e-5)

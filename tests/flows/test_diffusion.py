@@ -47,7 +47,10 @@ def test_noising_feeds_the_raw_index(first_index: int) -> None:
     actions = torch.tensor([[0.3], [0.3], [0.3]])
     noised = Diffusion(5, first_index=first_index).noised(actions, ReplayedNoise(1, [levels, eps]))
     assert noised.t.flatten().tolist() == [first_index + i for i in (0, 2, 4)]
+    assert noised.t.shape == noised.abar.shape == noised.beta.shape == (3, 1)
     abar = np.array(VP_ABAR[5])[[0, 2, 4]]
+    np.testing.assert_allclose(noised.abar.flatten(), abar, atol=1e-6)
+    np.testing.assert_allclose(noised.beta.flatten(), np.array(VP_BETA[5])[[0, 2, 4]], atol=1e-6)
     expected = np.sqrt(abar) * 0.3 + np.sqrt(1 - abar) * eps.flatten().numpy()
     np.testing.assert_allclose(noised.x.flatten(), expected, atol=1e-5)
 

@@ -11,7 +11,18 @@ from stubs import view
 from flowpolicies.core import GeneratorNoise, ReplayedNoise, View, ZeroNoise
 from flowpolicies.flows import action_gradient
 from flowpolicies.networks import Critic, VelocityField
-from flowpolicies.samplers import BestOfN, Guided, Integrate, OneStep, RobustGuided, best_of
+from flowpolicies.samplers import (
+    BestOfN,
+    Guided,
+    Integrate,
+    OneStep,
+    RobustGuided,
+    SoftmaxOfN,
+    WithNoise,
+    best_of,
+    candidates,
+)
+from flowpolicies.samplers.flow import guidance_schedule
 
 OBSERVATIONS = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
 
@@ -36,6 +47,12 @@ def noise(seed: int = 0) -> GeneratorNoise:
 def steep(factor: float) -> View:
     """A zero velocity field and a critic whose gradient has norm `factor` * sqrt(2)."""
     return view(actor_flow=lambda s, x, t: torch.zeros_like(x), critic=lambda s, a: factor * a.sum(-1)[None])
+
+
+def test_candidates_of_samplers_inside_each_other_multiply() -> None:
+    assert candidates(OneStep()) == candidates(WithNoise(OneStep())) == 1
+    assert candidates(WithNoise(BestOfN(OneStep(), 4))) == 4
+    assert candidates(BestOfN(SoftmaxOfN(OneStep(), 3), 5)) == 15
 
 
 SAMPLERS = [
@@ -99,6 +116,18 @@ def test_robust_with_everything_off_is_the_plain_guided_sampler(nets: View, seed
     robust = RobustGuided(beta=beta, adaptive=False, limit=float("inf"))
     expected = Guided(beta=beta)(nets, OBSERVATIONS, noise(seed))
     torch.testing.assert_close(robust(nets, OBSERVATIONS, noise(seed)), expected, atol=0, rtol=0)
+
+
+def test_guidance_schedules_along_the_flow() -> None:
+    t = torch.tensor([[0.0], [0.25], [0.5], [1.0]], dtype=torch.float64)
+    weights = {
+        "constant": [1.0, 1.0, 1.0, 1.0],
+        "linear": [0.0, 0.25, 0.5, 1.0],
+        "cosine": [0.0, (1 - 0.5**0.5) / 2, 0.5, 1.0],
+        "late": [0.0, 0.0, 1.0, 1.0],
+    }
+    for schedule, expected in weights.items():
+        torch.testing.assert_close(guidance_schedule(t, schedule)[:, 0], torch.tensor(expected, dtype=torch.float64))
 
 
 @pytest.mark.parametrize(("schedule", "weights"), [("linear", [0, 0.5]), ("late", [0, 1]), ("cosine", [0, 0.5])])
