@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 from scipy import stats
 
 from flowpolicies.data import generate_dataset
@@ -62,6 +63,12 @@ PLACES = ((0, 0), (0, 4), (4, 4), (8, 8), (12, 8), (20, 12))
 """Places in the maze on the way from the start to the goal at (20, 20)."""
 WHOLE = 0.8
 """Success rate from which a seed counts as one that has learned the task."""
+
+
+Values = dict[tuple[str, int], list[float]]
+"""Setting and seed -> mean Q at each of `PLACES`."""
+DIFFERS = {name: ", ".join(f"{key}={value}" for key, value in one.items()) for name, one in SETTINGS.items()}
+"""Setting -> what differs from the authors', as text."""
 
 
 class Run(NamedTuple):
@@ -150,29 +157,38 @@ def rows_of_settings(found: Mapping[str, Sequence[Run]]) -> list[str]:
     for name, runs in found.items():
         last = max((step for step in steps if len(at(runs, step)) == len(runs)), default=0)
         whole = f"{sum(value >= WHOLE for value in at(runs, last))} of {len(runs)} at {last:,}" if last else "-"
-        differs = ", ".join(f"`{key}={value}`" for key, value in SETTINGS[name].items()) or "as the authors'"
+        differs = f"`{DIFFERS[name]}`" if DIFFERS[name] else "as the authors'"
         lines.append(
             f"| {name}: {differs} | {len(runs)} | " + " | ".join(estimate(at(runs, s)) for s in steps) + f" | {whole} |"
         )
     return lines
 
 
-def rows_of_values(run_dir: Path, found: Mapping[str, Sequence[Run]]) -> list[str]:
-    """The table of the mean Q of the policy's actions at data around `PLACES`, for each finished run, in Markdown."""
+def values_on_the_way(run_dir: Path, found: Mapping[str, Sequence[Run]]) -> Values:
+    """Mean Q of the policy's actions at data around `PLACES`, for each finished run."""
     with np.load(run_dir / "data" / "pointmaze-medium-navigate-v0.npz") as file:
         states = file["observations"].astype(np.float32)
     near = [states[(np.abs(states[:, :2] - place) < 1).all(1)][::20][:400] for place in PLACES]
+    values: Values = {}
+    for name, runs in found.items():
+        for run in runs:
+            path = RunFolder(run_dir / f"{name}-seed{run.seed}").policy
+            if path.is_file():
+                policy = FlowPolicy.load(path, device="cpu")
+                values[name, run.seed] = [mean_q(policy, each) for each in near]
+    return values
+
+
+def rows_of_values(values: Values, found: Mapping[str, Sequence[Run]]) -> list[str]:
+    """The table of values on the way, in Markdown."""
     lines = [
         "| run | " + " | ".join(f"({x}, {y})" for x, y in PLACES) + " | success at the end |",
         "|---" * (len(PLACES) + 2) + "|",
     ]
-    for name, runs in found.items():
-        for run in runs:
-            folder = RunFolder(run_dir / f"{name}-seed{run.seed}")
-            if folder.policy.is_file():
-                policy = FlowPolicy.load(folder.policy, device="cpu")
-                values = " | ".join(f"{mean_q(policy, each):.0f}" for each in near)
-                lines.append(f"| {name}, seed {run.seed} | {values} | {run.success[max(run.success)]:.2f} |")
+    for (name, seed), line in values.items():
+        success = next(run.success for run in found[name] if run.seed == seed)
+        cells = " | ".join(f"{value:.0f}" for value in line)
+        lines.append(f"| {name}, seed {seed} | {cells} | {success[max(success)]:.2f} |")
     return lines
 
 
@@ -195,40 +211,46 @@ def comparison(theirs: Mapping[str, Any], runs: Sequence[Run]) -> list[str]:
     return lines
 
 
-def draw(theirs: Mapping[str, Any], found: Mapping[str, Sequence[Run]], path: Path) -> None:
-    """Success of each seed and of theirs; and the mean Q of each seed, by whether it succeeds at the end."""
-    figure = Figure(figsize=(9.6, 3.4), layout="constrained")
+def draw(theirs: Mapping[str, Any], found: Mapping[str, Sequence[Run]], values: Values, path: Path) -> None:
+    """Success of the settings and of the authors' code; and the values of each seed on the way to the goal."""
+    figure = Figure(figsize=(9.6, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    runs = found["base"]
-    for run in runs:
-        steps = sorted(run.success)
-        left.plot(steps, [100 * run.success[step] for step in steps], color=COLORS[0], alpha=0.25, linewidth=1)
-        good = bool(steps) and run.success[steps[-1]] >= WHOLE
-        log = sorted(run.log.items())
-        right.plot(
-            [s for s, _ in log], [row["critic/q_mean"] for _, row in log], color=COLORS[2 if good else 1], alpha=0.6
-        )
-    _points(
-        left, {step: at(runs, step) for step in sorted({s for run in runs for s in run.success})}, COLORS[0], "here"
-    )
-    _points(left, {int(step): values for step, values in theirs["success"].items()}, COLORS[1], "authors' code")
-    left.set(xlabel="Updates", ylabel="Success rate (%)", title="Success, each seed and mean", ylim=(-3, 103))
-    right.set(xlabel="Updates", ylabel="Mean Q of the batch", title="Value of each seed")
-    right.plot([], [], color=COLORS[2], label="succeeds at the end")
-    right.plot([], [], color=COLORS[1], label="fails at the end")
+    groups = {"authors' code, JAX": {int(step): each for step, each in theirs["success"].items()}}
+    for name, runs in found.items():
+        steps = {step for run in runs for step in run.success}
+        whole = {step: at(runs, step) for step in sorted(steps) if len(at(runs, step)) == len(runs) > 1}
+        groups |= {"the same, here" if name == "base" else DIFFERS[name]: whole} if whole else {}
+    for number, (label, each) in enumerate(groups.items()):
+        _points(left, each, COLORS[number], f"{label} ({max(map(len, each.values()))} seeds)", 90.0 * number)
+    left.set(xlabel="Updates", ylabel="Success rate (%)", title="Success, mean over seeds", ylim=(-3, 103))
+    left.xaxis.set_major_formatter(EngFormatter(sep=""))
+    for (name, seed), line in values.items():
+        success = next(run.success for run in found[name] if run.seed == seed)
+        color = COLORS[2] if success[max(success)] >= WHOLE else COLORS[1]
+        if SETTINGS[name].get("gamma") is None:  # Values of another discount are others.
+            right.plot(range(len(PLACES)), line, color=color, alpha=0.7, linewidth=1.6, marker="o", markersize=3)
+    right.plot([], [], color=COLORS[2], label="seeds that succeed")
+    right.plot([], [], color=COLORS[1], label="seeds that fail")
+    right.set_xticks(range(len(PLACES)), [f"({x}, {y})" for x, y in PLACES])
+    right.set(xlabel="Place in the maze, from start to goal", ylabel="Mean Q", title="Values on the way, gamma 0.99")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, loc="best")
+        axes.legend(frameon=False, loc="upper left", fontsize=8)
+    left.set_ylim(-3, 145)
+    left.set_yticks(range(0, 101, 20))
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=160)
 
 
-def _points(axes: Any, values: Mapping[int, Sequence[float]], color: str, label: str) -> None:
-    intervals = {step: mean_interval(100 * np.array(each)) for step, each in values.items() if len(each)}
+def _points(axes: Any, values: Mapping[int, Sequence[float]], color: str, label: str, shift: float) -> None:
+    """Means with intervals; `shift` moves them to the right, so that they do not hide each other."""
+    intervals = {step + shift: mean_interval(100 * np.array(each)) for step, each in values.items()}
     means = np.array([i.mean for i in intervals.values()])
     spread = np.abs(np.array([(i.low, i.high) for i in intervals.values()]).T - means)
-    axes.errorbar(list(intervals), means, spread, color=color, label=label, marker="o", capsize=3, linewidth=1.8)
+    axes.errorbar(
+        list(intervals), means, spread, color=color, label=label, marker="o", markersize=4, capsize=3, elinewidth=1
+    )
 
 
 def report(arguments: argparse.Namespace) -> None:
@@ -248,19 +270,13 @@ def report(arguments: argparse.Namespace) -> None:
         for name, group in found.items()
     }
     write_json(arguments.out / "authors.json", {**record, "runs": rows})
-    draw(theirs, found, arguments.out / "authors.png")
+    values = values_on_the_way(arguments.run_dir, found)
+    draw(theirs, found, values, arguments.out / "authors.png")
     page = arguments.out / "authors.md"
     before, _, rest = page.read_text().partition("<!-- tables -->")
     _, _, after = rest.partition("<!-- end of tables -->")
-    tables = "\n".join(
-        [
-            *comparison(theirs, found["base"]),
-            "",
-            *rows_of_settings(found),
-            "",
-            *rows_of_values(arguments.run_dir, found),
-        ]
-    )
+    parts = comparison(theirs, found["base"]), rows_of_settings(found), rows_of_values(values, found)
+    tables = "\n\n".join("\n".join(part) for part in parts)
     with atomic_write(page) as file:
         file.write(f"{before}<!-- tables -->\n\n{tables}\n\n<!-- end of tables -->{after}".encode())
     print(tables)
