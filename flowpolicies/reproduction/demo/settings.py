@@ -40,6 +40,8 @@ class DemoSettings:
     # The hyperparameters of all runs. Change them here; further ones go into `qflow_options`.
     horizon: int = 20
     """Length of the action chunks in environment steps."""
+    execute: int = 10
+    """Number of actions of a chunk that are executed before the policy plans again, or all of a shorter chunk."""
     guidance_lambda: float = 2.0
     """Strength lambda with which Q-Flow stays close to the data; smaller values follow the value function more."""
     width: int = 128
@@ -56,7 +58,7 @@ class DemoSettings:
     """Discount factor of one environment step."""
     tau: float = 0.02
     """Rate at which the target critics follow the critics, in (0, 1]."""
-    qflow_options: tuple[str, ...] = ()
+    qflow_options: tuple[str, ...] = ("rho=0.5",)
     """Further options of `flowpolicies train qflow`, each as NAME=VALUE, such as rho=0.5 ensemble=4."""
 
     compile: bool | Literal["auto"] = "auto"
@@ -82,6 +84,7 @@ class DemoSettings:
         hidden = (self.width,) * self.layers
         shared = ("batch_size", "learning_rate", "horizon", "flow_steps")
         values = {name: getattr(self, name) for name in shared} | {"actor_hidden_dims": hidden}
+        values["execute"] = min(self.execute, self.horizon)
         if algorithm == "bc":
             return values
         values |= {name: getattr(self, name) for name in ("gamma", "tau", "guidance_lambda")}
