@@ -23,7 +23,7 @@ class DemoSettings:
     BC once for all of them."""
     steps: int = 8000
     """Offline gradient steps of Q-Flow for each task, and of BC."""
-    online_steps: NonNegativeInt = 1000
+    online_steps: NonNegativeInt = 2000
     """Environment steps of online fine-tuning for each task. 0: no fine-tuning."""
     unseen_task: int = 3
     """Task that Q-Flow also learns from data in which no episode enters the cells `unseen`."""
