@@ -115,3 +115,13 @@ def test_a_list_of_all_algorithms_must_be_generated(tmp_path: Path) -> None:
         (tmp_path / path).write_text(text)
     subprocess.run(["git", "add", "."], cwd=tmp_path, check=True)
     assert only(architecture.lists(tmp_path)).places == ["a.md"]
+
+
+def test_helpers_of_tests_and_tools_have_different_names() -> None:
+    """`conftest.py` puts all three folders on the path, where the first module of a name hides the others."""
+    names = [
+        path.stem for folder in ("tools", "tests/parity", "tests/support") for path in (ROOT / folder).glob("*.py")
+    ]
+    names = [name for name in names if name != "conftest"]
+    assert {"architecture", "recording", "mutants"} <= set(names)
+    assert sorted(set(names)) == sorted(names)

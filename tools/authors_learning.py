@@ -223,7 +223,7 @@ def draw(theirs: Mapping[str, Any], found: Mapping[str, Sequence[Run]], values: 
         groups |= {"the same, here" if name == "base" else DIFFERS[name]: whole} if whole else {}
     for number, (label, each) in enumerate(groups.items()):
         _points(left, each, COLORS[number], f"{label} ({max(map(len, each.values()))} seeds)", 90.0 * number)
-    left.set(xlabel="Updates", ylabel="Success rate (%)", title="Success, mean over seeds", ylim=(-3, 103))
+    left.set(xlabel="Updates", ylabel="Success rate (%)", title="Success, mean over seeds", ylim=(-3, 145))
     left.xaxis.set_major_formatter(EngFormatter(sep=""))
     for (name, seed), line in values.items():
         success = next(run.success for run in found[name] if run.seed == seed)
@@ -237,7 +237,6 @@ def draw(theirs: Mapping[str, Any], found: Mapping[str, Sequence[Run]], values: 
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, loc="upper left", fontsize=8)
-    left.set_ylim(-3, 145)
     left.set_yticks(range(0, 101, 20))
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=160)

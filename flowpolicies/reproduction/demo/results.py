@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -110,7 +110,7 @@ def _cell(counts: Counts | None) -> str:
 
 def as_text(table: Table) -> str:
     """The table as lines of text."""
-    console = Console(width=110, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console = Console(width=110, record=True, file=io.StringIO())
     console.print(table)
     return console.export_text()
 
