@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from functools import cache
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -330,8 +331,14 @@ def mask_of_steps(actions: Tensor, steps: Tensor, horizon: int) -> Tensor:
     """1 for the coordinates of chunks `[B, horizon * A]` in their first `steps` `[B]` actions, 0 for the others."""
     if horizon == 1:
         return torch.ones_like(actions)
-    inside = torch.arange(horizon, device=actions.device) < steps.unsqueeze(-1)
-    return inside.to(actions).repeat_interleave(actions.shape[-1] // horizon, -1)
+    return _masks(horizon, actions.shape[-1] // horizon, actions.dtype, actions.device).index_select(0, steps.long())
+
+
+@cache
+def _masks(horizon: int, action_dim: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The mask of each number of steps from 0 to `horizon`, `[horizon + 1, horizon * action_dim]`."""
+    inside = torch.ones(horizon + 1, horizon, dtype=dtype, device=device).tril(-1)
+    return inside.repeat_interleave(action_dim, -1)
 
 
 def discount_powers(gamma: float, length: int) -> Tensor:
