@@ -1,12 +1,13 @@
-"""Compares how Q-Flow learns here with how the authors' code learns, seed by seed, and searches stable settings.
+"""Compares how algorithms learn here with how the authors' code learns, seed by seed, and searches stable settings.
 
-    python tools/authors_learning.py run base --seeds 0 1 2 3 --steps 12000
+    python tools/authors_learning.py run base --seeds 0 1 2 3 --steps 24000
+    python tools/authors_learning.py run ifql --seeds 0 1 --steps 24000
     python tools/authors_learning.py report
 
 `run` trains Q-Flow on pointmaze-medium-navigate, task 1, of which 1,000 episodes are generated with seed 0, with the
-settings that the authors' code was run with; `SETTINGS` has these and others. Runs that exist are continued, also to
-more steps. `report` writes docs/results/authors.md, authors.json and authors.png from all runs that there are, beside
-the results of the authors' code in docs/results/authors-jax.json.
+settings that the authors' code was run with; `SETTINGS` has these and others of Q-Flow, `OTHERS` other algorithms and
+the other task. Runs that exist are continued, also to more steps. `report` writes docs/results/authors.md, authors.json
+and authors.png from all runs that there are, beside the results of the authors' code in docs/results/authors-jax.json.
 """
 
 from __future__ import annotations
@@ -34,7 +35,26 @@ from flowpolicies.reproduction.jobs import Job, flags, run_side_by_side
 from flowpolicies.training.plots import COLORS
 from flowpolicies.training.runs import RunFolder
 
-ADDRESS = "ogbench:pointmaze-medium-navigate-singletask-task1-v0"
+
+class Data(NamedTuple):
+    """A task, the number of episodes that are generated for it with seed 0, and the updates between evaluations."""
+
+    address: str
+    episodes: int
+    eval_every: int
+
+
+class Other(NamedTuple):
+    """A run of another algorithm or on the other task: options that differ from `BASE`."""
+
+    title: str
+    algorithm: str
+    options: Mapping[str, Any]
+    data: Data
+
+
+MAZE = Data("ogbench:pointmaze-medium-navigate-singletask-task1-v0", 1000, 4000)
+CUBE = Data("ogbench:cube-single-play-singletask-task2-v0", 250, 5000)
 BASE: dict[str, Any] = {
     "horizon": 10,
     "actor_hidden_dims": (128,) * 3,
@@ -48,7 +68,9 @@ BASE: dict[str, Any] = {
     "time_dim": 64,
     "guidance_lambda": 2.0,
 }
-"""The setting in which the authors' code was run."""
+"""The setting in which the authors' code of Q-Flow was run."""
+SHARED = {name: value for name, value in BASE.items() if name not in ("ensemble", "time_dim", "guidance_lambda")}
+"""What all algorithms have of it."""
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "base": {},
     "rho05": {"rho": 0.5},
@@ -57,6 +79,16 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "lam5": {"guidance_lambda": 5.0},
 }
 """Name -> what differs from `BASE`."""
+OTHERS = {
+    "ifql": Other("IFQL, pointmaze, expectile 0.9", "ifql", {"expectile": 0.9}, MAZE),
+    "fql03": Other("FQL, pointmaze, alpha 0.3", "fql", {"alpha": 0.3}, MAZE),
+    "fql3": Other("FQL, pointmaze, alpha 3", "fql", {"alpha": 3.0}, MAZE),
+    "fql30": Other("FQL, pointmaze, alpha 30", "fql", {"alpha": 30.0}, MAZE),
+    "rql": Other("RQL, pointmaze, alpha 1, expectile 0.7", "rql", {"alpha": 1.0, "expectile": 0.7}, MAZE),
+    "cube-qflow": Other("Q-Flow, cube, lambda 5", "qflow", {"horizon": 5, "guidance_lambda": 5.0}, CUBE),
+    "cube-fql": Other("FQL, cube, alpha 300", "fql", {"horizon": 5, "alpha": 300.0}, CUBE),
+}
+"""Name -> a run of another algorithm or on the other task."""
 TD_STEPS = (5000, 10000)
 """Updates over which the TD loss is averaged."""
 PLACES = ((0, 0), (0, 4), (4, 4), (8, 8), (12, 8), (20, 12))
@@ -89,16 +121,20 @@ class Run(NamedTuple):
 
 def run(arguments: argparse.Namespace) -> None:
     """Trains the seeds of a setting, or continues them."""
-    data = generate_dataset(
-        ADDRESS, num_episodes=1000, seed=0, workers=arguments.workers, data_dir=arguments.run_dir / "data"
+    algorithm, options, data = "qflow", SETTINGS.get(arguments.setting, {}), MAZE
+    if arguments.setting in OTHERS:
+        _, algorithm, options, data = OTHERS[arguments.setting]
+    folder = generate_dataset(
+        data.address, num_episodes=data.episodes, seed=0, workers=arguments.workers, data_dir=arguments.run_dir / "data"
     ).parent
-    values = BASE | dict(SETTINGS[arguments.setting]) | {"dataset": ADDRESS, "data_dir": data, "resume": True}
-    values |= {"steps": arguments.steps, "eval_every": 4000, "eval_episodes": 20, "log_every": 500}
+    values = (BASE if algorithm == "qflow" else SHARED) | dict(options)
+    values |= {"dataset": data.address, "data_dir": folder, "resume": True, "compile": "True"}
+    values |= {"steps": arguments.steps, "eval_every": data.eval_every, "eval_episodes": 20, "log_every": 500}
     jobs = []
     for seed in arguments.seeds:
-        folder = arguments.run_dir / f"{arguments.setting}-seed{seed}"
-        words = ("train", "qflow", *flags({**values, "seed": seed, "run_dir": folder}), "--compile", "True")
-        jobs.append(Job(folder.name, (words,), folder.with_suffix(".log")))
+        one = arguments.run_dir / f"{arguments.setting}-seed{seed}"
+        words = ("train", algorithm, *flags({**values, "seed": seed, "run_dir": one}))
+        jobs.append(Job(one.name, (words,), one.with_suffix(".log")))
     run_side_by_side(jobs, arguments.workers, lambda outcome: print(outcome.job.name, outcome.code), threads=1)
 
 
@@ -211,6 +247,19 @@ def comparison(theirs: Mapping[str, Any], runs: Sequence[Run]) -> list[str]:
     return lines
 
 
+def rows_of_others(theirs: Mapping[str, Any], found: Mapping[str, Sequence[Run]]) -> list[str]:
+    """The table of other algorithms and of the other task, in Markdown: the success rate of each seed."""
+    lines = ["| run | authors' code, JAX | here |", "|---|---|---|"]
+    for name, runs in found.items():
+        ours = {step: at(runs, step) for step in sorted({step for run in runs for step in run.success})}
+        cells = [
+            "; ".join(f"{int(step):,}: {', '.join(f'{value:g}' for value in values)}" for step, values in each.items())
+            for each in (theirs["others"][name], ours)
+        ]
+        lines.append(f"| {OTHERS[name].title} | {cells[0]} | {cells[1]} |")
+    return lines
+
+
 def draw(theirs: Mapping[str, Any], found: Mapping[str, Sequence[Run]], values: Values, path: Path) -> None:
     """Success of the settings and of the authors' code; and the values of each seed on the way to the goal."""
     figure = Figure(figsize=(9.6, 3.6), layout="constrained")
@@ -256,17 +305,23 @@ def report(arguments: argparse.Namespace) -> None:
     """Writes the numbers, the picture, and the tables of the page between its two marks."""
     theirs = json.loads((arguments.out / "authors-jax.json").read_text())
     found = {name: runs for name in SETTINGS if (runs := read_runs(arguments.run_dir, name))}
-    record = {"software": describe_software(), "hardware": describe_hardware(), "base": BASE, "settings": SETTINGS}
+    others = {name: runs for name in OTHERS if (runs := read_runs(arguments.run_dir, name))}
+    record = {"software": describe_software(), "hardware": describe_hardware(), "base": BASE}
+    record |= {"settings": SETTINGS, "others": {name: other._asdict() for name, other in OTHERS.items()}}
     rows = {
         name: {
             run.seed: {
                 "success": run.success,
                 "td_loss": run.td_loss,
-                "q_mean": {step: round(row["critic/q_mean"], 3) for step, row in run.log.items() if step % 2000 == 0},
+                "q_mean": {
+                    step: round(row.get("critic/q_mean", np.nan), 3)
+                    for step, row in run.log.items()
+                    if step % 2000 == 0
+                },
             }
             for run in group
         }
-        for name, group in found.items()
+        for name, group in (found | others).items()
     }
     write_json(arguments.out / "authors.json", {**record, "runs": rows})
     values = values_on_the_way(arguments.run_dir, found)
@@ -275,6 +330,7 @@ def report(arguments: argparse.Namespace) -> None:
     before, _, rest = page.read_text().partition("<!-- tables -->")
     _, _, after = rest.partition("<!-- end of tables -->")
     parts = comparison(theirs, found["base"]), rows_of_settings(found), rows_of_values(values, found)
+    parts += (rows_of_others(theirs, others),) if others else ()
     tables = "\n\n".join("\n".join(part) for part in parts)
     with atomic_write(page) as file:
         file.write(f"{before}<!-- tables -->\n\n{tables}\n\n<!-- end of tables -->{after}".encode())
@@ -286,7 +342,7 @@ def main() -> None:
     parser.add_argument("--run-dir", type=Path, default=Path("runs/authors"))
     commands = parser.add_subparsers(required=True)
     training = commands.add_parser("run", help="Train seeds of a setting.")
-    training.add_argument("setting", choices=tuple(SETTINGS))
+    training.add_argument("setting", choices=(*SETTINGS, *OTHERS))
     training.add_argument("--seeds", type=int, nargs="+", default=list(range(20)))
     training.add_argument("--steps", type=int, default=12_000, help="Number of updates.")
     training.add_argument("--workers", type=int, default=2, help="Number of runs side by side, each on one thread.")
