@@ -88,6 +88,7 @@ COLUMNS: Mapping[str, Column] = {
     "compiled-seeds": Column({"compile": True}, 60, several=True),
     "compiled-tf32": Column({"compile": True, "precision": "tf32"}, 45),
     "compiled-bf16": Column({"compile": True, "precision": "bf16"}, 45),
+    "compiled-without-graphs": Column({"compile": "inductor"}, 45),
     "host-data": Column({"replay_buffer_kwargs": {"data_device": "cpu"}}, 3),
 }
 """Name -> way to make an update. A compiled update on a GPU is a CUDA graph."""
@@ -156,7 +157,8 @@ class Settings:
     algorithms: tuple[str, ...] = ()
     """Algorithms whose step times are measured. None given: all."""
     columns: tuple[str, ...] = ("eager", "seeds", "compiled")
-    """Ways to make an update: eager, seeds, compiled, compiled-seeds, compiled-tf32, compiled-bf16, host-data."""
+    """Ways to make an update: eager, seeds, compiled, compiled-seeds, compiled-tf32, compiled-bf16,
+    compiled-without-graphs, host-data."""
     budget: float | None = None
     """Seconds for everything. None: 445, and 90 with --small."""
     precision: Literal["fp32", "tf32", "bf16"] = "tf32"
@@ -300,7 +302,7 @@ def step_time(bench: Bench, workload: Workload, column: Column, dataset: Transit
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(bench.device)
     options = {"device": bench.settings.device, **column.options}
-    if "compile" in options:
+    if options.get("compile") is True:
         options["compile"] = bench.size.compile
     if column.several:
         together = seeds_together(workload, bench.size.seeds, dataset, **options)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from flowpolicies.algorithms import get_algorithm
+from flowpolicies.algorithms import OfflineAlgorithm, get_algorithm
 from flowpolicies.benchmarking.timing import interleaved
 from flowpolicies.benchmarking.workloads import Workload, make_model
 from flowpolicies.data import TransitionDataset
@@ -125,7 +125,12 @@ def _seeds(workload: Workload, seconds: float) -> dict[str, Any]:
 
     def run_of(number: int) -> Callable[[int], object]:
         together = seeds_together(workload, number)
-        return lambda count: [together.train() for _ in range(count)]
+
+        def run(count: int) -> None:
+            for _ in range(count):
+                together.train()
+
+        return run
 
     runs = {number: run_of(number) for number in AXES["seeds"]}
     times = interleaved({str(number): run for number, run in runs.items()}, seconds=seconds)
@@ -143,8 +148,9 @@ def seeds_together(
         dataset: data to train on; None: random data.
         options: further arguments of the algorithm's class.
     """
-    models = [make_model(workload, dataset, seed=seed, **options) for seed in range(number)]
-    for model in models:
-        model.learn_offline(0)  # Makes the logger that an update writes to.
-        model.transitions.share_dataset(models[0].transitions)
+    models: list[OfflineAlgorithm] = []
+    for seed in range(number):
+        models.append(make_model(workload, dataset, seed=seed, **options))
+        models[-1].transitions.share_dataset(models[0].transitions)
+        models[-1].learn_offline(0)  # Makes the logger that an update writes to.
     return update_together(models)
