@@ -41,7 +41,7 @@ import tyro
 from stable_baselines3.common.vec_env import VecEnv
 
 from flowpolicies.algorithms import ALGORITHMS, OfflineAlgorithm, get_algorithm
-from flowpolicies.benchmarking.budget import Budget, attempt
+from flowpolicies.benchmarking.budget import TimeBudget, attempt
 from flowpolicies.benchmarking.flops import period_of
 from flowpolicies.benchmarking.machine import describe_machine
 from flowpolicies.benchmarking.page import number, table
@@ -183,7 +183,7 @@ class Bench:
 
     def __init__(self, settings: Settings, command: Sequence[str]) -> None:
         self.settings, self.size, self.command = settings, settings.size(), command
-        self.budget, self.device = Budget(self.size.budget), torch.device(settings.device)
+        self.budget, self.device = TimeBudget(self.size.budget), torch.device(settings.device)
         self.machine = describe_machine(torch.get_num_threads()) | {"device": settings.device}
         self.results: dict[str, Any] = {}
 

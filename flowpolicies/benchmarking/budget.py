@@ -15,7 +15,7 @@ class OutOfTime(BaseException):
 
 
 @final
-class Budget:
+class TimeBudget:
     """A number of seconds that begins now."""
 
     def __init__(self, seconds: float) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from flowpolicies.benchmarking.budget import Budget, OutOfTime, attempt, limited
+from flowpolicies.benchmarking.budget import OutOfTime, TimeBudget, attempt, limited
 
 
 def test_the_clock_counts_down_to_a_share_of_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    budget = Budget(50)
+    budget = TimeBudget(50)
     now[0] = 130.0
     assert (budget.used, budget.left(), budget.left(0.4)) == (30, 20, -10)
 
