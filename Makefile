@@ -41,11 +41,23 @@ bench: $(BENCH_SETUP)
 	$(BENCH) scaling --seconds 5 --threads 2 --out-dir docs/results
 	$(BENCH) page
 
+# Wheels of this package and of what PyTorch does not bring along, in .whl, for Linux and the Python that the variable
+# names: for a machine that reaches no package index (docs/guides/speed.md). OGBench needs a tenth of dm_control.
+WHEELS_PYTHON ?= 3.12
+LINUX := $(foreach tag,_2_28 _2_27 _2_17 2014,--platform manylinux$(tag)_x86_64)
+MISSING := ogbench|mujoco|mujoco.core|dm.control|dm.env|glfw|stable.baselines3|gymnasium|farama.notifications|tyro|typeguard|docstring.parser
+wheels: setup
+	rm -rf .whl && mkdir .whl
+	$(BIN)/pip freeze | grep -iE '^($(MISSING))==' > .whl/missing.txt
+	$(BIN)/pip download -q --no-deps --only-binary=:all: --python-version $(WHEELS_PYTHON) --implementation cp $(LINUX) -d .whl -r .whl/missing.txt
+	zip -qd .whl/dm_control-*.whl 'dm_control/locomotion/*' 'dm_control/suite/*'
+	$(BIN)/python -m hatchling build -t wheel -d .whl
+
 # The updates in JAX compute what ours compute.
 peers: $(BENCH_SETUP)
 	OMP_NUM_THREADS=1 PYTHONPATH=.:integrations $(BENCH_PYTHON) -m pytest -q tests/benchmarking/test_peers.py
 
-.PHONY: bench peers zoo setup demo demo-page test check fix generate docs-index conformance data-faults pretrained faults soak more bf16 mutants
+.PHONY: bench peers zoo setup demo demo-page test check fix generate docs-index conformance data-faults pretrained faults soak more bf16 mutants wheels
 
 setup: $(VENV)/.installed
 

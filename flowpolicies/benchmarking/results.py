@@ -44,6 +44,25 @@ def read_results(kind: str, folder: Path) -> dict[str, Any] | None:
     return parse_json(path.read_bytes(), str(path)) if path.is_file() else None
 
 
+def write_results(
+    kind: str, folder: Path, results: Mapping[str, Any], machine: Mapping[str, Any], command: Sequence[str]
+) -> dict[str, Any]:
+    """Writes results to their file, which is complete or as before at any moment, and returns its content.
+
+    Args:
+        kind, folder, results, machine, command: as of `save_results`.
+    """
+    data = {
+        "kind": kind,
+        "command": shlex.join(command),
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": dict(machine),
+        **results,
+    }
+    write_json(path_of(kind, folder), data)
+    return data
+
+
 def save_results(
     kind: str, folder: Path, results: Mapping[str, Any], machine: Mapping[str, Any], command: Sequence[str]
 ) -> list[str]:
@@ -57,14 +76,7 @@ def save_results(
         command: words of the command line.
     """
     before = read_results(kind, folder)
-    data = {
-        "kind": kind,
-        "command": shlex.join(command),
-        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": dict(machine),
-        **results,
-    }
-    write_json(path_of(kind, folder), data)
+    data = write_results(kind, folder, results, machine, command)
     return [f"written to {path_of(kind, folder)}", *_compared(before, json.loads(json.dumps(data, default=str)))]
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from flowpolicies.algorithms import get_algorithm
+from flowpolicies.algorithms import OfflineAlgorithm, get_algorithm
 from flowpolicies.benchmarking.timing import interleaved
 from flowpolicies.benchmarking.workloads import Workload, make_model
 from flowpolicies.data import TransitionDataset
-from flowpolicies.training.seeds.together import update_together
+from flowpolicies.training.seeds.together import InTurn, Vectorized, update_together
 
 AXES: Mapping[str, tuple[int, ...]] = {
     "batch_size": (64, 256, 1024, 4096),
@@ -124,8 +124,13 @@ def _seeds(workload: Workload, seconds: float) -> dict[str, Any]:
     """Times per seed of several seeds that one update trains together."""
 
     def run_of(number: int) -> Callable[[int], object]:
-        update = seeds_together(workload, number)
-        return lambda count: [update() for _ in range(count)]
+        together = seeds_together(workload, number)
+
+        def run(count: int) -> None:
+            for _ in range(count):
+                together.train()
+
+        return run
 
     runs = {number: run_of(number) for number in AXES["seeds"]}
     times = interleaved({str(number): run for number, run in runs.items()}, seconds=seconds)
@@ -134,8 +139,8 @@ def _seeds(workload: Workload, seconds: float) -> dict[str, Any]:
 
 def seeds_together(
     workload: Workload, number: int, dataset: TransitionDataset | None = None, **options: Any
-) -> Callable[[], object]:
-    """A function that makes one update of several models, which differ in their seeds, at once.
+) -> Vectorized | InTurn:
+    """Several models that differ in their seeds, 0, 1, ..., and are updated together; they share the rows of the data.
 
     Args:
         workload: sizes.
@@ -143,7 +148,9 @@ def seeds_together(
         dataset: data to train on; None: random data.
         options: further arguments of the algorithm's class.
     """
-    models = [make_model(workload, dataset, seed=seed, **options) for seed in range(number)]
-    for model in models:
-        model.learn_offline(0)  # Makes the logger that an update writes to.
-    return update_together(models).train
+    models: list[OfflineAlgorithm] = []
+    for seed in range(number):
+        models.append(make_model(workload, dataset, seed=seed, **options))
+        models[-1].transitions.share_dataset(models[0].transitions)
+        models[-1].learn_offline(0)  # Makes the logger that an update writes to.
+    return update_together(models)
