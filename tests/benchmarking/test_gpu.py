@@ -147,7 +147,7 @@ def test_both_algorithms_are_trained_on_generated_data_and_evaluated_beside_the_
         def left(self, share: float = 1.0) -> float:
             return next(self.answers)
 
-    monkeypatch.setattr(gpu, "Budget", Clock)
+    monkeypatch.setattr(gpu, "TimeBudget", Clock)
     folders = ["--out", str(tmp_path), "--data-dir", str(tmp_path / "data")]
     assert gpu.main([*SMALL, "--parts", "cube", *folders]) == 0
     found = results_in(tmp_path)
