@@ -41,14 +41,13 @@ import tyro
 from stable_baselines3.common.vec_env import VecEnv
 
 from flowpolicies.algorithms import ALGORITHMS, OfflineAlgorithm, get_algorithm
-from flowpolicies.benchmarking.budget import TimeBudget, attempt
 from flowpolicies.benchmarking.flops import period_of
 from flowpolicies.benchmarking.machine import describe_machine
 from flowpolicies.benchmarking.page import number, table
 from flowpolicies.benchmarking.results import path_of, write_results
 from flowpolicies.benchmarking.scaling import seeds_together
 from flowpolicies.benchmarking.step import main_phase
-from flowpolicies.benchmarking.timing import interleaved
+from flowpolicies.benchmarking.timing import TimeBudget, attempt, interleaved
 from flowpolicies.benchmarking.workloads import COMPARED, Workload, make_model, random_dataset
 from flowpolicies.core.compiling import CompilationError, missing_for
 from flowpolicies.data import TransitionDataset, load_dataset

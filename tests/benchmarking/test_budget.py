@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flowpolicies.benchmarking.budget import OutOfTime, TimeBudget, attempt, limited
+from flowpolicies.benchmarking.timing import OutOfTime, TimeBudget, attempt, limited
 
 
 def test_the_clock_counts_down_to_a_share_of_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
