@@ -147,26 +147,45 @@ for _variant in _VARIANTS:
 
 
 @final
+class _Scaled(nn.Module):
+    """(x - center) * factor, with a center and a factor for each of the `size` numbers; they are not trained."""
+
+    center: Tensor
+    factor: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(size))
+        self.register_buffer("factor", torch.ones(size))
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        return (numbers - self.center) * self.factor
+
+
+@final
 class ObservationEncoder(nn.Module):
-    """Flat observations `[*, O]` -> features `[*, F]`: encoded images, one-hot vectors of categories, and unchanged
-    numbers, concatenated in the order of the pieces.
+    """Flat observations `[*, O]` -> features `[*, F]`: encoded images, one-hot vectors of categories, and numbers as
+    they are or scaled, concatenated in the order of the pieces.
 
     An observation that was expanded, for many actions each (`samplers.compose.repeat`), is encoded once.
 
     Args:
         parts: the pieces of the observation vector, in order.
         variant: name of the encoder that each image gets an instance of; see `flowpolicies list encoders`.
+        scaled: whether numbers are scaled, as `set_scaling` says.
 
     Raises:
         ValueError: for an unknown encoder.
         TypeError: if the encoder's factory does not return a module with an `out_dim`.
     """
 
-    def __init__(self, parts: Sequence[ObservationPart], variant: str = "impala_small") -> None:
+    def __init__(self, parts: Sequence[ObservationPart], variant: str = "impala_small", scaled: bool = False) -> None:
         super().__init__()
         self.parts = tuple(ObservationPart(*part) for part in parts)
         self.images = nn.ModuleList(_build(variant, part.shape) for part in self.parts if part.image)
         self.categories = nn.ModuleList(_OneHot(part.categories) for part in self.parts if part.categories)
+        numbers = [part.size for part in self.parts if scaled and not part.image and not part.categories]
+        self.numbers = nn.ModuleList(map(_Scaled, numbers))
         widths = iter(image.out_dim for image in self.images)
         self.out_dim = sum(cast(int, next(widths)) if part.image else part.width for part in self.parts)
 
@@ -174,16 +193,26 @@ class ObservationEncoder(nn.Module):
         distinct = _unexpanded(observations)
         rows = distinct.reshape(-1, observations.shape[-1])
         features, sizes = [], [part.size for part in self.parts]
-        images, categories = iter(self.images), iter(self.categories)
+        images, categories, numbers = iter(self.images), iter(self.categories), iter(self.numbers)
         for part, columns in zip(self.parts, torch.split(rows, sizes, -1), strict=True):
             if part.image:
                 features.append(next(images)(columns.reshape(-1, *part.shape)))
             elif part.categories:
                 features.append(next(categories)(columns))
             else:
-                features.append(columns.float())
+                features.append(next(numbers)(columns.float()) if self.numbers else columns.float())
         encoded = torch.cat(features, -1).reshape(*distinct.shape[:-1], self.out_dim)
         return encoded.expand(*observations.shape[:-1], self.out_dim)
+
+    def set_scaling(self, center: Tensor, factor: Tensor) -> None:
+        """Sets what numbers are reduced by and then multiplied by, each `[C]` for all numbers in their order."""
+        parts = cast(list[_Scaled], list(self.numbers))
+        sizes = [len(part.center) for part in parts]
+        with torch.no_grad():
+            pieces = zip(parts, torch.split(center, sizes), torch.split(factor, sizes), strict=True)
+            for part, own_center, own_factor in pieces:
+                part.center.copy_(own_center)
+                part.factor.copy_(own_factor)
 
 
 def _build(variant: str, shape: tuple[int, ...]) -> nn.Module:

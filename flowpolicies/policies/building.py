@@ -17,7 +17,9 @@ from flowpolicies.policies.declared import is_built_in
 from flowpolicies.spaces.layout import observation_dim, observation_layout
 
 
-def build_network(spec: Network, observation_space: spaces.Space[Any], encoder: str, chunk_dim: int) -> nn.Module:
+def build_network(
+    spec: Network, observation_space: spaces.Space[Any], encoder: str, chunk_dim: int, *, scaled: bool = False
+) -> nn.Module:
     """A network, of type float32 whatever torch's default type is.
 
     Args:
@@ -25,15 +27,24 @@ def build_network(spec: Network, observation_space: spaces.Space[Any], encoder: 
         observation_space: space of the observations.
         encoder: name of the encoder of images.
         chunk_dim: number of elements of an action chunk.
+        scaled: whether the numbers of an observation are scaled before the network sees them.
+
+    Raises:
+        ValueError: if observations are to be scaled and to go through a feature extractor of Stable-Baselines3.
     """
     if _is_extractor(encoder):
+        if scaled:
+            raise ValueError(
+                "scale observations in the feature extractor, which sees them as they are: pass "
+                "observation_scaling='none' with a features_extractor_class."
+            )
         factory: Any = ENCODERS.find(encoder)
         return _encoded(factory(observation_space), spec, chunk_dim)
     layout = observation_layout(observation_space)
-    if not any(entry.image or entry.categories for entry in layout):
+    if not scaled and not any(entry.image or entry.categories for entry in layout):
         return spec.factory(observation_dim(observation_space), chunk_dim).float()
     parts = [ObservationPart(entry.shape, entry.image, entry.categories) for entry in layout]
-    return _encoded(ObservationEncoder(parts, encoder), spec, chunk_dim)
+    return _encoded(ObservationEncoder(parts, encoder, scaled), spec, chunk_dim)
 
 
 def _is_extractor(encoder: str) -> bool:
@@ -57,6 +68,8 @@ def check_weights(
     encoder: str,
     chunk_dim: int,
     weights: Mapping[str, Tensor],
+    *,
+    scaled: bool = False,
 ) -> None:
     """Checks that tensors are those of the declared networks, without the memory that these need.
 
@@ -70,7 +83,7 @@ def check_weights(
         prefixes = ["networks", "targets"] if spec.target_rate is not None else ["networks"]
         try:
             with torch.device("meta"), limited(sum(tensor.numel() for tensor in weights.values())):
-                tensors = build_network(spec, observation_space, encoder, chunk_dim).state_dict()
+                tensors = build_network(spec, observation_space, encoder, chunk_dim, scaled=scaled).state_dict()
         except Exception:  # Code of others may fail in any way without memory; `limited` guards its real construction.
             if is_built_in(spec) and is_own_encoder(encoder):
                 raise

@@ -49,7 +49,9 @@ def policy_from_json(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -
         if sampler is not None:
             check_sampler(sampler, networks, key)
     slow = [name for name, network in networks.items() if network.target_rate is not None]
-    check_weights(networks, observation_space, encoder, horizon * math.prod(action_space.shape), weights)
+    if not isinstance(scaled := config["scaled"], bool):
+        raise ValueError(f"scaled must be true or false, got {reprlib.repr(scaled)}")
+    check_weights(networks, observation_space, encoder, horizon * math.prod(action_space.shape), weights, scaled=scaled)
     return {
         "observation_space": observation_space,
         "action_space": action_space,
@@ -60,10 +62,21 @@ def policy_from_json(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -
         "horizon": horizon,
         "execute": execute,
         "encoder": encoder,
+        "scaled": scaled,
     }
 
 
-_REQUIRED = ("observation_space", "action_space", "networks", "sampler", "act_with", "horizon", "execute", "encoder")
+_REQUIRED = (
+    "observation_space",
+    "action_space",
+    "networks",
+    "sampler",
+    "act_with",
+    "horizon",
+    "execute",
+    "encoder",
+    "scaled",
+)
 
 
 def _names(given: Any, known: list[str], what: str) -> tuple[str, ...]:
@@ -97,4 +110,5 @@ def check_declared(
         if arguments[key] is not None:
             check_sampler(arguments[key], networks, key)
     chunk_dim = horizon * math.prod(action_space.shape)
-    check_weights(networks, observation_space, arguments["encoder"], chunk_dim, weights)
+    scaled = arguments["scaled"]
+    check_weights(networks, observation_space, arguments["encoder"], chunk_dim, weights, scaled=scaled)

@@ -18,6 +18,7 @@ from flowpolicies.artifacts import reading
 from flowpolicies.containers import name_of
 from flowpolicies.core import GeneratorNoise, Network, Noise, ReplayedNoise, View, ZeroNoise
 from flowpolicies.core.matmul import fast_matmul, widest
+from flowpolicies.networks import ObservationEncoder
 from flowpolicies.policies.building import build_network, limited
 from flowpolicies.policies.declaration import policy_from_json
 from flowpolicies.policies.devices import check_device
@@ -69,6 +70,8 @@ class FlowPolicy(PretrainedPolicy):
         horizon: length of an action chunk; the networks' actions are `horizon` primitive actions, time-major.
         execute: number of actions of a chunk that are executed before planning again; None: all.
         encoder: name of the image encoder; each network has its own instance.
+        scaled: whether networks see the numbers of an observation scaled, as `set_scaling` says; pixels and categories
+            are not.
         seed: seed of the generator of acting; None: from the operating system.
 
     Raises:
@@ -92,6 +95,7 @@ class FlowPolicy(PretrainedPolicy):
         horizon: int = 1,
         execute: int | None = None,
         encoder: str = "impala_small",
+        scaled: bool = False,
         seed: int | None = None,
     ) -> None:
         check_channels_first(observation_space)
@@ -99,9 +103,13 @@ class FlowPolicy(PretrainedPolicy):
         self.specs, self.sampler, self.explorer = dict(networks), sampler, explorer
         self.act_with, self.explore_with = tuple(act_with), tuple(explore_with)
         self.horizon, self.execute, self.encoder = horizon, execute or horizon, encoder
+        self.scaled = scaled
         self.chunk_dim = horizon * int(np.prod(self.action_space.shape))
         self.networks = nn.ModuleDict(
-            {name: build_network(spec, observation_space, encoder, self.chunk_dim) for name, spec in networks.items()}
+            {
+                name: build_network(spec, observation_space, encoder, self.chunk_dim, scaled=scaled)
+                for name, spec in networks.items()
+            }
         )
         slow = {name: self.networks[name] for name, spec in networks.items() if spec.target_rate is not None}
         self.targets = nn.ModuleDict({name: copy.deepcopy(module) for name, module in slow.items()})
@@ -111,6 +119,23 @@ class FlowPolicy(PretrainedPolicy):
         self.generator = torch.Generator()
         self._episodes: EpisodeRows | None = None
         self.seed(seed)
+
+    def set_scaling(self, center: Any, factor: Any) -> None:
+        """Makes all networks see (number - center) * factor instead of each number of an observation.
+
+        Args:
+            center, factor: arrays `[C]` for the numbers of a flat observation that are neither pixels nor categories,
+                in its order. Without a call they are 0 and 1.
+
+        Raises:
+            ValueError: if the policy was not built with `scaled`.
+        """
+        if not self.scaled:
+            raise ValueError("build the policy with scaled=True to scale its observations.")
+        center, factor = (torch.as_tensor(array, dtype=torch.float32, device=self.device) for array in (center, factor))
+        for module in self.modules():
+            if isinstance(module, ObservationEncoder):
+                module.set_scaling(center, factor)
 
     @property
     def device(self) -> torch.device:
@@ -322,6 +347,7 @@ class FlowPolicy(PretrainedPolicy):
             "horizon": self.horizon,
             "execute": self.execute,
             "encoder": self.encoder,
+            "scaled": self.scaled,
         }
 
     def check_savable(self) -> None:
@@ -350,6 +376,7 @@ class FlowPolicy(PretrainedPolicy):
             "horizon": self.horizon,
             "execute": self.execute,
             "encoder": encoder_to_json(self.encoder),
+            "scaled": self.scaled,
         }
 
     def save(self, path: str | Path | BinaryIO) -> None:

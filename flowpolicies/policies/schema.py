@@ -15,9 +15,10 @@ from flowpolicies.containers import Header
 from flowpolicies.version import __version__
 
 FORMAT = "flowpolicies.policy"
-VERSION = 2
+VERSION = 3
 """Version of the files that are written. Version 2 lists the keys of a Dict space in their order. Files of version 1
-hold the keys in the same order, but the versions of flowpolicies that wrote them sorted the keys when they read one."""
+hold the keys in the same order, but the versions of flowpolicies that wrote them sorted the keys when they read one.
+Version 3 says whether networks scale the numbers of an observation."""
 
 
 def _list_keys_in_order(declaration: dict[str, Any]) -> dict[str, Any]:
@@ -33,7 +34,15 @@ def _with_order(space: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "Dict", "order": list(parts), "spaces": parts}
 
 
-MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _list_keys_in_order}
+def _say_that_nothing_is_scaled(declaration: dict[str, Any]) -> dict[str, Any]:
+    """From version 2, whose networks see observations as they are."""
+    return {"scaled": False, **declaration}
+
+
+MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: _list_keys_in_order,
+    2: _say_that_nothing_is_scaled,
+}
 """Version -> function that makes a declaration of the next version."""
 
 

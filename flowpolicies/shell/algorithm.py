@@ -33,6 +33,7 @@ from flowpolicies.core import Learner, LossTerm
 from flowpolicies.core.learner import MetricMeans
 from flowpolicies.core.views import set_mode
 from flowpolicies.data import TransitionDataset
+from flowpolicies.data.dataset.scaling import fit_scaling
 from flowpolicies.data.replay.buffer import TransitionBuffer, WindowScheme
 from flowpolicies.plugins import package_of
 from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
@@ -264,6 +265,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
                 self.observation_space, self.action_space = found
             check_policy_alias(policy, self.observation_space)
             self._setup_model()
+            if self.cfg.observation_scaling != "none":
+                self._fit_scaling(loaded)
             if loaded is not None:
                 self._attach(loaded, given_address(dataset))
 
@@ -420,6 +423,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             "horizon": self.cfg.horizon,
             "execute": self.cfg.execute,
             "encoder": self.cfg.encoder,
+            "scaled": self.cfg.observation_scaling != "none",
             "seed": seed,
         }
         self.policy_kwargs = {**implied, **self._translated.own}
@@ -528,6 +532,21 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         self.transitions.attach(dataset)
         self.transitions.start_statistics(self._vec_normalize_env)
         self.dataset_record = record_of(dataset, address)
+
+    def _fit_scaling(self, dataset: TransitionDataset | None) -> None:
+        """Measures the observations of the dataset that the model is built with, once for all time."""
+        scaling, statistics = self.cfg.observation_scaling, self._vec_normalize_env
+        if dataset is None:
+            raise ValueError(
+                f"pass dataset= to {type(self).__name__}(...): observation_scaling={scaling!r} measures it. Without a "
+                "dataset, wrap the environment in Stable-Baselines3's VecNormalize."
+            )
+        if statistics is not None and statistics.norm_obs:
+            raise ValueError(
+                f"observations would be scaled twice, by VecNormalize and by observation_scaling={scaling!r}: pass "
+                "norm_obs=False to VecNormalize, or observation_scaling='none'."
+            )
+        self.policy.set_scaling(*fit_scaling(dataset, scaling, self.cfg.observation_gain))
 
     def set_env(self, env: GymEnv | str, force_reset: bool = True) -> None:
         """Attaches an environment (or its id, or a VecEnv of any size) for online training and evaluation.

@@ -11,7 +11,7 @@ from flowpolicies.core import Network
 from flowpolicies.messages import did_you_mean
 from flowpolicies.shell.config import PolicyConfig, current_names
 
-FIXED = ("horizon", "encoder")
+FIXED = ("horizon", "encoder", "observation_scaling", "observation_gain")
 """Fields that decide the inputs and outputs of all networks."""
 
 

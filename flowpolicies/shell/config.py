@@ -14,6 +14,7 @@ from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 from flowpolicies.core import Network, UpdateSpec, is_zero
+from flowpolicies.data.dataset.scaling import Scaling
 from flowpolicies.flows import BetaSchedule, Diffusion, ReverseRule
 from flowpolicies.losses import QAggregation
 from flowpolicies.messages import did_you_mean
@@ -30,7 +31,7 @@ from flowpolicies.networks import (
 from flowpolicies.plugins import home_of
 from flowpolicies.samplers import Denoise, Integrate, IntegrateResidual, Sampler, SoftmaxOfN
 from flowpolicies.shell.exceptions import ARGUMENTS
-from flowpolicies.shell.fields import Bounds, NonNegativeInt, UnitInterval, added_fields, check_config
+from flowpolicies.shell.fields import Bounds, NonNegativeInt, PositiveFloat, UnitInterval, added_fields, check_config
 
 
 def _is_encoder(name: Any) -> bool:
@@ -48,7 +49,7 @@ class PolicyConfig(ABC):
 
     renamed: ClassVar[Mapping[str, str]] = {}
     """Old names of fields and their present names. Old names work until 1.0, with a deprecation warning."""
-    added: ClassVar[Mapping[str, Any]] = {}
+    added: ClassVar[Mapping[str, Any]] = {"observation_scaling": "none", "observation_gain": 1.0}
     """Fields of this class that models and runs of version 0.1.0 lack, and the values that act as that version did."""
 
     horizon: int = 1
@@ -62,6 +63,13 @@ class PolicyConfig(ABC):
     encoder: EncoderName = "impala_small"
     """Encoder of the images in an observation, such as impala_small, impala or impala_large. Observations without
     images do not use it."""
+    observation_scaling: Scaling = "none"
+    """How networks see the numbers of an observation (not images, not categories): as they are (none), with mean 0 and
+    standard deviation 1 (standard), or from -1 to 1 (min_max), as measured in the dataset that the model is built with.
+    The measured numbers are part of the model and of its policy files."""
+    observation_gain: PositiveFloat = 1.0
+    """Factor of scaled observations. Values above 1 let small networks tell places apart that are close to each other,
+    such as the two sides of a wall."""
     clip_grad_norm: float | None = None
     """Largest norm of the joint gradient of all networks, which is clipped to it; None: no clipping."""
 

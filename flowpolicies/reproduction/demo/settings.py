@@ -21,7 +21,7 @@ class DemoSettings:
     tasks: tuple[int, ...] = (1, 2, 3, 4, 5)
     """Numbers of the OGBench tasks, 1 to 5, each with its own start, goal and reward. Q-Flow trains once for each task,
     BC once for all of them."""
-    steps: int = 8000
+    steps: int = 6000
     """Offline gradient steps of Q-Flow for each task, and of BC."""
     online_steps: NonNegativeInt = 2000
     """Environment steps of online fine-tuning for each task. 0: no fine-tuning."""
@@ -38,11 +38,11 @@ class DemoSettings:
     """Number of episodes of each evaluation of a task."""
 
     # The hyperparameters of all runs. Change them here; further ones go into `qflow_options`.
-    horizon: int = 20
+    horizon: int = 5
     """Length of the action chunks in environment steps."""
-    execute: int = 10
+    execute: int = 5
     """Number of actions of a chunk that are executed before the policy plans again, or all of a shorter chunk."""
-    guidance_lambda: float = 2.0
+    guidance_lambda: float = 20.0
     """Strength lambda with which Q-Flow stays close to the data; smaller values follow the value function more."""
     width: int = 128
     """Units in each hidden layer of every network."""
@@ -54,11 +54,11 @@ class DemoSettings:
     """Number of action chunks in each gradient step."""
     learning_rate: float = 1e-3
     """Learning rate of the Adam optimizer."""
-    gamma: float = 0.995
+    gamma: float = 0.99
     """Discount factor of one environment step."""
     tau: float = 0.02
     """Rate at which the target critics follow the critics, in (0, 1]."""
-    qflow_options: tuple[str, ...] = ("rho=0.5",)
+    qflow_options: tuple[str, ...] = ("rho=0.5", "best_of_n=4", "observation_scaling=min_max", "observation_gain=20")
     """Further options of `flowpolicies train qflow`, each as NAME=VALUE, such as rho=0.5 ensemble=4."""
 
     compile: bool | Literal["auto"] = "auto"

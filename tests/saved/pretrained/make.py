@@ -29,7 +29,11 @@ def make() -> FlowPolicy:
     observations = gym.spaces.Dict([("position", box(-1, 1, (3,))), ("goal", box(-np.inf, np.inf, (2,)))])
     networks = {"actor_flow": Network(partial(VelocityField, hidden_dims=(8, 8)), target_rate=0.005)}
     options: dict[str, Any] = {"sampler": Integrate(steps=3), "act_with": ["actor_flow"], "horizon": 2, "execute": 1}
+    if hasattr(FlowPolicy, "set_scaling"):
+        options["scaled"] = True
     policy = FlowPolicy(observations, box(-2.0, 1.0, (2,)), networks=networks, **options)
+    if "scaled" in options:
+        policy.set_scaling([0.1, 0.2, 0.3, -1.0, 1.0], [2.0, 3.0, 4.0, 0.5, 0.7])
     for parameter in policy.targets.parameters():  # So that it matters that the slow copy acts.
         parameter.data.mul_(0.5)
     return policy
