@@ -18,7 +18,7 @@ from flowpolicies.spaces.layout import observation_dim, observation_layout
 
 
 def build_network(
-    spec: Network, observation_space: spaces.Space[Any], encoder: str, chunk_dim: int, *, scaled: bool = False
+    spec: Network, observation_space: spaces.Space[Any], encoder: str, chunk_dim: int, scaled: bool = False
 ) -> nn.Module:
     """A network, of type float32 whatever torch's default type is.
 
@@ -83,7 +83,7 @@ def check_weights(
         prefixes = ["networks", "targets"] if spec.target_rate is not None else ["networks"]
         try:
             with torch.device("meta"), limited(sum(tensor.numel() for tensor in weights.values())):
-                tensors = build_network(spec, observation_space, encoder, chunk_dim, scaled=scaled).state_dict()
+                tensors = build_network(spec, observation_space, encoder, chunk_dim, scaled).state_dict()
         except Exception:  # Code of others may fail in any way without memory; `limited` guards its real construction.
             if is_built_in(spec) and is_own_encoder(encoder):
                 raise

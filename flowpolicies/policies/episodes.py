@@ -145,3 +145,13 @@ def _keeps_rows_apart(sampler: Any) -> bool:
         return False
     inner = getattr(sampler, "inner", None)
     return inner is None or _keeps_rows_apart(inner)
+
+
+def starts_of(episode_start: Any, n: int) -> np.ndarray:
+    """Where new episodes begin, `[N]`; nowhere if `episode_start` is None."""
+    if episode_start is None:
+        return np.zeros(n, bool)
+    starts = np.asarray(episode_start, bool).reshape(-1)
+    if len(starts) != n:
+        raise ValueError(f"episode_start has {len(starts)} flags for {n} observations: pass one for each.")
+    return starts

@@ -22,7 +22,7 @@ from flowpolicies.networks import ObservationEncoder
 from flowpolicies.policies.building import build_network, limited
 from flowpolicies.policies.declaration import policy_from_json
 from flowpolicies.policies.devices import check_device
-from flowpolicies.policies.episodes import EpisodeRows, batch_size
+from flowpolicies.policies.episodes import EpisodeRows, batch_size, starts_of
 from flowpolicies.policies.policy_file import read_policy, write_policy
 from flowpolicies.policies.pretrained import PretrainedPolicy
 from flowpolicies.policies.serialization import encoder_to_json, network_to_json, sampler_to_json
@@ -106,10 +106,7 @@ class FlowPolicy(PretrainedPolicy):
         self.scaled = scaled
         self.chunk_dim = horizon * int(np.prod(self.action_space.shape))
         self.networks = nn.ModuleDict(
-            {
-                name: build_network(spec, observation_space, encoder, self.chunk_dim, scaled=scaled)
-                for name, spec in networks.items()
-            }
+            {n: build_network(spec, observation_space, encoder, self.chunk_dim, scaled) for n, spec in networks.items()}
         )
         slow = {name: self.networks[name] for name, spec in networks.items() if spec.target_rate is not None}
         self.targets = nn.ModuleDict({name: copy.deepcopy(module) for name, module in slow.items()})
@@ -235,7 +232,7 @@ class FlowPolicy(PretrainedPolicy):
             )
         tensor, vectorized = self.obs_to_tensor(observation)
         n = len(leaves(tensor)[0])
-        starts = _starts(episode_start, n)
+        starts = starts_of(episode_start, n)
         if n and (state is None or self.horizon == 1):  # The usual case, without the way through the queue.
             queue = self._to_space(self._plan_rows(tensor, n, range(n), deterministic, explore))
             actions, position = queue[:, 0], np.zeros(n, int)
@@ -336,19 +333,9 @@ class FlowPolicy(PretrainedPolicy):
         super().__setstate__({**state, "generator": generator})  # type: ignore[no-untyped-call]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {
-            "observation_space": self.observation_space,
-            "action_space": self.action_space,
-            "networks": self.specs,
-            "sampler": self.sampler,
-            "explorer": self.explorer,
-            "act_with": self.act_with,
-            "explore_with": self.explore_with,
-            "horizon": self.horizon,
-            "execute": self.execute,
-            "encoder": self.encoder,
-            "scaled": self.scaled,
-        }
+        spaces_and_acting = ("observation_space", "action_space", "sampler", "explorer", "act_with", "explore_with")
+        same = (*spaces_and_acting, "horizon", "execute", "encoder", "scaled")
+        return {"networks": self.specs, **{name: getattr(self, name) for name in same}}
 
     def check_savable(self) -> None:
         """Raises what `save` would raise for the networks and samplers, without writing anything.
@@ -411,13 +398,3 @@ class FlowPolicy(PretrainedPolicy):
                 policy = cls(**declared)
             policy.load_state_dict(weights)
             return policy.to(target)
-
-
-def _starts(episode_start: Any, n: int) -> np.ndarray:
-    """Where new episodes begin, `[N]`; nowhere if `episode_start` is None."""
-    if episode_start is None:
-        return np.zeros(n, bool)
-    starts = np.asarray(episode_start, bool).reshape(-1)
-    if len(starts) != n:
-        raise ValueError(f"episode_start has {len(starts)} flags for {n} observations: pass one for each.")
-    return starts
