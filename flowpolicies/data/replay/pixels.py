@@ -16,7 +16,7 @@ from torch import Tensor
 
 from flowpolicies.data.dataset.rows import LazyColumn
 from flowpolicies.data.replay.on_device import moved
-from flowpolicies.spaces.layout import observation_layout
+from flowpolicies.spaces.layout import has_channels_last, observation_layout
 
 CROP_PADDING = 3
 """Largest shift of an image by a random crop, in pixels, in each direction."""
@@ -112,10 +112,10 @@ def stacked_space(space: Space[Any], frames: int) -> Space[Any]:
         return space
     if frames < 1:
         raise ValueError(f"frame_stack must be at least 1, got {frames}.")
-    if not isinstance(space, Box) or not observation_layout(space)[0].image:
+    if not isinstance(space, Box) or not observation_layout(space)[0].image or has_channels_last(space):
         raise ValueError(
             f"frame_stack={frames} needs observations that are one image (uint8, channels first), but the space is "
-            f"{space}. Use frame_stack=1."
+            f"{space}. Use frame_stack=1, or give the environment images [C, H, W]."
         )
     return Box(np.repeat(space.low[None], frames, 0).reshape(-1, *space.shape[1:]), 255, dtype=np.uint8)
 

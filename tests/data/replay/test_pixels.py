@@ -172,6 +172,8 @@ def test_an_algorithm_learns_from_stacked_frames(tmp_path: Path) -> None:
 def test_mistakes_are_explained() -> None:
     with pytest.raises(ValueError, match="frame_stack=3 needs observations that are one image"):
         stacked_space(Box(-1, 1, (3,)), 3)
+    with pytest.raises(ValueError, match=r"channels first.* the space is Box\(0, 255, \(8, 8, 3\), uint8\)"):
+        stacked_space(Box(0, 255, (8, 8, 3), np.uint8), 3)
     with pytest.raises(ValueError, match="frame_stack must be at least 1, got 0"):
         stacked_space(SPACE, 0)
     for space, share in ((Box(-1, 1, (3,)), 0.5), (SPACE, 1.5)):
