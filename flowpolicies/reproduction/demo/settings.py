@@ -27,7 +27,7 @@ class DemoSettings:
     """Environment steps of online fine-tuning for each task. 0: no fine-tuning."""
     unseen_task: int = 3
     """Task that Q-Flow also learns from data in which no episode enters the cells `unseen`."""
-    unseen: tuple[str, ...] = ("5-3",)
+    unseen: tuple[str, ...] = ("5-3", "5-4", "4-4", "6-3")
     """Cells of the maze that are taken out of these data, each as ROW-COLUMN from 0; the task starts in one of them.
     Without cells this part of the demo is left out."""
     unseen_online_steps: NonNegativeInt = 4000
