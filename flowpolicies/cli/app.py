@@ -24,7 +24,7 @@ from flowpolicies.cli.check import Check
 from flowpolicies.cli.command import Command, Group, Later
 from flowpolicies.cli.data import Collect, Convert, Generate, Show
 from flowpolicies.cli.demo import Demo
-from flowpolicies.cli.evaluate import Evaluate
+from flowpolicies.cli.evaluation.evaluate import Evaluate
 from flowpolicies.cli.export import Export, Push
 from flowpolicies.cli.importing import Import
 from flowpolicies.cli.listing import List
