@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -49,7 +50,7 @@ def open_run(
     """
     record = folder.read_config()
     settings = recorded_settings(record, device=device, env=None)
-    given = {"dataset": dataset, "data_dir": data_dir, "env": env}
+    given: dict[str, Any] = {"dataset": dataset, "data_dir": data_dir, "env": env}
     settings = dataclasses.replace(settings, **{key: value for key, value in given.items() if value is not None})
     if dataset is None and settings.dataset is not None and "trust" in split_options(settings.dataset)[1]:
         raise ArtifactError(

@@ -54,7 +54,7 @@ class BestModel(KVWriter):
     def read(self) -> Mapping[str, Any] | None:
         """What `best.json` says; None if no model was saved by this number yet."""
         try:
-            found = json.loads(self.folder.best.with_suffix(".json").read_text())
+            found: Mapping[str, Any] = json.loads(self.folder.best.with_suffix(".json").read_text())
             return found if found["metric"] == self.metric and isinstance(found["value"], float | int) else None
         except (OSError, ValueError, KeyError, TypeError):  # It is rewritten at the next value.
             return None

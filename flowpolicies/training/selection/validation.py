@@ -33,10 +33,11 @@ class ValidationCallback(BaseCallback):
     def __init__(self, dataset: TransitionDataset, every: int, batches: int = BATCHES, seed: int = 0) -> None:
         super().__init__()
         self.dataset, self.batches, self.seed = dataset, batches, seed
-        self._every, self._buffer = Every(every), None
+        self._every = Every(every)
+        self._buffer: TransitionBuffer | None = None
 
     def _init_callback(self) -> None:
-        self._buffer: TransitionBuffer | None = model_of(self).buffer_of(self.dataset)
+        self._buffer = model_of(self).buffer_of(self.dataset)
 
     def _on_training_start(self) -> None:
         self._every.start(self.num_timesteps)
