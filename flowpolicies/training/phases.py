@@ -197,14 +197,8 @@ class TrainingRun:
 
     def _callbacks(self) -> list[BaseCallback]:
         """In the order in which they are called: the checkpoint comes before an evaluation, which may be stopped."""
-        last = self.interrupt if self.is_alone else None
-        chosen: tuple[BaseCallback | None, ...] = (
-            self.progress,
-            self.validation,
-            self.checkpoint,
-            self.evaluation,
-            last,
-        )
+        chosen: list[BaseCallback | None] = [self.progress, self.validation, self.checkpoint, self.evaluation]
+        chosen += [self.interrupt] if self.is_alone else []
         return [callback for callback in chosen if callback is not None]
 
     def _begin_phase(self, phase: Phase, step: int) -> None:

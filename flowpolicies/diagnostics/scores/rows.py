@@ -66,9 +66,8 @@ def policy_rows(
         "starts": tree_map(lambda leaf: read(leaf, np.unique(starts)), dataset.observations),
     }
     normalizer = _normalizer(policy)
-    shown: dict[str, Any] = {
-        key: value if normalizer is None else normalizer.normalize_obs(value) for key, value in seen.items()
-    }
+    show = (lambda value: value) if normalizer is None else normalizer.normalize_obs
+    shown: dict[str, Any] = {key: show(value) for key, value in seen.items()}
     with undisturbed(policy, seed):
         next_actions = _actions(policy, shown["next_observations"], len(chosen), deterministic)
         start_actions = _actions(policy, shown["starts"], len(np.unique(starts)), deterministic)
