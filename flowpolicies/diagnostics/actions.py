@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -43,4 +45,5 @@ def _distances(pairs: Tensor, reference: Tensor) -> Tensor:
     """Distances `[B, N]`, in standard deviations per dimension; exactly 0 between equal pairs."""
     scale = reference.std(0).clamp(min=1e-3)
     exact = "donot_use_mm_for_euclid_dist"
-    return torch.cdist(pairs / scale, reference / scale, compute_mode=exact) / reference.shape[-1] ** 0.5
+    distances: Tensor = torch.cdist(pairs / scale, reference / scale, compute_mode=exact)
+    return distances / math.sqrt(reference.shape[-1])

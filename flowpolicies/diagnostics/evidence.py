@@ -158,8 +158,8 @@ class Evidence:
         if self.env is not None:
             return self.rollouts.starts
         firsts = self.store.episodes.table()[1]
-        chosen = torch.linspace(0, len(firsts) - 1, STARTS).round().long().unique()
-        return self.store.take("observations", firsts[chosen]).to(self.policy.device)
+        chosen = np.unique(np.linspace(0, len(firsts) - 1, STARTS).round().astype(int))
+        return self.store.take("observations", firsts[torch.from_numpy(chosen)]).to(self.policy.device)
 
     @cached_property
     def rollouts(self) -> Rollouts:
@@ -230,7 +230,8 @@ class Evidence:
             raise NotMeasurable("the data have no states near those in which episodes begin, and on the way to success")
         order = nearest.values[close].argsort(stable=True)
         found = nearest.indices[close][order].numpy()
-        return candidates[found[np.sort(np.unique(found, return_index=True)[1])]]
+        chosen: np.ndarray = candidates[found[np.sort(np.unique(found, return_index=True)[1])]]
+        return chosen
 
 
 def _successes(rows: Store) -> np.ndarray:

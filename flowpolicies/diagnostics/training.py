@@ -37,7 +37,8 @@ def _guidance(evidence: Evidence, x_t: Tensor, t: Tensor) -> Tensor:
     inner = getattr(sampler, "inner", sampler)
     if hasattr(cfg, "guidance_lambda") and "inner_value" in evidence.policy.networks:
         value = evidence.nets.frozen.inner_value.given(evidence.batch.observations)
-        return action_gradient(value, x_t, t) / cfg.guidance_lambda
+        gradient = action_gradient(value, x_t, t)
+        return gradient / float(cfg.guidance_lambda)
     if isinstance(inner, Guided | ClassifierGuided):
         critic = evidence.nets.frozen[inner.critic].given(evidence.batch.observations)
         if isinstance(inner, Guided):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,7 +62,8 @@ def overestimation(evidence: Evidence) -> dict[str, float]:
 
 def inconsistency(evidence: Evidence) -> dict[str, float]:
     """Mean |V(s, x_t, t) - Q(s, Psi(x_t))| as a share of the spread of values: Q-Flow's flow consistency."""
-    networks, cfg, batch = evidence.policy.networks, evidence.model.cfg, evidence.batch
+    networks, batch = evidence.policy.networks, evidence.batch
+    cfg: Any = evidence.model.cfg
     if not {"inner_value", "actor_flow", "critic"} <= set(networks) or not hasattr(cfg, "flow_steps"):
         raise NotMeasurable(f"{type(evidence.model).__name__} has no inner value of a flow's noisy actions")
     with torch.no_grad():

@@ -52,7 +52,7 @@ class FittedQ:
     problem: str
     """Why the values have diverged and do not count; "" if nothing speaks against them."""
     updates: int
-    """Number of updates."""
+    """Number of updates of the critics."""
     dataset: TransitionDataset
     """The dataset, whose spaces the critics take."""
     critic: nn.Module

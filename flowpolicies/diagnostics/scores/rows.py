@@ -30,7 +30,7 @@ class PolicyRows(NamedTuple):
     actions: np.ndarray
     """Actions of the data, `[N, *A]`."""
     rewards: np.ndarray
-    """Rewards, `[N]`."""
+    """Rewards of the transitions, `[N]`."""
     masks: np.ndarray
     """1, or 0 where the next state is terminal, `[N]`."""
     next_observations: Observations
@@ -91,7 +91,7 @@ def undisturbed(policy: Any, seed: int) -> Iterator[None]:
     """Within this context random numbers follow the seed; afterwards all generators are as they were."""
     owner = getattr(policy, "policy", policy)
     own = getattr(owner, "generator", None)
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     numpy_state = np.random.get_state()  # noqa: NPY002 - Policies of others may draw from it.
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)

@@ -62,12 +62,14 @@ def _own_critics(model: OfflineAlgorithm) -> Critics:
 
 
 def _critics_of_sb3(model: BaseAlgorithm) -> Critics:
+    critic: Any = model.critic  # type: ignore[attr-defined]  # Actor-critics have one.
+
     def values(observations: Observations, actions: np.ndarray) -> np.ndarray:
         tensor, _ = model.policy.obs_to_tensor(observations)  # type: ignore[arg-type]
         scaled = torch.as_tensor(model.policy.scale_action(actions), dtype=torch.float32, device=model.device)
         model.policy.set_training_mode(False)
         with torch.no_grad():
-            found: np.ndarray = torch.stack(model.critic(tensor, scaled)).squeeze(-1).cpu().numpy()  # type: ignore[operator]
+            found: np.ndarray = torch.stack(critic(tensor, scaled)).squeeze(-1).cpu().numpy()
             return found
 
     return values
