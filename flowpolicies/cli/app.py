@@ -24,7 +24,8 @@ from flowpolicies.cli.check import Check
 from flowpolicies.cli.command import Command, Group, Later
 from flowpolicies.cli.data import Collect, Convert, Generate, Show
 from flowpolicies.cli.demo import Demo
-from flowpolicies.cli.evaluate import Evaluate
+from flowpolicies.cli.evaluation.diagnose import Diagnose
+from flowpolicies.cli.evaluation.evaluate import Evaluate
 from flowpolicies.cli.export import Export, Push
 from flowpolicies.cli.importing import Import
 from flowpolicies.cli.listing import List
@@ -64,6 +65,7 @@ def commands() -> dict[str, CommandOrGroup]:
             {name: Later(doc, partial(train_command, name)) for name, doc in algorithms().items()},
         ),
         "evaluate": Evaluate,
+        "diagnose": Diagnose,
         "rollout": Collect,  # Also `data collect`; users who have a policy look for it here.
         "data": Group("Generate, collect, convert, show and check datasets.", DATA),
         "export": Export,
@@ -89,8 +91,8 @@ def main(args: Sequence[str] | None = None) -> int:
         args: words of the command line without the program's name; None: those of this process.
 
     Returns:
-        The exit code: 0 for success, 1 if `data check` found faults, 2 for wrong input or a bug, 130 after Ctrl-C, 143
-        after SIGTERM, and 141 if the reader of the output has closed it.
+        The exit code: 0 for success, 1 if `data check` or `diagnose` found faults, 2 for wrong input or a bug, 130
+        after Ctrl-C, 143 after SIGTERM, and 141 if the reader of the output has closed it.
     """
     words = list(sys.argv[1:] if args is None else args)
     try:

@@ -11,7 +11,7 @@ import tyro
 
 from flowpolicies import policies, training
 from flowpolicies.cli.command import Command
-from flowpolicies.cli.evaluate import evaluate_in
+from flowpolicies.cli.evaluation.evaluate import evaluate_in
 from flowpolicies.policies.intervals import ROWS
 from flowpolicies.policies.sharing.finding import require_hub_id
 from flowpolicies.policies.sharing.folder import checked_weights

@@ -10,8 +10,8 @@ import sys
 import time
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterable
-from contextlib import closing, nullcontext, suppress
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -29,7 +29,7 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from flowpolicies.artifacts import reading
 from flowpolicies.choices import CompileChoice, Precision, check_compile, choice_of_backend, deprecated_backend
 from flowpolicies.containers import name_of
-from flowpolicies.core import Learner, LossTerm
+from flowpolicies.core import Batch, Learner, LossTerm, UpdateSpec
 from flowpolicies.core.learner import MetricMeans
 from flowpolicies.core.views import set_mode
 from flowpolicies.data import TransitionDataset
@@ -387,8 +387,27 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         self._setup_learner()
 
     def _setup_buffer(self, seed: int) -> None:
-        """Builds the replay buffer that the algorithm declares; the user's `replay_buffer_kwargs` override it."""
-        self.replay_buffer_class = made = buffer_class(self.replay_buffer_class)
+        """Builds the replay buffer."""
+        self.replay_buffer_class = buffer_class(self.replay_buffer_class)
+        self.replay_buffer = self._make_buffer(seed)
+
+    def buffer_of(self, dataset: TransitionDataset, seed: int = 0) -> TransitionBuffer:
+        """Another buffer like that of the model, for another dataset, such as held-out episodes.
+
+        Args:
+            dataset: its dataset.
+            seed: seed of its batches.
+
+        Raises:
+            ValueError: if the dataset does not fit the model, as for `set_dataset`.
+        """
+        check_fits(dataset, self.observation_space, self.action_space, self.cfg.horizon, self._frame_stack)
+        made = self._make_buffer(seed)
+        made.attach(dataset)
+        return made
+
+    def _make_buffer(self, seed: int) -> TransitionBuffer:
+        """A replay buffer as the algorithm declares it; the user's `replay_buffer_kwargs` override it."""
         declared = {
             "horizon": self.cfg.horizon,
             "n_steps": self.n_steps,
@@ -398,7 +417,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             "offline_share": self.offline_share,
             "seed": seed,
         }
-        self.replay_buffer = made(
+        return buffer_class(self.replay_buffer_class)(
             self.buffer_size,
             self.observation_space,
             self.action_space,
@@ -613,6 +632,32 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             self._n_updates += 1
         if "_logger" in self.__dict__:
             self._record_newest(learning_rate)
+
+    def probe(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
+        """The losses of a batch, their metrics, and the norms of their gradients, without an update.
+
+        Args:
+            batch: transitions, as the replay buffer samples them.
+            generator: source of the noise in the losses, on the device of the model.
+
+        Returns:
+            The metrics of training by name, such as `critic/loss`, and `critic/grad_norm`: the norm of the gradient of
+            each loss before clipping.
+        """
+        self._apply_changes()
+        set_mode(self.policy, False)
+        specs = {name: dataclasses.replace(spec, clip_grad_norm=None) for name, spec in self.policy.specs.items()}
+        networks = dict(self.policy.networks.items())
+        learner = Learner(networks, specs, self.losses, self.cfg, action_dim=self.policy.chunk_dim)
+        found: dict[str, torch.Tensor] = {}
+        for term in self.losses:
+            stages = ((term.name,),) if term.same_draws_as is None else ((term.same_draws_as,), (term.name,))
+            draws = learner.draws(self._state, batch, UpdateSpec(stages), [generator])[-1]
+            grads, metrics = learner.gradients(self._state, batch, draws, (term.name,))
+            squares = [gradient.square().sum() for tree in grads.values() for gradient in tree.values()]
+            found |= metrics | {f"{term.name}/grad_norm": torch.stack(squares).sum().sqrt()}
+        values = torch.stack([value.float() for value in found.values()]).tolist()
+        return dict(zip(found, values, strict=True))
 
     def _updates_to_come(self, gradient_steps: int) -> int:
         """Estimated number of updates until the end of `learn_offline` or `learn`, and at least `gradient_steps`."""
@@ -868,6 +913,15 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     def environment_steps(self) -> int:
         """Environment steps so far, also while `learn_offline` is running."""
         return self.num_timesteps if self._environment_steps is None else self._environment_steps
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Within this context `num_timesteps` has environment steps, where `learn_offline` counts gradient steps."""
+        steps, self.num_timesteps = self.num_timesteps, self.environment_steps
+        try:
+            yield
+        finally:
+            self.num_timesteps = steps
 
     def evaluate(
         self,

@@ -7,8 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol, Self, final
@@ -111,22 +110,12 @@ class AtomicCheckpoint(BaseCallback):
     def save(self) -> None:
         """Saves a checkpoint of the present step, unless it has done so."""
         model, start = model_of(self), time.monotonic()
-        with _at_rest(model):
+        with model.at_rest():
             if self._saved == self.folder.checkpoint_of(model):
                 return
             replay_buffer = self.replay_buffer and model.num_timesteps > 0
             self._saved = self.folder.save_checkpoint(model, self.keep, replay_buffer=replay_buffer)
         self.seconds = time.monotonic() - start
-
-
-@contextmanager
-def _at_rest(model: OfflineAlgorithm) -> Iterator[None]:
-    """The model has environment steps in `num_timesteps`, where `learn_offline` counts gradient steps."""
-    steps, model.num_timesteps = model.num_timesteps, model.environment_steps
-    try:
-        yield
-    finally:
-        model.num_timesteps = steps
 
 
 @final
@@ -194,7 +183,7 @@ class EvaluationCallback(BaseCallback):
         self.logger.dump(step)
         if self.folder is not None:
             self.folder.add_evaluation(EvaluationRow.of(phase, step, found))
-            with _at_rest(model):
+            with model.at_rest():
                 self.folder.note_logs(model)
         if self.verbose:
             say(f"{self.name}{phase} step {step:,}: {found}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from flowpolicies.algorithms import OfflineAlgorithm
@@ -18,7 +19,7 @@ from flowpolicies.training.settings import TrainSettings
 
 T = TypeVar("T")
 
-MUST_AGREE = ("reward_transform", "frame_stack", "p_aug", "rotate_every", "precision")
+MUST_AGREE = ("reward_transform", "frame_stack", "p_aug", "rotate_every", "validation", "precision")
 """Fields of `TrainSettings` that decide what is trained, besides dataset, environment and seed."""
 
 
@@ -58,6 +59,19 @@ def _current_settings(recorded: Mapping[str, Any]) -> dict[str, Any]:
     if "compile_backend" in found:
         found["compile"] = choice_of_backend(found.pop("compile_backend"))
     return found
+
+
+def recorded_settings(record: Mapping[str, Any], **changes: Any) -> TrainSettings:
+    """The settings that a run was trained with, from its record, without what belongs to the machine.
+
+    Args:
+        record: content of `config.json`.
+        **changes: fields of `TrainSettings` to change, such as the device.
+    """
+    found = _current_settings(record["settings"]) | {"compile": False, "device": "auto"}
+    found |= {key: Path(found[key]) for key in ("data_dir", "cache_dir", "run_dir") if found.get(key) is not None}
+    known = {field.name for field in dataclasses.fields(TrainSettings)}
+    return TrainSettings(**{key: value for key, value in (found | changes).items() if key in known})
 
 
 def sections(algorithm: type[OfflineAlgorithm]) -> dict[str, type[Any]]:

@@ -14,6 +14,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from flowpolicies.algorithms import OfflineAlgorithm
+from flowpolicies.data import TransitionDataset
 from flowpolicies.files import atomic_write
 from flowpolicies.messages import say
 from flowpolicies.training.callbacks import (
@@ -30,6 +31,8 @@ from flowpolicies.training.evaluations import Phase
 from flowpolicies.training.logs import LogState, restore_recorded
 from flowpolicies.training.plots import plot_learning_curves
 from flowpolicies.training.runs import RunFolder
+from flowpolicies.training.selection.best import BestModel
+from flowpolicies.training.selection.validation import ValidationCallback
 from flowpolicies.training.settings import TrainSettings
 
 
@@ -55,6 +58,7 @@ class TrainingRun:
         folder: folder of the run.
         settings: settings of the run.
         eval_env: environments for evaluations; None: no evaluations.
+        held_out: episodes whose losses are logged; None: no such losses.
         checkpoint: the checkpoint that the model is from; None: the run begins.
         interrupt: answers signals for several runs; None: this run answers them.
         name: name of the run in printed lines, where there are several.
@@ -66,6 +70,7 @@ class TrainingRun:
         folder: RunFolder,
         settings: TrainSettings,
         eval_env: VecEnv | None,
+        held_out: TransitionDataset | None,
         checkpoint: Path | None,
         *,
         interrupt: InterruptBetweenSteps | None = None,
@@ -92,6 +97,11 @@ class TrainingRun:
             )
             self.evaluation.name = self.name
             self.evaluation.init_callback(model)
+        self.validation: ValidationCallback | None = None
+        if held_out is not None:
+            self.validation = ValidationCallback(held_out, settings.log_every)
+            self.validation.init_callback(model)
+        self.best = None if settings.keep_best is None else BestModel(folder, model, settings.keep_best)
         self.is_resumed = checkpoint is not None
         self._log = None if checkpoint is None else self._rewind(checkpoint)
 
@@ -186,9 +196,10 @@ class TrainingRun:
         self._checkpoint(before)
 
     def _callbacks(self) -> list[BaseCallback]:
-        """In the order in which they are called: the checkpoint comes first, as an evaluation may be stopped."""
-        evaluation = [] if self.evaluation is None else [self.evaluation]
-        return [self.progress, self.checkpoint, *evaluation, *([self.interrupt] if self.is_alone else [])]
+        """In the order in which they are called: the checkpoint comes before an evaluation, which may be stopped."""
+        chosen: list[BaseCallback | None] = [self.progress, self.validation, self.checkpoint, self.evaluation]
+        chosen += [self.interrupt] if self.is_alone else []
+        return [callback for callback in chosen if callback is not None]
 
     def _begin_phase(self, phase: Phase, step: int) -> None:
         """Opens the log of a phase; in a phase that is continued, restores it, and evaluates if that was left out."""
@@ -204,6 +215,8 @@ class TrainingRun:
         if self.model._custom_logger:
             self.model.logger.close()
         self.model.set_logger(self.folder.logger(phase, print_tables=self.settings.print_log))
+        if self.best is not None:
+            self.model.logger.output_formats.append(self.best)
 
     def _evaluate_at_end(self, phase: Phase, step: int) -> None:
         """Evaluates, unless the log has a row of this step."""
@@ -243,6 +256,8 @@ class TrainingRun:
         with atomic_write(self.folder.model) as file:
             self.model.save(file)
         self._note_end()
+        if self.best is not None:
+            self.best.warn_of_missing()
         if missing := self._write_policy_and_plot():
             raise IncompleteRunError(
                 f"the training has ended and the model is saved in '{self.folder.model}', but these files could not "

@@ -107,6 +107,11 @@ class RunFolder:
         return self.path / "model.zip"
 
     @property
+    def best(self) -> Path:
+        """The model with the best value of `TrainSettings.keep_best`; `best.json` beside it says which one."""
+        return self.path / "best.zip"
+
+    @property
     def events(self) -> Path:
         """Folder of the event files of TensorBoard, with a folder for each phase."""
         return self.path / "tensorboard"
@@ -190,7 +195,8 @@ class RunFolder:
 
     @property
     def _files(self) -> Sequence[Path]:
-        return self.progress, self.evaluations, self.policy, self.model, self.plot, self.config
+        best = (self.best, self.best.with_suffix(".json"))
+        return self.progress, self.evaluations, self.policy, self.model, *best, self.plot, self.config
 
     def clear(self) -> None:
         """Deletes the files of a run, and no others.

@@ -31,6 +31,8 @@ class TrainSettings:
         "frame_stack": 1,
         "p_aug": 0.0,
         "rotate_every": None,
+        "validation": 0.0,
+        "keep_best": None,
         "eval_workers": 1,
         "compile": False,
         "precision": "fp32",
@@ -63,6 +65,9 @@ class TrainSettings:
     """Number of consecutive images in an observation; the dataset has one image in each row."""
     p_aug: Probability = 0.0
     """Probability that the images of a batch are shifted by up to 3 pixels (random crops)."""
+    validation: Probability = 0.0
+    """Share of the dataset's episodes that are held out, at least one of them. They are the same for all seeds. Every
+    --log-every steps the losses on them are logged as validation/..., such as validation/critic/loss. 0: none."""
     env: str | None = None
     """Environment for evaluation and online training: an address or a Gymnasium id.
     None: the environment that the dataset's address names, if there is one."""
@@ -98,6 +103,10 @@ class TrainSettings:
     """Steps between two checkpoints. 0: only at the end of each phase and after Ctrl-C."""
     keep_checkpoints: int = 2
     """Number of checkpoints to keep; older ones are deleted."""
+    keep_best: str | None = None
+    """Logged number of which the best value so far is kept, with the model that had it, in best.zip: for instance
+    eval/success_rate, eval/ep_rew_mean or validation/critic/loss. Of losses the smallest is best, else the largest.
+    None: no model is kept but those of the newest checkpoints."""
     save_replay_buffer: bool = True
     """Save the online transitions with each checkpoint that is kept.
     Without them, a run that is resumed online starts with an empty replay buffer."""
@@ -122,6 +131,10 @@ class TrainSettings:
         check_fields(self)
         check_device(self.device)
         check_compile(self.compile)
+        for prefix, missing in {"eval/": not self.eval_episodes, "validation/": not self.validation}.items():
+            if missing and (self.keep_best or "").startswith(prefix):
+                flag = "--eval-episodes" if prefix == "eval/" else "--validation"
+                raise ValueError(f"--keep-best {self.keep_best} is never logged with {flag} 0. Pass {flag} too.")
 
     def folder(self, algorithm: str, suffix: str | None = None) -> Path:
         """Folder of a run of the algorithm with these settings.

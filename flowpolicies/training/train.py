@@ -65,6 +65,10 @@ class Inputs(NamedTuple):
     """Data and environments of a run; each is None if it is not needed or not known."""
 
     dataset: TransitionDataset | None
+    held_out: TransitionDataset | None
+    """Episodes of the dataset that are not trained on."""
+    held_out_numbers: list[int] | None
+    """Numbers of these episodes."""
     train_env: VecEnv | None
     eval_env: VecEnv | None
 
@@ -121,6 +125,7 @@ class Prepared(NamedTuple):
     folder: RunFolder
     settings: TrainSettings
     eval_env: VecEnv | None
+    held_out: TransitionDataset | None
     checkpoint: Path | None
     """The checkpoint that the model is from; None: the run begins."""
     record: dict[str, Any]
@@ -140,8 +145,20 @@ def open_inputs(settings: TrainSettings, stack: ExitStack, dataset: TransitionDa
     Args:
         dataset: the dataset, if it is loaded already.
     """
-    dataset, transform = _load_data(settings, dataset)
-    return Inputs(dataset, *_make_envs(settings, transform, stack))
+    data = load_data(settings, dataset)
+    return Inputs(*data[:3], *_make_envs(settings, data.transform, stack))
+
+
+class RunData(NamedTuple):
+    """The data of a run, with the rewards that it is trained on."""
+
+    dataset: TransitionDataset | None
+    held_out: TransitionDataset | None
+    """Episodes of the dataset that are not trained on."""
+    held_out_numbers: list[int] | None
+    """Numbers of these episodes."""
+    transform: RewardTransform
+    """Transform for the rewards of the environment."""
 
 
 def prepare(
@@ -160,7 +177,7 @@ def prepare(
     env = inputs.train_env  # Its spaces are those that the data must fit, as are those of the evaluation.
     if env is None and inputs.eval_env is not None:
         env = OnlySpaces(inputs.eval_env, settings.n_envs)
-    record = _record(asked, inputs.dataset)
+    record = _record(asked, inputs)
     if checkpoint is not None and before is not None:
         folder.tidy()
         check_agreement(algorithm, folder, dict(before), record)
@@ -171,7 +188,7 @@ def prepare(
             model.set_dataset(inputs.dataset)
     else:
         model = _new_model(asked, inputs.dataset, env)
-    return Prepared(model, folder, settings, inputs.eval_env, checkpoint, record)
+    return Prepared(model, folder, settings, inputs.eval_env, inputs.held_out, checkpoint, record)
 
 
 def _new_model(asked: Asked, dataset: TransitionDataset | None, env: VecEnv | None) -> OfflineAlgorithm:
@@ -186,24 +203,33 @@ def _new_model(asked: Asked, dataset: TransitionDataset | None, env: VecEnv | No
     )
 
 
-def _load_data(
-    settings: TrainSettings, dataset: TransitionDataset | None
-) -> tuple[TransitionDataset | None, RewardTransform]:
-    """The dataset with transformed rewards, and the transform for the rewards of the environment."""
+def load_data(settings: TrainSettings, dataset: TransitionDataset | None = None) -> RunData:
+    """The dataset of a run, without the episodes that are held out, and with transformed rewards.
+
+    Args:
+        settings: settings of the run.
+        dataset: the dataset, if it is loaded already.
+    """
     if dataset is None and settings.dataset is None:
-        return None, RewardTransform.fit(settings.reward_transform, None)
+        return RunData(None, None, None, RewardTransform.fit(settings.reward_transform, None))
     wishes = {"data_dir": settings.data_dir, "cache_dir": settings.cache_dir, "min_length": settings.min_length}
     options: dict[str, Any] = {key: wish for key, wish in wishes.items() if wish is not None}
     if dataset is None:
         assert settings.dataset is not None
         dataset = load_dataset(settings.dataset, storage=settings.storage, compact=settings.compact, **options)
+    held_out, numbers = None, None
+    if settings.validation:
+        dataset, held_out, which = dataset.split(settings.validation)
+        numbers = which.tolist()
     transform = RewardTransform.fit(settings.reward_transform, dataset)
-    return transform.apply(dataset), transform
+    held_out = None if held_out is None else transform.apply(held_out)
+    return RunData(transform.apply(dataset), held_out, numbers, transform)
 
 
-def _record(asked: Asked, dataset: TransitionDataset | None) -> dict[str, Any]:
+def _record(asked: Asked, inputs: Inputs) -> dict[str, Any]:
     """Content of `config.json`, all that is needed to repeat the run."""
     software, hardware, settings = describe_software(), describe_hardware(), asked.settings
+    dataset = inputs.dataset
     part = {
         "command": shlex.join(asked.command),
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -219,6 +245,7 @@ def _record(asked: Asked, dataset: TransitionDataset | None) -> dict[str, Any]:
         "env": settings.environment(),
         "seed": settings.seed,
         "dataset": {"address": settings.dataset, **({} if dataset is None else describe_dataset(dataset))},
+        "held_out_episodes": inputs.held_out_numbers,
         "settings": dataclasses.asdict(settings),
         "commands": [shlex.join(asked.command)],
         "software": software,

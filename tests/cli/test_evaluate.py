@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from flowpolicies.cli.evaluate import pool
+from flowpolicies.cli.evaluation.evaluate import pool
 from flowpolicies.policies import Evaluation
 from flowpolicies.training import RunFolder
 

@@ -23,7 +23,7 @@ from same_runs import OFFLINE
 from flowpolicies.algorithms import FQL
 from flowpolicies.artifacts import ArtifactError
 from flowpolicies.cli import main
-from flowpolicies.cli.evaluate import Evaluate
+from flowpolicies.cli.evaluation.evaluate import Evaluate
 from flowpolicies.data.dataset.transforms import REFERENCE
 from flowpolicies.data.foreign import check_environment
 from flowpolicies.policies import Evaluation

@@ -222,6 +222,31 @@ class Trajectories:
         )
         return chosen
 
+    def split(self, share: float, seed: int = 0) -> tuple[Self, Self, npt.NDArray[np.intp]]:
+        """Divides the dataset into two by whole trajectories, drawn at random.
+
+        Args:
+            share: share of the trajectories in the second part, between 0 and 1; at least one of them.
+            seed: seed of the draw, which depends on nothing else but the number of trajectories.
+
+        Returns:
+            The first part, the second part, and the numbers of the trajectories in the second part, ascending.
+
+        Raises:
+            ValueError: if a part would be empty.
+        """
+        count = max(round(share * self.num_episodes), 1)
+        if not 0 < share < 1 or count >= self.num_episodes:
+            raise ValueError(
+                f"dataset '{self.name}' has {self.num_episodes} trajectories and cannot be divided with a share of "
+                f"{share}: it must be between 0 and 1, and leave a trajectory in each part."
+            )
+        chosen = np.sort(np.random.default_rng(seed).permutation(self.num_episodes)[:count])
+        rest = np.setdiff1d(np.arange(self.num_episodes), chosen)
+        why = {"by": "split", "share": share, "seed": seed}
+        first, second = (self._selected(which, {**why, "part": n}) for n, which in enumerate((rest, chosen), 1))
+        return first, second, chosen
+
     def _check_goals(self) -> None:
         if not any(self.provenance.get(key) in values for key, values in _GOALS.items()):
             raise ValueError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy, deepcopy
 from typing import Any, Literal, final, get_args
 
@@ -149,6 +151,20 @@ class TransitionBuffer(WindowSampling):
     def n_steps(self) -> int:
         """Number of steps of n-step returns; 1 with action chunks."""
         return 1 if self.horizon > 1 else self.length
+
+    @contextmanager
+    def apart(self, seed: int) -> Iterator[None]:
+        """Within this context batches are drawn with a seed of their own, and training continues as if they were not.
+
+        Args:
+            seed: seed of the batches.
+        """
+        kept = self.generator, self.updates
+        self.generator = torch.Generator().manual_seed(seed)
+        try:
+            yield
+        finally:
+            self.generator, self.updates = kept
 
     def set_env(self, env: VecEnv) -> None:
         """Sets the environment whose `compute_reward` gives the rewards of `online_goals`."""

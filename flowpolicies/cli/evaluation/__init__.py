@@ -1,0 +1,1 @@
+"""Commands that judge runs: `evaluate`, `diagnose` and their kin."""
