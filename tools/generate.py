@@ -20,6 +20,7 @@ from flowpolicies.cli.listing import markdown_page
 from flowpolicies.networks import ENCODERS
 from flowpolicies.policies.building import is_own_encoder
 from flowpolicies.shell import fields
+from flowpolicies.shell.catalog import FAMILIES
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "flowpolicies.algorithms"
@@ -46,7 +47,7 @@ def stub() -> str:
 def catalog() -> str:
     """Content of flowpolicies/shell/catalog.json."""
     encoders = [name for name in ENCODERS.names() if is_own_encoder(name)]
-    return f"{to_json({'encoders': encoders, 'algorithms': [describe(cls) for cls in ours()]})}\n"
+    return f"{to_json({'encoders': encoders, 'families': FAMILIES, 'algorithms': [describe(cls) for cls in ours()]})}\n"
 
 
 def to_json(data: Any, indent: str = "") -> str:
@@ -69,6 +70,7 @@ def describe(algorithm: type[OfflineAlgorithm]) -> dict[str, Any]:
         "name": algorithm.name,
         "home": f"{algorithm.__module__}:{algorithm.__qualname__}",
         "doc": algorithm.__doc__,
+        "family": algorithm.family,
         "config": {
             "name": config.__name__,
             "doc": config.__doc__,

@@ -35,6 +35,7 @@ class BCConfig(PolicyConfig):
 class BC(OfflineAlgorithm):
     """Behaviour cloning with a flow: flow matching of the data's actions."""
 
+    family = "cloning"
     Config = BCConfig
     losses = (flow_matching_loss,)
 
@@ -68,6 +69,7 @@ class BCGaussian(OfflineAlgorithm):
     """
 
     name = "bc_gaussian"
+    family = "cloning"
     Config = BCGaussianConfig
     losses = (likelihood_loss,)
 
@@ -103,5 +105,6 @@ class BCDiffusion(OfflineAlgorithm):
     """
 
     name = "bc_diffusion"
+    family = "cloning"
     Config = BCDiffusionConfig
     losses = (denoising_loss,)

@@ -72,6 +72,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FQLConfig) -> Lo
 class FQL(OfflineAlgorithm):
     """Flow Q-learning: distil the behaviour flow into a one-step actor that also climbs Q."""
 
+    family = "flow"
     Config = FQLConfig
     losses = (critic_loss, flow_matching_loss, actor_loss)
     parity = ("fql_a", "fql_multi_a", "qam_fql_a")

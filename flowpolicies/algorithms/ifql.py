@@ -59,6 +59,7 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IFQLConfig) -> 
 class IFQL(OfflineAlgorithm):
     """Implicit flow Q-learning: act with the best of N samples of the behaviour flow."""
 
+    family = "guided"
     Config = IFQLConfig
     losses = (value_loss, critic_loss, flow_matching_loss)
     parity = ("ifql_a", "ifql_multi_a", "qam_ifql_a")

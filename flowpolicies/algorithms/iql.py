@@ -105,6 +105,7 @@ def ddpgbc_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IQLDDPGBCConfig
 class IQL(OfflineAlgorithm):
     """Implicit Q-learning: expectile values, and a Gaussian cloned with advantage weights."""
 
+    family = "gaussian"
     Config = IQLConfig
     losses = (value_loss, critic_loss, awr_loss)
     parity = ("iql_a",)
@@ -118,6 +119,7 @@ class IQLDDPGBC(OfflineAlgorithm):
     """
 
     name = "iql_ddpgbc"
+    family = "gaussian"
     Config = IQLDDPGBCConfig
     losses = (value_loss, critic_loss, ddpgbc_loss)
     parity = ("iql_multi_a",)

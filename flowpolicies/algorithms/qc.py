@@ -55,6 +55,7 @@ def flow_matching_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QCConfig
 class QC(OfflineAlgorithm):
     """Q-chunking: act with the best of N action chunks of a behaviour flow (BFN at horizon=1)."""
 
+    family = "guided"
     Config = QCConfig
     losses = (critic_loss, flow_matching_loss)
     parity = ("qc_a", "qc_partial_a")

@@ -111,6 +111,7 @@ class QFlow(OfflineAlgorithm):
     """Q-Flow: a flow policy guided at every flow time by the gradient of a value of noisy actions."""
 
     name = "qflow"
+    family = "flow"
     Config = QFlowConfig
     losses = (critic_loss, inner_value_loss, actor_loss)
     parity = (
@@ -130,5 +131,6 @@ class QFlowBPTT(OfflineAlgorithm):
     """Q-Flow's ablation: the policy climbs the value of noisy actions by backpropagation through its flow steps."""
 
     name = "qflow_bptt"
+    family = "flow"
     Config = QFlowBPTTConfig
     losses = (critic_loss, inner_value_loss, bptt_loss)

@@ -107,6 +107,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: PenalizedConfig)
 class ReBRAC(OfflineAlgorithm):
     """TD3 with behaviour cloning in actor and critic; the actor is trained every second update."""
 
+    family = "gaussian"
     Config = ReBRACConfig
     losses = (critic_loss, actor_loss)
     parity = ("rebrac_a", "rebrac_multi_a")
@@ -118,6 +119,7 @@ class ReBRACQAM(OfflineAlgorithm):
     """ReBRAC as in QAM's code: ten critics, actor trained in every update, targets moved every second update."""
 
     name = "rebrac_qam"
+    family = "gaussian"
     Config = ReBRACQAMConfig
     losses = (critic_loss, actor_loss)
     parity = ("qam_rebrac_a",)

@@ -133,6 +133,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: ReversalConfig) 
 class RQL(OfflineAlgorithm):
     """Reversal Q-learning: improve a flow policy one flow step at a time, with the value horizon of the data."""
 
+    family = "flow"
     Config = RQLConfig
     losses = (value_loss, actor_loss)
     parity = ("rql_a", "rql_invalid_a", "rql_long_a")
@@ -144,6 +145,7 @@ class RQL(OfflineAlgorithm):
 class TFQL(OfflineAlgorithm):
     """RQL with a value function that is learnt from one flow step to the next: F + 1 backups per action chunk."""
 
+    family = "flow"
     Config = TFQLConfig
     losses = (step_value_loss, actor_loss)
     act_with = ("actor_flow",)

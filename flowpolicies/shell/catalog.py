@@ -21,6 +21,19 @@ from flowpolicies.shell import fields
 from flowpolicies.shell.fields import Bounds
 
 
+Family = Literal["flow", "guided", "diffusion", "gaussian", "online", "cloning", "other"]
+FAMILIES: dict[Family, str] = {
+    "flow": "Flows that Q trains",
+    "guided": "Flows that Q guides when acting",
+    "diffusion": "Diffusions and consistency models",
+    "gaussian": "Gaussian policies",
+    "online": "Online, with or without data",
+    "cloning": "Behaviour cloning",
+    "other": "Others",
+}
+"""Families of algorithms and their titles, in the order in which the documentation lists them."""
+
+
 class Described(NamedTuple):
     """An algorithm of this package, described."""
 
@@ -32,6 +45,8 @@ class Described(NamedTuple):
     """Docstring of the class."""
     config: Mapping[str, Any]
     """Its Config: `name`, `doc`, `renamed`, `uses_rho_with_min`, and `fields` as (name, type, default, meaning)."""
+    family: Family = "other"
+    """The family to which it belongs."""
 
 
 @cache
