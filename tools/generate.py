@@ -2,7 +2,8 @@
 
 flowpolicies/algorithms/__init__.pyi lists the names that the package exports, for type checkers and editors;
 flowpolicies/shell/catalog.json describes the algorithms for the command line, see `flowpolicies.shell.catalog`;
-docs/algorithms/index.md is the table of all algorithms.
+docs/algorithms/index.md is the table of all algorithms, and the last section of each page of an algorithm lists its
+presets and published numbers.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import json
 import sys
 from pathlib import Path
 from typing import Any, Literal, get_origin
+
+from algorithm_pages import algorithm_pages
 
 from flowpolicies.algorithms import ALGORITHMS, OfflineAlgorithm
 from flowpolicies.cli.listing import markdown_page
@@ -116,6 +119,7 @@ def generated() -> dict[Path, str]:
         ROOT / "flowpolicies" / "algorithms" / "__init__.pyi": stub(),
         ROOT / "flowpolicies" / "shell" / "catalog.json": catalog(),
         ROOT / "docs" / "algorithms" / "index.md": markdown_page(),
+        **algorithm_pages(ROOT / "docs" / "algorithms", [cls.name for cls in ours()]),
     }
 
 
