@@ -1,6 +1,6 @@
-"""MkDocs hooks: the navigation from patterns and families, and the scripts of equations and diagrams.
+"""MkDocs hooks: the navigation from patterns and families, reference of algorithms, equations and diagrams.
 
-A line of the navigation such as `guides/own-*.md` stands for the pages that it matches, so that a new page needs no line
+A line of the navigation such as `guides/own-*.md` stands for the pages that it matches, so a new page needs no line
 there. Pages of algorithms are grouped by the families of flowpolicies/shell/catalog.json, which is generated from the
 classes.
 """
@@ -8,13 +8,21 @@ classes.
 from __future__ import annotations
 
 import json
+import logging
+import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+LOG = logging.getLogger("mkdocs.hooks.flowpolicies")
 CATALOG = Path(__file__).parents[1] / "flowpolicies" / "shell" / "catalog.json"
 VENDOR = "assets/vendor"
 """Folder of the scripts of others, which the site brings so that it needs no network."""
+
+FROM_ELSEWHERE = re.compile(
+    r'<(?:script|img|iframe|source)[^>]* src="(https?:[^"]*)"|<link[^>]* rel="stylesheet"[^>]* href="(https?:[^"]*)"'
+)
+"""What a page would load from another server."""
 
 
 def on_config(config: Any) -> Any:
@@ -60,17 +68,49 @@ def _expand(nav: Any, free: list[str]) -> Any:
     return expanded
 
 
+def catalog() -> dict[str, Any]:
+    """The families, and what is known about each algorithm."""
+    found: dict[str, Any] = json.loads(CATALOG.read_text(encoding="utf-8"))
+    return found
+
+
 def by_family(pages: list[str]) -> list[dict[str, list[str]] | str]:
     """Pages of algorithms as {title of the family: pages}, in the order of the families; others stay as they are."""
-    catalog = json.loads(CATALOG.read_text(encoding="utf-8"))
-    groups: dict[str, list[str]] = {title: [] for title in catalog["families"].values()}
-    for entry in catalog["algorithms"]:
+    families, algorithms = catalog()["families"], catalog()["algorithms"]
+    groups: dict[str, list[str]] = {title: [] for title in families.values()}
+    for entry in algorithms:
         page = f"algorithms/{entry['name']}.md"
         if page in pages:
-            groups[catalog["families"][entry["family"]]].append(page)
+            groups[families[entry["family"]]].append(page)
     grouped = {page for group in groups.values() for page in group}
     found = [{title: group} for title, group in groups.items() if group]
     return [*found, *(page for page in pages if page not in grouped)]
+
+
+REFERENCE = """
+
+## Class and hyperparameters
+
+::: {module}.{cls}
+    options: {{ heading_level: 3, members: false }}
+
+::: {module}.{config}
+    options:
+      heading_level: 3
+      inherited_members: true
+      members: [{fields}]
+"""
+
+
+def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
+    """Adds the reference of the class and of all its hyperparameters to the page of an algorithm."""
+    folder, _, name = page.file.src_uri.removesuffix(".md").rpartition("/")
+    for entry in catalog()["algorithms"] if folder == "algorithms" else ():
+        if entry["name"] == name:
+            module, cls = entry["home"].split(":")
+            fields = ", ".join(field[0] for field in entry["config"]["fields"])
+            return markdown + REFERENCE.format(module=module, cls=cls, config=entry["config"]["name"], fields=fields)
+    return markdown
 
 
 def on_post_page(output: str, *, page: Any, config: Any) -> str:
@@ -82,7 +122,10 @@ def on_post_page(output: str, *, page: Any, config: Any) -> str:
         tags += [_script(to_root + path) for path in (f"{VENDOR}/katex/katex.min.js", "assets/equations.js")]
     if 'class="mermaid"' in output:  # The theme draws the diagrams, and would take mermaid from a server.
         tags.append(_script(f"{to_root}{VENDOR}/mermaid/mermaid.tiny.js"))
-    return output.replace("</head>", "\n".join([*tags, "</head>"]), 1)
+    output = output.replace("</head>", "\n".join([*tags, "</head>"]), 1)
+    for address in map("".join, FROM_ELSEWHERE.findall(output)):
+        LOG.warning("%s loads %s: the site must work without a network", page.file.src_uri, address)
+    return output
 
 
 def _script(address: str) -> str:

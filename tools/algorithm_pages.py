@@ -16,7 +16,9 @@ def algorithm_pages(folder: Path, names: list[str]) -> dict[Path, str]:
     """Path and text of the pages that exist, with this section replaced, or added at the end."""
     paths = {name: folder / f"{name}.md" for name in names}
     tables = [load_table(name) for name in list_tables()]
-    return {path: with_section(path.read_text(), section(name, tables)) for name, path in paths.items() if path.exists()}
+    return {
+        path: with_section(path.read_text(), section(name, tables)) for name, path in paths.items() if path.exists()
+    }
 
 
 def with_section(text: str, written: str) -> str:
@@ -44,7 +46,11 @@ def section(name: str, tables: list[PublishedTable]) -> str:
         for row in rows:
             cells = (numbers[table.name].get(row, "") for table in shown)
             lines.append(f"| `{row}` | {' | '.join(cells)} |")
-        lines += ["", "Mean ± standard deviation over seeds; an environment without a task is the mean over its tasks.", ""]
+        lines += [
+            "",
+            "Mean ± standard deviation over seeds; an environment without a task is the mean over its tasks.",
+            "",
+        ]
         lines += [f"- `{table.name}`: {table.title}. {table.notes}" for table in shown]
         lines += ["", f"`flowpolicies reproduce table {shown[0].name} --algorithms {name}` runs a column again."]
     return "\n".join(lines).rstrip()
@@ -53,7 +59,9 @@ def section(name: str, tables: list[PublishedTable]) -> str:
 def by_suite(presets: list[str]) -> list[tuple[str, list[str]]]:
     """Each suite with the environments of its presets."""
     parts = [preset.split("/", 1) for preset in presets]
-    return [(suite, [place for found, place in parts if found == suite]) for suite in dict.fromkeys(s for s, _ in parts)]
+    return [
+        (suite, [place for found, place in parts if found == suite]) for suite in dict.fromkeys(s for s, _ in parts)
+    ]
 
 
 def scores(name: str, table: PublishedTable) -> Iterator[tuple[str, str]]:

@@ -3,7 +3,7 @@
 flowpolicies/algorithms/__init__.pyi lists the names that the package exports, for type checkers and editors;
 flowpolicies/shell/catalog.json describes the algorithms for the command line, see `flowpolicies.shell.catalog`;
 docs/algorithms/index.md is the table of all algorithms, and the last section of each page of an algorithm lists its
-presets and published numbers.
+presets and published numbers; docs/tutorial.ipynb is docs/tutorial.md as a notebook.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, get_origin
 
 from algorithm_pages import algorithm_pages
+from notebook import notebook
 
 from flowpolicies.algorithms import ALGORITHMS, OfflineAlgorithm
 from flowpolicies.cli.listing import markdown_page
@@ -72,7 +73,7 @@ def describe(algorithm: type[OfflineAlgorithm]) -> dict[str, Any]:
     return {
         "name": algorithm.name,
         "home": f"{algorithm.__module__}:{algorithm.__qualname__}",
-        "doc": algorithm.__doc__,
+        "doc": (algorithm.__doc__ or "").partition("\n\n    Example:")[0],  # Help is short.
         "family": algorithm.family,
         "config": {
             "name": config.__name__,
@@ -119,6 +120,7 @@ def generated() -> dict[Path, str]:
         ROOT / "flowpolicies" / "algorithms" / "__init__.pyi": stub(),
         ROOT / "flowpolicies" / "shell" / "catalog.json": catalog(),
         ROOT / "docs" / "algorithms" / "index.md": markdown_page(),
+        ROOT / "docs" / "tutorial.ipynb": notebook((ROOT / "docs" / "tutorial.md").read_text()),
         **algorithm_pages(ROOT / "docs" / "algorithms", [cls.name for cls in ours()]),
     }
 

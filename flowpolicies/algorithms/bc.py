@@ -33,7 +33,16 @@ class BCConfig(PolicyConfig):
 
 @final
 class BC(OfflineAlgorithm):
-    """Behaviour cloning with a flow: flow matching of the data's actions."""
+    """Behaviour cloning with a flow: flow matching of the data's actions.
+
+    Example:
+        >>> from flowpolicies import BC
+        >>> model = BC(env="Pendulum-v1", dataset="pendulum:mixed", flow_steps=5, seed=0)
+        >>> model.learn_offline(1_000).offline_steps
+        1000
+        >>> model.learn(1_000).num_timesteps
+        1000
+    """
 
     family = "cloning"
     Config = BCConfig

@@ -57,7 +57,16 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IFQLConfig) -> 
 
 @final
 class IFQL(OfflineAlgorithm):
-    """Implicit flow Q-learning: act with the best of N samples of the behaviour flow."""
+    """Implicit flow Q-learning: act with the best of N samples of the behaviour flow.
+
+    Example:
+        >>> from flowpolicies import IFQL
+        >>> model = IFQL(env="Pendulum-v1", dataset="pendulum:mixed", num_samples=16, seed=0)
+        >>> model.learn_offline(1_000).offline_steps
+        1000
+        >>> model.learn(1_000).num_timesteps
+        1000
+    """
 
     family = "guided"
     Config = IFQLConfig

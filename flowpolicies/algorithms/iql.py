@@ -103,7 +103,16 @@ def ddpgbc_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IQLDDPGBCConfig
 
 @final
 class IQL(OfflineAlgorithm):
-    """Implicit Q-learning: expectile values, and a Gaussian cloned with advantage weights."""
+    """Implicit Q-learning: expectile values, and a Gaussian cloned with advantage weights.
+
+    Example:
+        >>> from flowpolicies import IQL
+        >>> model = IQL(env="Pendulum-v1", dataset="pendulum:mixed", expectile=0.9, seed=0)
+        >>> model.learn_offline(1_000).offline_steps
+        1000
+        >>> model.learn(1_000).num_timesteps
+        1000
+    """
 
     family = "gaussian"
     Config = IQLConfig

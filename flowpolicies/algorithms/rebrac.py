@@ -105,7 +105,16 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: PenalizedConfig)
 
 @final
 class ReBRAC(OfflineAlgorithm):
-    """TD3 with behaviour cloning in actor and critic; the actor is trained every second update."""
+    """TD3 with behaviour cloning in actor and critic; the actor is trained every second update.
+
+    Example:
+        >>> from flowpolicies import ReBRAC
+        >>> model = ReBRAC(env="Pendulum-v1", dataset="pendulum:mixed", alpha_actor=0.1, seed=0)
+        >>> model.learn_offline(1_000).offline_steps
+        1000
+        >>> model.learn(1_000).num_timesteps
+        1000
+    """
 
     family = "gaussian"
     Config = ReBRACConfig

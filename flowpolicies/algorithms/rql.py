@@ -2,8 +2,7 @@
 
 Oberai, Park, Levine, "Reversal Q-Learning", https://arxiv.org/abs/2606.17551
 
-Every Euler step of the flow is a step of an expanded MDP with states (s, x, t). Its trajectories come from running the
-current flow backwards from a dataset action. There is one function V, and Q(s, a) is V(s, a, 1).
+Each Euler step of the flow is a step of an expanded MDP whose data are reversed flows. Q(s, a) is V(s, a, 1).
 """
 
 from __future__ import annotations
@@ -109,7 +108,6 @@ def step_value_loss(nets: Networks, batch: Batch, noise: Noise, cfg: TFQLConfig)
     # Rows are reversed down to t_next in at most F - 1 steps; one more step leads to t.
     x_next = euler_until_arrival(field, batch.actions, 1 - leading_grid(1 - t_next, cfg.flow_steps)[:-1])
     x = euler(field, x_next, torch.stack([t_next, t]))
-
     observations = torch.where(ends, batch.next_observations, batch.observations)
     next_v = nets.target.value(observations, torch.where(ends, x_0, x_next), torch.where(ends, 0.0, t_next))
     inner = aggregate(next_v, cfg.q_agg, cfg.rho if cfg.inner_rho is None else cfg.inner_rho)

@@ -158,8 +158,8 @@ PAGE = """\
 
 # All algorithms
 
-Which one to take depends on the data, on the time an action may take, and on whether you go on online; `flowpolicies
-list algorithms` prints this list with the algorithms of other packages. Every one of them learns from a dataset without
+Which one to take depends on the data, on the time that an action may take, and on whether training continues online.
+`flowpolicies list algorithms` prints this list with the algorithms of other packages. Every one of them learns from a dataset without
 an environment, online from scratch, and online after a dataset; observations may be vectors, dicts or images, and
 actions single or in chunks. The contract tests check this for each.
 
@@ -167,8 +167,8 @@ actions single or in chunks. The contract tests check this for each.
 - **Acts by**: the sampler of the actions with the default hyperparameters, with the inner sampler in brackets; see
   [samplers](../samplers.md).
 - **Recordings** of the authors' code in `tests/golden`, whose losses, gradients, actions and updated weights the tests
-  replay. For algorithms without a recording, tests compare with independent computations. The page of an algorithm names
-  its recordings.
+  replay. For algorithms without a recording, tests compare with independent computations. The page of an algorithm
+  names its recordings.
 """
 
 FAMILY = """\

@@ -38,7 +38,14 @@ class Predicts(Protocol):
 @final
 @dataclass(frozen=True)
 class Evaluation:
-    """The episodes of one evaluation, in the order of their starts. With equal seeds, entry i has the same start."""
+    """The episodes of one evaluation, in the order of their starts. With equal seeds, entry i has the same start.
+
+    Example:
+        >>> from flowpolicies import QFlow
+        >>> evaluation = QFlow(env="Pendulum-v1", seed=0).evaluate(episodes=3)
+        >>> len(evaluation), evaluation.success_rate() is None
+        (3, True)
+    """
 
     returns: np.ndarray
     """Sums of rewards per episode, `[n]`."""

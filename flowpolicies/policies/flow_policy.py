@@ -76,6 +76,10 @@ class FlowPolicy(PretrainedPolicy):
 
     Raises:
         ValueError: for another space, or images with their channels last.
+
+    Example:
+        >>> policy = FlowPolicy.from_pretrained("flowpolicies/pointmaze-medium-qflow")
+        >>> action, state = policy.predict(policy.observation_space.sample())
     """
 
     action_space: spaces.Box

@@ -61,6 +61,14 @@ class RobustGuided:
     """`Guided` with clamped states, reduced gradients, and no guidance in steps with non-finite values.
 
     With `adaptive=False`, `limit=inf` and `clip=None` it equals `Guided`.
+
+    Example:
+        >>> from flowpolicies import FlowPolicy
+        >>> from flowpolicies.samplers import RobustGuided
+        >>> policy = FlowPolicy.from_pretrained("flowpolicies/pointmaze-medium-qflow")
+        >>> policy.sampler = RobustGuided(beta=0.3)
+        >>> policy.predict(policy.observation_space.sample())[0].shape
+        (2,)
     """
 
     field: str = "actor_flow"

@@ -20,7 +20,6 @@ from flowpolicies.plugins import Registry
 from flowpolicies.shell import fields
 from flowpolicies.shell.fields import Bounds
 
-
 Family = Literal["flow", "guided", "diffusion", "gaussian", "online", "cloning", "other"]
 FAMILIES: dict[Family, str] = {
     "flow": "Flows that Q trains",

@@ -75,6 +75,15 @@ class AtomicCheckpoint(BaseCallback):
         keep: number of newest checkpoints that are not deleted.
         replay_buffer: also save the online transitions; without them a resumed online run starts with an empty buffer.
         leave_last: save none at the last step of `learn_offline` or `learn`, where the caller saves one afterwards.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from flowpolicies import QFlow
+        >>> from flowpolicies.training import AtomicCheckpoint, RunFolder
+        >>> model = QFlow(env="Pendulum-v1", dataset="pendulum:mixed")
+        >>> callback = AtomicCheckpoint(RunFolder(Path("runs/mine")), every=500)
+        >>> model.learn_offline(1_000, callback=callback).offline_steps
+        1000
     """
 
     def __init__(
