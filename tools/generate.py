@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, get_origin
 
 from algorithm_pages import algorithm_pages
-from notebook import notebook
+from tutorial_notebook import notebook
 
 from flowpolicies.algorithms import ALGORITHMS, OfflineAlgorithm
 from flowpolicies.cli.listing import markdown_page
@@ -73,7 +73,7 @@ def describe(algorithm: type[OfflineAlgorithm]) -> dict[str, Any]:
     return {
         "name": algorithm.name,
         "home": f"{algorithm.__module__}:{algorithm.__qualname__}",
-        "doc": (algorithm.__doc__ or "").partition("\n\n    Example:")[0],  # Help is short.
+        "doc": (algorithm.__doc__ or "").partition("\n\n    Examples:")[0],  # Help is short.
         "family": algorithm.family,
         "config": {
             "name": config.__name__,

@@ -35,7 +35,7 @@ class BCConfig(PolicyConfig):
 class BC(OfflineAlgorithm):
     """Behaviour cloning with a flow: flow matching of the data's actions.
 
-    Example:
+    Examples:
         >>> from flowpolicies import BC
         >>> model = BC(env="Pendulum-v1", dataset="pendulum:mixed", flow_steps=5, seed=0)
         >>> model.learn_offline(1_000).offline_steps

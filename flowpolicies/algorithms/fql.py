@@ -72,7 +72,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FQLConfig) -> Lo
 class FQL(OfflineAlgorithm):
     """Flow Q-learning: distil the behaviour flow into a one-step actor that also climbs Q.
 
-    Example:
+    Examples:
         >>> from flowpolicies import FQL
         >>> model = FQL(env="Pendulum-v1", dataset="pendulum:mixed", alpha=10.0, seed=0)
         >>> model.learn_offline(1_000).offline_steps

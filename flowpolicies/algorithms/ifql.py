@@ -59,7 +59,7 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IFQLConfig) -> 
 class IFQL(OfflineAlgorithm):
     """Implicit flow Q-learning: act with the best of N samples of the behaviour flow.
 
-    Example:
+    Examples:
         >>> from flowpolicies import IFQL
         >>> model = IFQL(env="Pendulum-v1", dataset="pendulum:mixed", num_samples=16, seed=0)
         >>> model.learn_offline(1_000).offline_steps

@@ -105,7 +105,7 @@ def ddpgbc_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IQLDDPGBCConfig
 class IQL(OfflineAlgorithm):
     """Implicit Q-learning: expectile values, and a Gaussian cloned with advantage weights.
 
-    Example:
+    Examples:
         >>> from flowpolicies import IQL
         >>> model = IQL(env="Pendulum-v1", dataset="pendulum:mixed", expectile=0.9, seed=0)
         >>> model.learn_offline(1_000).offline_steps

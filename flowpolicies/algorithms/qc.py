@@ -55,7 +55,7 @@ def flow_matching_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QCConfig
 class QC(OfflineAlgorithm):
     """Q-chunking: act with the best of N action chunks of a behaviour flow (BFN at horizon=1).
 
-    Example:
+    Examples:
         >>> from flowpolicies import QC
         >>> model = QC(env="Pendulum-v1", dataset="pendulum:mixed", horizon=4, seed=0)
         >>> model.learn_offline(1_000).offline_steps

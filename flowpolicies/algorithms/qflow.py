@@ -110,7 +110,7 @@ def bptt_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QFlowBPTTConfig) 
 class QFlow(OfflineAlgorithm):
     """Q-Flow: a flow policy guided at every flow time by the gradient of a value of noisy actions.
 
-    Example:
+    Examples:
         >>> from flowpolicies import QFlow
         >>> model = QFlow(env="Pendulum-v1", dataset="pendulum:mixed", guidance_lambda=2.0, seed=0)
         >>> model.learn_offline(1_000).offline_steps

@@ -107,7 +107,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: PenalizedConfig)
 class ReBRAC(OfflineAlgorithm):
     """TD3 with behaviour cloning in actor and critic; the actor is trained every second update.
 
-    Example:
+    Examples:
         >>> from flowpolicies import ReBRAC
         >>> model = ReBRAC(env="Pendulum-v1", dataset="pendulum:mixed", alpha_actor=0.1, seed=0)
         >>> model.learn_offline(1_000).offline_steps

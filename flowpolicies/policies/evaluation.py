@@ -40,7 +40,7 @@ class Predicts(Protocol):
 class Evaluation:
     """The episodes of one evaluation, in the order of their starts. With equal seeds, entry i has the same start.
 
-    Example:
+    Examples:
         >>> from flowpolicies import QFlow
         >>> evaluation = QFlow(env="Pendulum-v1", seed=0).evaluate(episodes=3)
         >>> len(evaluation), evaluation.success_rate() is None

@@ -77,7 +77,7 @@ class FlowPolicy(PretrainedPolicy):
     Raises:
         ValueError: for another space, or images with their channels last.
 
-    Example:
+    Examples:
         >>> policy = FlowPolicy.from_pretrained("flowpolicies/pointmaze-medium-qflow")
         >>> action, state = policy.predict(policy.observation_space.sample())
     """

@@ -39,7 +39,7 @@ class SteeredEnv(gym.Wrapper[Any, np.ndarray, Any, np.ndarray]):
     Raises:
         ValueError: if the policy's spaces are not the environment's, or its sampler draws anything but one noise.
 
-    Example:
+    Examples:
         >>> import gymnasium as gym
         >>> from stable_baselines3 import SAC
         >>> from flowpolicies import BC, SteeredEnv

@@ -20,7 +20,7 @@ from flowpolicies.samplers.flow import Integrate
 class BestOfN:
     """The best of N candidates, by a critic.
 
-    Example:
+    Examples:
         >>> from flowpolicies import FlowPolicy
         >>> from flowpolicies.samplers import BestOfN, Integrate
         >>> policy = FlowPolicy.from_pretrained("flowpolicies/pointmaze-medium-qflow")
@@ -50,7 +50,7 @@ class BestOfN:
 class SoftmaxOfN:
     """One of N candidates, drawn with probability softmax(Q / T).
 
-    Example:
+    Examples:
         >>> from flowpolicies import FlowPolicy
         >>> from flowpolicies.samplers import Integrate, SoftmaxOfN
         >>> policy = FlowPolicy.from_pretrained("flowpolicies/pointmaze-medium-qflow")
@@ -85,7 +85,7 @@ class SoftmaxOfN:
 class WithNoise:
     """clip(a + sigma eps), eps ~ N(0, I), a from another sampler.
 
-    Example:
+    Examples:
         >>> from flowpolicies import FlowPolicy
         >>> from flowpolicies.samplers import Integrate, WithNoise
         >>> policy = FlowPolicy.from_pretrained("flowpolicies/pointmaze-medium-qflow")

@@ -23,7 +23,7 @@ class Consistency:
 
     The levels are evenly spaced from 80 to 2. Each has a fresh z.
 
-    Example:
+    Examples:
         >>> from flowpolicies import CAC
         >>> from flowpolicies.samplers import Consistency
         >>> model = CAC(env="Pendulum-v1")

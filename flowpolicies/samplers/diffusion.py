@@ -17,7 +17,7 @@ from flowpolicies.flows import BetaSchedule, Diffusion, ReverseRule
 class Denoise:
     """x ~ N(0, I), then one reverse step per noise level, clipped to [-1, 1].
 
-    Example:
+    Examples:
         >>> from flowpolicies import BCDiffusion
         >>> from flowpolicies.samplers import Denoise
         >>> model = BCDiffusion(env="Pendulum-v1")

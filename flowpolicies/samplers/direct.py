@@ -16,7 +16,7 @@ from flowpolicies.core.views import BoundNetwork, View
 class OneStep:
     """clip(mu(s, z)), z ~ N(0, I): a distilled one-step policy.
 
-    Example:
+    Examples:
         >>> from flowpolicies import FQL
         >>> from flowpolicies.samplers import OneStep
         >>> model = FQL(env="Pendulum-v1")
@@ -43,7 +43,7 @@ def _normal(actor: BoundNetwork, observations: Tensor, noise: Noise, temperature
 class Gaussian:
     """clip(mu(s) + T sigma(s) eps), eps ~ N(0, I).
 
-    Example:
+    Examples:
         >>> from flowpolicies import IQL
         >>> from flowpolicies.samplers import Gaussian
         >>> model = IQL(env="Pendulum-v1")
@@ -66,7 +66,7 @@ class Gaussian:
 class TanhGaussian:
     """tanh(mu(s) + T sigma(s) eps), eps ~ N(0, I): the policy of SAC.
 
-    Example:
+    Examples:
         >>> from flowpolicies import SAC
         >>> from flowpolicies.samplers import TanhGaussian
         >>> model = SAC(env="Pendulum-v1")
@@ -89,7 +89,7 @@ class TanhGaussian:
 class Perturbed:
     """clip(mu(s) + clip(sigma eps, -c, c)), eps ~ N(0, I): the smoothed target policy of TD3.
 
-    Example:
+    Examples:
         >>> from flowpolicies import ReBRAC
         >>> from flowpolicies.samplers import Perturbed
         >>> model = ReBRAC(env="Pendulum-v1")

@@ -20,7 +20,7 @@ class DPMSolver:
     """x ~ N(0, I), then DPM-Solver++ of second order on a uniform grid from 1 to 0.001, clipped to [-1, 1] at the
     end.
 
-    Example:
+    Examples:
         >>> from flowpolicies import QGPO
         >>> from flowpolicies.samplers import DPMSolver
         >>> model = QGPO(env="Pendulum-v1")
@@ -44,7 +44,7 @@ class DPMSolver:
 class EnergyGuided:
     """`DPMSolver` along score + s_g grad_x f(s, x, t): behaviour times exp(s_g energy), for the noisy energy f.
 
-    Example:
+    Examples:
         >>> from flowpolicies import QGPO
         >>> from flowpolicies.samplers import EnergyGuided
         >>> model = QGPO(env="Pendulum-v1")

@@ -19,7 +19,7 @@ from flowpolicies.samplers.flow import Integrate
 class Edit:
     """clip(a + scale e), a from the inner sampler and e in (-1, 1) sampled from a tanh-normal policy on (s, a).
 
-    Example:
+    Examples:
         >>> from flowpolicies import FEdit
         >>> from flowpolicies.samplers import Edit, Integrate
         >>> model = FEdit(env="Pendulum-v1")

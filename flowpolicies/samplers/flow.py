@@ -34,7 +34,7 @@ def guidance_schedule(t: Tensor, schedule: Schedule) -> Tensor:
 class Integrate:
     """x_0 ~ N(0, I), dx/dt = v(s, x, t) from 0 to 1, clipped to [-1, 1] at the end.
 
-    Example:
+    Examples:
         >>> from flowpolicies import FlowPolicy
         >>> from flowpolicies.samplers import Integrate
         >>> policy = FlowPolicy.from_pretrained("flowpolicies/pointmaze-medium-qflow")
@@ -60,7 +60,7 @@ class Integrate:
 class IntegrateResidual:
     """`Integrate` along the sum of two fields: a flow, and a residual that fine-tuning adds to it.
 
-    Example:
+    Examples:
         >>> from flowpolicies import QAM
         >>> from flowpolicies.samplers import IntegrateResidual
         >>> model = QAM(env="Pendulum-v1")
@@ -96,7 +96,7 @@ class Guided:
     The critic is trained on clean actions, so its gradient at small t is out of distribution; `schedule` can delay it.
     The published rule is `constant`.
 
-    Example:
+    Examples:
         >>> from flowpolicies import FlowPolicy
         >>> from flowpolicies.samplers import Guided
         >>> policy = FlowPolicy.from_pretrained("flowpolicies/pointmaze-medium-qflow")
@@ -137,7 +137,7 @@ class ClassifierGuided:
     The added velocity is c times that of a flow whose score is kappa grad Q. It is left out at t = 0, where 1/t is
     undefined. The critic takes a flow time tau.
 
-    Example:
+    Examples:
         >>> from flowpolicies import CGQL
         >>> from flowpolicies.samplers import ClassifierGuided
         >>> model = CGQL(env="Pendulum-v1")

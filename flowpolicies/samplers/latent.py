@@ -19,7 +19,7 @@ class Latent:
 
     Draws only y: z determines the action, which is clipped to [-1, 1].
 
-    Example:
+    Examples:
         >>> from flowpolicies import DSRL
         >>> from flowpolicies.samplers import Latent
         >>> model = DSRL(env="Pendulum-v1")

@@ -62,7 +62,7 @@ class RobustGuided:
 
     With `adaptive=False`, `limit=inf` and `clip=None` it equals `Guided`.
 
-    Example:
+    Examples:
         >>> from flowpolicies import FlowPolicy
         >>> from flowpolicies.samplers import RobustGuided
         >>> policy = FlowPolicy.from_pretrained("flowpolicies/pointmaze-medium-qflow")

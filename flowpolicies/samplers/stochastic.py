@@ -19,7 +19,7 @@ class MemorylessSDE:
 
     With many steps it has the flow's distribution. Noise enters at every step, so x_0 does not determine the action.
 
-    Example:
+    Examples:
         >>> from flowpolicies import FlowPolicy
         >>> from flowpolicies.samplers import MemorylessSDE
         >>> policy = FlowPolicy.from_pretrained("flowpolicies/pointmaze-medium-qflow")

@@ -76,7 +76,7 @@ class AtomicCheckpoint(BaseCallback):
         replay_buffer: also save the online transitions; without them a resumed online run starts with an empty buffer.
         leave_last: save none at the last step of `learn_offline` or `learn`, where the caller saves one afterwards.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> from flowpolicies import QFlow
         >>> from flowpolicies.training import AtomicCheckpoint, RunFolder

@@ -73,7 +73,7 @@ def notice(text: str) -> None:
 class RunFolder:
     """Paths of the files of a run, and functions that write those that must survive a crash.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> from flowpolicies.training import RunFolder
         >>> RunFolder(Path("runs/mine")).policy.name

@@ -26,7 +26,7 @@ from flowpolicies.training.runs import RunFolder
 class TrainSettings:
     """Dataset, environment, duration, evaluation and files of a run.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> from flowpolicies import FQL
         >>> from flowpolicies.training import TrainSettings, train

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from doc_pages import ROOT, examples, undefined
-from notebook import notebook
+from tutorial_notebook import notebook
 
 from flowpolicies.algorithms import ALGORITHMS
 from flowpolicies.shell.catalog import FAMILIES

@@ -23,7 +23,7 @@ class RewardTransform:
     Papers transform the rewards of a dataset before training. `fit` reads the numbers that depend on the dataset, so
     that rewards collected in an environment can be transformed in the same way.
 
-    Example:
+    Examples:
         >>> from flowpolicies import load_dataset
         >>> from flowpolicies.data import RewardTransform
         >>> data = load_dataset("pendulum:mixed")

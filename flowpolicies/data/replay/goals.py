@@ -28,7 +28,7 @@ class HindsightGoals:
     another row with the same state: in that row the reward is 0 and bootstrapping stops, in every other row the reward
     is -1. OGBench draws other goals for the policy's loss; here all losses share one batch, and so one goal.
 
-    Example:
+    Examples:
         >>> from flowpolicies.data import HindsightGoals
         >>> goals = HindsightGoals(p_current=0.2, p_future=0.8, p_random=0.0)
         >>> options = {"replay_buffer_kwargs": {"goals": goals}}  # for the constructor of an algorithm

@@ -29,7 +29,7 @@ class OnlineGoals:
     n = `n_sampled_goal`; the others keep theirs. The environment's `compute_reward` gives the rewards, and terminations
     stay as they are. An episode that has not ended yet counts up to its newest step.
 
-    Example:
+    Examples:
         >>> from flowpolicies.data import OnlineGoals
         >>> options = {"replay_buffer_kwargs": {"online_goals": OnlineGoals(n_sampled_goal=4)}}
     """
