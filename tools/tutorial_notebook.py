@@ -14,7 +14,7 @@ def notebook(page: str) -> str:
 
     Links to other pages are left as text, and pictures are left out, because a notebook is read without the site.
     """
-    parts = BLOCK.split(page)
+    parts = BLOCK.split(re.sub(r"\A---\n.*?\n---\n", "", page, flags=re.DOTALL))
     cells = [_cell(number, part.strip(), is_code=number % 2 == 1) for number, part in enumerate(parts) if part.strip()]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}

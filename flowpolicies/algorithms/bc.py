@@ -38,10 +38,8 @@ class BC(OfflineAlgorithm):
     Examples:
         >>> from flowpolicies import BC
         >>> model = BC(env="Pendulum-v1", dataset="pendulum:mixed", flow_steps=5, seed=0)
-        >>> model.learn_offline(1_000).offline_steps
-        1000
-        >>> model.learn(1_000).num_timesteps
-        1000
+        >>> model.learn_offline(1_000).learn(1_000).predict(model.observation_space.sample())[0].shape
+        (1,)
     """
 
     family = "cloning"

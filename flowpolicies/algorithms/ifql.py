@@ -62,10 +62,8 @@ class IFQL(OfflineAlgorithm):
     Examples:
         >>> from flowpolicies import IFQL
         >>> model = IFQL(env="Pendulum-v1", dataset="pendulum:mixed", num_samples=16, seed=0)
-        >>> model.learn_offline(1_000).offline_steps
-        1000
-        >>> model.learn(1_000).num_timesteps
-        1000
+        >>> model.learn_offline(1_000).learn(1_000).predict(model.observation_space.sample())[0].shape
+        (1,)
     """
 
     family = "guided"

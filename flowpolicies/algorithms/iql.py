@@ -108,10 +108,8 @@ class IQL(OfflineAlgorithm):
     Examples:
         >>> from flowpolicies import IQL
         >>> model = IQL(env="Pendulum-v1", dataset="pendulum:mixed", expectile=0.9, seed=0)
-        >>> model.learn_offline(1_000).offline_steps
-        1000
-        >>> model.learn(1_000).num_timesteps
-        1000
+        >>> model.learn_offline(1_000).learn(1_000).predict(model.observation_space.sample())[0].shape
+        (1,)
     """
 
     family = "gaussian"

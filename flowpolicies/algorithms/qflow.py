@@ -113,10 +113,8 @@ class QFlow(OfflineAlgorithm):
     Examples:
         >>> from flowpolicies import QFlow
         >>> model = QFlow(env="Pendulum-v1", dataset="pendulum:mixed", guidance_lambda=2.0, seed=0)
-        >>> model.learn_offline(1_000).offline_steps
-        1000
-        >>> model.learn(1_000).num_timesteps
-        1000
+        >>> model.learn_offline(1_000).learn(1_000).predict(model.observation_space.sample())[0].shape
+        (1,)
     """
 
     name = "qflow"

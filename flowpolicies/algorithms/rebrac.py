@@ -110,10 +110,8 @@ class ReBRAC(OfflineAlgorithm):
     Examples:
         >>> from flowpolicies import ReBRAC
         >>> model = ReBRAC(env="Pendulum-v1", dataset="pendulum:mixed", alpha_actor=0.1, seed=0)
-        >>> model.learn_offline(1_000).offline_steps
-        1000
-        >>> model.learn(1_000).num_timesteps
-        1000
+        >>> model.learn_offline(1_000).learn(1_000).predict(model.observation_space.sample())[0].shape
+        (1,)
     """
 
     family = "gaussian"

@@ -159,9 +159,9 @@ PAGE = """\
 # All algorithms
 
 Which one to take depends on the data, on the time that an action may take, and on whether training continues online.
-`flowpolicies list algorithms` prints this list with the algorithms of other packages. Every one of them learns from a dataset without
-an environment, online from scratch, and online after a dataset; observations may be vectors, dicts or images, and
-actions single or in chunks. The contract tests check this for each.
+`flowpolicies list algorithms` prints this list with the algorithms of other packages. Each of them learns from a
+dataset without an environment, online from scratch, and online after a dataset; observations may be vectors, dicts or
+images, and actions single or in chunks. The contract tests check this for each.
 
 {families}
 - **Acts by**: the sampler of the actions with the default hyperparameters, with the inner sampler in brackets; see
@@ -174,8 +174,8 @@ actions single or in chunks. The contract tests check this for each.
 FAMILY = """\
 ## {title}
 
-| class, name | what it does | acts by | recordings |
-|---|---|---|---|
+| class, name | what it does | acts by |
+|---|---|---|
 {rows}
 """
 
@@ -192,8 +192,10 @@ def markdown_page() -> str:
 
 def _markdown_row(facts: Facts) -> str:
     paper = f" [{facts.paper}]({facts.link})" if facts.link else ""
+    number = len(facts.parity)
+    recordings = f", {number} recording{'s' if number > 1 else ''}" if number else ""
     name = f"[{facts.class_name}]({facts.name}.md) `{facts.name}`"
-    return f"| {' | '.join([name, facts.line + paper, f'`{facts.sampler}`', str(len(facts.parity) or '-')])} |"
+    return f"| {name} | {facts.line}{paper}{recordings} | `{facts.sampler}` |"
 
 
 def _show_samplers() -> None:

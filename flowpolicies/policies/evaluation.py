@@ -42,9 +42,8 @@ class Evaluation:
 
     Examples:
         >>> from flowpolicies import QFlow
-        >>> evaluation = QFlow(env="Pendulum-v1", seed=0).evaluate(episodes=3)
-        >>> len(evaluation), evaluation.success_rate() is None
-        (3, True)
+        >>> print(QFlow(env="Pendulum-v1", seed=0).evaluate(episodes=2))
+        2 episodes (sampled actions): return ...
     """
 
     returns: np.ndarray

@@ -78,8 +78,8 @@ class FlowPolicy(PretrainedPolicy):
         ValueError: for another space, or images with their channels last.
 
     Examples:
+        >>> from flowpolicies import FlowPolicy
         >>> policy = FlowPolicy.from_pretrained("flowpolicies/pointmaze-medium-qflow")
-        >>> action, state = policy.predict(policy.observation_space.sample())
     """
 
     action_space: spaces.Box

@@ -21,12 +21,12 @@ class BestOfN:
     """The best of N candidates, by a critic.
 
     Examples:
-        >>> from flowpolicies import FlowPolicy
+        >>> from flowpolicies import QFlow
         >>> from flowpolicies.samplers import BestOfN, Integrate
-        >>> policy = FlowPolicy.from_pretrained("flowpolicies/pointmaze-medium-qflow")
-        >>> policy.sampler = BestOfN(Integrate(steps=5), n=8)
-        >>> policy.predict(policy.observation_space.sample())[0].shape
-        (2,)
+        >>> model = QFlow(env="Pendulum-v1")
+        >>> model.policy.sampler = BestOfN(Integrate(steps=5), n=8)
+        >>> model.predict(model.observation_space.sample())[0].shape
+        (1,)
     """
 
     inner: Sampler = dataclasses.field(default_factory=Integrate)
@@ -51,12 +51,12 @@ class SoftmaxOfN:
     """One of N candidates, drawn with probability softmax(Q / T).
 
     Examples:
-        >>> from flowpolicies import FlowPolicy
+        >>> from flowpolicies import QFlow
         >>> from flowpolicies.samplers import Integrate, SoftmaxOfN
-        >>> policy = FlowPolicy.from_pretrained("flowpolicies/pointmaze-medium-qflow")
-        >>> policy.sampler = SoftmaxOfN(Integrate(), n=8, temperature=0.5)
-        >>> policy.predict(policy.observation_space.sample())[0].shape
-        (2,)
+        >>> model = QFlow(env="Pendulum-v1")
+        >>> model.policy.sampler = SoftmaxOfN(Integrate(), n=8, temperature=0.5)
+        >>> model.predict(model.observation_space.sample())[0].shape
+        (1,)
     """
 
     inner: Sampler = dataclasses.field(default_factory=Integrate)

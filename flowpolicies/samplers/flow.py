@@ -97,12 +97,12 @@ class Guided:
     The published rule is `constant`.
 
     Examples:
-        >>> from flowpolicies import FlowPolicy
+        >>> from flowpolicies import QFlow
         >>> from flowpolicies.samplers import Guided
-        >>> policy = FlowPolicy.from_pretrained("flowpolicies/pointmaze-medium-qflow")
-        >>> policy.sampler = Guided(beta=0.3, schedule="late")
-        >>> policy.predict(policy.observation_space.sample())[0].shape
-        (2,)
+        >>> model = QFlow(env="Pendulum-v1")
+        >>> model.policy.sampler = Guided(beta=0.3, schedule="late")
+        >>> model.predict(model.observation_space.sample())[0].shape
+        (1,)
     """
 
     field: str = "actor_flow"

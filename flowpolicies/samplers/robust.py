@@ -63,12 +63,12 @@ class RobustGuided:
     With `adaptive=False`, `limit=inf` and `clip=None` it equals `Guided`.
 
     Examples:
-        >>> from flowpolicies import FlowPolicy
+        >>> from flowpolicies import QFlow
         >>> from flowpolicies.samplers import RobustGuided
-        >>> policy = FlowPolicy.from_pretrained("flowpolicies/pointmaze-medium-qflow")
-        >>> policy.sampler = RobustGuided(beta=0.3)
-        >>> policy.predict(policy.observation_space.sample())[0].shape
-        (2,)
+        >>> model = QFlow(env="Pendulum-v1")
+        >>> model.policy.sampler = RobustGuided(beta=0.3)
+        >>> model.predict(model.observation_space.sample())[0].shape
+        (1,)
     """
 
     field: str = "actor_flow"

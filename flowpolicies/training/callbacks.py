@@ -80,10 +80,8 @@ class AtomicCheckpoint(BaseCallback):
         >>> from pathlib import Path
         >>> from flowpolicies import QFlow
         >>> from flowpolicies.training import AtomicCheckpoint, RunFolder
-        >>> model = QFlow(env="Pendulum-v1", dataset="pendulum:mixed")
         >>> callback = AtomicCheckpoint(RunFolder(Path("runs/mine")), every=500)
-        >>> model.learn_offline(1_000, callback=callback).offline_steps
-        1000
+        >>> model = QFlow(dataset="pendulum:mixed").learn_offline(1_000, callback=callback)
     """
 
     def __init__(

@@ -32,6 +32,7 @@ class TrainSettings:
         >>> from flowpolicies.training import TrainSettings, train
         >>> settings = TrainSettings(dataset="pendulum:mixed", steps=1_000, run_dir=Path("runs/fql-pendulum"))
         >>> folder = train(FQL, FQL.Config(alpha=10.0), settings)
+        offline step ...
     """
 
     added: ClassVar[Mapping[str, Any]] = {

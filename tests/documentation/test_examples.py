@@ -16,7 +16,7 @@ from stand_ins import NAMES
 
 from flowpolicies.cli import main
 
-OFTEN = ("README.md", "docs/index.md", "docs/tutorial.md", "docs/samplers.md", "docs/data.md")
+OFTEN = ("README.md", "docs/index.md", "docs/tutorial.md", "docs/samplers.md")
 """Pages whose examples run in `make test`; those of the others run in `make more`."""
 ELSEWHERE = {
     "docs/plugins.md": "tests/plugins/test_docs.py",

@@ -43,6 +43,7 @@ SIZES: dict[str, Any] = {
     "support_steps": 3,
     "ensemble": 2,
     "horizon": 4,
+    "execute": 2,
     "n_steps": 3,
     "pretrain_steps": 1,
     "actor_warmup": 0,
@@ -51,14 +52,14 @@ SIZES: dict[str, Any] = {
 
 
 class StandIn(gym.Env[Any, Any]):
-    """An environment with episodes of eight steps, with the images of a name that says "visual"."""
-
-    action_space = gym.spaces.Box(-1, 1, (3,))
+    """An environment with episodes of eight steps: with images, or the spaces of pointmaze, if its name says so."""
 
     def __init__(self, name: str, frame_stack: int = 1) -> None:
         shape = (64, 64, 3 * frame_stack)
         visual = gym.spaces.Box(0, 255, shape, np.uint8)
-        self.observation_space = visual if "visual" in name else gym.spaces.Box(-np.inf, np.inf, (5,))
+        width, actions = (2, 2) if "pointmaze" in name else (5, 3)
+        self.observation_space = visual if "visual" in name else gym.spaces.Box(-np.inf, np.inf, (width,))
+        self.action_space = gym.spaces.Box(-1, 1, (actions,))
         self.steps = 0
 
     def _observation(self) -> Any:
@@ -87,7 +88,7 @@ def stand_in_dataset(name: str, **options: Any) -> TransitionDataset:
     ends = np.arange(n) % 20 == 19
     return TransitionDataset.from_arrays(
         frames[:-1],
-        rng.uniform(-1, 1, (n, 3)).astype(np.float32),
+        rng.uniform(-1, 1, (n, *env.action_space.shape)).astype(np.float32),
         -(rng.random(n) < 0.9).astype(np.float32),
         frames[1:],
         terminations=ends & (np.arange(n) % 40 == 39),
@@ -232,6 +233,8 @@ NAMES: dict[str, Callable[[], Any]] = {
     "shards": lambda: lambda: iter([stand_in_dataset("one"), stand_in_dataset("two")]),
     **{name: lambda name=name: some_arrays()[name] for name in ("observations", "actions", "rewards")},
     **{name: lambda name=name: some_arrays()[name] for name in ("next_observations", "terminated", "truncated")},
-    "QFlow": lambda: QFlow, "gym": lambda: gym, "Path": lambda: Path,
+    "QFlow": lambda: QFlow,
+    "gym": lambda: gym,
+    "Path": lambda: Path,
 }
 """What a name stands for in blocks of a page that does not define it."""
