@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,39 +30,52 @@ def with_section(text: str, written: str) -> str:
 
 
 def section(name: str, tables: list[PublishedTable]) -> str:
-    """The section of an algorithm."""
+    """The section of an algorithm: for each suite its presets, with the published numbers where there are some."""
     presets = [preset for preset, algorithms in list_presets().items() if name in algorithms]
-    numbers = {table.name: dict(scores(name, table)) for table in tables}
-    shown = [table for table in tables if numbers[table.name]]
+    columns: dict[str, dict[str, str]] = {}
+    for table in tables:
+        numbers = dict(scores(name, table))
+        if numbers and numbers not in columns.values():  # One paper takes the numbers of another.
+            columns[table.name] = numbers
     lines = ["## Presets and published numbers", ""]
     if presets:
         lines += ["A preset trains with the published settings ([what a preset sets](../presets.md)):", "", "```sh"]
         lines += [f"flowpolicies train {name} --preset {presets[0]}", "```", ""]
-        lines += [f"- `{suite}/`: {', '.join(f'`{place}`' for place in places)}" for suite, places in by_suite(presets)]
+    rows = list(dict.fromkeys(row for numbers in columns.values() for row in numbers))
+    for suite in dict.fromkeys(path.partition("/")[0] for path in [*rows, *presets]):
+        lines += _suite(suite, [row for row in rows if row.startswith(f"{suite}/")], presets, columns)
+    if columns:
+        lines += ["Mean ± standard deviation over seeds; an environment without a task is the mean over its tasks."]
+        lines += ["There is no preset for a line with a star."] if any(" * |" in line for line in lines) else []
         lines += [""]
-    rows = list(dict.fromkeys(preset for table in shown for preset in numbers[table.name]))
-    if rows:
-        lines += [f"| environment | {' | '.join(f'`{table.name}`' for table in shown)} |"]
-        lines += ["|---" * (len(shown) + 1) + "|"]
-        for row in rows:
-            cells = (numbers[table.name].get(row, "") for table in shown)
-            lines.append(f"| `{row}` | {' | '.join(cells)} |")
-        lines += [
-            "",
-            "Mean ± standard deviation over seeds; an environment without a task is the mean over its tasks.",
-            "",
-        ]
+        shown = [table for table in tables if table.name in columns]
         lines += [f"- `{table.name}`: {table.title}. {table.notes}" for table in shown]
-        lines += ["", f"`flowpolicies reproduce table {shown[0].name} --algorithms {name}` runs a column again."]
+        again = [table for table, numbers in columns.items() if any(_has_preset(row, presets) for row in numbers)]
+        if again:
+            lines += ["", f"`flowpolicies reproduce table {again[0]} --algorithms {name}` runs a column again."]
     return "\n".join(lines).rstrip()
 
 
-def by_suite(presets: list[str]) -> list[tuple[str, list[str]]]:
-    """Each suite with the environments of its presets."""
-    parts = [preset.split("/", 1) for preset in presets]
+def _suite(suite: str, rows: list[str], presets: list[str], columns: dict[str, dict[str, str]]) -> list[str]:
+    """The lines of one suite: a table of the environments with numbers, and the names of the other presets."""
+    used = [column for column, numbers in columns.items() if any(row in numbers for row in rows)]
+    lines = [f"| `{suite}/` | {' | '.join(f'`{column}`' for column in used)} |", "|---" * (len(used) + 1) + "|"]
+    for row in rows:
+        cells = (columns[column].get(row, "") for column in used)
+        mark = "" if _has_preset(row, presets) else " *"
+        lines.append(f"| `{row.partition('/')[2]}`{mark} | {' | '.join(cells)} |")
+    others = [preset.partition("/")[2] for preset in presets if preset.startswith(f"{suite}/") and preset not in rows]
+    listed = ", ".join(f"`{other}`" for other in others)
     return [
-        (suite, [place for found, place in parts if found == suite]) for suite in dict.fromkeys(s for s, _ in parts)
+        *(lines if rows else []),
+        "",
+        *([f"Presets in `{suite}/` without a number: {listed}.", ""] if others else []),
     ]
+
+
+def _has_preset(row: str, presets: list[str]) -> bool:
+    """Whether the environment of a row, with or without a task, has a preset."""
+    return re.sub(r"-task\d$", "", row) in presets
 
 
 def scores(name: str, table: PublishedTable) -> Iterator[tuple[str, str]]:

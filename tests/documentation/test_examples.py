@@ -20,6 +20,7 @@ OFTEN = ("README.md", "docs/index.md", "docs/tutorial.md", "docs/samplers.md")
 """Pages whose examples run in `make test`; those of the others run in `make more`."""
 ELSEWHERE = {
     "docs/plugins.md": "tests/plugins/test_docs.py",
+    "docs/guides/checkpoints.md": "tests/training/test_exact_resume.py",
     "docs/guides/importing.md": "tests/importing",
     "docs/guides/sb3.md": "tests/conformance",
     "docs/guides/pretrained.md": "tests/policies/test_pretrained_guide.py",
