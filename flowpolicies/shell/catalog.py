@@ -20,8 +20,8 @@ from flowpolicies.plugins import Registry
 from flowpolicies.shell import fields
 from flowpolicies.shell.fields import Bounds
 
-Family = Literal["flow", "guided", "diffusion", "gaussian", "online", "cloning", "other"]
-FAMILIES: dict[Family, str] = {
+AlgorithmFamily = Literal["flow", "guided", "diffusion", "gaussian", "online", "cloning", "other"]
+FAMILIES: dict[AlgorithmFamily, str] = {
     "flow": "Flows that Q trains",
     "guided": "Flows that Q guides when acting",
     "diffusion": "Diffusions and consistency models",
@@ -44,7 +44,7 @@ class Described(NamedTuple):
     """Docstring of the class."""
     config: Mapping[str, Any]
     """Its Config: `name`, `doc`, `renamed`, `uses_rho_with_min`, and `fields` as (name, type, default, meaning)."""
-    family: Family = "other"
+    family: AlgorithmFamily = "other"
     """The family to which it belongs."""
 
 
