@@ -85,7 +85,8 @@ def test_commands_run(page: Path, place: Path, capsys: pytest.CaptureFixture[str
         for words in block.commands() if block.language == "sh" and block.reason is None else ():
             if not runs(words):
                 continue
-            code = main(words)
+            again = ["--overwrite"] if words[0] == "train" and "--resume" not in words else []  # Of another block.
+            code = main([*words, *again])
             out = capsys.readouterr()
             checked = words[:2] == ["data", "check"]  # It ends with 1 if it finds something in the random data.
             assert code == 0 or (checked and code == 1), (
