@@ -76,10 +76,6 @@ class FlowPolicy(PretrainedPolicy):
 
     Raises:
         ValueError: for another space, or images with their channels last.
-
-    Examples:
-        >>> from flowpolicies import FlowPolicy
-        >>> policy = FlowPolicy.from_pretrained("flowpolicies/pointmaze-medium-qflow")
     """
 
     action_space: spaces.Box
