@@ -57,7 +57,7 @@ wheels: setup
 peers: $(BENCH_SETUP)
 	OMP_NUM_THREADS=1 PYTHONPATH=.:integrations $(BENCH_PYTHON) -m pytest -q tests/benchmarking/test_peers.py
 
-.PHONY: bench peers zoo setup demo demo-page test check fix generate docs-index conformance data-faults pretrained faults soak more bf16 mutants wheels
+.PHONY: bench peers site serve zoo setup demo demo-page test check fix generate docs-index conformance data-faults pretrained faults soak more bf16 mutants wheels
 
 setup: $(VENV)/.installed
 
@@ -90,12 +90,21 @@ check: setup
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 	$(BIN)/python tools/architecture.py
+	$(MAKE) --no-print-directory site
+
+# The documentation in build/site; open build/site/index.html. Warnings, such as a link that leads nowhere, are errors.
+site: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
+
+# The documentation on http://127.0.0.1:8000, built anew whenever a page is saved.
+serve: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 fix: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Files that follow from the registered algorithms: the stub that type checkers read, and the table of the docs.
+# Files that follow from others: the stub that type checkers read, the tables of the algorithms' pages, the notebook.
 generate docs-index: setup
 	$(BIN)/python tools/generate.py
 

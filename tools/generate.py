@@ -2,7 +2,8 @@
 
 flowpolicies/algorithms/__init__.pyi lists the names that the package exports, for type checkers and editors;
 flowpolicies/shell/catalog.json describes the algorithms for the command line, see `flowpolicies.shell.catalog`;
-docs/algorithms/index.md is the table of all algorithms.
+docs/algorithms/index.md is the table of all algorithms, and the last section of each page of an algorithm lists its
+presets and published numbers; docs/tutorial.ipynb is docs/tutorial.md as a notebook.
 """
 
 from __future__ import annotations
@@ -15,11 +16,15 @@ import sys
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
+from algorithm_pages import algorithm_pages
+from tutorial_notebook import notebook
+
 from flowpolicies.algorithms import ALGORITHMS, OfflineAlgorithm
 from flowpolicies.cli.listing import markdown_page
 from flowpolicies.networks import ENCODERS
 from flowpolicies.policies.building import is_own_encoder
 from flowpolicies.shell import fields
+from flowpolicies.shell.catalog import FAMILIES
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "flowpolicies.algorithms"
@@ -46,7 +51,7 @@ def stub() -> str:
 def catalog() -> str:
     """Content of flowpolicies/shell/catalog.json."""
     encoders = [name for name in ENCODERS.names() if is_own_encoder(name)]
-    return f"{to_json({'encoders': encoders, 'algorithms': [describe(cls) for cls in ours()]})}\n"
+    return f"{to_json({'encoders': encoders, 'families': FAMILIES, 'algorithms': [describe(cls) for cls in ours()]})}\n"
 
 
 def to_json(data: Any, indent: str = "") -> str:
@@ -68,7 +73,8 @@ def describe(algorithm: type[OfflineAlgorithm]) -> dict[str, Any]:
     return {
         "name": algorithm.name,
         "home": f"{algorithm.__module__}:{algorithm.__qualname__}",
-        "doc": algorithm.__doc__,
+        "doc": (algorithm.__doc__ or "").partition("\n\n    Examples:")[0],  # Help is short.
+        "family": algorithm.family,
         "config": {
             "name": config.__name__,
             "doc": config.__doc__,
@@ -114,6 +120,8 @@ def generated() -> dict[Path, str]:
         ROOT / "flowpolicies" / "algorithms" / "__init__.pyi": stub(),
         ROOT / "flowpolicies" / "shell" / "catalog.json": catalog(),
         ROOT / "docs" / "algorithms" / "index.md": markdown_page(),
+        ROOT / "docs" / "tutorial.ipynb": notebook((ROOT / "docs" / "tutorial.md").read_text()),
+        **algorithm_pages(ROOT / "docs" / "algorithms", [cls.name for cls in ours()]),
     }
 
 

@@ -63,6 +63,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BAMConfig) -> Lo
 class BAM(OfflineAlgorithm):
     """Basic adjoint matching: fine-tune the behaviour flow as QAM does, but by backpropagation through the SDE."""
 
+    family = "flow"
     Config = BAMConfig
     losses = (critic_loss, flow_matching_loss, actor_loss)
     parity = ("bam_a",)

@@ -33,8 +33,16 @@ class BCConfig(PolicyConfig):
 
 @final
 class BC(OfflineAlgorithm):
-    """Behaviour cloning with a flow: flow matching of the data's actions."""
+    """Behaviour cloning with a flow: flow matching of the data's actions.
 
+    Examples:
+        >>> from flowpolicies import BC
+        >>> model = BC(env="Pendulum-v1", dataset="pendulum:mixed", flow_steps=5, seed=0)
+        >>> model.learn_offline(1_000).learn(1_000).predict(model.observation_space.sample())[0].shape
+        (1,)
+    """
+
+    family = "cloning"
     Config = BCConfig
     losses = (flow_matching_loss,)
 
@@ -68,6 +76,7 @@ class BCGaussian(OfflineAlgorithm):
     """
 
     name = "bc_gaussian"
+    family = "cloning"
     Config = BCGaussianConfig
     losses = (likelihood_loss,)
 
@@ -103,5 +112,6 @@ class BCDiffusion(OfflineAlgorithm):
     """
 
     name = "bc_diffusion"
+    family = "cloning"
     Config = BCDiffusionConfig
     losses = (denoising_loss,)

@@ -144,6 +144,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BDPOConfig) -> L
 class BDPO(OfflineAlgorithm):
     """Behaviour-regularised diffusion: values at every noise level, and a penalty on leaving the behaviour."""
 
+    family = "diffusion"
     Config = BDPOConfig
     losses = (behavior_loss, critic_loss, inner_value_loss, actor_loss)
     parity = ("bdpo_a",)

@@ -82,6 +82,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: CACConfig) -> Lo
 class CAC(OfflineAlgorithm):
     """Consistency actor-critic: a consistency policy that clones the data and climbs Q by backpropagation."""
 
+    family = "diffusion"
     Config = CACConfig
     losses = (critic_loss, actor_loss)
     parity = ("cac_a", "cac_qnorm_a")

@@ -122,6 +122,7 @@ def noisy_linex_loss(nets: Networks, batch: Batch, noise: Noise, cfg: CGQLLConfi
 class CGQL(OfflineAlgorithm):
     """Classifier-guided Q-learning with a critic trained on clean actions only."""
 
+    family = "guided"
     Config = CGQLConfig
     losses = (critic_loss, flow_matching_loss)
     parity = ("cgql_a",)
@@ -133,6 +134,7 @@ class CGQLM(OfflineAlgorithm):
     """Classifier-guided Q-learning with a critic also trained on noisy actions, by mean squares."""
 
     name = "cgql_m"
+    family = "guided"
     Config = CGQLMConfig
     losses = (critic_loss, noisy_mse_loss, flow_matching_loss)
     parity = ("cgql_mse_a",)
@@ -144,6 +146,7 @@ class CGQLL(OfflineAlgorithm):
     """Classifier-guided Q-learning with a critic also trained on noisy actions, by a linear-exponential loss."""
 
     name = "cgql_l"
+    family = "guided"
     Config = CGQLLConfig
     losses = (critic_loss, noisy_linex_loss, flow_matching_loss)
     parity = ("cgql_linex_a",)

@@ -48,6 +48,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DACConfig) -> Lo
 class DAC(OfflineAlgorithm):
     """Diffusion actor-critic in action chunks: noise regression guided by the gradient of Q."""
 
+    family = "diffusion"
     Config = DACConfig
     losses = (critic_loss, actor_loss)
     parity = ("dac_a",)

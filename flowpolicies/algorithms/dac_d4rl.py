@@ -120,6 +120,7 @@ class DACD4RL(OfflineAlgorithm):
     """Diffusion actor-critic as published: dual ascent holds the noise-prediction error at a threshold."""
 
     name = "dac_d4rl"
+    family = "diffusion"
     Config = DACD4RLConfig
     losses = (critic_loss, actor_loss)
     parity = ("dac_d4rl_a",)

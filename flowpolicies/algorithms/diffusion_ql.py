@@ -59,6 +59,7 @@ class DiffusionQL(OfflineAlgorithm):
     """Diffusion-QL: a diffusion policy that clones the data and climbs Q by backpropagation through its denoising."""
 
     name = "diffusion_ql"
+    family = "diffusion"
     Config = DiffusionQLConfig
     losses = (critic_loss, actor_loss)
     parity = ("diffusion_ql_a",)

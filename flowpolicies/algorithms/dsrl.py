@@ -84,6 +84,7 @@ def latent_actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DSRLConfi
 class DSRL(OfflineAlgorithm):
     """Diffusion steering: a latent actor chooses the noise that the behaviour flow starts from, for high value."""
 
+    family = "guided"
     Config = DSRLConfig
     losses = (critic_loss, latent_critic_loss, flow_matching_loss, latent_actor_loss)
     # As in QAM's code, the slow flow acts in collection and evaluation too.

@@ -68,6 +68,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FAWACConfig) -> 
 class FAWAC(OfflineAlgorithm):
     """Flow AWAC: behaviour cloning with a flow, weighted by the advantage of each action."""
 
+    family = "flow"
     Config = FAWACConfig
     losses = (critic_loss, value_loss, actor_loss)
     parity = ("fawac_a",)

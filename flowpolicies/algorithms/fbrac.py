@@ -60,6 +60,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FBRACConfig) -> 
 class FBRAC(OfflineAlgorithm):
     """Flow BRAC: a flow policy that clones the data and climbs Q by backpropagation through its solver."""
 
+    family = "flow"
     Config = FBRACConfig
     losses = (critic_loss, flow_matching_loss, actor_loss)
     parity = ("fbrac_a",)

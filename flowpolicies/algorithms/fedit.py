@@ -69,6 +69,7 @@ def edit_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FEditConfig) -> L
 class FEdit(OfflineAlgorithm):
     """Flow with edits: clone the data with a flow, and climb Q with small edits of its actions."""
 
+    family = "guided"
     Config = FEditConfig
     losses = (critic_loss, flow_matching_loss, edit_loss)
     parity = ("fedit_a",)

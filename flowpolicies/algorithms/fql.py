@@ -70,8 +70,16 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FQLConfig) -> Lo
 
 @final
 class FQL(OfflineAlgorithm):
-    """Flow Q-learning: distil the behaviour flow into a one-step actor that also climbs Q."""
+    """Flow Q-learning: distil the behaviour flow into a one-step actor that also climbs Q.
 
+    Examples:
+        >>> from flowpolicies import FQL
+        >>> model = FQL(env="Pendulum-v1", dataset="pendulum:mixed", alpha=10.0, seed=0)
+        >>> model.learn_offline(1_000).learn(1_000).predict(model.observation_space.sample())[0].shape
+        (1,)
+    """
+
+    family = "flow"
     Config = FQLConfig
     losses = (critic_loss, flow_matching_loss, actor_loss)
     parity = ("fql_a", "fql_multi_a", "qam_fql_a")

@@ -104,6 +104,7 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IDQLConfig) -> 
 class IDQL(OfflineAlgorithm):
     """Implicit diffusion Q-learning: act with the best of N samples of a behaviour diffusion."""
 
+    family = "diffusion"
     Config = IDQLConfig
     losses = (actor_loss, value_loss, critic_loss)
     parity = ("idql_a",)

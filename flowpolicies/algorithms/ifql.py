@@ -57,8 +57,16 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IFQLConfig) -> 
 
 @final
 class IFQL(OfflineAlgorithm):
-    """Implicit flow Q-learning: act with the best of N samples of the behaviour flow."""
+    """Implicit flow Q-learning: act with the best of N samples of the behaviour flow.
 
+    Examples:
+        >>> from flowpolicies import IFQL
+        >>> model = IFQL(env="Pendulum-v1", dataset="pendulum:mixed", num_samples=16, seed=0)
+        >>> model.learn_offline(1_000).learn(1_000).predict(model.observation_space.sample())[0].shape
+        (1,)
+    """
+
+    family = "guided"
     Config = IFQLConfig
     losses = (value_loss, critic_loss, flow_matching_loss)
     parity = ("ifql_a", "ifql_multi_a", "qam_ifql_a")

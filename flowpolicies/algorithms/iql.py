@@ -103,8 +103,16 @@ def ddpgbc_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IQLDDPGBCConfig
 
 @final
 class IQL(OfflineAlgorithm):
-    """Implicit Q-learning: expectile values, and a Gaussian cloned with advantage weights."""
+    """Implicit Q-learning: expectile values, and a Gaussian cloned with advantage weights.
 
+    Examples:
+        >>> from flowpolicies import IQL
+        >>> model = IQL(env="Pendulum-v1", dataset="pendulum:mixed", expectile=0.9, seed=0)
+        >>> model.learn_offline(1_000).learn(1_000).predict(model.observation_space.sample())[0].shape
+        (1,)
+    """
+
+    family = "gaussian"
     Config = IQLConfig
     losses = (value_loss, critic_loss, awr_loss)
     parity = ("iql_a",)
@@ -118,6 +126,7 @@ class IQLDDPGBC(OfflineAlgorithm):
     """
 
     name = "iql_ddpgbc"
+    family = "gaussian"
     Config = IQLDDPGBCConfig
     losses = (value_loss, critic_loss, ddpgbc_loss)
     parity = ("iql_multi_a",)

@@ -106,6 +106,7 @@ def edit_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QAMEConfig) -> Lo
 class QAM(OfflineAlgorithm):
     """Q-learning with adjoint matching: fine-tune the behaviour flow towards high Q along a memoryless SDE."""
 
+    family = "flow"
     Config = QAMConfig
     losses = (critic_loss, flow_matching_loss, adjoint_loss)
     parity = ("qam_a",)
@@ -116,6 +117,7 @@ class QAMF(OfflineAlgorithm):
     """QAM-F: distil the flow that QAM fine-tunes into a one-step policy that also climbs Q, as FQL does."""
 
     name = "qam_f"
+    family = "flow"
     Config = QAMFConfig
     losses = (critic_loss, flow_matching_loss, adjoint_loss, actor_loss)
     parity = ("qam_f_a",)
@@ -126,6 +128,7 @@ class QAME(OfflineAlgorithm):
     """QAM-E: edit the actions of the flow that QAM fine-tunes with a small tanh-normal policy that climbs Q."""
 
     name = "qam_e"
+    family = "flow"
     Config = QAMEConfig
     losses = (critic_loss, flow_matching_loss, adjoint_loss, edit_loss)
     parity = ("qam_e_a",)

@@ -53,8 +53,16 @@ def flow_matching_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QCConfig
 
 @final
 class QC(OfflineAlgorithm):
-    """Q-chunking: act with the best of N action chunks of a behaviour flow (BFN at horizon=1)."""
+    """Q-chunking: act with the best of N action chunks of a behaviour flow (BFN at horizon=1).
 
+    Examples:
+        >>> from flowpolicies import QC
+        >>> model = QC(env="Pendulum-v1", dataset="pendulum:mixed", horizon=4, seed=0)
+        >>> model.learn_offline(1_000).learn(1_000).predict(model.observation_space.sample())[0].shape
+        (1,)
+    """
+
+    family = "guided"
     Config = QCConfig
     losses = (critic_loss, flow_matching_loss)
     parity = ("qc_a", "qc_partial_a")

@@ -108,9 +108,17 @@ def bptt_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QFlowBPTTConfig) 
 
 @final
 class QFlow(OfflineAlgorithm):
-    """Q-Flow: a flow policy guided at every flow time by the gradient of a value of noisy actions."""
+    """Q-Flow: a flow policy guided at every flow time by the gradient of a value of noisy actions.
+
+    Examples:
+        >>> from flowpolicies import QFlow
+        >>> model = QFlow(env="Pendulum-v1", dataset="pendulum:mixed", guidance_lambda=2.0, seed=0)
+        >>> model.learn_offline(1_000).learn(1_000).predict(model.observation_space.sample())[0].shape
+        (1,)
+    """
 
     name = "qflow"
+    family = "flow"
     Config = QFlowConfig
     losses = (critic_loss, inner_value_loss, actor_loss)
     parity = (
@@ -130,5 +138,6 @@ class QFlowBPTT(OfflineAlgorithm):
     """Q-Flow's ablation: the policy climbs the value of noisy actions by backpropagation through its flow steps."""
 
     name = "qflow_bptt"
+    family = "flow"
     Config = QFlowBPTTConfig
     losses = (critic_loss, inner_value_loss, bptt_loss)

@@ -56,5 +56,6 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QFQLConfig) -> 
 class QFQL(OfflineAlgorithm):
     """Q-guided flow Q-learning: behaviour-cloning flow, guided by the critic's gradient when acting."""
 
+    family = "guided"
     Config = QFQLConfig
     losses = (critic_loss, flow_matching_loss)

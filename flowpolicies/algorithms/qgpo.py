@@ -118,6 +118,7 @@ def energy_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QGPOConfig) -> 
 class QGPO(OfflineAlgorithm):
     """Q-guided policy optimisation: behaviour diffusion, guided by a contrastive energy's gradient when acting."""
 
+    family = "diffusion"
     Config = QGPOConfig
     losses = (behavior_loss, critic_loss, energy_loss)
     parity = ("qgpo_a", "qgpo_even_a")

@@ -129,6 +129,7 @@ def support_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QIPOFullConfig
 class QIPO(OfflineAlgorithm):
     """Q-weighted flow matching: clone each action of the data with a weight exp(beta Q) among sampled actions."""
 
+    family = "flow"
     Config = QIPOConfig
     losses = (critic_loss, actor_loss)
 
@@ -138,5 +139,6 @@ class QIPOFull(OfflineAlgorithm):
     """Q-weighted iterative policy optimisation: clone the data and the flow's own samples, weighted by exp(beta Q)."""
 
     name = "qipo_full"
+    family = "flow"
     Config = QIPOFullConfig
     losses = (flow_matching_loss, critic_loss, support_loss)

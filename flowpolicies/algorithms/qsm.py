@@ -51,6 +51,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QSMConfig) -> Lo
 class QSM(OfflineAlgorithm):
     """Q-score matching in action chunks: the predicted noise is regressed onto both the data's noise and -grad Q."""
 
+    family = "diffusion"
     Config = QSMConfig
     losses = (critic_loss, actor_loss)
     parity = ("qsm_a",)

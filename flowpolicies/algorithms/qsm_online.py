@@ -82,6 +82,7 @@ class QSMOnline(OfflineAlgorithm):
     """Q-score matching as published: the predicted noise is regressed onto -grad Q, without behaviour cloning."""
 
     name = "qsm_online"
+    family = "online"
     Config = QSMOnlineConfig
     losses = (critic_loss, actor_loss)
     parity = ("qsm_online_a",)

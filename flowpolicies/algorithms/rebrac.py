@@ -105,8 +105,16 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: PenalizedConfig)
 
 @final
 class ReBRAC(OfflineAlgorithm):
-    """TD3 with behaviour cloning in actor and critic; the actor is trained every second update."""
+    """TD3 with behaviour cloning in actor and critic; the actor is trained every second update.
 
+    Examples:
+        >>> from flowpolicies import ReBRAC
+        >>> model = ReBRAC(env="Pendulum-v1", dataset="pendulum:mixed", alpha_actor=0.1, seed=0)
+        >>> model.learn_offline(1_000).learn(1_000).predict(model.observation_space.sample())[0].shape
+        (1,)
+    """
+
+    family = "gaussian"
     Config = ReBRACConfig
     losses = (critic_loss, actor_loss)
     parity = ("rebrac_a", "rebrac_multi_a")
@@ -118,6 +126,7 @@ class ReBRACQAM(OfflineAlgorithm):
     """ReBRAC as in QAM's code: ten critics, actor trained in every update, targets moved every second update."""
 
     name = "rebrac_qam"
+    family = "gaussian"
     Config = ReBRACQAMConfig
     losses = (critic_loss, actor_loss)
     parity = ("qam_rebrac_a",)

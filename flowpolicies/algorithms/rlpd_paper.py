@@ -91,6 +91,7 @@ class RLPDPaper(OfflineAlgorithm):
     """
 
     name = "rlpd_paper"
+    family = "online"
     Config = RLPDPaperConfig
     losses = (critic_loss, actor_loss)
     offline_share = 0.5

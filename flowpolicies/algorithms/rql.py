@@ -2,8 +2,7 @@
 
 Oberai, Park, Levine, "Reversal Q-Learning", https://arxiv.org/abs/2606.17551
 
-Every Euler step of the flow is a step of an expanded MDP with states (s, x, t). Its trajectories come from running the
-current flow backwards from a dataset action. There is one function V, and Q(s, a) is V(s, a, 1).
+Each Euler step of the flow is a step of an expanded MDP whose data are reversed flows. Q(s, a) is V(s, a, 1).
 """
 
 from __future__ import annotations
@@ -109,7 +108,6 @@ def step_value_loss(nets: Networks, batch: Batch, noise: Noise, cfg: TFQLConfig)
     # Rows are reversed down to t_next in at most F - 1 steps; one more step leads to t.
     x_next = euler_until_arrival(field, batch.actions, 1 - leading_grid(1 - t_next, cfg.flow_steps)[:-1])
     x = euler(field, x_next, torch.stack([t_next, t]))
-
     observations = torch.where(ends, batch.next_observations, batch.observations)
     next_v = nets.target.value(observations, torch.where(ends, x_0, x_next), torch.where(ends, 0.0, t_next))
     inner = aggregate(next_v, cfg.q_agg, cfg.rho if cfg.inner_rho is None else cfg.inner_rho)
@@ -133,6 +131,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: ReversalConfig) 
 class RQL(OfflineAlgorithm):
     """Reversal Q-learning: improve a flow policy one flow step at a time, with the value horizon of the data."""
 
+    family = "flow"
     Config = RQLConfig
     losses = (value_loss, actor_loss)
     parity = ("rql_a", "rql_invalid_a", "rql_long_a")
@@ -144,6 +143,7 @@ class RQL(OfflineAlgorithm):
 class TFQL(OfflineAlgorithm):
     """RQL with a value function that is learnt from one flow step to the next: F + 1 backups per action chunk."""
 
+    family = "flow"
     Config = TFQLConfig
     losses = (step_value_loss, actor_loss)
     act_with = ("actor_flow",)

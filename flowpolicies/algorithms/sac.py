@@ -113,6 +113,7 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: SoftConfig) -> L
 class SAC(OfflineAlgorithm):
     """Soft actor-critic, trained on the union of the dataset and online experience."""
 
+    family = "online"
     Config = SACConfig
     losses = (critic_loss, actor_loss)
     parity = ("sac_a",)
@@ -125,6 +126,7 @@ class RLPD(OfflineAlgorithm):
     https://arxiv.org/abs/2302.02948
     """
 
+    family = "online"
     Config = RLPDConfig
     losses = (critic_loss, actor_loss)
     parity = ("rlpd_a",)

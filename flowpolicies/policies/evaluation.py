@@ -38,7 +38,13 @@ class Predicts(Protocol):
 @final
 @dataclass(frozen=True)
 class Evaluation:
-    """The episodes of one evaluation, in the order of their starts. With equal seeds, entry i has the same start."""
+    """The episodes of one evaluation, in the order of their starts. With equal seeds, entry i has the same start.
+
+    Examples:
+        >>> from flowpolicies import QFlow
+        >>> print(QFlow(env="Pendulum-v1", seed=0).evaluate(episodes=2))
+        2 episodes (sampled actions): return ...
+    """
 
     returns: np.ndarray
     """Sums of rewards per episode, `[n]`."""

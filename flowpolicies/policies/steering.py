@@ -38,6 +38,15 @@ class SteeredEnv(gym.Wrapper[Any, np.ndarray, Any, np.ndarray]):
 
     Raises:
         ValueError: if the policy's spaces are not the environment's, or its sampler draws anything but one noise.
+
+    Examples:
+        >>> import gymnasium as gym
+        >>> from stable_baselines3 import SAC
+        >>> from flowpolicies import BC, SteeredEnv
+        >>> policy = BC(env="Pendulum-v1", horizon=4).policy
+        >>> env = SteeredEnv(gym.make("Pendulum-v1"), policy)
+        >>> SAC("MlpPolicy", env).action_space.shape
+        (4,)
     """
 
     def __init__(self, env: gym.Env[Any, Any], policy: FlowPolicy, magnitude: float = 1.0) -> None:

@@ -18,7 +18,16 @@ from flowpolicies.samplers.flow import Integrate
 @final
 @dataclass(frozen=True)
 class BestOfN:
-    """The best of N candidates, by a critic."""
+    """The best of N candidates, by a critic.
+
+    Examples:
+        >>> from flowpolicies import QFlow
+        >>> from flowpolicies.samplers import BestOfN, Integrate
+        >>> model = QFlow(env="Pendulum-v1")
+        >>> model.policy.sampler = BestOfN(Integrate(steps=5), n=8)
+        >>> model.predict(model.observation_space.sample())[0].shape
+        (1,)
+    """
 
     inner: Sampler = dataclasses.field(default_factory=Integrate)
     """Sampler of the candidate actions."""
@@ -39,7 +48,16 @@ class BestOfN:
 @final
 @dataclass(frozen=True)
 class SoftmaxOfN:
-    """One of N candidates, drawn with probability softmax(Q / T)."""
+    """One of N candidates, drawn with probability softmax(Q / T).
+
+    Examples:
+        >>> from flowpolicies import QFlow
+        >>> from flowpolicies.samplers import Integrate, SoftmaxOfN
+        >>> model = QFlow(env="Pendulum-v1")
+        >>> model.policy.sampler = SoftmaxOfN(Integrate(), n=8, temperature=0.5)
+        >>> model.predict(model.observation_space.sample())[0].shape
+        (1,)
+    """
 
     inner: Sampler = dataclasses.field(default_factory=Integrate)
     """Sampler of the candidate actions."""
@@ -65,7 +83,16 @@ class SoftmaxOfN:
 @final
 @dataclass(frozen=True)
 class WithNoise:
-    """clip(a + sigma eps), eps ~ N(0, I), a from another sampler."""
+    """clip(a + sigma eps), eps ~ N(0, I), a from another sampler.
+
+    Examples:
+        >>> from flowpolicies import FlowPolicy
+        >>> from flowpolicies.samplers import Integrate, WithNoise
+        >>> policy = FlowPolicy.from_pretrained("flowpolicies/pointmaze-medium-qflow")
+        >>> policy.sampler = WithNoise(Integrate(), std=0.1)
+        >>> policy.predict(policy.observation_space.sample())[0].shape
+        (2,)
+    """
 
     inner: Sampler = dataclasses.field(default_factory=Integrate)
     """Sampler of the actions that noise is added to."""

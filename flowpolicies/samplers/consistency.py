@@ -22,6 +22,14 @@ class Consistency:
     """x = f(80 z, 80), then x = f(x + sqrt(sigma^2 - 0.002^2) z, sigma) at further levels, clipped to [-1, 1].
 
     The levels are evenly spaced from 80 to 2. Each has a fresh z.
+
+    Examples:
+        >>> from flowpolicies import CAC
+        >>> from flowpolicies.samplers import Consistency
+        >>> model = CAC(env="Pendulum-v1")
+        >>> model.policy.sampler = Consistency()
+        >>> model.predict(model.observation_space.sample())[0].shape
+        (1,)
     """
 
     network: str = "actor_onestep"

@@ -15,7 +15,16 @@ from flowpolicies.flows import BetaSchedule, Diffusion, ReverseRule
 @final
 @dataclass(frozen=True)
 class Denoise:
-    """x ~ N(0, I), then one reverse step per noise level, clipped to [-1, 1]."""
+    """x ~ N(0, I), then one reverse step per noise level, clipped to [-1, 1].
+
+    Examples:
+        >>> from flowpolicies import BCDiffusion
+        >>> from flowpolicies.samplers import Denoise
+        >>> model = BCDiffusion(env="Pendulum-v1")
+        >>> model.policy.sampler = Denoise(rule="ddim")
+        >>> model.predict(model.observation_space.sample())[0].shape
+        (1,)
+    """
 
     network: str = "actor_diffusion"
     """Name of the network that predicts the noise, (observations, x, index) -> eps."""

@@ -14,7 +14,16 @@ from flowpolicies.core.views import BoundNetwork, View
 @final
 @dataclass(frozen=True)
 class OneStep:
-    """clip(mu(s, z)), z ~ N(0, I): a distilled one-step policy."""
+    """clip(mu(s, z)), z ~ N(0, I): a distilled one-step policy.
+
+    Examples:
+        >>> from flowpolicies import FQL
+        >>> from flowpolicies.samplers import OneStep
+        >>> model = FQL(env="Pendulum-v1")
+        >>> model.policy.sampler = OneStep("actor_onestep")
+        >>> model.predict(model.observation_space.sample())[0].shape
+        (1,)
+    """
 
     actor: str = "actor_onestep"
     """Name of the one-step policy, (observations, noise) -> actions."""
@@ -32,7 +41,16 @@ def _normal(actor: BoundNetwork, observations: Tensor, noise: Noise, temperature
 @final
 @dataclass(frozen=True)
 class Gaussian:
-    """clip(mu(s) + T sigma(s) eps), eps ~ N(0, I)."""
+    """clip(mu(s) + T sigma(s) eps), eps ~ N(0, I).
+
+    Examples:
+        >>> from flowpolicies import IQL
+        >>> from flowpolicies.samplers import Gaussian
+        >>> model = IQL(env="Pendulum-v1")
+        >>> model.policy.sampler = Gaussian(temperature=0.0)
+        >>> model.predict(model.observation_space.sample())[0].shape
+        (1,)
+    """
 
     actor: str = "actor"
     """Name of the Gaussian network, observations -> mean and log-std."""
@@ -46,7 +64,16 @@ class Gaussian:
 @final
 @dataclass(frozen=True)
 class TanhGaussian:
-    """tanh(mu(s) + T sigma(s) eps), eps ~ N(0, I): the policy of SAC."""
+    """tanh(mu(s) + T sigma(s) eps), eps ~ N(0, I): the policy of SAC.
+
+    Examples:
+        >>> from flowpolicies import SAC
+        >>> from flowpolicies.samplers import TanhGaussian
+        >>> model = SAC(env="Pendulum-v1")
+        >>> model.policy.sampler = TanhGaussian(temperature=0.0)
+        >>> model.predict(model.observation_space.sample())[0].shape
+        (1,)
+    """
 
     actor: str = "actor"
     """Name of the Gaussian network, observations -> mean and log-std before the tanh."""
@@ -60,7 +87,16 @@ class TanhGaussian:
 @final
 @dataclass(frozen=True)
 class Perturbed:
-    """clip(mu(s) + clip(sigma eps, -c, c)), eps ~ N(0, I): the smoothed target policy of TD3."""
+    """clip(mu(s) + clip(sigma eps, -c, c)), eps ~ N(0, I): the smoothed target policy of TD3.
+
+    Examples:
+        >>> from flowpolicies import ReBRAC
+        >>> from flowpolicies.samplers import Perturbed
+        >>> model = ReBRAC(env="Pendulum-v1")
+        >>> model.policy.sampler = Perturbed()
+        >>> model.predict(model.observation_space.sample())[0].shape
+        (1,)
+    """
 
     actor: str = "actor"
     """Name of the Gaussian network, observations -> mean and log-std, of which only the mean is used."""

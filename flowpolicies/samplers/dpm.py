@@ -18,7 +18,16 @@ from flowpolicies.flows import EARLIEST, dpm_solver, noise_level, pull_back, uni
 @dataclass(frozen=True)
 class DPMSolver:
     """x ~ N(0, I), then DPM-Solver++ of second order on a uniform grid from 1 to 0.001, clipped to [-1, 1] at the
-    end."""
+    end.
+
+    Examples:
+        >>> from flowpolicies import QGPO
+        >>> from flowpolicies.samplers import DPMSolver
+        >>> model = QGPO(env="Pendulum-v1")
+        >>> model.policy.sampler = DPMSolver()
+        >>> model.predict(model.observation_space.sample())[0].shape
+        (1,)
+    """
 
     network: str = "actor_diffusion"
     """Name of the network that predicts the noise, (observations, x, t) -> eps."""
@@ -33,7 +42,16 @@ class DPMSolver:
 @final
 @dataclass(frozen=True)
 class EnergyGuided:
-    """`DPMSolver` along score + s_g grad_x f(s, x, t): behaviour times exp(s_g energy), for the noisy energy f."""
+    """`DPMSolver` along score + s_g grad_x f(s, x, t): behaviour times exp(s_g energy), for the noisy energy f.
+
+    Examples:
+        >>> from flowpolicies import QGPO
+        >>> from flowpolicies.samplers import EnergyGuided
+        >>> model = QGPO(env="Pendulum-v1")
+        >>> model.policy.sampler = EnergyGuided(guidance_scale=3.0)
+        >>> model.predict(model.observation_space.sample())[0].shape
+        (1,)
+    """
 
     network: str = "actor_diffusion"
     """Name of the network that predicts the noise, (observations, x, t) -> eps."""

@@ -17,7 +17,16 @@ from flowpolicies.samplers.flow import Integrate
 @final
 @dataclass(frozen=True)
 class Edit:
-    """clip(a + scale e), a from the inner sampler and e in (-1, 1) sampled from a tanh-normal policy on (s, a)."""
+    """clip(a + scale e), a from the inner sampler and e in (-1, 1) sampled from a tanh-normal policy on (s, a).
+
+    Examples:
+        >>> from flowpolicies import FEdit
+        >>> from flowpolicies.samplers import Edit, Integrate
+        >>> model = FEdit(env="Pendulum-v1")
+        >>> model.policy.sampler = Edit(Integrate(), scale=0.1)
+        >>> model.predict(model.observation_space.sample())[0].shape
+        (1,)
+    """
 
     inner: Sampler = dataclasses.field(default_factory=Integrate)
     """Sampler of the actions that are edited."""

@@ -32,7 +32,16 @@ def guidance_schedule(t: Tensor, schedule: Schedule) -> Tensor:
 @final
 @dataclass(frozen=True)
 class Integrate:
-    """x_0 ~ N(0, I), dx/dt = v(s, x, t) from 0 to 1, clipped to [-1, 1] at the end."""
+    """x_0 ~ N(0, I), dx/dt = v(s, x, t) from 0 to 1, clipped to [-1, 1] at the end.
+
+    Examples:
+        >>> from flowpolicies import FlowPolicy
+        >>> from flowpolicies.samplers import Integrate
+        >>> policy = FlowPolicy.from_pretrained("flowpolicies/pointmaze-medium-qflow")
+        >>> policy.sampler = Integrate(steps=20, method="heun")
+        >>> policy.predict(policy.observation_space.sample())[0].shape
+        (2,)
+    """
 
     field: str = "actor_flow"
     """Name of the network that is the velocity field."""
@@ -49,7 +58,16 @@ class Integrate:
 @final
 @dataclass(frozen=True)
 class IntegrateResidual:
-    """`Integrate` along the sum of two fields: a flow, and a residual that fine-tuning adds to it."""
+    """`Integrate` along the sum of two fields: a flow, and a residual that fine-tuning adds to it.
+
+    Examples:
+        >>> from flowpolicies import QAM
+        >>> from flowpolicies.samplers import IntegrateResidual
+        >>> model = QAM(env="Pendulum-v1")
+        >>> model.policy.sampler = IntegrateResidual(base="actor_slow", residual="actor_fast")
+        >>> model.predict(model.observation_space.sample())[0].shape
+        (1,)
+    """
 
     base: str = "actor_slow"
     """Name of the network that is the velocity field of the flow."""
@@ -77,6 +95,14 @@ class Guided:
 
     The critic is trained on clean actions, so its gradient at small t is out of distribution; `schedule` can delay it.
     The published rule is `constant`.
+
+    Examples:
+        >>> from flowpolicies import QFlow
+        >>> from flowpolicies.samplers import Guided
+        >>> model = QFlow(env="Pendulum-v1")
+        >>> model.policy.sampler = Guided(beta=0.3, schedule="late")
+        >>> model.predict(model.observation_space.sample())[0].shape
+        (1,)
     """
 
     field: str = "actor_flow"
@@ -110,6 +136,14 @@ class ClassifierGuided:
 
     The added velocity is c times that of a flow whose score is kappa grad Q. It is left out at t = 0, where 1/t is
     undefined. The critic takes a flow time tau.
+
+    Examples:
+        >>> from flowpolicies import CGQL
+        >>> from flowpolicies.samplers import ClassifierGuided
+        >>> model = CGQL(env="Pendulum-v1")
+        >>> model.policy.sampler = ClassifierGuided(inv_temp=10.0, guidance_coef=0.01)
+        >>> model.predict(model.observation_space.sample())[0].shape
+        (1,)
     """
 
     field: str = "actor_flow"

@@ -18,6 +18,14 @@ class Latent:
     """DSRL: z = scale * y with y in (-1, 1) from a squashed Gaussian, then dx/dt = v(s, x, t) from x_0 = z.
 
     Draws only y: z determines the action, which is clipped to [-1, 1].
+
+    Examples:
+        >>> from flowpolicies import DSRL
+        >>> from flowpolicies.samplers import Latent
+        >>> model = DSRL(env="Pendulum-v1")
+        >>> model.policy.sampler = Latent(noise_scale=0.8)
+        >>> model.predict(model.observation_space.sample())[0].shape
+        (1,)
     """
 
     actor: str = "latent_actor"

@@ -61,6 +61,14 @@ class RobustGuided:
     """`Guided` with clamped states, reduced gradients, and no guidance in steps with non-finite values.
 
     With `adaptive=False`, `limit=inf` and `clip=None` it equals `Guided`.
+
+    Examples:
+        >>> from flowpolicies import QFlow
+        >>> from flowpolicies.samplers import RobustGuided
+        >>> model = QFlow(env="Pendulum-v1")
+        >>> model.policy.sampler = RobustGuided(beta=0.3)
+        >>> model.predict(model.observation_space.sample())[0].shape
+        (1,)
     """
 
     field: str = "actor_flow"

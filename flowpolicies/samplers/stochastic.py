@@ -18,6 +18,14 @@ class MemorylessSDE:
     """x_0 ~ N(0, I), then the memoryless SDE of adjoint matching (`flows.memoryless_sde`), clipped at the end.
 
     With many steps it has the flow's distribution. Noise enters at every step, so x_0 does not determine the action.
+
+    Examples:
+        >>> from flowpolicies import FlowPolicy
+        >>> from flowpolicies.samplers import MemorylessSDE
+        >>> policy = FlowPolicy.from_pretrained("flowpolicies/pointmaze-medium-qflow")
+        >>> policy.sampler = MemorylessSDE(steps=20)
+        >>> policy.predict(policy.observation_space.sample())[0].shape
+        (2,)
     """
 
     field: str = "actor_flow"

@@ -41,7 +41,7 @@ from flowpolicies.policies.aliases import check_policy_alias
 from flowpolicies.policies.building import limited
 from flowpolicies.policies.declaration import check_declared
 from flowpolicies.policies.devices import check_device
-from flowpolicies.shell.catalog import REGISTRY
+from flowpolicies.shell.catalog import FAMILIES, REGISTRY, AlgorithmFamily
 from flowpolicies.shell.changes import changed_config, sort_changes
 from flowpolicies.shell.config import CriticConfig, PolicyConfig, configure
 from flowpolicies.shell.exceptions import ATTRIBUTES, CONFORMANCE_EXCEPTIONS, OF_CLASS, WITHOUT_CRITICS
@@ -123,6 +123,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(_POLICIES, FlowPolicy)
     name: ClassVar[str]
     """Name in the registry, on the command line and in run folders; by default the class name in lower case."""
+    family: ClassVar[AlgorithmFamily] = "other"
+    """AlgorithmFamily under which the documentation lists it, a key of `flowpolicies.shell.catalog.FAMILIES`."""
     Config: ClassVar[type[PolicyConfig]]
     """Hyperparameters, networks, sampler, and what an update does."""
     losses: ClassVar[tuple[LossTerm, ...]]
@@ -175,6 +177,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
                 f"{cls.__name__}.Config must extend PolicyConfig (or CriticConfig) of flowpolicies.shell.config, which "
                 f"declares networks() and sampler(); {cls.Config.__name__} does not"
             )
+        if cls.family not in FAMILIES:
+            raise TypeError(f"{cls.__name__}.family must be one of {', '.join(FAMILIES)}, got {cls.family!r}")
         if (taken := REGISTRY.home(cls.name)) is not None and taken[0] != cls.__module__:
             raise TypeError(
                 f"{cls.__name__} of {cls.__module__} would be the algorithm {cls.name!r}, which is the name of "

@@ -20,6 +20,18 @@ from flowpolicies.plugins import Registry
 from flowpolicies.shell import fields
 from flowpolicies.shell.fields import Bounds
 
+AlgorithmFamily = Literal["flow", "guided", "diffusion", "gaussian", "online", "cloning", "other"]
+FAMILIES: dict[AlgorithmFamily, str] = {
+    "flow": "Flows that Q trains",
+    "guided": "Flows that Q guides when acting",
+    "diffusion": "Diffusions and consistency models",
+    "gaussian": "Gaussian policies",
+    "online": "Online, with or without data",
+    "cloning": "Behaviour cloning",
+    "other": "Others",
+}
+"""Families of algorithms and their titles, in the order in which the documentation lists them."""
+
 
 class Described(NamedTuple):
     """An algorithm of this package, described."""
@@ -32,6 +44,8 @@ class Described(NamedTuple):
     """Docstring of the class."""
     config: Mapping[str, Any]
     """Its Config: `name`, `doc`, `renamed`, `uses_rho_with_min`, and `fields` as (name, type, default, meaning)."""
+    family: AlgorithmFamily = "other"
+    """The family to which it belongs."""
 
 
 @cache

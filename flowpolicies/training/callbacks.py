@@ -74,6 +74,13 @@ class AtomicCheckpoint(BaseCallback):
         keep: number of newest checkpoints that are not deleted.
         replay_buffer: also save the online transitions; without them a resumed online run starts with an empty buffer.
         leave_last: save none at the last step of `learn_offline` or `learn`, where the caller saves one afterwards.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from flowpolicies import QFlow
+        >>> from flowpolicies.training import AtomicCheckpoint, RunFolder
+        >>> callback = AtomicCheckpoint(RunFolder(Path("runs/mine")), every=500)
+        >>> model = QFlow(dataset="pendulum:mixed").learn_offline(1_000, callback=callback)
     """
 
     def __init__(

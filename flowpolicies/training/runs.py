@@ -71,7 +71,14 @@ def notice(text: str) -> None:
 @final
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of the files of a run, and functions that write those that must survive a crash."""
+    """Paths of the files of a run, and functions that write those that must survive a crash.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from flowpolicies.training import RunFolder
+        >>> RunFolder(Path("runs/mine")).policy.name
+        'policy.safetensors'
+    """
 
     path: Path
     """Path of the folder, which need not exist yet."""

@@ -24,7 +24,16 @@ from flowpolicies.training.runs import RunFolder
 @final
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """Dataset, environment, duration, evaluation and files of a run."""
+    """Dataset, environment, duration, evaluation and files of a run.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from flowpolicies import FQL
+        >>> from flowpolicies.training import TrainSettings, train
+        >>> settings = TrainSettings(dataset="pendulum:mixed", steps=1_000, run_dir=Path("runs/fql-pendulum"))
+        >>> folder = train(FQL, FQL.Config(alpha=10.0), settings)
+        offline step ...
+    """
 
     added: ClassVar[Mapping[str, Any]] = {
         "reward_transform": "none",

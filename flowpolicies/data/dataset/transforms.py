@@ -22,6 +22,12 @@ class RewardTransform:
 
     Papers transform the rewards of a dataset before training. `fit` reads the numbers that depend on the dataset, so
     that rewards collected in an environment can be transformed in the same way.
+
+    Examples:
+        >>> from flowpolicies import load_dataset
+        >>> from flowpolicies.data import RewardTransform
+        >>> data = load_dataset("pendulum:mixed")
+        >>> transform = RewardTransform.fit("normalize", data)
     """
 
     name: RewardTransformName

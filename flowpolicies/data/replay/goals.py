@@ -27,6 +27,11 @@ class HindsightGoals:
     the defaults are OGBench's probabilities for value functions. Only the row that was drawn counts as the goal, not
     another row with the same state: in that row the reward is 0 and bootstrapping stops, in every other row the reward
     is -1. OGBench draws other goals for the policy's loss; here all losses share one batch, and so one goal.
+
+    Examples:
+        >>> from flowpolicies.data import HindsightGoals
+        >>> goals = HindsightGoals(p_current=0.2, p_future=0.8, p_random=0.0)
+        >>> options = {"replay_buffer_kwargs": {"goals": goals}}  # for the constructor of an algorithm
     """
 
     p_current: float = 0.2

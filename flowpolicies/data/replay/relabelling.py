@@ -28,6 +28,10 @@ class OnlineGoals:
     A share n / (n + 1) of the online rows of a batch gets the goal that a state of the same episode achieved, with
     n = `n_sampled_goal`; the others keep theirs. The environment's `compute_reward` gives the rewards, and terminations
     stay as they are. An episode that has not ended yet counts up to its newest step.
+
+    Examples:
+        >>> from flowpolicies.data import OnlineGoals
+        >>> options = {"replay_buffer_kwargs": {"online_goals": OnlineGoals(n_sampled_goal=4)}}
     """
 
     n_sampled_goal: int = 4

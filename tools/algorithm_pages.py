@@ -1,0 +1,87 @@
+"""The last section of each page of an algorithm, written by `make generate`: its presets and published numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from flowpolicies.reproduction.presets import list_presets
+from flowpolicies.reproduction.published import PublishedTable, list_tables, load_table
+
+BEGIN = "<!-- begin: written by `make generate` -->"
+END = "<!-- end -->"
+
+
+def algorithm_pages(folder: Path, names: list[str]) -> dict[Path, str]:
+    """Path and text of the pages that exist, with this section replaced, or added at the end."""
+    paths = {name: folder / f"{name}.md" for name in names}
+    tables = [load_table(name) for name in list_tables()]
+    return {
+        path: with_section(path.read_text(), section(name, tables)) for name, path in paths.items() if path.exists()
+    }
+
+
+def with_section(text: str, written: str) -> str:
+    """The page with another generated section."""
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    return f"{before.rstrip()}\n\n{BEGIN}\n\n{written}\n\n{END}\n{after.lstrip()}"
+
+
+def section(name: str, tables: list[PublishedTable]) -> str:
+    """The section of an algorithm: for each suite its presets, with the published numbers where there are some."""
+    presets = [preset for preset, algorithms in list_presets().items() if name in algorithms]
+    columns: dict[str, dict[str, str]] = {}
+    for table in tables:
+        numbers = dict(scores(name, table))
+        if numbers and numbers not in columns.values():  # One paper takes the numbers of another.
+            columns[table.name] = numbers
+    lines = ["## Presets and published numbers", ""]
+    if presets:
+        lines += ["A preset trains with the published settings ([what a preset sets](../presets.md)):", "", "```sh"]
+        lines += [f"flowpolicies train {name} --preset {presets[0]}", "```", ""]
+    rows = list(dict.fromkeys(row for numbers in columns.values() for row in numbers))
+    for suite in dict.fromkeys(path.partition("/")[0] for path in [*rows, *presets]):
+        lines += _suite(suite, [row for row in rows if row.startswith(f"{suite}/")], presets, columns)
+    if columns:
+        lines += ["Mean ± standard deviation over seeds; an environment without a task is the mean over its tasks."]
+        lines += ["There is no preset for a line with a star."] if any(" * |" in line for line in lines) else []
+        lines += [""]
+        shown = [table for table in tables if table.name in columns]
+        lines += [f"- `{table.name}`: {table.title}. {table.notes}" for table in shown]
+        again = [table for table, numbers in columns.items() if any(_has_preset(row, presets) for row in numbers)]
+        if again:
+            lines += ["", f"`flowpolicies reproduce table {again[0]} --algorithms {name}` runs a column again."]
+    return "\n".join(lines).rstrip()
+
+
+def _suite(suite: str, rows: list[str], presets: list[str], columns: dict[str, dict[str, str]]) -> list[str]:
+    """The lines of one suite: a table of the environments with numbers, and the names of the other presets."""
+    used = [column for column, numbers in columns.items() if any(row in numbers for row in rows)]
+    lines = [f"| `{suite}/` | {' | '.join(f'`{column}`' for column in used)} |", "|---" * (len(used) + 1) + "|"]
+    for row in rows:
+        cells = (columns[column].get(row, "") for column in used)
+        mark = "" if _has_preset(row, presets) else " *"
+        lines.append(f"| `{row.partition('/')[2]}`{mark} | {' | '.join(cells)} |")
+    others = [preset.partition("/")[2] for preset in presets if preset.startswith(f"{suite}/") and preset not in rows]
+    listed = ", ".join(f"`{other}`" for other in others)
+    return [
+        *(lines if rows else []),
+        "",
+        *([f"Presets in `{suite}/` without a number: {listed}.", ""] if others else []),
+    ]
+
+
+def _has_preset(row: str, presets: list[str]) -> bool:
+    """Whether the environment of a row, with or without a task, has a preset."""
+    return re.sub(r"-task\d$", "", row) in presets
+
+
+def scores(name: str, table: PublishedTable) -> Iterator[tuple[str, str]]:
+    """The presets of the rows of a table, with the published number of an algorithm."""
+    columns = [column for column, algorithm in table.columns.items() if algorithm == name]
+    for row, preset in table.rows.items():
+        found = [table.published[row, column] for column in columns if (row, column) in table.published]
+        if found:
+            yield preset, ", ".join(str(score).replace("±", " ± ") for score in found)
