@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 from collections.abc import Callable
 from functools import partial
@@ -148,13 +149,15 @@ def _make_env(name: str, frame_stack: int = 1, **options: Any) -> StandIn:
 
 
 def _limit(monkeypatch: pytest.MonkeyPatch, cls: type[Any], method: str) -> None:
-    """Limits the number of steps, the first argument of a method."""
+    """Limits the number of steps, the first argument of a method, which may be given by name."""
     original = getattr(cls, method)
+    name = list(inspect.signature(original).parameters)[1]
 
     @functools.wraps(original)
-    def limited(self: Any, steps: int, *args: Any, **options: Any) -> Any:
+    def limited(self: Any, *args: Any, **options: Any) -> Any:
         self.batch_size = min(self.batch_size, 16)
-        return original(self, min(steps, STEPS), *args, **options)
+        steps, rest = (args[0], args[1:]) if args else (options.pop(name), ())
+        return original(self, min(steps, STEPS), *rest, **options)
 
     monkeypatch.setattr(cls, method, limited)
 
