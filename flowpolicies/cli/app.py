@@ -24,6 +24,7 @@ from flowpolicies.cli.check import Check
 from flowpolicies.cli.command import Command, Group, Later
 from flowpolicies.cli.data import Collect, Convert, Generate, Show
 from flowpolicies.cli.demo import Demo
+from flowpolicies.cli.evaluation.compare import Compare, Plot
 from flowpolicies.cli.evaluation.diagnose import Diagnose
 from flowpolicies.cli.evaluation.evaluate import Evaluate
 from flowpolicies.cli.export import Export, Push
@@ -65,6 +66,8 @@ def commands() -> dict[str, CommandOrGroup]:
             {name: Later(doc, partial(train_command, name)) for name, doc in algorithms().items()},
         ),
         "evaluate": Evaluate,
+        "compare": Compare,
+        "plot": Plot,
         "diagnose": Diagnose,
         "rollout": Collect,  # Also `data collect`; users who have a policy look for it here.
         "data": Group("Generate, collect, convert, show and check datasets.", DATA),
