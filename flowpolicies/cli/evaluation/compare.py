@@ -63,7 +63,7 @@ class Compare(Command):
             raise ValueError(f"--baseline '{baseline}' is no label of these runs: {', '.join(comparison.table)}.")
         print(f"{len(runs)} runs, {UNITS[comparison.metric]}, with 95 % stratified bootstrap intervals over seeds:")
         summary = summarize(comparison, baseline)
-        _print_summary(summary, baseline)
+        print_summary(summary, baseline)
         _print_tasks(comparison)
         published = _print_published(comparison)
         for note in _notes(comparison, mixed_settings(runs)):
@@ -99,7 +99,8 @@ def summarize(comparison: Comparison, baseline: str) -> Summary:
     return found
 
 
-def _print_summary(summary: Summary, baseline: str) -> None:
+def print_summary(summary: Summary, baseline: str) -> None:
+    """Prints a row for each label."""
     table = Table()
     table.add_column("")
     for column in ("runs", "mean", "interquartile mean", f"P(better than {baseline})"):
