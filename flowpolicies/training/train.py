@@ -19,6 +19,7 @@ from flowpolicies.artifacts import ArtifactError
 from flowpolicies.data import RewardTransform, TransitionDataset, load_dataset
 from flowpolicies.data.replay.buffer import TransitionBuffer
 from flowpolicies.messages import say
+from flowpolicies.policies.devices import require_device
 from flowpolicies.record import describe_dataset, describe_hardware, describe_software
 from flowpolicies.shell.hyperparameters import SB3Hyperparameters
 from flowpolicies.shell.saved import read_buffer
@@ -94,7 +95,8 @@ def train(
 
     Raises:
         FileExistsError: if the run folder is not empty, and neither `resume` nor `overwrite` is set.
-        ValueError: if a run cannot be continued with other settings than it began with, or an input is wrong.
+        ValueError: if a run cannot be continued with other settings than it began with, an input is wrong, or the
+            device is not available.
         IncompleteRunError: if the run has ended and its model is saved, but another file could not be written.
         ArtifactError: if the run to be continued has no whole checkpoint, or its record or a log is damaged.
         FolderInUseError: if another process is writing to the run folder.
@@ -103,6 +105,7 @@ def train(
     """
     sb3_hyperparameters = sb3_hyperparameters or SB3Hyperparameters()
     asked = Asked(algorithm, hyperparameters, settings, sb3_hyperparameters, preset, command)
+    require_device(settings.device)  # Before the data are loaded, which may take minutes.
     folder = check_start(algorithm.name, settings)
     with folder.lock(), ExitStack() as stack:
         folder.check_free(resume=settings.resume, overwrite=settings.overwrite)  # Nobody else writes from now on.

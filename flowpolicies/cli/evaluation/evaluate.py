@@ -11,7 +11,10 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from flowpolicies import training
 from flowpolicies.cli.command import Command
+from flowpolicies.cli.evaluation.video import choose_renderer, video_path
+from flowpolicies.comparison.endings import check_video
 from flowpolicies.comparison.evaluating import (
     EvaluationProtocol,
     PolicyInEnvironment,
@@ -45,6 +48,7 @@ class Evaluate(Command):
     examples: ClassVar[tuple[str, ...]] = (
         "flowpolicies evaluate runs/fql-cube-single-play-singletask-v0-seed0",
         "flowpolicies evaluate runs/fql-* runs/qflow-* --episodes 50 --tasks 1-5 --workers 2 --out results.jsonl",
+        "flowpolicies evaluate flowpolicies/pointmaze-medium-qflow --video episode.mp4",
         "flowpolicies evaluate policy.safetensors --env ogbench:cube-single-play-singletask-task{1..5}-v0 --n-envs 8",
     )
 
@@ -72,6 +76,11 @@ class Evaluate(Command):
     out: Path | None = None
     """Results file (.jsonl) to write, with a row for each episode, which `flowpolicies compare` reads.
     docs/guides/evaluation.md describes it. None: only print the results."""
+    video: Path | None = None
+    """Video to write, .mp4 or .gif, of the first episodes; with several policies or environments one for each, with
+    their names at the end of its name. It needs `pip install 'flowpolicies[video]'`. None: no video."""
+    video_episodes: int = 1
+    """Number of episodes in a video."""
     json: Path | None = None
     """JSON file to write the results to, with the results of each episode. None: only print the results."""
     device: str = "auto"
@@ -84,6 +93,9 @@ class Evaluate(Command):
         """Evaluates every run in every environment, and prints the results of each and of all together."""
         if self.out is not None:
             check_ending(self.out)
+        if self.video is not None:
+            choose_renderer()
+            check_video(self.video)
         runs = name_runs(self.runs)
         jobs = self._jobs(runs)
         found: dict[Path, dict[str, Evaluation]] = {run.path: {} for run in runs}
@@ -100,10 +112,23 @@ class Evaluate(Command):
             print(f"all: {pool(list(found[runs[0].path].values()))}")
         if self.out is not None:
             write_results(self.out, rows)
-            print(f"The episodes are in {self.out}. Compare them with: flowpolicies compare {self.out}")
+            print(f"The episodes are in '{self.out}'. Compare them with: flowpolicies compare {self.out}")
+        for job in jobs if self.video is not None else ():
+            self._record(job, names[job.run.path] if len(runs) > 1 else "", len(found[job.run.path]) > 1)
         if self.json is not None:
             each = [self._to_json(path, evaluations) for path, evaluations in found.items()]
             write_json(self.json, each[0] if len(each) == 1 else {"runs": each})
+
+    def _record(self, job: PolicyInEnvironment, name: str, has_several: bool) -> None:
+        """Writes the video of one policy in one environment."""
+        from flowpolicies.comparison.video import record_video
+
+        assert self.video is not None
+        path = video_path(self.video, name, _short_addresses([job.address])[job.address] if has_several else "")
+        policy = training.load_policy(job.run.path, self.device, trust=self.trust)
+        options = {"seed": self.seed, "deterministic": self.deterministic}
+        found = record_video(policy, job.address, path, episodes=self.video_episodes, **options)
+        print(f"Wrote '{path}': {found}")
 
     def _jobs(self, runs: Sequence[NamedRun]) -> list[PolicyInEnvironment]:
         tasks = parse_tasks(self.tasks) if self.tasks else ()
