@@ -22,6 +22,7 @@ import tyro
 from flowpolicies.cli.bench import BENCH
 from flowpolicies.cli.check import Check
 from flowpolicies.cli.command import Command, Group, Later
+from flowpolicies.cli.config import with_algorithm
 from flowpolicies.cli.data import Collect, Convert, Generate, Show
 from flowpolicies.cli.demo import Demo
 from flowpolicies.cli.evaluation.compare import Compare, Plot
@@ -32,7 +33,7 @@ from flowpolicies.cli.importing import Import
 from flowpolicies.cli.listing import List
 from flowpolicies.cli.local import LocalResults, ReproduceLocal
 from flowpolicies.cli.reproduce import ReproduceResults, ReproduceTable
-from flowpolicies.cli.train import parse_train, train_command
+from flowpolicies.cli.train import parse_train, train_command, value_of
 from flowpolicies.locks import FolderInUseError
 from flowpolicies.shell import catalog
 from flowpolicies.signals import Terminated, raising_terminated
@@ -152,6 +153,7 @@ def _parse(words: Sequence[str]) -> Command:
 
     tyro gets only the command or the group that the words name, because parsing all commands takes seconds.
     """
+    words = with_algorithm(words, value_of("config", words))
     if len(words) > 1 and words[0] == "train" and not words[1].startswith("-"):
         catalog.name_of(words[1])  # Imports algorithms of other packages, and suggests a name for an unknown one.
     path, entry = _find(words)

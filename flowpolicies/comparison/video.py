@@ -74,8 +74,8 @@ def _cannot_render(address: str, error: Exception) -> OSError:
     reason = f"{type(error).__name__}: {error}".rstrip(".: ").partition("\n")[0]
     return OSError(
         f"'{address}' could not be rendered ({reason}). The environment variable MUJOCO_GL {value}. Without a screen "
-        "set MUJOCO_GL=egl (a GPU, or Mesa's libEGL) or MUJOCO_GL=osmesa (Mesa's libOSMesa, without a GPU) before Python "
-        "starts."
+        "set MUJOCO_GL=egl (a GPU, or Mesa's libEGL) or MUJOCO_GL=osmesa (Mesa's libOSMesa, without a GPU) before "
+        "Python starts."
     )
 
 

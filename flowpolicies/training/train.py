@@ -18,6 +18,7 @@ from flowpolicies.algorithms import OfflineAlgorithm
 from flowpolicies.artifacts import ArtifactError
 from flowpolicies.data import RewardTransform, TransitionDataset, load_dataset
 from flowpolicies.data.replay.buffer import TransitionBuffer
+from flowpolicies.files import atomic_write
 from flowpolicies.messages import say
 from flowpolicies.policies.devices import require_device
 from flowpolicies.record import describe_dataset, describe_hardware, describe_software
@@ -35,6 +36,7 @@ from flowpolicies.training.envs import OnlySpaces, TransformedRewards, make_vec_
 from flowpolicies.training.exact.checkpoints import restore_state, state_of
 from flowpolicies.training.phases import IncompleteRunError as IncompleteRunError
 from flowpolicies.training.phases import TrainingRun, steps_of
+from flowpolicies.training.repeating import run_toml
 from flowpolicies.training.runs import RunFolder
 from flowpolicies.training.settings import TrainSettings, check_start
 
@@ -139,6 +141,8 @@ class Prepared(NamedTuple):
         if self.checkpoint is None:
             self.folder.clear()
         self.folder.write_config(self.record)
+        with atomic_write(self.folder.toml) as file:
+            file.write(run_toml(type(self.model), self.record).encode())
         return TrainingRun(*self[:-1], interrupt=interrupt, name=name)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from flowpolicies.algorithms import OfflineAlgorithm
 from flowpolicies.data import TransitionDataset
 from flowpolicies.messages import say
+from flowpolicies.policies.devices import require_device
 from flowpolicies.shell.config import PolicyConfig, configure
 from flowpolicies.shell.hyperparameters import SB3Hyperparameters
 from flowpolicies.shell.setup import as_dataset, given_address
@@ -113,6 +114,7 @@ def train_together(
     """
     sb3_hyperparameters = sb3_hyperparameters or SB3Hyperparameters()
     _check_offline(settings)
+    require_device(settings.device)  # Before the data are loaded, which may take minutes.
     variants = make_variants(algorithm, hyperparameters, sb3_hyperparameters, seeds, sweep)
     parent = settings.folder(algorithm.name, suffix="")
     if RunFolder(parent).config.is_file():
