@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,6 +45,16 @@ CommandOrGroup = type[Command] | Later | Group
 DESCRIPTION = "Flow policies for offline and offline-to-online reinforcement learning."
 MOST_EXAMPLES = 3
 """Number of examples in the help of a group of commands at most."""
+
+HEADINGS: Mapping[str, tuple[str, ...]] = {
+    "Train": ("train", "demo"),
+    "Evaluate and compare": ("evaluate", "compare", "plot", "rollout"),
+    "Data": ("data",),
+    "Share and import policies": ("export", "push", "import"),
+    "Published results and speed": ("reproduce", "bench"),
+    "What there is": ("list",),
+}
+"""Task -> commands for it, as the help of the whole program shows them."""
 
 DATA: dict[str, CommandOrGroup] = {
     "generate": Generate,
@@ -139,6 +150,10 @@ def _run(words: Sequence[str]) -> int:
     if list(words) == ["--version"]:
         print(f"flowpolicies {__version__}")
         return 0
+    if list(words) in ([], ["--help"], ["-h"]):
+        print(overview())
+        print("\nexamples:\n" + "\n".join(f"  {line}" for line in _examples([])))
+        return 0 if words else 2
     try:
         command = _parse(words)
     except SystemExit as stop:  # tyro has printed the help or an error.
@@ -146,6 +161,26 @@ def _run(words: Sequence[str]) -> int:
             print("\nexamples:\n" + "\n".join(f"  {line}" for line in _examples(words)))
         return int(stop.code or 0)
     return command.run(words) or 0
+
+
+def overview() -> str:
+    """The help of the whole program: its commands, grouped by task."""
+    known = commands()
+    width = max(map(len, known)) + 2
+    others = tuple(name for name in known if not any(name in names for names in HEADINGS.values()))
+    lines = ["usage: flowpolicies COMMAND ...", "", DESCRIPTION]
+    for heading, names in {**HEADINGS, "Other commands": others}.items():
+        shown = [name for name in names if name in known]
+        lines += ["", f"{heading}:"] if shown else []
+        for name in shown:
+            text = f"  {name.ljust(width)}{_first_line(known[name])}"
+            lines.append(textwrap.fill(text, 100, subsequent_indent=" " * (width + 2)))
+    return "\n".join([*lines, "", "flowpolicies COMMAND --help explains a command, with examples."])
+
+
+def _first_line(entry: CommandOrGroup) -> str:
+    doc = entry.__doc__ if isinstance(entry, type) else entry.description
+    return (doc or "").strip().partition("\n")[0]
 
 
 def _parse(words: Sequence[str]) -> Command:
