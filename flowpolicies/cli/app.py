@@ -76,6 +76,7 @@ def commands() -> dict[str, CommandOrGroup]:
         "train": Group(
             "Train an algorithm on a dataset, online, or on a dataset and then online.",
             {name: Later(doc, partial(train_command, name)) for name, doc in algorithms().items()},
+            shown="qflow",
         ),
         "evaluate": Evaluate,
         "compare": Compare,
@@ -150,10 +151,10 @@ def _run(words: Sequence[str]) -> int:
     if list(words) == ["--version"]:
         print(f"flowpolicies {__version__}")
         return 0
-    if list(words) in ([], ["--help"], ["-h"]):
+    if list(words) in (["--help"], ["-h"]):
         print(overview())
         print("\nexamples:\n" + "\n".join(f"  {line}" for line in _examples([])))
-        return 0 if words else 2
+        return 0
     try:
         command = _parse(words)
     except SystemExit as stop:  # tyro has printed the help or an error.
@@ -244,7 +245,7 @@ def _examples(words: Sequence[str]) -> list[str]:
     """Examples at the end of the help of a command, or one for each of the first commands of a group."""
     _, entry = _find(words)
     if isinstance(entry, Group):
-        first = (next(_leaves(one)).examples[0] for one in entry.commands.values())
+        first = (next(_leaves(one)).examples[0] for one in _ordered(entry))
         return list(dict.fromkeys(islice(first, MOST_EXAMPLES)))
     return list(next(_leaves(entry)).examples)
 
@@ -252,7 +253,14 @@ def _examples(words: Sequence[str]) -> list[str]:
 def _leaves(entry: CommandOrGroup) -> Iterator[type[Command]]:
     """The command itself, or all commands of a group."""
     if isinstance(entry, Group):
-        for inner in (*(() if entry.default is None else (entry.default,)), *entry.commands.values()):
+        for inner in _ordered(entry):
             yield from _leaves(inner)
     else:
         yield entry.make() if isinstance(entry, Later) else entry
+
+
+def _ordered(group: Group) -> list[CommandOrGroup]:
+    """The commands of a group in the order of its examples."""
+    default = [] if group.default is None else [group.default]
+    others = [one for name, one in group.commands.items() if name != group.shown]
+    return [*([] if group.shown is None else [group.commands[group.shown]]), *default, *others]

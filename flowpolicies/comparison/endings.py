@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-WRITERS = {".mp4": ("imageio", "imageio_ffmpeg"), ".gif": ("imageio", "PIL")}
-"""Ending of the name of a video -> modules that write it."""
+WRITERS = {".mp4": "imageio_ffmpeg", ".gif": "PIL"}
+"""Ending of the name of a video -> module that writes it."""
 
 
 def check_video(path: Path) -> Path:
@@ -14,14 +14,13 @@ def check_video(path: Path) -> Path:
 
     Raises:
         ValueError: if its ending is not that of a video.
-        ImportError: if a package that writes it is not installed.
+        ImportError: if the package that writes it is not installed.
     """
     if path.suffix not in WRITERS:
         raise ValueError(f"'{path}': name the video with the ending {' or '.join(WRITERS)}.")
-    for module in WRITERS[path.suffix]:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            hint = "pip install 'flowpolicies[video]'"
-            raise ImportError(f"{path.suffix} videos need {module.replace('_', '-')}: {hint}") from error
+    try:
+        importlib.import_module(WRITERS[path.suffix])
+    except ImportError as error:
+        package = WRITERS[path.suffix].replace("_", "-")
+        raise ImportError(f"{path.suffix} videos need {package}: pip install 'flowpolicies[video]'") from error
     return path

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from flowpolicies.comparison.scores import UNITS, Comparison, Metric, RunScores
+from flowpolicies.comparison.scores import UNITS, Metric, RunScores, ScoreTable
 from flowpolicies.comparison.statistics import (
     interquartile_mean,
     mean_over_tasks,
@@ -27,7 +27,7 @@ THRESHOLDS = 60
 """Number of thresholds of a performance profile."""
 
 
-def draw_comparison(comparison: Comparison, baseline: str, path: Path) -> Path:
+def draw_comparison(comparison: ScoreTable, baseline: str, path: Path) -> Path:
     """Draws the panels that the runs have data for: curves need run folders, and averages need scores on one scale."""
     panels = []
     labels = list(comparison.table)
@@ -54,11 +54,11 @@ def draw_comparison(comparison: Comparison, baseline: str, path: Path) -> Path:
     return save(figure, path, dpi=150)
 
 
-def _color(comparison: Comparison, label: str) -> str:
+def _color(comparison: ScoreTable, label: str) -> str:
     return COLORS[list(comparison.table).index(label) % len(COLORS)]
 
 
-def _draw_rows(axes: Axes, comparison: Comparison, rows: Sequence[tuple[str, str, Interval]]) -> None:
+def _draw_rows(axes: Axes, comparison: ScoreTable, rows: Sequence[tuple[str, str, Interval]]) -> None:
     """A point with its interval for each row, from the top: label, which determines the color, name and interval."""
     for y, (label, _, (mean, low, high)) in enumerate(reversed(rows)):
         color = _color(comparison, label)
@@ -70,7 +70,7 @@ def _draw_rows(axes: Axes, comparison: Comparison, rows: Sequence[tuple[str, str
     axes.grid(axis="x", color="0.9", linewidth=0.8)
 
 
-def _draw_intervals(axes: Axes, comparison: Comparison, baseline: str) -> None:
+def _draw_intervals(axes: Axes, comparison: ScoreTable, baseline: str) -> None:
     kinds = {"IQM": interquartile_mean, "mean": mean_over_tasks}
     rows = [
         (label, f"{label}, {kind}", estimate(comparison.groups(label)))
@@ -82,7 +82,7 @@ def _draw_intervals(axes: Axes, comparison: Comparison, baseline: str) -> None:
     axes.set_xlabel(f"{UNITS[comparison.metric]}")
 
 
-def _draw_improvements(axes: Axes, comparison: Comparison, baseline: str) -> None:
+def _draw_improvements(axes: Axes, comparison: ScoreTable, baseline: str) -> None:
     base = comparison.groups(baseline)
     rows = [
         (label, label, probability_of_improvement(comparison.groups(label), base))
@@ -96,7 +96,7 @@ def _draw_improvements(axes: Axes, comparison: Comparison, baseline: str) -> Non
     axes.set_xlabel("probability; dashed: 1/2")
 
 
-def _draw_profiles(axes: Axes, comparison: Comparison, baseline: str) -> None:
+def _draw_profiles(axes: Axes, comparison: ScoreTable, baseline: str) -> None:
     scores = np.concatenate([group for label in comparison.table for group in comparison.groups(label)])
     low, high = (0.0, 100.0) if comparison.metric == "success" else (float(scores.min()), float(scores.max()))
     thresholds = np.linspace(low, high, THRESHOLDS)
@@ -111,18 +111,18 @@ def _draw_profiles(axes: Axes, comparison: Comparison, baseline: str) -> None:
     axes.grid(color="0.9", linewidth=0.8)
 
 
-def _draw_curves(axes: Axes, comparison: Comparison, baseline: str) -> None:
+def _draw_curves(axes: Axes, comparison: ScoreTable, baseline: str) -> None:
     rows = [row for one in comparison.runs for row in one.evaluations]
     switch = max((row.step for row in rows if row.phase == "offline"), default=0)
     for number, label in enumerate(comparison.table):
         own = [one for one in comparison.runs if one.label == label]
         draw_curve(axes, pooled_curve(own, comparison.metric, switch), label, number)
-    if any(row.phase == "online" for row in rows) and switch:
+    if has_online := any(row.phase == "online" for row in rows):
         axes.axvline(switch, color="0.35", linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_title("Mean over tasks during training", fontsize=10)
-    axes.set_xlabel("gradient steps (offline), then environment steps (online)", fontsize=8)
+    axes.set_xlabel("gradient steps (offline), then environment steps" if has_online else "gradient steps")
     axes.set_ylabel("success in %" if comparison.metric == "success" else "return")
     axes.grid(axis="y", color="0.9", linewidth=0.8)
 

@@ -113,7 +113,7 @@ def _from_folder(run: NamedRun, phase: Phase | None, last: int) -> RunScores:
 
 @final
 @dataclass(frozen=True)
-class Comparison:
+class ScoreTable:
     """Scores of one metric, by label, environment and seed."""
 
     metric: Metric
@@ -154,7 +154,7 @@ class Comparison:
         return [(label, name) for label, each in self.table.items() for name in each if len(each[name]) == 1]
 
 
-def compare(runs: Sequence[RunScores], metric: Metric | None = None) -> Comparison:
+def compare(runs: Sequence[RunScores], metric: Metric | None = None) -> ScoreTable:
     """The scores of runs.
 
     Args:
@@ -168,7 +168,7 @@ def compare(runs: Sequence[RunScores], metric: Metric | None = None) -> Comparis
         one = next(one for one in runs if metric not in one.values)
         raise ValueError(f"'{one.run.path}' does not report {UNITS[metric]}. All runs have: {', '.join(known)}.")
     best: Sequence[Metric] = [name for name in ("score", "success", "return") if name in known]
-    return Comparison(metric or best[0], runs)
+    return ScoreTable(metric or best[0], runs)
 
 
 def mixed_settings(runs: Sequence[RunScores]) -> dict[str, dict[str, list[Any]]]:

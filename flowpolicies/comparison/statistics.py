@@ -52,7 +52,7 @@ class Profile(NamedTuple):
     """Performance profile: for each threshold, the share of runs with a higher score, as a mean over tasks."""
 
     thresholds: np.ndarray
-    """Scores `[K]`, ascending."""
+    """Ascending scores that runs may exceed, `[K]`."""
     shares: np.ndarray
     """Share of runs above each threshold, `[K]`."""
     low: np.ndarray

@@ -10,6 +10,7 @@ from typing import Any, final
 
 import gymnasium as gym
 import numpy as np
+from PIL import Image
 
 from flowpolicies.comparison.endings import check_video
 from flowpolicies.data import make_env
@@ -43,7 +44,7 @@ def record_video(
     """
     check_video(path)
     with closing(_open(address)) as env, _writer(path, env.metadata.get("render_fps") or FPS) as write:
-        recorder: gym.Env[Any, Any] = _Recorder(env, lambda: write(_frame(env, address)), episodes)
+        recorder: gym.Env[Any, Any] = _FrameRecorder(env, lambda: write(_frame(env, address)), episodes)
         if len(policy.observation_space.shape or ()) == 3:
             recorder = FrameStack(recorder, frames_between(env.observation_space, policy.observation_space))
         return evaluate(policy, recorder, episodes, deterministic=deterministic, seed=seed)
@@ -82,18 +83,42 @@ def _cannot_render(address: str, error: Exception) -> OSError:
 @contextmanager
 def _writer(path: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
     """A function that appends a frame; the file is there when all frames are written."""
-    import imageio
+    with atomic_path(path) as temporary, (_mp4 if path.suffix == ".mp4" else _gif)(temporary, fps) as append:
+        yield append
 
-    options: dict[str, Any] = {"format": "GIF-PIL", "duration": 1000 / fps, "loop": 0}
-    if path.suffix == ".mp4":
-        # Players expect even sizes and this pixel format; the format is named because the temporary file ends in .tmp.
-        options = {"format": "FFMPEG", "fps": fps, "macro_block_size": 2, "output_params": ["-f", "mp4"]}
-    with atomic_path(path) as temporary, imageio.get_writer(temporary, mode="I", **options) as file:
-        yield file.append_data
+
+@contextmanager
+def _mp4(path: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
+    import imageio_ffmpeg
+
+    writer: Any = None
+
+    def append(frame: np.ndarray) -> None:
+        nonlocal writer
+        if writer is None:
+            size = (frame.shape[1], frame.shape[0])
+            # The format is named because the temporary file ends in .tmp; players expect even sizes.
+            options = {"macro_block_size": 2, "output_params": ["-f", "mp4"]}
+            writer = imageio_ffmpeg.write_frames(str(path), size, fps=fps, **options)
+            writer.send(None)
+        writer.send(np.ascontiguousarray(frame))
+
+    try:
+        yield append
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+@contextmanager
+def _gif(path: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
+    frames: list[Image.Image] = []
+    yield lambda frame: frames.append(Image.fromarray(frame).quantize())
+    frames[0].save(path, "GIF", save_all=True, append_images=frames[1:], duration=1000 / fps, loop=0)
 
 
 @final
-class _Recorder(gym.Wrapper[Any, Any, Any, Any]):
+class _FrameRecorder(gym.Wrapper[Any, Any, Any, Any]):
     """Calls a function after each reset and step, until a number of episodes has ended."""
 
     def __init__(self, env: gym.Env[Any, Any], record: Callable[[], None], episodes: int) -> None:

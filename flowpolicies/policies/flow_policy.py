@@ -389,7 +389,6 @@ class FlowPolicy(PretrainedPolicy):
                 networks that its weights do not fit; or if it needs a network, sampler or encoder that is not
                 registered here (the message names its package).
             ImportError: if the package of one of them cannot be imported.
-            ValueError: if the device is not available.
         """
         target = get_device(require_device(device))
         config, weights = read_policy(path, target)

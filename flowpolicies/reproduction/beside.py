@@ -21,7 +21,7 @@ class PublishedBeside(NamedTuple):
     column: str
     """Name of the column."""
     score: PublishedScore
-    """The published number."""
+    """Published mean over seeds, with its deviation."""
     environments: tuple[str, ...]
     """Environments of one's own runs that are tasks of the row."""
     tasks: int

@@ -13,7 +13,7 @@ import numpy as np
 
 from flowpolicies import data
 from flowpolicies.comparison.runs import NamedRun
-from flowpolicies.comparison.scores import Comparison, RunScores
+from flowpolicies.comparison.scores import RunScores, ScoreTable
 from flowpolicies.comparison.statistics import interquartile_mean, mean_over_tasks
 from flowpolicies.data.names import REFERENCE
 from flowpolicies.moved import moved_names
@@ -78,11 +78,11 @@ def _summarise(tasks: Mapping[str, Mapping[int, float]]) -> Score:
     return Score(mean, std, sum(map(len, groups)), mean_over_tasks(groups), interquartile_mean(groups))
 
 
-def compare_columns(table: PublishedTable, runs: Sequence[PlannedRun]) -> Comparison:
+def compare_columns(table: PublishedTable, runs: Sequence[PlannedRun]) -> ScoreTable:
     """The scores of the runs that are done, by column, task and seed."""
     scored = [(run, score_of(run, table)) for run in runs if run.is_done]
     known = [(run, score) for run, score in scored if not math.isnan(score)]
-    return Comparison(
+    return ScoreTable(
         "score",
         [
             RunScores(

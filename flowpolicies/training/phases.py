@@ -220,7 +220,7 @@ class TrainingRun:
         if settings.wandb is not None:
             from flowpolicies.training.logs.wandb import WandbWriter, open_wandb
 
-            self._wandb = self._wandb or open_wandb(settings.wandb, self.folder)
+            self._wandb = self._wandb or open_wandb(settings.wandb, self.folder.path, self.folder.read_config())
             more.append(WandbWriter(self._wandb, phase))
         options = {"print_tables": settings.print_log, "tensorboard": settings.tensorboard}
         self.model.set_logger(self.folder.logger(phase, more=more, **options))

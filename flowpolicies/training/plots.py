@@ -153,7 +153,7 @@ def add_legend(figure: Figure, band: str, *, hide: bool = False) -> None:
     shown = {} if hide else found
     patch = Patch(color="0.5", alpha=0.35, linewidth=0)
     handles, labels = [*shown.values(), patch], [*shown, f"shaded: {band}"]
-    columns = min(4, len(labels))
+    columns = min(len(labels), max(2, int(figure.get_figwidth() / 1.9)))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
 
 

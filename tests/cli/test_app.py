@@ -107,8 +107,7 @@ def test_the_help_of_the_program_groups_its_commands_by_task(call: Any) -> None:
     assert named["Evaluate and compare:"] == ["evaluate", "compare", "plot", "rollout"]
     assert "Other commands:" not in named  # Each command has a task.
     assert sorted(name for key, names in named.items() if key != "examples:" for name in names) == sorted(commands())
-    assert call().out == answer.out
-    assert call().code == 2
+    assert call("-h") == answer
 
 
 def test_flags_reach_the_fields() -> None:

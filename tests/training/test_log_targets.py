@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from flowpolicies.training import TrainSettings
+from flowpolicies.training.logs import read_table
 
 
 class FakeRun:
@@ -52,8 +53,12 @@ def test_both_phases_are_one_run_of_weights_and_biases(run: Any, inits: list[tup
     assert (options["project"], options["name"]) == ("cubes", folder.path.name)
     assert options["config"]["settings"]["steps"] == 10
     assert wandb.metrics == {"offline/*": "offline/step", "online/*": "online/step"}
-    assert [row["offline/step"] for row in wandb.rows if "offline/critic/loss" in row] == [5, 10]
-    assert any("online/step" in row for row in wandb.rows)
+    for phase, steps in (("offline", [5, 10]), ("online", [5, 8])):
+        rows = [row for row in wandb.rows if f"{phase}/eval/success_rate" in row]
+        assert [row[f"{phase}/step"] for row in rows] == steps
+    columns = read_table(folder.progress).columns
+    logged = {key.partition("/")[2] for row in wandb.rows for key in row}
+    assert {name for name in columns if name.startswith("train/")} <= logged
     assert wandb.finished == 1
     run(wandb="cubes", online_steps=16, resume=True)
     assert inits[1][0]["id"] == options["id"]

@@ -16,7 +16,7 @@ from flowpolicies.files import write_json
 from flowpolicies.policies.intervals import Interval
 
 if TYPE_CHECKING:
-    from flowpolicies.comparison.scores import Comparison
+    from flowpolicies.comparison.scores import ScoreTable
     from flowpolicies.reproduction.beside import PublishedBeside
     from flowpolicies.training.evaluations import EvaluationRow
 
@@ -80,7 +80,7 @@ Summary = dict[str, dict[str, Any]]
 """Label -> number of runs, mean, interquartile mean, and probability of improvement; None for what has no meaning."""
 
 
-def summarize(comparison: Comparison, baseline: str) -> Summary:
+def summarize(comparison: ScoreTable, baseline: str) -> Summary:
     """The numbers of each label, over the tasks that all labels have."""
     from flowpolicies.comparison.statistics import interquartile_mean, mean_over_tasks, probability_of_improvement
 
@@ -110,7 +110,7 @@ def print_summary(summary: Summary, baseline: str) -> None:
     Console(highlight=False, markup=False).print(table)
 
 
-def _print_tasks(comparison: Comparison) -> None:
+def _print_tasks(comparison: ScoreTable) -> None:
     """Prints the mean over seeds of each label in each environment, if there are several environments."""
     from flowpolicies.comparison.statistics import mean_over_tasks
 
@@ -129,7 +129,7 @@ def _print_tasks(comparison: Comparison) -> None:
     Console(highlight=False, markup=False).print(table)
 
 
-def _print_published(comparison: Comparison) -> list[dict[str, Any]]:
+def _print_published(comparison: ScoreTable) -> list[dict[str, Any]]:
     """Prints published numbers of the same algorithms and tasks, and returns them as JSON data."""
     from flowpolicies.comparison.statistics import mean_over_tasks
 
@@ -142,7 +142,7 @@ def _print_published(comparison: Comparison) -> list[dict[str, Any]]:
     return found
 
 
-def _published(comparison: Comparison) -> Iterator[tuple[str, PublishedBeside]]:
+def _published(comparison: ScoreTable) -> Iterator[tuple[str, PublishedBeside]]:
     from flowpolicies.reproduction.beside import published_beside
 
     for label, each in comparison.table.items():
@@ -152,7 +152,7 @@ def _published(comparison: Comparison) -> Iterator[tuple[str, PublishedBeside]]:
                 yield label, one
 
 
-def _notes(comparison: Comparison, mixed: dict[str, dict[str, list[Any]]]) -> Iterator[str]:
+def _notes(comparison: ScoreTable, mixed: dict[str, dict[str, list[Any]]]) -> Iterator[str]:
     if not comparison.common:
         yield "no environment has runs of all labels, so there are no numbers over all of them."
     elif left_out := [name for name in comparison.environments if name not in comparison.common]:
@@ -176,7 +176,7 @@ def text(interval: Interval | None) -> str:
 
 
 def _to_json(
-    comparison: Comparison, baseline: str, summary: Summary, published: list[dict[str, Any]]
+    comparison: ScoreTable, baseline: str, summary: Summary, published: list[dict[str, Any]]
 ) -> dict[str, Any]:
     plain = {
         label: {name: value._asdict() if isinstance(value, Interval) else value for name, value in one.items()}
@@ -212,9 +212,10 @@ class Plot(Command):
 
     def run(self, words: Sequence[str]) -> None:
         """Draws the figure, and prints where it is."""
+        panels = self._panels()
         from flowpolicies.training.plots import plot_panels
 
-        print(f"Wrote {plot_panels(self._panels(), self.out, metric=self.metric)}")
+        print(f"Wrote {plot_panels(panels, self.out, metric=self.metric)}")
 
     def _panels(self) -> dict[str, dict[str, list[EvaluationRow]]]:
         from flowpolicies.comparison.runs import name_runs

@@ -29,6 +29,8 @@ from flowpolicies.comparison.runs import NamedRun, name_runs, short_names
 from flowpolicies.data.tasks import parse_tasks, task_of, with_task
 from flowpolicies.files import write_json
 from flowpolicies.policies.intervals import ROWS, Interval
+from flowpolicies.policies.sharing.finding import shared_source
+from flowpolicies.training.loading import check_exists
 
 if TYPE_CHECKING:
     from flowpolicies.policies import Evaluation
@@ -126,8 +128,14 @@ class Evaluate(Command):
         assert self.video is not None
         path = video_path(self.video, name, _short_addresses([job.address])[job.address] if has_several else "")
         policy = training.load_policy(job.run.path, self.device, trust=self.trust)
-        options = {"seed": self.seed, "deterministic": self.deterministic}
-        found = record_video(policy, job.address, path, episodes=self.video_episodes, **options)
+        found = record_video(
+            policy,
+            job.address,
+            path,
+            episodes=self.video_episodes,
+            seed=self.seed,
+            deterministic=self.deterministic,
+        )
         print(f"Wrote '{path}': {found}")
 
     def _jobs(self, runs: Sequence[NamedRun]) -> list[PolicyInEnvironment]:
@@ -137,6 +145,8 @@ class Evaluate(Command):
         )
         jobs = []
         for run in runs:
+            if shared_source(run.path) is None:
+                check_exists(run.path)
             addresses = self.env or (run.environment(),)
             if tasks:
                 addresses = tuple(dict.fromkeys(with_task(one, task) for one in addresses for task in tasks))

@@ -9,6 +9,8 @@ from typing import Any
 from flowpolicies.cli.train import parse_train
 from flowpolicies.messages import duration
 from flowpolicies.reproduction.reproduce import PlannedRun
+from flowpolicies.shell.hyperparameters import SB3Hyperparameters
+from flowpolicies.training.settings import TrainSettings
 
 
 def forecast(runs: Sequence[PlannedRun], parallel: int) -> Iterator[str]:
@@ -18,7 +20,7 @@ def forecast(runs: Sequence[PlannedRun], parallel: int) -> Iterator[str]:
         runs: runs to be done.
         parallel: number of runs side by side.
     """
-    from flowpolicies.benchmarking.forecast import seconds_per_update, updates_of
+    from flowpolicies.benchmarking.step import seconds_per_update
 
     measured: dict[str, float] = {}
     total = 0.0
@@ -50,3 +52,16 @@ def steps_done(run: PlannedRun) -> int:
     newest = run.folder.latest()
     found = None if newest is None else re.search(r"\d+", newest.stem)
     return int(found[0]) if found else 0
+
+
+def updates_of(settings: TrainSettings, sb3_hyperparameters: SB3Hyperparameters, done: int = 0) -> int:
+    """Number of updates that a run still makes.
+
+    Args:
+        done: number of steps of both phases that the run has done.
+    """
+    per_step = max(1, sb3_hyperparameters.gradient_steps) / max(1, sb3_hyperparameters.train_freq)
+    per_step = 1.0 if sb3_hyperparameters.gradient_steps < 0 else per_step
+    offline = max(0, settings.steps - done)
+    online = max(0, settings.online_steps - max(0, done - settings.steps))
+    return round(offline + per_step * online)

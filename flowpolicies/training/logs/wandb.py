@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, final
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, final
 
 from stable_baselines3.common.logger import KVWriter, filter_excluded_keys
 
-if TYPE_CHECKING:
-    from flowpolicies.training.evaluations import Phase
-    from flowpolicies.training.runs import RunFolder
+CONFIG = ("algorithm", "env", "seed", "hyperparameters", "sb3_hyperparameters", "settings")
+"""Keys of the record of a run that Weights & Biases gets."""
 
 
-def open_wandb(project: str, folder: RunFolder) -> Any:
+def open_wandb(project: str, folder: Path, record: Mapping[str, Any]) -> Any:
     """The run of Weights & Biases that belongs to a run folder; a run that is resumed continues the same one.
 
     Args:
         project: name of the project.
-        folder: folder of the run, with its record.
+        folder: path of the run folder.
+        record: record of the run.
     """
     import wandb
 
-    record = folder.read_config()
     began = record["parts"][0].get("began", "") if record.get("parts") else ""
-    name = hashlib.sha256(f"{folder.path.resolve()} {began}".encode()).hexdigest()[:16]
-    kept = ("algorithm", "env", "seed", "hyperparameters", "sb3_hyperparameters", "settings")
-    config = {key: record.get(key) for key in kept}
+    own_id = hashlib.sha256(f"{folder.resolve()} {began}".encode()).hexdigest()[:16]
+    config = {key: record.get(key) for key in CONFIG}
     # One process may train several seeds, each of which is a run of its own.
-    return wandb.init(
-        project=project, id=name, name=folder.path.name, config=config, resume="allow", reinit="create_new"
-    )
+    options = {"resume": "allow", "reinit": "create_new"}
+    return wandb.init(project=project, id=own_id, name=folder.name, config=config, **options)
 
 
 @final
@@ -41,7 +40,7 @@ class WandbWriter(KVWriter):
         phase: phase of training, which the names of the values begin with.
     """
 
-    def __init__(self, run: Any, phase: Phase) -> None:
+    def __init__(self, run: Any, phase: str) -> None:
         self._run, self._phase = run, phase
         run.define_metric(f"{phase}/*", step_metric=f"{phase}/step")
 

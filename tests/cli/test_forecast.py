@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from flowpolicies.algorithms import FQL
-from flowpolicies.benchmarking.forecast import seconds_per_update, updates_of
+from flowpolicies.benchmarking.step import seconds_per_update
+from flowpolicies.cli.evaluation.forecast import updates_of
 from flowpolicies.training import SB3Hyperparameters, TrainSettings
 
 
