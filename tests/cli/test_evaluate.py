@@ -106,6 +106,8 @@ def test_tasks_are_those_of_the_environment(call: Any, policy: Path) -> None:
     answer = call("evaluate", policy, "--env", "Pendulum-v1", "--tasks", "1-3")
     assert answer.code == 2
     assert "'Pendulum-v1' has no numbered tasks" in answer.err
+    answer = call("evaluate", policy, "--env", "Pendulum-v1", "--workers", 0)
+    assert "--workers is the number of processes and must be at least 1, got 0" in answer.err
     answer = call("evaluate", policy, "--env", "ogbench:nothing-play-singletask-v0", "--tasks", "2")
     assert "'nothing-play-singletask-task2-v0'" in answer.err
 
@@ -115,7 +117,7 @@ def test_tasks_are_those_of_the_environment(call: Any, policy: Path) -> None:
     [
         ((), "no run is named"),
         (("a", "--out", "a.json"), "name the results file with the ending .jsonl"),
-        (("a.safetensors", "--env", "Pendulum-v1", "--workers", "0"), "--workers is the number of processes"),
+        (("a.safetensors", "--env", "Pendulum-v1"), "no policy file, run folder or zip of model.save() at"),
     ],
 )
 def test_wrong_words(call: Any, words: tuple[str, ...], message: str) -> None:
