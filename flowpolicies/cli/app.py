@@ -48,7 +48,7 @@ MOST_EXAMPLES = 3
 
 HEADINGS: Mapping[str, tuple[str, ...]] = {
     "Train": ("train", "demo"),
-    "Evaluate and compare": ("evaluate", "compare", "plot", "rollout"),
+    "Evaluate and compare": ("evaluate", "compare", "plot", "diagnose", "rollout"),
     "Data": ("data",),
     "Share and import policies": ("export", "push", "import"),
     "Published results and speed": ("reproduce", "bench"),

@@ -253,7 +253,7 @@ def choose_preset(algorithm: str, words: Sequence[str], file: ConfigFile | None 
 def value_of(name: str, words: Sequence[str]) -> str | None:
     """The last value of a flag on a command line; None if the flag is not given."""
     flag, found = f"--{name}", None
-    for word, following in zip(words, [*words[1:], None], strict=True):
+    for word, following in zip(words, [*words[1:], None], strict=False):
         if word == flag:
             found = following
         elif word.startswith(f"{flag}="):
