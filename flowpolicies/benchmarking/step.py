@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,9 @@ from flowpolicies.benchmarking.jax_peers import load_peers, peer_of
 from flowpolicies.benchmarking.machine import gemm_peak
 from flowpolicies.benchmarking.profile import shares_of_time
 from flowpolicies.benchmarking.timing import Durations, interleaved
-from flowpolicies.benchmarking.workloads import COMPARED, Workload, make_model
+from flowpolicies.benchmarking.workloads import COMPARED, Workload, make_model, random_dataset
+from flowpolicies.shell.hyperparameters import SB3Hyperparameters
+from flowpolicies.training.settings import TrainSettings
 
 COLUMNS: Mapping[str, Mapping[str, Any]] = {
     "eager": {},
@@ -129,6 +132,42 @@ def describe_row(row: Mapping[str, Any]) -> str:
         if isinstance(cell, Mapping) and "min_ms" in cell
     ]
     return f"{row['size']:26s} " + ", ".join(cells)
+
+
+def seconds_per_update(
+    algorithm: str,
+    hyperparameters: Any,
+    settings: TrainSettings,
+    sb3_hyperparameters: SB3Hyperparameters,
+    *,
+    seconds: float = 0.5,
+) -> float:
+    """Time of one update in seconds, with the sampling of its batch, as the minimum of several rounds.
+
+    It is measured on random data with observations and actions of the size of `Workload`, because the data of a run
+    need not be on this machine, and with the first updates of the run.
+
+    Args:
+        algorithm: name of the algorithm.
+        hyperparameters: an instance of its `Config`, or of a class with the same fields.
+        settings: settings of the run.
+        sb3_hyperparameters: hyperparameters of Stable-Baselines3.
+        seconds: time for all rounds together.
+    """
+    cls = get_algorithm(algorithm)
+    size = Workload(algorithm=algorithm)
+    model = cls.from_config(
+        cls.Config(**vars(hyperparameters)),
+        dataset=random_dataset(size.rows, size.observation_dim, size.action_dim),
+        seed=0,
+        device=settings.device,
+        compile=settings.compile,
+        precision=settings.precision,
+        **dataclasses.asdict(sb3_hyperparameters),
+    )
+    period = period_of(model)
+    times = interleaved({algorithm: lambda count: model.train(count * period, model.batch_size)}, seconds=seconds)
+    return times[algorithm].divided_by(period).minimum / 1e3
 
 
 def _variant(workload: Workload, column: str, peers: Any) -> Callable[[int], object]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,8 +23,10 @@ import tyro
 from flowpolicies.cli.bench import BENCH
 from flowpolicies.cli.check import Check
 from flowpolicies.cli.command import Command, Group, Later
+from flowpolicies.cli.config import with_algorithm
 from flowpolicies.cli.data import Collect, Convert, Generate, Show
 from flowpolicies.cli.demo import Demo
+from flowpolicies.cli.evaluation.compare import Compare, Plot
 from flowpolicies.cli.evaluation.diagnose import Diagnose
 from flowpolicies.cli.evaluation.evaluate import Evaluate
 from flowpolicies.cli.export import Export, Push
@@ -31,7 +34,7 @@ from flowpolicies.cli.importing import Import
 from flowpolicies.cli.listing import List
 from flowpolicies.cli.local import LocalResults, ReproduceLocal
 from flowpolicies.cli.reproduce import ReproduceResults, ReproduceTable
-from flowpolicies.cli.train import parse_train, train_command
+from flowpolicies.cli.train import parse_train, train_command, value_of
 from flowpolicies.locks import FolderInUseError
 from flowpolicies.shell import catalog
 from flowpolicies.signals import Terminated, raising_terminated
@@ -42,6 +45,16 @@ CommandOrGroup = type[Command] | Later | Group
 DESCRIPTION = "Flow policies for offline and offline-to-online reinforcement learning."
 MOST_EXAMPLES = 3
 """Number of examples in the help of a group of commands at most."""
+
+HEADINGS: Mapping[str, tuple[str, ...]] = {
+    "Train": ("train", "demo"),
+    "Evaluate and compare": ("evaluate", "compare", "plot", "diagnose", "rollout"),
+    "Data": ("data",),
+    "Share and import policies": ("export", "push", "import"),
+    "Published results and speed": ("reproduce", "bench"),
+    "What there is": ("list",),
+}
+"""Task -> commands for it, as the help of the whole program shows them."""
 
 DATA: dict[str, CommandOrGroup] = {
     "generate": Generate,
@@ -63,8 +76,11 @@ def commands() -> dict[str, CommandOrGroup]:
         "train": Group(
             "Train an algorithm on a dataset, online, or on a dataset and then online.",
             {name: Later(doc, partial(train_command, name)) for name, doc in algorithms().items()},
+            shown="qflow",
         ),
         "evaluate": Evaluate,
+        "compare": Compare,
+        "plot": Plot,
         "diagnose": Diagnose,
         "rollout": Collect,  # Also `data collect`; users who have a policy look for it here.
         "data": Group("Generate, collect, convert, show and check datasets.", DATA),
@@ -135,6 +151,10 @@ def _run(words: Sequence[str]) -> int:
     if list(words) == ["--version"]:
         print(f"flowpolicies {__version__}")
         return 0
+    if list(words) in (["--help"], ["-h"]):
+        print(overview())
+        print("\nexamples:\n" + "\n".join(f"  {line}" for line in _examples([])))
+        return 0
     try:
         command = _parse(words)
     except SystemExit as stop:  # tyro has printed the help or an error.
@@ -144,11 +164,32 @@ def _run(words: Sequence[str]) -> int:
     return command.run(words) or 0
 
 
+def overview() -> str:
+    """The help of the whole program: its commands, grouped by task."""
+    known = commands()
+    width = max(map(len, known)) + 2
+    others = tuple(name for name in known if not any(name in names for names in HEADINGS.values()))
+    lines = ["usage: flowpolicies COMMAND ...", "", DESCRIPTION]
+    for heading, names in {**HEADINGS, "Other commands": others}.items():
+        shown = [name for name in names if name in known]
+        lines += ["", f"{heading}:"] if shown else []
+        for name in shown:
+            text = f"  {name.ljust(width)}{_first_line(known[name])}"
+            lines.append(textwrap.fill(text, 100, subsequent_indent=" " * (width + 2)))
+    return "\n".join([*lines, "", "flowpolicies COMMAND --help explains a command, with examples."])
+
+
+def _first_line(entry: CommandOrGroup) -> str:
+    doc = entry.__doc__ if isinstance(entry, type) else entry.description
+    return (doc or "").strip().partition("\n")[0]
+
+
 def _parse(words: Sequence[str]) -> Command:
     """Parses a command line; tyro prints help and errors, and exits.
 
     tyro gets only the command or the group that the words name, because parsing all commands takes seconds.
     """
+    words = with_algorithm(words, value_of("config", words))
     if len(words) > 1 and words[0] == "train" and not words[1].startswith("-"):
         catalog.name_of(words[1])  # Imports algorithms of other packages, and suggests a name for an unknown one.
     path, entry = _find(words)
@@ -204,7 +245,7 @@ def _examples(words: Sequence[str]) -> list[str]:
     """Examples at the end of the help of a command, or one for each of the first commands of a group."""
     _, entry = _find(words)
     if isinstance(entry, Group):
-        first = (next(_leaves(one)).examples[0] for one in entry.commands.values())
+        first = (next(_leaves(one)).examples[0] for one in _ordered(entry))
         return list(dict.fromkeys(islice(first, MOST_EXAMPLES)))
     return list(next(_leaves(entry)).examples)
 
@@ -212,7 +253,14 @@ def _examples(words: Sequence[str]) -> list[str]:
 def _leaves(entry: CommandOrGroup) -> Iterator[type[Command]]:
     """The command itself, or all commands of a group."""
     if isinstance(entry, Group):
-        for inner in (*(() if entry.default is None else (entry.default,)), *entry.commands.values()):
+        for inner in _ordered(entry):
             yield from _leaves(inner)
     else:
         yield entry.make() if isinstance(entry, Later) else entry
+
+
+def _ordered(group: Group) -> list[CommandOrGroup]:
+    """The commands of a group in the order of its examples."""
+    default = [] if group.default is None else [group.default]
+    others = [one for name, one in group.commands.items() if name != group.shown]
+    return [*([] if group.shown is None else [group.commands[group.shown]]), *default, *others]

@@ -48,3 +48,5 @@ class Group(NamedTuple):
     """Next word of the command line -> command or group."""
     default: type[Command] | None = None
     """Command of all words that are none of these; None: there is no other one."""
+    shown: str | None = None
+    """Name of the command that stands for the group in examples of a larger group; None: the first one."""

@@ -13,6 +13,8 @@ import tyro
 from flowpolicies import data, training
 from flowpolicies.cli.command import Command
 from flowpolicies.cli.dataset import OfDataset
+from flowpolicies.cli.evaluation.video import choose_renderer
+from flowpolicies.comparison.endings import check_video
 
 
 @final
@@ -101,6 +103,9 @@ class Collect(Command):
     """Start flows at zero noise instead of sampling the noise."""
     overwrite: bool = False
     """Replace an existing dataset at this address."""
+    video: Path | None = None
+    """Video to write, .mp4 or .gif, of the first episode. It needs `pip install 'flowpolicies[video]'`.
+    None: no video."""
     device: str = "auto"
     """Torch device, such as cpu or cuda:1. auto: CUDA if it is available."""
     trust: bool = False
@@ -109,6 +114,9 @@ class Collect(Command):
 
     def run(self, words: Sequence[str]) -> None:
         """Collects the episodes, and prints their returns and a summary of the dataset."""
+        if self.video is not None:
+            choose_renderer()
+            check_video(self.video)
         policy = training.load_policy(self.policy, self.device, trust=self.trust)
         dataset, found = training.collect(
             policy,
@@ -124,6 +132,11 @@ class Collect(Command):
         print(found)
         print(dataset.summary())
         print(f"Wrote {self.out}. Train on it with --dataset {self.out}")
+        if self.video is not None:
+            from flowpolicies.comparison.video import record_video
+
+            record_video(policy, self.env, self.video, seed=self.seed, deterministic=self.deterministic)
+            print(f"Wrote '{self.video}'.")
 
 
 @final

@@ -11,7 +11,7 @@ import tyro
 
 from flowpolicies import policies, training
 from flowpolicies.cli.command import Command
-from flowpolicies.cli.evaluation.evaluate import evaluate_in
+from flowpolicies.comparison.evaluating import EvaluationProtocol, evaluate_in
 from flowpolicies.policies.intervals import ROWS
 from flowpolicies.policies.sharing.finding import require_hub_id
 from flowpolicies.policies.sharing.folder import checked_weights
@@ -75,8 +75,8 @@ class Export(Command):
             raise ValueError(f"the run in '{run.path}' does not say which environment it is for. Pass --env.")
         addresses = self.env or (check_environment(address, run.config),)
         policy = policies.FlowPolicy.load(run.policy, self.device)
-        how = (self.episodes, self.seed, self.n_envs, self.deterministic, self.eval_workers)
-        return [evaluate_in(one, policy, *how) for one in addresses]
+        protocol = EvaluationProtocol(self.episodes, self.seed, self.n_envs, self.deterministic, self.eval_workers)
+        return [evaluate_in(one, policy, protocol) for one in addresses]
 
 
 @final

@@ -15,13 +15,15 @@ from rich.console import Console
 from rich.table import Table
 
 from flowpolicies.cli.command import Command
+from flowpolicies.cli.evaluation.compare import print_summary, summarize
+from flowpolicies.cli.evaluation.forecast import forecast
 from flowpolicies.cli.train import is_given, parse_train
 from flowpolicies.files import atomic_write, csv_text
 from flowpolicies.messages import duration, say
-from flowpolicies.reproduction.jobs import Job, Outcome, run_side_by_side
+from flowpolicies.reproduction.jobs import Job, Outcome, check_parallel, run_side_by_side
 from flowpolicies.reproduction.published import PublishedScore, PublishedTable, load_table
 from flowpolicies.reproduction.reproduce import PlannedRun, plan, without_twins
-from flowpolicies.reproduction.scores import Score, deviations, read_scores
+from flowpolicies.reproduction.scores import Score, compare_columns, deviations, read_scores
 from flowpolicies.training.runs import RunFolder
 
 
@@ -65,20 +67,23 @@ class ReproduceTable(OfTable):
     """
 
     examples: ClassVar[tuple[str, ...]] = (
-        "flowpolicies reproduce table qflow-standard --dry-run",
         "flowpolicies reproduce table qflow-standard --algorithms qflow --tasks cube-single --seeds 0 1 --parallel 2",
+        "flowpolicies reproduce table qflow-standard --dry-run",
     )
 
     dry_run: bool = False
     """Only print the runs, with state, algorithm, task, seed, preset and command; run nothing."""
     parallel: int = 1
     """Number of runs at the same time, each in its own process."""
+    estimate: bool = True
+    """Measure the time of an update of each algorithm before the runs begin, and print how long all updates take."""
     extra: str = ""
     """Additional flags of `flowpolicies train` for every run, in quotes, such as --extra "--eval-envs 4". Flags that
     change hyperparameters make the results incomparable with the paper."""
 
     def run(self, words: Sequence[str]) -> None:
         """Runs what is not done yet, and prints the table."""
+        check_parallel(self.parallel)
         table, extra = load_table(self.name), shlex.split(self.extra)
         runs, left_out = self.plan(table, extra)
         print(f"{table.title}\nnote: {table.notes}")
@@ -95,15 +100,17 @@ class ReproduceTable(OfTable):
         done = len(unique) - len(todo) - len(others)
         has_others = f", {len(others)} done with other settings" if others else ""
         print(f"{len(unique)} runs, {done} done{has_others}, {len(todo)} open.", flush=True)
-        if self.dry_run:
-            return
-        if others:
+        if others and not self.dry_run:
             folder, settings = next(iter(others.items()))
             raise ValueError(
                 f"{len(others)} runs ended with other settings than this command's. The first one is in "
                 f"'{folder.path}' and has {', '.join(f'{name}={value}' for name, value in settings.items())}. Pass the "
                 "same --extra as then, choose another --runs-dir, or move or delete the folders of these runs."
             )
+        for line in forecast(todo, self.parallel) if self.estimate else ():
+            print(line, flush=True)
+        if self.dry_run:
+            return
         failed = self._run(todo)
         summarise(table, runs, self.runs_dir)
         if failed:
@@ -197,13 +204,25 @@ def summarise(table: PublishedTable, runs: Sequence[PlannedRun], runs_dir: Path)
         print("* Some of the runs used the algorithm's defaults, because no hyperparameters are published.")
     if changed:
         print("! Some of the runs had other settings than the published ones; see their config.json.")
-    header = ("row", "column", "mean", "std", "runs", "published_mean", "published_std", "published_settings")
+    print_columns(table, runs)
+    published = ("published_mean", "published_std", "published_settings")
+    header = ("row", "column", "mean", "std", "runs", "low", "high", "iqm", "iqm_low", "iqm_high", *published)
     keys = [key for key in texts if key in scores]
-    lines = [(*key, *scores[key], *table.published.get(key, (None, None)), not marks[key]) for key in keys]
+    lines = [(*key, *scores[key].numbers(), *table.published.get(key, (None, None)), not marks[key]) for key in keys]
     path = runs_dir / table.name / "results.csv"
     with atomic_write(path) as file:
         file.write(csv_text([header, *lines]).encode())
     print(f"The numbers are in {path}")
+
+
+def print_columns(table: PublishedTable, runs: Sequence[PlannedRun]) -> None:
+    """Prints mean, interquartile mean and probability of improvement of the columns over the tasks that all have."""
+    comparison = compare_columns(table, runs)
+    if len(comparison.table) > 1 or len(comparison.environments) > 1:
+        baseline = next(iter(comparison.table))
+        tasks = f"{len(comparison.common)} of {len(comparison.environments)} tasks"
+        print(f"\nOver the {tasks} that all columns have, with 95 % stratified bootstrap intervals over seeds:")
+        print_summary(summarize(comparison, baseline), baseline)
 
 
 def _cell(score: Score | None, published: PublishedScore | None, marks: str) -> str:

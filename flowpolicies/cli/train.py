@@ -10,6 +10,7 @@ import dataclasses
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import tyro
@@ -19,6 +20,7 @@ from rich.table import Table
 from flowpolicies import algorithms, training
 from flowpolicies.choices import choice_of_backend
 from flowpolicies.cli.command import Command
+from flowpolicies.cli.config import ConfigFile, read_config_file
 from flowpolicies.data.addresses import split_options
 from flowpolicies.reproduction.preset_files import Preset
 from flowpolicies.reproduction.presets import AUTO, check_same_environment, find_preset, load_preset
@@ -40,6 +42,8 @@ class Train(Command):
     """Name of the algorithm."""
     published: ClassVar[Preset | None]
     """Preset whose values are the defaults of the flags."""
+    file: ClassVar[ConfigFile | None]
+    """File of --config, whose values override those of the preset."""
     hyperparameters: ClassVar[Any]
     """Hyperparameters of the algorithm; a field of the class that `train_command` makes."""
 
@@ -50,6 +54,10 @@ class Train(Command):
     auto: the preset that fits --dataset or --env.
     Flags on the command line override the preset."""
 
+    config: Path | None = None
+    """TOML file with values of these flags, such as the run.toml of a run; flags on the command line override it.
+    With it, the name of the algorithm may be left out: flowpolicies train --config RUN/run.toml."""
+
     seeds: tuple[int, ...] = ()
     """Seeds that are trained together, each in a folder of its own in --run-dir, as in --seeds 0 1 2 3.
     Default: one run, with --seed."""
@@ -59,6 +67,8 @@ class Train(Command):
 
     def run(self, words: Sequence[str]) -> None:
         """Trains the algorithm, and prints where the run is."""
+        if self.file is not None:
+            print(f"settings: {self.file.path}")
         if self.published is not None:
             self._explain(self.published, words)
         if self.seeds or self.sweep:
@@ -127,6 +137,8 @@ class Train(Command):
             for spec in dataclasses.fields(part):
                 if is_given(spec.name, words):
                     origin = "command line"
+                elif self.file is not None and spec.name in self.file.values:
+                    origin = self.file.path.name
                 else:
                     origin = "preset" if spec.name in preset.values else "default"
                 yield spec.name, getattr(part, spec.name), origin
@@ -162,7 +174,10 @@ def parse_train(words: Sequence[str]) -> Train:
     """
     algorithm = name_of(words[1])
     words = _current_flags(config_of(algorithm).renamed, words)
-    command: Any = train_command(algorithm, choose_preset(algorithm, words))
+    file = None if (path := value_of("config", words)) is None else read_config_file(Path(path))
+    if file is not None and file.algorithm not in (None, algorithm):
+        raise ValueError(f"'{path}' is for {file.algorithm}, not for {algorithm}. Train {file.algorithm} with it.")
+    command: Any = train_command(algorithm, choose_preset(algorithm, words, file), file)
     # A preset may change the default of a switch, so every `train` accepts both --x and --no-x.
     parsed: Train = tyro.cli(command, args=list(words[2:]), prog=f"flowpolicies train {words[1]}", config=())
     return parsed
@@ -187,20 +202,22 @@ def _current_flags(renamed: Mapping[str, str], words: Sequence[str]) -> list[str
     return current
 
 
-def train_command(algorithm: str, preset: Preset | None = None) -> type[Command]:
-    """Makes the command of an algorithm, with the values of a preset as defaults of its flags."""
+def train_command(algorithm: str, preset: Preset | None = None, file: ConfigFile | None = None) -> type[Command]:
+    """Makes the command of an algorithm, with the values of a preset and of a file as defaults of its flags."""
+    defaults = preset if file is None else file.as_preset(algorithm, preset)
     config = config_of(algorithm)
     namespace = {
         "algorithm": algorithm,
         "published": preset,
+        "file": file,
         "examples": tuple(example.format(name=algorithm) for example in EXAMPLES),
         "__doc__": catalog()[algorithm].doc if algorithm in catalog() else REGISTRY.find(algorithm).__doc__,
     }
     flat: Any = tyro.conf.OmitArgPrefixes  # Type checkers do not know types that are made at run time.
     parts = {"hyperparameters": config, "settings": TrainSettings, "sb3_hyperparameters": SB3Hyperparameters}
     fields: list[Any] = [("hyperparameters", flat[config])]
-    if preset is not None:
-        fields = [(name, flat[kind], field(default=kind(**preset.fields_of(kind)))) for name, kind in parts.items()]
+    if defaults is not None:
+        fields = [(name, flat[kind], field(default=kind(**defaults.fields_of(kind)))) for name, kind in parts.items()]
     return make_dataclass(
         f"Train{config.__name__.removesuffix('Config')}",
         fields,
@@ -211,14 +228,15 @@ def train_command(algorithm: str, preset: Preset | None = None) -> type[Command]
     )
 
 
-def choose_preset(algorithm: str, words: Sequence[str]) -> Preset | None:
-    """The preset that a command line names, found before the other flags are parsed.
+def choose_preset(algorithm: str, words: Sequence[str], file: ConfigFile | None = None) -> Preset | None:
+    """The preset that a command line, or else the file of --config, names, found before the other flags are parsed.
 
     Raises:
         ValueError: if there is no such preset, or if it is for another environment than that of the command line.
     """
-    name = value_of("preset", words)
-    flags = (value_of(flag, words) for flag in ("dataset", "env"))
+    written = {} if file is None else file.values
+    name = value_of("preset", words) or (None if file is None else file.preset)
+    flags = (value_of(flag, words) or written.get(flag) for flag in ("dataset", "env"))
     given = [split_options(address)[0] for address in flags if address is not None]
     if name is None:
         return None
@@ -235,7 +253,7 @@ def choose_preset(algorithm: str, words: Sequence[str]) -> Preset | None:
 def value_of(name: str, words: Sequence[str]) -> str | None:
     """The last value of a flag on a command line; None if the flag is not given."""
     flag, found = f"--{name}", None
-    for word, following in zip(words, [*words[1:], None], strict=True):
+    for word, following in zip(words, [*words[1:], None], strict=False):
         if word == flag:
             found = following
         elif word.startswith(f"{flag}="):

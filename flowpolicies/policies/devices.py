@@ -32,6 +32,25 @@ def check_device(device: torch.device | str) -> torch.device | str:
     return device
 
 
+def require_device(device: torch.device | str) -> torch.device | str:
+    """The device, unchanged, if this machine has it; Stable-Baselines3 would use the CPU instead of a missing GPU.
+
+    Raises:
+        ValueError: if there is no device of this kind, or not here.
+    """
+    check_device(device)
+    if device == "auto":
+        return device
+    try:
+        importlib.import_module("torch").empty(0, device=device)
+    except (RuntimeError, AssertionError, ImportError) as error:  # An AssertionError if torch has no CUDA at all.
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise ValueError(
+            f"the device '{device}' is not available here: {reason}. Pass 'cpu', or 'auto' for CUDA if it is available."
+        ) from error
+    return device
+
+
 def _is_known(device: str) -> bool:
     """Whether a name is surely that of a device; False: torch has to decide.
 

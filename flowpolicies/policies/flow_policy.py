@@ -21,7 +21,7 @@ from flowpolicies.core.matmul import fast_matmul, widest
 from flowpolicies.networks import ObservationEncoder
 from flowpolicies.policies.building import build_network, limited
 from flowpolicies.policies.declaration import policy_from_json
-from flowpolicies.policies.devices import check_device
+from flowpolicies.policies.devices import require_device
 from flowpolicies.policies.episodes import EpisodeRows, batch_size, starts_of
 from flowpolicies.policies.policy_file import read_policy, write_policy
 from flowpolicies.policies.pretrained import PretrainedPolicy
@@ -390,7 +390,7 @@ class FlowPolicy(PretrainedPolicy):
                 registered here (the message names its package).
             ImportError: if the package of one of them cannot be imported.
         """
-        target = get_device(check_device(device))
+        target = get_device(require_device(device))
         config, weights = read_policy(path, target)
         with reading(name_of(path)):
             declared = policy_from_json(config, weights)

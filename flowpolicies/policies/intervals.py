@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,9 @@ import numpy as np
 ROWS = 8
 """Largest number of episodes that share a call of the networks. On CPUs a row of 8 costs a third of a single one, and
 a row of more costs not much less."""
+
+RESAMPLES = 2000
+"""Number of resamples of every bootstrap."""
 
 
 def _short(x: float) -> str:
@@ -41,34 +44,22 @@ def mean_interval(values: np.ndarray) -> Interval:
     mean = float(np.mean(values))
     if len(values) < 2 or np.ptp(values) == 0:
         return Interval(mean, mean, mean)
-    from scipy import stats
-
-    found = stats.bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(0), n_resamples=2000)
-    return Interval(mean, float(found.confidence_interval.low), float(found.confidence_interval.high))
+    low, high = bootstrap(np.mean, [values])
+    return Interval(mean, float(low), float(high))
 
 
-def iqm_interval(groups: Sequence[np.ndarray]) -> Interval:
-    """Interquartile mean of all values, the mean of the middle half, with its stratified percentile bootstrap interval.
+def bootstrap(statistic: Callable[..., Any], groups: Sequence[np.ndarray]) -> tuple[Any, Any]:
+    """Bounds of the 95 % percentile bootstrap interval of a statistic, with the same draws in each call.
 
-    As in Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice"
-    (https://arxiv.org/abs/2108.13264): each group is resampled by itself.
+    The bootstrap is stratified: each group is resampled by itself.
 
     Args:
-        groups: scores of the seeds of each task.
-
-    Returns:
-        The interquartile mean; both bounds are nan if a group has a single value, which says nothing about seeds.
+        statistic: function of as many arrays as there are groups, which takes the keyword `axis` and reduces that axis
+            of all of them; its result may have further axes in front.
+        groups: samples, each with at least two values.
     """
     from scipy import stats
 
-    def iqm(*samples: np.ndarray, axis: int = -1) -> Any:
-        return stats.trim_mean(np.concatenate(samples, axis), 0.25, axis=axis)
-
-    mean = float(iqm(*groups))
-    if any(len(group) < 2 for group in groups):
-        return Interval(mean, float("nan"), float("nan"))
-    if all(np.ptp(group) == 0 for group in groups):
-        return Interval(mean, mean, mean)
-    options = {"method": "percentile", "rng": np.random.default_rng(0), "n_resamples": 2000, "vectorized": True}
-    low, high = stats.bootstrap(tuple(groups), iqm, **options).confidence_interval
-    return Interval(mean, float(low), float(high))
+    options = {"method": "percentile", "rng": np.random.default_rng(0), "n_resamples": RESAMPLES, "vectorized": True}
+    low, high = stats.bootstrap(tuple(groups), statistic, **options).confidence_interval
+    return low, high

@@ -111,8 +111,7 @@ def run_side_by_side(
         ValueError: if `parallel` is less than 1.
         KeyboardInterrupt: after Ctrl-C, when all processes have ended.
     """
-    if parallel < 1:
-        raise ValueError(f"--parallel is the number of runs side by side and must be at least 1, got {parallel}")
+    check_parallel(parallel)
     share = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // parallel))}
     environment = share | os.environ if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
     waiting, running = list(jobs), list[_Running]()
@@ -129,6 +128,12 @@ def run_side_by_side(
                 watch()
         finally:
             stop([one.process for one in running])
+
+
+def check_parallel(parallel: int) -> None:
+    """Raises a ValueError unless a number of runs side by side is at least 1."""
+    if parallel < 1:
+        raise ValueError(f"--parallel is the number of runs side by side and must be at least 1, got {parallel}")
 
 
 @contextmanager

@@ -250,7 +250,8 @@ def plain_name(key: str) -> str:
 
 
 def convert(hint: Any, value: Any, where: str) -> Any:
-    """Converts a TOML value to the type of a field: integers to floats, arrays to tuples, and "none" to None.
+    """Converts a TOML value to the type of a field: integers to floats, arrays to tuples, texts to paths,
+    and "none" to None.
 
     Args:
         hint: type of the field.
@@ -275,6 +276,9 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     elif hint is float:
         fits = isinstance(value, int | float) and not isinstance(value, bool)
         value = float(value) if fits else value
+    elif hint is Path:
+        fits = isinstance(value, str)
+        value = Path(value) if fits else value
     elif hint is int:
         fits = isinstance(value, int) and not isinstance(value, bool)
     else:

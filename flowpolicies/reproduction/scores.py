@@ -12,8 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowpolicies import data
+from flowpolicies.comparison.runs import NamedRun
+from flowpolicies.comparison.scores import RunScores, ScoreTable
+from flowpolicies.comparison.statistics import interquartile_mean, mean_over_tasks
 from flowpolicies.data.names import REFERENCE
 from flowpolicies.moved import moved_names
+from flowpolicies.policies.intervals import Interval
 from flowpolicies.reproduction.published import PublishedTable
 from flowpolicies.reproduction.reproduce import PlannedRun
 from flowpolicies.shell.catalog import config_of
@@ -30,6 +34,14 @@ class Score(NamedTuple):
     """Standard deviation over seeds of the mean over tasks; nan unless at least two seeds have all tasks."""
     runs: int
     """Number of runs that the score is the mean of."""
+    interval: Interval
+    """Mean with its 95 % stratified bootstrap interval over seeds; the bounds are nan if a task has one run."""
+    iqm: Interval
+    """Interquartile mean over tasks and seeds with its interval, as that of the mean."""
+
+    def numbers(self) -> tuple[float, ...]:
+        """The cells of `results.csv`: mean, deviation, number of runs, and the two intervals."""
+        return self.mean, self.std, self.runs, self.interval.low, self.interval.high, *self.iqm
 
 
 def score_of(run: PlannedRun, table: PublishedTable) -> float:
@@ -62,7 +74,28 @@ def _summarise(tasks: Mapping[str, Mapping[int, float]]) -> Score:
     complete = set[int].intersection(*(set(seeds) for seeds in tasks.values()))
     means = [float(np.mean([seeds[seed] for seeds in tasks.values()])) for seed in sorted(complete)]
     std = float(np.std(means)) if len(means) > 1 else math.nan
-    return Score(mean, std, sum(len(seeds) for seeds in tasks.values()))
+    groups = [np.array(list(seeds.values())) for seeds in tasks.values()]
+    return Score(mean, std, sum(map(len, groups)), mean_over_tasks(groups), interquartile_mean(groups))
+
+
+def compare_columns(table: PublishedTable, runs: Sequence[PlannedRun]) -> ScoreTable:
+    """The scores of the runs that are done, by column, task and seed."""
+    scored = [(run, score_of(run, table)) for run in runs if run.is_done]
+    known = [(run, score) for run, score in scored if not math.isnan(score)]
+    return ScoreTable(
+        "score",
+        [
+            RunScores(
+                NamedRun(run.folder.path, run.column),
+                run.column,
+                run.preset.algorithm,
+                f"{run.row} {run.task}",
+                run.seed,
+                {"score": score},
+            )
+            for run, score in known
+        ],
+    )
 
 
 MATTERS = {

@@ -40,7 +40,7 @@ from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
 from flowpolicies.policies.aliases import check_policy_alias
 from flowpolicies.policies.building import limited
 from flowpolicies.policies.declaration import check_declared
-from flowpolicies.policies.devices import check_device
+from flowpolicies.policies.devices import require_device
 from flowpolicies.shell.catalog import FAMILIES, REGISTRY, AlgorithmFamily
 from flowpolicies.shell.changes import changed_config, sort_changes
 from flowpolicies.shell.config import CriticConfig, PolicyConfig, configure
@@ -249,7 +249,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             stats_window_size,
             tensorboard_log,
             verbose,
-            check_device(device),
+            require_device(device),
             seed=seed,
             sde_support=False,
             supported_action_spaces=(spaces.Box,),
@@ -321,7 +321,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             TypeError: for an unknown keyword.
         """
         who, known = cls.__name__, [*inspect.signature(OfflineAlgorithm).parameters, *SETTABLE]
-        changes, device = sort_changes(who, cls.Config, kwargs, custom_objects, known), check_device(device)
+        changes, device = sort_changes(who, cls.Config, kwargs, custom_objects, known), require_device(device)
         saved, replaced = open_model(path), dict(changes.custom_objects or {})
         private: dict[str, Any] = {"_changes": changes.hyperparameters}
         if "compile" in changes.attributes:

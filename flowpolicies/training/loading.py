@@ -40,11 +40,7 @@ def load_policy(path: Path, device: str = "auto", *, trust: bool = False) -> Flo
         return policies.FlowPolicy.from_pretrained(source, device=device)
     if path.is_dir():
         path = _policy_of_run(RunFolder(path))
-    if not path.exists():
-        near = [other.name for other in path.parent.glob("*")]
-        raise FileNotFoundError(
-            f"no policy file, run folder or zip of model.save() at '{path}'.{did_you_mean(path.name, near)}"
-        )
+    check_exists(path)
     with open(path, "rb") as file:
         start = file.read(4)
     if is_zip(start) or (path.suffix == ".zip" and not start):
@@ -53,6 +49,15 @@ def load_policy(path: Path, device: str = "auto", *, trust: bool = False) -> Flo
         saved = open_model(path)
         return _algorithm_of(saved, trust).load(path, device=device, trust=trust).policy
     return policies.FlowPolicy.load(path, device)
+
+
+def check_exists(path: Path) -> None:
+    """Raises a FileNotFoundError if there is nothing at a path."""
+    if not path.exists():
+        near = [other.name for other in path.parent.glob("*")]
+        raise FileNotFoundError(
+            f"no policy file, run folder or zip of model.save() at '{path}'.{did_you_mean(path.name, near)}"
+        )
 
 
 def _policy_of_run(folder: RunFolder) -> Path:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter
 from stable_baselines3.common.vec_env import VecEnv
 
 from flowpolicies.algorithms import OfflineAlgorithm
@@ -104,6 +105,7 @@ class TrainingRun:
         self.best = None if settings.keep_best is None else BestModel(folder, model, settings.keep_best)
         self.is_resumed = checkpoint is not None
         self._log = None if checkpoint is None else self._rewind(checkpoint)
+        self._wandb: Any = None
 
     def _rewind(self, checkpoint: Path) -> LogState | None:
         """Cuts the logs off at the checkpoint, and returns their state there."""
@@ -214,7 +216,14 @@ class TrainingRun:
     def _open_log(self, phase: Phase) -> None:
         if self.model._custom_logger:
             self.model.logger.close()
-        self.model.set_logger(self.folder.logger(phase, print_tables=self.settings.print_log))
+        settings, more = self.settings, list[KVWriter]()
+        if settings.wandb is not None:
+            from flowpolicies.training.logs.wandb import WandbWriter, open_wandb
+
+            self._wandb = self._wandb or open_wandb(settings.wandb, self.folder.path, self.folder.read_config())
+            more.append(WandbWriter(self._wandb, phase))
+        options = {"print_tables": settings.print_log, "tensorboard": settings.tensorboard}
+        self.model.set_logger(self.folder.logger(phase, more=more, **options))
         if self.best is not None:
             self.model.logger.output_formats.append(self.best)
 
@@ -305,6 +314,8 @@ class TrainingRun:
         self.progress.close()
         if self.model._custom_logger:
             self.model.logger.close()
+        if self._wandb is not None:
+            self._wandb.finish()
 
 
 def say_how_to_continue(command: Sequence[str]) -> None:

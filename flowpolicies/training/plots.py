@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from flowpolicies.files import atomic_write
@@ -21,6 +24,10 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 """Palette of Okabe and Ito, which people with colour blindness can distinguish; more curves get other line styles."""
 
 STYLES = ("-", "--", ":", "-.")
+"""Line styles, of which each is for as many curves as there are colors."""
+
+COLUMNS_OF_PANELS = 3
+"""Largest number of panels beside each other."""
 
 
 class Point(NamedTuple):
@@ -43,11 +50,11 @@ def plot_learning_curves(
     metric: Literal["success", "return"] | None = None,
     title: str | None = None,
 ) -> Path:
-    """Draws a learning curve with its 95 % interval for each label.
+    """Draws a learning curve with its 95 % interval for each label, and a legend that says what the bands are.
 
     Online steps follow the offline steps, to the right of a vertical line. Several rows of a label at the same step are
     seeds: the curve is their mean, and the interval is a bootstrap over them. The interval of a single row is the one
-    over its episodes.
+    over its episodes. A label with evaluations at one step only is a dashed line at their height.
 
     Args:
         evaluations: label -> evaluations of one or several runs.
@@ -61,7 +68,55 @@ def plot_learning_curves(
     Raises:
         ValueError: if there are no rows, or if rows do not have the metric.
     """
-    rows = [row for group in evaluations.values() for row in group]
+    return plot_panels({title or "": evaluations}, path, metric=metric)
+
+
+def plot_panels(
+    panels: Mapping[str, Mapping[str, Sequence[EvaluationRow]]],
+    path: Path,
+    *,
+    metric: Literal["success", "return"] | None = None,
+) -> Path:
+    """Draws `plot_learning_curves` for several tasks beside each other; a label has one colour in all of them.
+
+    Args:
+        panels: title of each panel -> its curves.
+        path: file to write; its suffix determines the format.
+        metric: what to draw; None: success if all rows have it, otherwise the return.
+
+    Raises:
+        ValueError: if a panel has no rows, or if rows do not have the metric.
+    """
+    every = [rows for curves in panels.values() for rows in curves.values()]
+    metric = choose_metric([row for rows in every for row in rows], metric)
+    labels = list(dict.fromkeys(label for curves in panels.values() for label in curves))
+    across = min(COLUMNS_OF_PANELS, len(panels))
+    down = math.ceil(len(panels) / across)
+    size = (6.4, 3.7) if len(panels) == 1 else (1.2 + 3.2 * across, 0.9 + 2.5 * down)
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(down, across, squeeze=False).flatten()
+    for axes, (title, curves) in zip(grid, panels.items(), strict=False):
+        rows = [row for group in curves.values() for row in group]
+        switch = max((row.step for row in rows if row.phase == "offline"), default=0)
+        for label, group in curves.items():
+            draw_curve(axes, curve(group, metric, switch), label, labels.index(label))
+        _mark_phases(axes, rows, switch, is_narrow=len(panels) > 1)
+        _dress(axes, metric, title)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    add_legend(figure, band_text(every), hide=len(labels) == 1)
+    return save(figure, path)
+
+
+def choose_metric(
+    rows: Sequence[EvaluationRow], metric: Literal["success", "return"] | None = None
+) -> Literal["success", "return"]:
+    """The metric to draw: success if all rows have it, otherwise the return.
+
+    Raises:
+        ValueError: if there are no rows, or if they do not have the metric that is asked for.
+    """
     if not rows:
         raise ValueError(
             "there are no evaluations to plot. Train with an environment, and with eval_episodes of at least 1."
@@ -69,18 +124,43 @@ def plot_learning_curves(
     has_success = not any(math.isnan(row.success) for row in rows)
     if metric == "success" and not has_success:
         raise ValueError("the environment did not report success; pass metric='return'.")
-    metric = metric or ("success" if has_success else "return")
-    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    switch = max((row.step for row in rows if row.phase == "offline"), default=0)
-    for number, (label, group) in enumerate(evaluations.items()):
-        color, style = COLORS[number % len(COLORS)], STYLES[number // len(COLORS) % len(STYLES)]
-        _draw(axes, curve(group, metric, switch), label, color, style)
-    _mark_phases(axes, rows, switch)
-    _dress(axes, metric, title, legend=len(evaluations) > 1)
+    return metric or ("success" if has_success else "return")
+
+
+def band_text(groups: Sequence[Sequence[EvaluationRow]]) -> str:
+    """What the bands of curves are, each of which is made of the rows of a group."""
+    counts = [Counter((row.phase, row.step) for row in rows) for rows in groups]
+    most = [max(count.values()) for count in counts if count]
+    least, largest = min(most), max(most)
+    if largest == 1:
+        return "95 % interval over the episodes of an evaluation"
+    seeds = f"{largest} seeds" if least == largest else f"up to {largest} seeds"
+    alone = ", of single runs over episodes" if least == 1 else ""
+    return f"95 % bootstrap interval over {seeds}{alone}"
+
+
+def add_legend(figure: Figure, band: str, *, hide: bool = False) -> None:
+    """Adds a legend below the panels, with each label once, and an entry for the bands.
+
+    Args:
+        band: what the bands are.
+        hide: leave the labels out, where there is only one.
+    """
+    found = dict[str, Artist]()
+    for axes in figure.axes:
+        for artist, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, artist)
+    shown = {} if hide else found
+    patch = Patch(color="0.5", alpha=0.35, linewidth=0)
+    handles, labels = [*shown.values(), patch], [*shown, f"shaded: {band}"]
+    columns = min(len(labels), max(2, int(figure.get_figwidth() / 1.9)))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
+
+
+def save(figure: Figure, path: Path, dpi: int = 200) -> Path:
+    """Writes a figure, atomically; the suffix of the path determines the format."""
     with atomic_write(path) as file:
-        figure.savefig(file, format=path.suffix.removeprefix(".") or "png", dpi=200)
+        figure.savefig(file, format=path.suffix.removeprefix(".") or "png", dpi=dpi)
     return path
 
 
@@ -107,19 +187,31 @@ def _estimate(rows: Sequence[EvaluationRow], metric: Literal["success", "return"
     )
 
 
-def _draw(axes: Axes, points: Sequence[Point], label: str, color: str, style: str) -> None:
+def draw_curve(axes: Axes, points: Sequence[Point], label: str, number: int) -> None:
+    """Draws a curve with its band; a single point becomes a dashed line at its height.
+
+    Args:
+        number: number of the curve, which determines color and line style.
+    """
+    color, style = COLORS[number % len(COLORS)], STYLES[number // len(COLORS) % len(STYLES)]
     x, mean, low, high = (np.array(column) for column in zip(*points, strict=True))
+    if len(points) == 1:
+        axes.axhspan(low[0], high[0], color=color, alpha=0.1, linewidth=0)
+        axes.axhline(mean[0], color=color, linewidth=1.4, linestyle=(0, (6, 3)), label=f"{label} (one evaluation)")
+        axes.plot(x, mean, "o", color=color, markersize=3.5)
+        return
     axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
     axes.plot(x, mean, style, color=color, label=label, linewidth=1.8, marker="o", markersize=3.5)
 
 
-def _mark_phases(axes: Axes, rows: Sequence[EvaluationRow], switch: int) -> None:
+def _mark_phases(axes: Axes, rows: Sequence[EvaluationRow], switch: int, *, is_narrow: bool) -> None:
     phases = {row.phase for row in rows}
     unit = {"offline": "Gradient steps", "online": "Environment steps"}
     if len(phases) == 1:
         axes.set_xlabel(unit[phases.pop()])
         return
-    axes.set_xlabel("Gradient steps (offline), then environment steps (online)")
+    separator = ",\n" if is_narrow else ", "
+    axes.set_xlabel(f"Gradient steps (offline){separator}then environment steps (online)", fontsize=9)
     axes.axvline(switch, color="0.35", linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     for text, side, offset in (("offline", "right", -5), ("online", "left", 5)):
         axes.annotate(
@@ -135,7 +227,7 @@ def _mark_phases(axes: Axes, rows: Sequence[EvaluationRow], switch: int) -> None
         )
 
 
-def _dress(axes: Axes, metric: str, title: str | None, *, legend: bool) -> None:
+def _dress(axes: Axes, metric: str, title: str) -> None:
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlim(left=0)
     if metric == "success":
@@ -147,7 +239,5 @@ def _dress(axes: Axes, metric: str, title: str | None, *, legend: bool) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
-    if title is not None:
+    if title:
         axes.set_title(title, fontsize=10, pad=18)  # The padding leaves room for the names of the phases.
-    if legend:
-        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)

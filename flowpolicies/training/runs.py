@@ -43,7 +43,7 @@ from flowpolicies.training.logs import (
 )
 
 if TYPE_CHECKING:  # What is in a folder is known without importing them.
-    from stable_baselines3.common.logger import Logger
+    from stable_baselines3.common.logger import KVWriter, Logger
 
     from flowpolicies.algorithms import OfflineAlgorithm
 
@@ -87,6 +87,11 @@ class RunFolder:
     def config(self) -> Path:
         """JSON file with all that is needed to repeat the run."""
         return self.path / "config.json"
+
+    @property
+    def toml(self) -> Path:
+        """TOML file with which `flowpolicies train --config` trains the same run again."""
+        return self.path / "run.toml"
 
     @property
     def progress(self) -> Path:
@@ -203,7 +208,7 @@ class RunFolder:
     @property
     def _files(self) -> Sequence[Path]:
         best = (self.best, self.best.with_suffix(".json"))
-        return self.progress, self.evaluations, self.policy, self.model, *best, self.plot, self.config
+        return self.progress, self.evaluations, self.policy, self.model, *best, self.plot, self.toml, self.config
 
     def clear(self) -> None:
         """Deletes the files of a run, and no others.
@@ -379,14 +384,17 @@ class RunFolder:
                 kept = [row for row in rows_of_log if _is_within(dict(zip(columns, row, strict=True)), last)]
             write_table(self.progress, columns, kept)
 
-    def logger(self, phase: Phase, *, print_tables: bool = False) -> Logger:
-        """Logger that appends to `progress.csv` and writes to `tensorboard/PHASE`.
+    def logger(
+        self, phase: Phase, *, print_tables: bool = False, tensorboard: bool = True, more: Sequence[KVWriter] = ()
+    ) -> Logger:
+        """Logger that appends to `progress.csv`, and writes to `tensorboard/PHASE` and to further output formats.
 
         Both phases count their steps from zero, so each has its own folder for TensorBoard.
         """
         from flowpolicies.training.logs.writers import make_logger
 
-        return make_logger(self.path, self.progress, self.events / phase, print_tables=print_tables)
+        events = self.events / phase if tensorboard else None
+        return make_logger(self.path, self.progress, events, print_tables=print_tables, more=more)
 
 
 def _is_within(row: dict[str, str], last: dict[str, int]) -> bool:

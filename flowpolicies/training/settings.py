@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, final
 
@@ -45,6 +46,8 @@ class TrainSettings:
         "eval_workers": 1,
         "compile": False,
         "precision": "fp32",
+        "tensorboard": True,
+        "wandb": None,
     }
     """Fields that records of the first runs lack, and the values that act as those runs did."""
     renamed: ClassVar[Mapping[str, str]] = {"compile_backend": "compile"}
@@ -123,6 +126,11 @@ class TrainSettings:
     """Number of gradient steps between two rows of the training log, in the offline phase."""
     print_log: bool = False
     """Also print the rows of the training log as tables."""
+    tensorboard: bool = True
+    """Write the log for TensorBoard as well, to the folder tensorboard of the run."""
+    wandb: str | None = None
+    """Project of Weights & Biases to log the run to as well; it needs `pip install 'flowpolicies[wandb]'`.
+    WANDB_MODE=offline keeps the log on this machine. None: do not."""
     device: str = "auto"
     """Torch device, such as cpu or cuda:1. auto: CUDA if it is available."""
     compile: bool | Literal["auto"] = False
@@ -180,7 +188,10 @@ class TrainSettings:
         Raises:
             ValueError: if one that is needed is not given, or the source of the dataset is unknown.
             FileNotFoundError: if the file of the dataset does not exist.
+            ImportError: if the package wandb is needed and not installed.
         """
+        if self.wandb is not None and find_spec("wandb") is None:
+            raise ImportError("--wandb needs the package wandb: pip install 'flowpolicies[wandb]'")
         if self.dataset is not None:
             from flowpolicies.data.sources import check_address
 

@@ -18,7 +18,9 @@ from flowpolicies.algorithms import OfflineAlgorithm
 from flowpolicies.artifacts import ArtifactError
 from flowpolicies.data import RewardTransform, TransitionDataset, load_dataset
 from flowpolicies.data.replay.buffer import TransitionBuffer
+from flowpolicies.files import atomic_write
 from flowpolicies.messages import say
+from flowpolicies.policies.devices import require_device
 from flowpolicies.record import describe_dataset, describe_hardware, describe_software
 from flowpolicies.shell.hyperparameters import SB3Hyperparameters
 from flowpolicies.shell.saved import read_buffer
@@ -34,6 +36,7 @@ from flowpolicies.training.envs import OnlySpaces, TransformedRewards, make_vec_
 from flowpolicies.training.exact.checkpoints import restore_state, state_of
 from flowpolicies.training.phases import IncompleteRunError as IncompleteRunError
 from flowpolicies.training.phases import TrainingRun, steps_of
+from flowpolicies.training.repeating import run_toml
 from flowpolicies.training.runs import RunFolder
 from flowpolicies.training.settings import TrainSettings, check_start
 
@@ -94,7 +97,8 @@ def train(
 
     Raises:
         FileExistsError: if the run folder is not empty, and neither `resume` nor `overwrite` is set.
-        ValueError: if a run cannot be continued with other settings than it began with, or an input is wrong.
+        ValueError: if a run cannot be continued with other settings than it began with, an input is wrong, or the
+            device is not available.
         IncompleteRunError: if the run has ended and its model is saved, but another file could not be written.
         ArtifactError: if the run to be continued has no whole checkpoint, or its record or a log is damaged.
         FolderInUseError: if another process is writing to the run folder.
@@ -103,6 +107,7 @@ def train(
     """
     sb3_hyperparameters = sb3_hyperparameters or SB3Hyperparameters()
     asked = Asked(algorithm, hyperparameters, settings, sb3_hyperparameters, preset, command)
+    require_device(settings.device)  # Before the data are loaded, which may take minutes.
     folder = check_start(algorithm.name, settings)
     with folder.lock(), ExitStack() as stack:
         folder.check_free(resume=settings.resume, overwrite=settings.overwrite)  # Nobody else writes from now on.
@@ -136,6 +141,8 @@ class Prepared(NamedTuple):
         if self.checkpoint is None:
             self.folder.clear()
         self.folder.write_config(self.record)
+        with atomic_write(self.folder.toml) as file:
+            file.write(run_toml(type(self.model), self.record).encode())
         return TrainingRun(*self[:-1], interrupt=interrupt, name=name)
 
 

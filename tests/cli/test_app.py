@@ -99,6 +99,17 @@ def test_rollout_is_another_name_of_data_collect(call: Any, policy: Path, tmp_pa
     assert call("data", "collect", *words, f"npz:{tmp_path}/b.npz").out == answer.out.replace("a.npz", "b.npz")
 
 
+def test_the_help_of_the_program_groups_its_commands_by_task(call: Any) -> None:
+    answer = call("--help")
+    assert (answer.code, answer.err) == (0, "")
+    blocks = [block.splitlines() for block in answer.out.split("\n\n")]
+    named = {block[0]: [line.split()[0] for line in block[1:] if line[2] != " "] for block in blocks if len(block) > 1}
+    assert named["Evaluate and compare:"] == ["evaluate", "compare", "plot", "diagnose", "rollout"]
+    assert "Other commands:" not in named  # Each command has a task.
+    assert sorted(name for key, names in named.items() if key != "examples:" for name in names) == sorted(commands())
+    assert call("-h") == answer
+
+
 def test_flags_reach_the_fields() -> None:
     words = (
         "train fql --dataset npz:a --alpha 3.0 --actor-hidden-dims 128 64 --no-value-layer-norm --gamma 0.9 --seed 4"

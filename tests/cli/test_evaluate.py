@@ -5,8 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+from tiny import tiny
 
-from flowpolicies.cli.evaluation.evaluate import pool
+from flowpolicies.algorithms import BC
+from flowpolicies.cli.evaluation.evaluate import print_matrix
+from flowpolicies.comparison.evaluating import pool
+from flowpolicies.comparison.results import read_results
 from flowpolicies.policies import Evaluation
 from flowpolicies.training import RunFolder
 
@@ -60,3 +65,74 @@ def test_an_environment_that_does_not_fit_is_refused(call: Any, policy: Path) ->
         "flowpolicies: the policy was trained for observations in Box([-1. -1. -8.], [1. 1. 8.]"
     )
     assert "but those of this environment are in Box([-1.2 " in answer.err
+
+
+@pytest.fixture
+def policies(tmp_path: Path, policy: Path, data: Path) -> list[Path]:
+    """Two policy files with different networks."""
+    tiny(BC, dataset=f"npz:{data}", seed=1).policy.save(tmp_path / "other.safetensors")
+    return [policy, tmp_path / "other.safetensors"]
+
+
+def test_several_policies_have_equal_starts_and_rows(call: Any, policies: list[Path], tmp_path: Path) -> None:
+    out, env = tmp_path / "results.jsonl", ("--env", "Pendulum-v1", "--episodes", 4)
+    answer = call("evaluate", f"mine={policies[0]}", policies[1], *env, "--out", out, "--json", tmp_path / "a.json")
+    assert answer.code == 0, answer.err
+    rows = read_results(out)
+    assert [(row.label, row.episode) for row in rows] == [(name, i) for name in ("mine", "other") for i in range(4)]
+    alone = [call("evaluate", path, *env, "--json", tmp_path / "b.json") and tmp_path / "b.json" for path in policies]
+    single = json.loads(alone[1].read_text())["environments"]["Pendulum-v1"]
+    assert [row.total for row in rows[4:]] == single["returns"]
+    assert [one["policy"] for one in json.loads((tmp_path / "a.json").read_text())["runs"]] == [*map(str, policies)]
+    difference = np.mean([one.total - other.total for one, other in zip(rows[4:], rows[:4], strict=True)])
+    assert "return, with 95 % intervals" in answer.out
+    line = next(line for line in answer.out.splitlines() if " minus " in line)
+    assert line.startswith("other.safetensors minus policy.safetensors, 4 pairs of episodes with the same starts:")
+    assert float(line.rpartition(": ")[2].split()[0]) == pytest.approx(difference, rel=0.01)
+
+
+def test_the_matrix_has_a_column_for_each_task(capsys: pytest.CaptureFixture[str]) -> None:
+    addresses = [f"ogbench:cube-single-play-singletask-task{task}-v0" for task in (1, 2)]
+    won, lost = (Evaluation(np.ones(8), np.ones(8), np.full(8, x), deterministic=False) for x in (1.0, 0.0))
+    print_matrix({"a": dict.fromkeys(addresses, won), "b": {addresses[0]: won, addresses[1]: lost}})
+    text = capsys.readouterr().out
+    assert [cell.strip() for cell in text.splitlines()[2].split("┃")[1:-1]] == ["", "task 1", "task 2", "all"]
+    rows = [line.split("│")[1:-1] for line in text.splitlines() if line.startswith("│")]
+    assert [[cell.split()[0] for cell in row] for row in rows] == [["a", "100", "100", "100"], ["b", "100", "0", "50"]]
+    assert "b minus a, 16 pairs of episodes with the same starts: -50 [-75, -25]" in text
+
+
+def test_tasks_are_those_of_the_environment(call: Any, policy: Path) -> None:
+    answer = call("evaluate", policy, "--env", "Pendulum-v1", "--tasks", "1-3")
+    assert answer.code == 2
+    assert "'Pendulum-v1' has no numbered tasks" in answer.err
+    answer = call("evaluate", policy, "--env", "Pendulum-v1", "--workers", 0)
+    assert "--workers is the number of processes and must be at least 1, got 0" in answer.err
+    answer = call("evaluate", policy, "--env", "ogbench:nothing-play-singletask-v0", "--tasks", "2")
+    assert "'nothing-play-singletask-task2-v0'" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "no run is named"),
+        (("a", "--out", "a.json"), "name the results file with the ending .jsonl"),
+        (("a.safetensors", "--env", "Pendulum-v1"), "no policy file, run folder or zip of model.save() at"),
+    ],
+)
+def test_wrong_words(call: Any, words: tuple[str, ...], message: str) -> None:
+    answer = call("evaluate", *words)
+    assert (answer.code, answer.out) == (2, "")
+    assert message in answer.err
+
+
+@pytest.mark.more
+def test_results_do_not_depend_on_the_number_of_workers(call: Any, policies: list[Path], tmp_path: Path) -> None:
+    files = [tmp_path / f"{workers}.jsonl" for workers in (1, 2)]
+    for workers, file in enumerate(files, 1):
+        words = (*policies, "--env", "Pendulum-v1", "--episodes", 3, "--workers", workers, "--out", file)
+        assert call("evaluate", *words).code == 0
+    assert files[0].read_text() == files[1].read_text()
+    answer = call("evaluate", *policies, "--env", "Pendulum-v1", "MountainCarContinuous-v0", "--workers", 2)
+    assert answer.code == 2
+    assert "the policy was trained for observations in" in answer.err

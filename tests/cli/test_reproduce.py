@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def extra(data: Path) -> str:
 
 
 def test_dry_run(call: Any, tmp_path: Path) -> None:
-    answer = call("reproduce", "table", "qflow-standard", "--dry-run", "--runs-dir", tmp_path)
+    answer = call("reproduce", "table", "qflow-standard", "--dry-run", "--no-estimate", "--runs-dir", tmp_path)
     assert answer.code == 0, answer.err
     lines = answer.out.splitlines()
     runs = [line for line in lines if line.startswith("open  ")]
@@ -45,6 +46,10 @@ def test_runs_are_made_once_and_continued(call: Any, tmp_path: Path, extra: str)
     assert "[1/2] " in answer.out
     assert "[2/2] " in answer.out
     assert "0 s left" in answer.out
+    assert re.search(r"^fql \(ogbench\): [\d.e-]+ ms per update$", answer.out, re.MULTILINE)
+    assert "The updates will take about 0 s on this machine with --parallel 2" in answer.out
+    assert "Over the 1 of 1 tasks that all columns have" in answer.out
+    assert "P(better than FQL)" in answer.out
     folders = [tmp_path / "qflow-standard" / f"{name}-cube-single-play-task2-seed0" for name in ("fql", "qflow")]
     config = RunFolder(folders[0]).read_config()
     assert config["hyperparameters"]["alpha"] == 300.0

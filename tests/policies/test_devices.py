@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
+from tiny import pendulum_data, tiny
 
-from flowpolicies.policies.devices import KINDS, check_device
+from flowpolicies import FlowPolicy
+from flowpolicies.algorithms import BC
+from flowpolicies.policies.devices import KINDS, check_device, require_device
+from flowpolicies.training import TrainSettings, load_policy, train
 
 
 def test_the_known_kinds_are_those_of_torch() -> None:
@@ -34,3 +39,28 @@ def test_other_names_are_refused(name: str) -> None:
         check_device(name)
     with pytest.raises(RuntimeError):
         torch.device(name)
+
+
+@pytest.mark.parametrize("name", ["auto", "cpu", "meta", torch.device("cpu")])
+def test_devices_that_are_there(name: torch.device | str) -> None:
+    assert require_device(name) == name
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
+@pytest.mark.parametrize("name", ["cuda", "cuda:1", torch.device("cuda")])
+def test_a_missing_gpu_is_an_error(name: torch.device | str, tmp_path: Path) -> None:
+    message = f"the device '{name}' is not available here: .*Pass 'cpu', or 'auto'"
+    with pytest.raises(ValueError, match=message):
+        require_device(name)
+    model = tiny(BC, dataset=pendulum_data())
+    model.save(tmp_path / "model.zip")
+    model.policy.save(tmp_path / "policy.safetensors")
+    for call in (
+        lambda: tiny(BC, dataset=pendulum_data(), device=name),
+        lambda: BC.load(tmp_path / "model.zip", device=name),
+        lambda: FlowPolicy.load(tmp_path / "policy.safetensors", name),
+        lambda: load_policy(tmp_path / "model.zip", str(name)),
+        lambda: train(BC, BC.Config(), TrainSettings(dataset="npz:missing.npz", device=str(name))),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()

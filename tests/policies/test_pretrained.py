@@ -345,7 +345,7 @@ def test_commands_take_shared_policies(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(finding, "BOX", tmp_path / "box")
-    monkeypatch.setattr("flowpolicies.cli.evaluation.evaluate.BOX", tmp_path / "box")
+    monkeypatch.setattr("flowpolicies.comparison.runs.BOX", tmp_path / "box")
     monkeypatch.chdir(tmp_path)
     policy = make()
     evaluation = evaluate(policy, "Pendulum-v1", 1, seed=0)

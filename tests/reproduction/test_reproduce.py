@@ -13,7 +13,7 @@ from flowpolicies.reproduction.jobs import flags
 from flowpolicies.reproduction.presets import load_preset
 from flowpolicies.reproduction.published import list_tables, load_table
 from flowpolicies.reproduction.reproduce import PlannedRun, plan, without_twins
-from flowpolicies.reproduction.scores import deviations, read_scores
+from flowpolicies.reproduction.scores import compare_columns, deviations, read_scores
 from flowpolicies.training import SB3Hyperparameters, TrainSettings
 from flowpolicies.training.evaluations import EvaluationRow
 from flowpolicies.training.runs import RunFolder
@@ -159,10 +159,15 @@ def test_scores(tmp_path: Path) -> None:
     first = [run for run in runs if run.task.endswith(("task1", "task2"))]
     for run, last in zip(first, (0.4, 0.8, 0.2, 0.6), strict=True):
         finish(run, [1.0, last - 0.1, last + 0.1, last])  # The mean of the last three.
-    mean, std, count = read_scores(table, runs)["scene", "FQL"]
+    mean, std, count, interval, iqm = read_scores(table, runs)["scene", "FQL"]
     assert (mean, std, count) == pytest.approx((50.0, 10.0, 4))  # Seeds: 60 and 40.
+    assert interval.mean == pytest.approx(50.0)
+    assert 40 <= interval.low < 50 < interval.high <= 60
+    assert iqm.mean == pytest.approx((40 + 60) / 2)
+    (columns,) = compare_columns(table, runs).table.values()
+    assert sorted(score for seeds in columns.values() for score in seeds.values()) == pytest.approx([20, 40, 60, 80])
     runs[0].folder.model.unlink()
-    mean, std, count = read_scores(table, runs)["scene", "FQL"]
+    mean, std, count = read_scores(table, runs)["scene", "FQL"][:3]
     assert (mean, count) == (pytest.approx((20 + (80 + 60) / 2) / 2), 3)
     assert math.isnan(std)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flowpolicies.training import EvaluationRow, plot_learning_curves
-from flowpolicies.training.plots import Point, curve
+from flowpolicies.training.plots import COLORS, Point, curve, plot_panels
 
 
 def row(phase: Any, step: int, success: float, mean_return: float = -1.0) -> EvaluationRow:
@@ -44,6 +44,35 @@ def test_what_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ">Return (sum of rewards)<" in text
     assert ">Gradient steps<" in text
     assert ">FQL<" not in text  # One curve needs no legend.
+
+
+def test_the_legend_says_what_the_bands_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(mpl.rcParams, "svg.fonttype", "none")
+    one, three = [row("offline", 100, 0.2), row("offline", 200, 0.4)], [row("offline", 100, x) for x in (0.2, 0.4, 0.9)]
+    for curves, text in (
+        ({"FQL": one}, "95 % interval over the episodes of an evaluation"),
+        ({"FQL": three}, "95 % bootstrap interval over 3 seeds"),
+        ({"FQL": three, "BC": one}, "95 % bootstrap interval over up to 3 seeds, of single runs over episodes"),
+    ):
+        assert f">shaded: {text}<" in plot_learning_curves(curves, tmp_path / "a.svg").read_text()
+
+
+def test_an_algorithm_with_one_evaluation_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(mpl.rcParams, "svg.fonttype", "none")
+    text = plot_learning_curves({"FQL": ROWS, "BC": ROWS[1:2]}, tmp_path / "a.svg").read_text()
+    assert ">BC (one evaluation)<" in text
+    assert ">FQL<" in text
+
+
+def test_tasks_have_panels_and_labels_one_color(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(mpl.rcParams, "svg.fonttype", "none")
+    panels = {"task 1": {"FQL": ROWS, "BC": ROWS}, "task 2": {"BC": ROWS}}
+    text = plot_panels(panels, tmp_path / "a.svg").read_text()
+    assert all(text.count(f">{label}<") == 1 for label in ("task 1", "task 2", "FQL", "BC"))
+    first, second = (text.partition('id="axes_2"')[i].partition('id="legend_1"')[0].lower() for i in (0, 2))
+    assert COLORS[0].lower() in first
+    assert COLORS[1].lower() in second  # As in the first panel.
+    assert COLORS[0].lower() not in second
 
 
 def test_online_steps_follow_offline_ones() -> None:

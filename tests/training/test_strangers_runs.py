@@ -23,7 +23,8 @@ from same_runs import OFFLINE
 from flowpolicies.algorithms import FQL
 from flowpolicies.artifacts import ArtifactError
 from flowpolicies.cli import main
-from flowpolicies.cli.evaluation.evaluate import Evaluate
+from flowpolicies.comparison.evaluating import reference_scores
+from flowpolicies.comparison.runs import NamedRun
 from flowpolicies.data.dataset.transforms import REFERENCE
 from flowpolicies.data.foreign import check_environment
 from flowpolicies.policies import Evaluation
@@ -205,11 +206,11 @@ def test_a_damaged_reference_of_the_score_is_one_error(
 ) -> None:
     record = json.loads(stranger.config.read_text())
     edit(stranger.config, dataset={**record["dataset"], "provenance": {REFERENCE: wrong}})
-    evaluation = Evaluation(np.ones(2), np.ones(2), None, deterministic=False)
+    evaluation, run = Evaluation(np.ones(2), np.ones(2), None, deterministic=False), NamedRun(stranger.path, None)
     with pytest.raises(ArtifactError, match=r"config\.json', dataset, provenance"):
-        Evaluate(path=stranger.path)._score(record["env"], evaluation)
+        reference_scores(run, record["env"], evaluation.returns)
     edit(stranger.config, dataset={**record["dataset"], "provenance": wrong})
-    assert Evaluate(path=stranger.path)._score(record["env"], evaluation) == ""
+    assert reference_scores(run, record["env"], evaluation.returns) is None
 
 
 def test_a_state_does_not_change_the_indices_of_a_simulation() -> None:

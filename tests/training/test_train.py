@@ -44,8 +44,8 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, error: type[BaseExc
 def test_a_run_leaves_everything_behind(run: Any, folder: RunFolder, settings: Any) -> None:
     assert run(steps=10, online_steps=10) == folder
     found = {path.name for path in folder.path.iterdir()}
-    files = {"config.json", "progress.csv", "evaluations.csv", "policy.safetensors", "model.zip", "learning_curve.png"}
-    assert found == {*files, "checkpoints", "tensorboard"}
+    files = {"config.json", "run.toml", "progress.csv", "evaluations.csv", "learning_curve.png"}
+    assert found == {*files, "policy.safetensors", "model.zip", "checkpoints", "tensorboard"}
     assert phases(folder) == [("offline", 5), ("offline", 10), ("online", 5), ("online", 10)]
     assert [path.name for path in folder.list_checkpoints()] == ["step_000000015.zip", "step_000000020.zip"]
     assert {path.name for path in (folder.path / "tensorboard").iterdir()} == {"offline", "online"}

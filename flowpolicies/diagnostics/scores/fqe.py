@@ -22,7 +22,7 @@ from flowpolicies.diagnostics.scores.rows import PolicyRows, as_inputs, policy_r
 from flowpolicies.losses import td_loss
 from flowpolicies.networks import Critic
 from flowpolicies.policies.building import build_network
-from flowpolicies.policies.devices import check_device
+from flowpolicies.policies.devices import require_device
 from flowpolicies.policies.evaluation import Predicts
 from flowpolicies.spaces.layout import Observations
 
@@ -112,7 +112,7 @@ def fitted_q_evaluation(
         TypeError: if the policy cannot predict.
     """
     found = policy_rows(policy, dataset, rows, deterministic=deterministic, seed=seed)
-    data = _as_batch(found, dataset, gamma, get_device(check_device(device)))
+    data = _as_batch(found, dataset, gamma, get_device(require_device(device)))
     fit = _Fit(dataset, data, hidden_dims, ensemble, learning_rate, tau, seed)
     errors = fit.train(updates, batch_size)
     observations, actions = as_inputs(dataset, found.starts, found.start_actions)

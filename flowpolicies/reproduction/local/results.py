@@ -9,8 +9,9 @@ from typing import NamedTuple, cast, final
 import numpy as np
 
 from flowpolicies.artifacts import ArtifactError
+from flowpolicies.comparison.statistics import interquartile_mean
 from flowpolicies.files import atomic_write, csv_text
-from flowpolicies.policies.intervals import Interval, iqm_interval, mean_interval
+from flowpolicies.policies.intervals import Interval, mean_interval
 from flowpolicies.reproduction.local.benchmark import LocalBenchmark
 from flowpolicies.reproduction.local.plan import LocalRun, RunKey, Stage
 from flowpolicies.training.evaluations import COLUMNS, EvaluationRow, Phase, parse_evaluation
@@ -190,7 +191,7 @@ class Scores:
     def iqm(self, algorithm: str, phase: Phase) -> Interval | None:
         """Interquartile mean over tasks and seeds with its stratified bootstrap interval; None if runs are missing."""
         groups = [np.array(list(self.of((*cell, algorithm), phase).values())) for cell in self.cells()]
-        return iqm_interval(groups) if groups and not self.missing(algorithm, phase) else None
+        return interquartile_mean(groups) if groups and not self.missing(algorithm, phase) else None
 
     def core_hours(self, algorithm: str | None = None) -> float:
         """Processor time of all runs of an algorithm, or of the benchmark, as far as it was observed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -22,16 +23,24 @@ from flowpolicies.files import append_text, csv_text, naming_lack_of_space
 from flowpolicies.training.logs import mend_table, read_table, write_table
 
 
-def make_logger(folder: Path, progress: Path, events: Path, *, print_tables: bool = False) -> Logger:
+def make_logger(
+    folder: Path,
+    progress: Path,
+    events: Path | None,
+    *,
+    print_tables: bool = False,
+    more: Sequence[KVWriter] = (),
+) -> Logger:
     """Logger that appends to a CSV file, and writes to a folder for TensorBoard.
 
     Args:
         folder: folder of the run.
         progress: the CSV file.
-        events: folder of the event files.
+        events: folder of the event files; None: none are written.
         print_tables: also print the rows.
+        more: further output formats.
     """
-    formats: list[KVWriter] = [ProgressWriter(progress), EventWriter(events)]
+    formats: list[KVWriter] = [ProgressWriter(progress), *([] if events is None else [EventWriter(events)]), *more]
     if print_tables:
         formats.append(make_output_format("stdout", str(folder)))
     return Logger(str(folder), formats)

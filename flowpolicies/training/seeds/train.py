@@ -13,6 +13,7 @@ from typing import Any
 from flowpolicies.algorithms import OfflineAlgorithm
 from flowpolicies.data import TransitionDataset
 from flowpolicies.messages import say
+from flowpolicies.policies.devices import require_device
 from flowpolicies.shell.config import PolicyConfig, configure
 from flowpolicies.shell.hyperparameters import SB3Hyperparameters
 from flowpolicies.shell.setup import as_dataset, given_address
@@ -112,7 +113,7 @@ def train_together(
         dataset: the dataset, if it is not the one of `settings.dataset`.
     """
     sb3_hyperparameters = sb3_hyperparameters or SB3Hyperparameters()
-    _check_offline(settings)
+    _check_start(settings)
     variants = make_variants(algorithm, hyperparameters, sb3_hyperparameters, seeds, sweep)
     parent = settings.folder(algorithm.name, suffix="")
     if RunFolder(parent).config.is_file():
@@ -153,7 +154,9 @@ def train_together(
     return folders
 
 
-def _check_offline(settings: TrainSettings) -> None:
+def _check_start(settings: TrainSettings) -> None:
+    """Raises an error for what can be known before the data are loaded, which may take minutes."""
+    require_device(settings.device)
     if settings.online_steps > 0:
         raise ValueError(
             f"online_steps is {settings.online_steps}, and several seeds are trained together on a dataset only: "

@@ -1,0 +1,1 @@
+"""Finished runs beside each other: their episodes, scores, statistics and curves. Import its modules by name."""
