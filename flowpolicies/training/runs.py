@@ -387,10 +387,8 @@ class RunFolder:
     def logger(
         self, phase: Phase, *, print_tables: bool = False, tensorboard: bool = True, more: Sequence[KVWriter] = ()
     ) -> Logger:
-        """Logger that appends to `progress.csv`, and writes to `tensorboard/PHASE` and to further output formats.
-
-        Both phases count their steps from zero, so each has its own folder for TensorBoard.
-        """
+        """Logger that appends to `progress.csv`, and writes to further formats and to `tensorboard/PHASE`, since both
+        phases count their steps from zero."""
         from flowpolicies.training.logs.writers import make_logger
 
         events = self.events / phase if tensorboard else None

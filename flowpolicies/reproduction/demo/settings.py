@@ -21,7 +21,7 @@ class DemoSettings:
     tasks: tuple[int, ...] = (1, 2, 3, 4, 5)
     """Numbers of the OGBench tasks, 1 to 5, each with its own start, goal and reward. Q-Flow trains once for each task,
     BC once for all of them."""
-    steps: int = 6000
+    steps: int = 8000
     """Offline gradient steps of Q-Flow for each task, and of BC."""
     online_steps: NonNegativeInt = 2000
     """Environment steps of online fine-tuning for each task. 0: no fine-tuning."""
