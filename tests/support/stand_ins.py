@@ -26,6 +26,7 @@ from flowpolicies.algorithms import OfflineAlgorithm
 from flowpolicies.core import Network
 from flowpolicies.data import to_sb3_buffer
 from flowpolicies.data.sources import SOURCES
+from flowpolicies.diagnostics.scores import fitted_q_evaluation
 from flowpolicies.networks import Critic, TanhNormal, VelocityField
 from flowpolicies.samplers import Integrate
 from flowpolicies.training import TrainSettings, train
@@ -140,6 +141,7 @@ def make_tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     _limit(monkeypatch, OfflineAlgorithm, "learn_offline")
     _limit(monkeypatch, OffPolicyAlgorithm, "learn")
     _limit(monkeypatch, OfflineAlgorithm, "learn")
+    monkeypatch.setitem(fitted_q_evaluation.__kwdefaults__, "updates", 20 * STEPS)
     _limit_models(monkeypatch)
     _limit_runs(monkeypatch)
 
