@@ -6,14 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from flowpolicies.files import atomic_write
@@ -49,6 +48,7 @@ def plot_learning_curves(
     *,
     metric: Literal["success", "return"] | None = None,
     title: str | None = None,
+    runs: str = "seeds",
 ) -> Path:
     """Draws a learning curve with its 95 % interval for each label, and a legend that says what the bands are.
 
@@ -61,6 +61,7 @@ def plot_learning_curves(
         path: file to write; its suffix determines the format.
         metric: what to draw; None: success if all rows have it, otherwise the return.
         title: title of the figure; None: no title.
+        runs: what the several rows of a label at the same step differ in, for the legend.
 
     Returns:
         `path`.
@@ -68,7 +69,7 @@ def plot_learning_curves(
     Raises:
         ValueError: if there are no rows, or if rows do not have the metric.
     """
-    return plot_panels({title or "": evaluations}, path, metric=metric)
+    return plot_panels({title or "": evaluations}, path, metric=metric, runs=runs)
 
 
 def plot_panels(
@@ -76,6 +77,7 @@ def plot_panels(
     path: Path,
     *,
     metric: Literal["success", "return"] | None = None,
+    runs: str = "seeds",
 ) -> Path:
     """Draws `plot_learning_curves` for several tasks beside each other; a label has one colour in all of them.
 
@@ -83,6 +85,7 @@ def plot_panels(
         panels: title of each panel -> its curves.
         path: file to write; its suffix determines the format.
         metric: what to draw; None: success if all rows have it, otherwise the return.
+        runs: what the several rows of a label at the same step differ in, for the legend.
 
     Raises:
         ValueError: if a panel has no rows, or if rows do not have the metric.
@@ -105,7 +108,7 @@ def plot_panels(
         _dress(axes, metric, title)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
-    add_legend(figure, band_text(every), hide=len(labels) == 1)
+    add_legend(figure, band_text(every, runs), hide=len(labels) == 1)
     return save(figure, path)
 
 
@@ -127,20 +130,20 @@ def choose_metric(
     return metric or ("success" if has_success else "return")
 
 
-def band_text(groups: Sequence[Sequence[EvaluationRow]]) -> str:
+def band_text(groups: Sequence[Sequence[EvaluationRow]], runs: str = "seeds") -> str:
     """What the bands of curves are, each of which is made of the rows of a group."""
     counts = [Counter((row.phase, row.step) for row in rows) for rows in groups]
     most = [max(count.values()) for count in counts if count]
     least, largest = min(most), max(most)
     if largest == 1:
         return "95 % interval over the episodes of an evaluation"
-    seeds = f"{largest} seeds" if least == largest else f"up to {largest} seeds"
+    several = f"{largest} {runs}" if least == largest else f"up to {largest} {runs}"
     alone = ", of single runs over episodes" if least == 1 else ""
-    return f"95 % bootstrap interval over {seeds}{alone}"
+    return f"95 % bootstrap interval over {several}{alone}"
 
 
 def add_legend(figure: Figure, band: str, *, hide: bool = False) -> None:
-    """Adds a legend below the panels, with each label once, and an entry for the bands.
+    """Adds a legend below the panels, with each label once, whose title says what the bands are.
 
     Args:
         band: what the bands are.
@@ -151,10 +154,11 @@ def add_legend(figure: Figure, band: str, *, hide: bool = False) -> None:
         for artist, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(label, artist)
     shown = {} if hide else found
-    patch = Patch(color="0.5", alpha=0.35, linewidth=0)
-    handles, labels = [*shown.values(), patch], [*shown, f"shaded: {band}"]
-    columns = min(len(labels), max(2, int(figure.get_figwidth() / 1.9)))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
+    columns = min(max(1, len(shown)), max(2, int(figure.get_figwidth() / 1.9)))
+    small: dict[str, Any] = {"frameon": False, "fontsize": 8, "title_fontsize": 8}
+    figure.legend(
+        [*shown.values()], [*shown], loc="outside lower center", ncols=columns, title=f"shaded: {band}", **small
+    )
 
 
 def save(figure: Figure, path: Path, dpi: int = 200) -> Path:

@@ -33,7 +33,7 @@ def draw(settings: DemoSettings, results: Mapping[str, Any], data_dir: Path, uns
     title = f"{settings.dataset}, mean over {len(settings.tasks)} tasks"
     pictures: dict[str, Callable[[Path], Path]] = {
         "success.png": lambda path: _draw_success(settings, results, path),
-        "learning_curve.png": lambda path: plot_learning_curves(curves(settings), path, title=title),
+        "learning_curve.png": lambda path: plot_learning_curves(curves(settings), path, title=title, runs="tasks"),
         "paths.png": lambda path: draw_paths(panels(), path),
         "rollout.gif": lambda path: draw_rollout(list(map(_typical, panels()[-2:])), path),
     }
