@@ -27,7 +27,6 @@ class BDPOConfig(DiffusionConfig):
 
     renamed: ClassVar = {"behaviour_learning_rate": "behavior_learning_rate"}
     added: ClassVar = {"own_levels": False}
-
     actor_hidden_dims: tuple[int, ...] = (256, 256, 256, 256)
     """Hidden widths of the noise predictions of actor and behaviour (the authors use 512 on antmaze)."""
     value_hidden_dims: tuple[int, ...] = (256, 256, 256)

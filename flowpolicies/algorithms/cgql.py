@@ -23,7 +23,6 @@ class GuidedConfig(CriticConfig):
     """Abstract: hyperparameters that CGQL, CGQL-M and CGQL-L share."""
 
     critic_time: ClassVar[Literal["final", "current"]] = "current"
-
     ensemble: int = 10
     """Number K of critics."""
     rho: float = 0.5
@@ -52,8 +51,7 @@ class GuidedConfig(CriticConfig):
 class CGQLConfig(GuidedConfig):
     """Hyperparameters of CGQL."""
 
-    # As in QAM's code, the critic is asked about noisy actions at t = 1, although it is trained on clean ones only
-    # (docs/algorithms/cgql.md, "Where code and paper differ").
+    # As in QAM's code, noisy actions count as clean ones (docs/algorithms/cgql.md, "Where code and paper differ").
     critic_time: ClassVar = "final"
 
 
@@ -102,7 +100,6 @@ def noisy_mse_loss(nets: Networks, batch: Batch, noise: Noise, cfg: CGQLMConfig)
 
 def linex(noisy: Tensor, clean: Tensor, inv_temp: float, clip: float) -> Tensor:
     """exp(d) + kappa q where d = kappa (q_clean - q) <= clip, and d above; element by element."""
-    # Without the clip it is minimal at q = log mean exp(kappa q_clean) / kappa.
     delta = inv_temp * (clean - noisy)
     # As in QAM's code, value and slope jump at the clip (docs/algorithms/cgql_l.md, "Where code and paper differ").
     # Clamped, because an exponential that overflows has no gradient even where it is not selected.
@@ -111,7 +108,7 @@ def linex(noisy: Tensor, clean: Tensor, inv_temp: float, clip: float) -> Tensor:
 
 @loss_term(trains="critic")
 def noisy_linex_loss(nets: Networks, batch: Batch, noise: Noise, cfg: CGQLLConfig) -> Loss:
-    """w linex(Q(s, x_t, t), Qbar(s, a, 1)): a noisy action is worth the soft maximum over its clean actions."""
+    """w linex(Q(s, x_t, t), Qbar(s, a, 1)): least at Q = log mean exp(kappa Qbar) / kappa, without the clip."""
     noisy, clean = noisy_values(nets, batch, noise)
     error = (batch.valid * linex(noisy, clean, cfg.inv_temp, cfg.isd_clip)).mean()
     clipped = (cfg.inv_temp * (clean - noisy) > cfg.isd_clip).to(error.dtype).mean()

@@ -15,8 +15,9 @@ from toy_learner import leaves, make_batch
 from flowpolicies.algorithms import OfflineAlgorithm
 from flowpolicies.samplers import Sampler
 
-SHELL = {"horizon", "execute", "encoder", "clip_grad_norm"}
-"""Hyperparameters that losses, samplers and networks do not see; they have tests of their own in tests/shell."""
+SHELL = {"horizon", "execute", "encoder", "clip_grad_norm", "observation_scaling", "observation_gain"}
+"""Hyperparameters that losses, samplers and networks do not see; they have tests of their own in
+tests/shell and tests/policies."""
 EARLY = {
     "actor_warmup": 2,
     "critic_warmup": 2,

@@ -38,6 +38,7 @@ HELP = (
     *("data generate --help", "data collect --help", "data convert --help", "data show --help", "data check --help"),
     *(
         "evaluate --help",
+        "diagnose --help",
         "compare --help",
         "plot --help",
         "rollout --help",

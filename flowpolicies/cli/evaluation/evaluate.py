@@ -51,7 +51,6 @@ class Evaluate(Command):
         "flowpolicies evaluate runs/fql-cube-single-play-singletask-v0-seed0",
         "flowpolicies evaluate runs/fql-* runs/qflow-* --episodes 50 --tasks 1-5 --workers 2 --out results.jsonl",
         "flowpolicies evaluate flowpolicies/pointmaze-medium-qflow --video episode.mp4",
-        "flowpolicies evaluate policy.safetensors --env ogbench:cube-single-play-singletask-task{1..5}-v0 --n-envs 8",
     )
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
