@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 from stand_ins import make_files, make_tiny
 
@@ -33,7 +34,7 @@ def place(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     What examples declare is forgotten afterwards.
     """
     registries = [*SOURCES.values(), SAMPLERS, NETWORKS, ENCODERS]
-    declared = [ALGORITHMS, *(registry.declared for registry in registries)]
+    declared = [ALGORITHMS, gym.registry, *(registry.declared for registry in registries)]
     before = [dict(names) for names in declared]
     make_tiny(monkeypatch)
     shutil.copytree(files, tmp_path / "place")
@@ -43,3 +44,4 @@ def place(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     for names, known in zip(declared, before, strict=True):
         for name in set(names) - set(known):
             del names[name]
+    gym.registry.update(before[1])  # A page may register an environment again that tests have.
