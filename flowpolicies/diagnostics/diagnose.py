@@ -66,8 +66,9 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "from {first:.4g} to {last:.4g}; it falls on the way by {value:.1%} of its range, and should only rise. The "
         "best of these ways returns {best:.4g}.",
         remedy="Values near the start are too high, and the policy climbs to them instead of to the goal "
-        "(docs/results/authors.md). Try, in this order: rho=0.5; a gamma such that 1 / (1 - gamma) is not much shorter "
-        "than an episode; a smaller learning rate and tau.",
+        "(docs/results/authors.md). Try, in this order: more updates; rho=0.5; a gamma such that 1 / (1 - gamma) is "
+        "not much shorter than an episode; with small networks in mazes observation_scaling='min_max' and an "
+        "observation_gain of 20.",
     ),
     "realized_return": Diagnostic(
         measure=values.overestimation,

@@ -52,7 +52,7 @@ def _own_critics(model: OfflineAlgorithm) -> Critics:
         raise ValueError(f"{reason}. Fit them: fitted_q_evaluation(model, dataset).") from None
 
     def values(observations: Observations, actions: np.ndarray) -> np.ndarray:
-        tensor, _ = model.policy.obs_to_tensor(observations)  # type: ignore[arg-type]
+        tensor, _ = model.policy.obs_to_tensor(observations)  # type: ignore[arg-type]  # Arrays of any kind.
         flat = flatten_tensors(model.policy.observation_space, tensor)
         scaled = torch.as_tensor(scale_actions(model.action_space, actions), device=model.device)
         with torch.no_grad():
@@ -65,7 +65,7 @@ def _critics_of_sb3(model: BaseAlgorithm) -> Critics:
     critic: Any = model.critic  # type: ignore[attr-defined]  # Actor-critics have one.
 
     def values(observations: Observations, actions: np.ndarray) -> np.ndarray:
-        tensor, _ = model.policy.obs_to_tensor(observations)  # type: ignore[arg-type]
+        tensor, _ = model.policy.obs_to_tensor(observations)  # type: ignore[arg-type]  # Arrays of any kind.
         scaled = torch.as_tensor(model.policy.scale_action(actions), dtype=torch.float32, device=model.device)
         model.policy.set_training_mode(False)
         with torch.no_grad():
