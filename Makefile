@@ -45,7 +45,7 @@ bench: $(BENCH_SETUP)
 # names: for a machine that reaches no package index (docs/guides/speed.md). OGBench needs a tenth of dm_control.
 WHEELS_PYTHON ?= 3.12
 LINUX := $(foreach tag,_2_28 _2_27 _2_17 2014,--platform manylinux$(tag)_x86_64)
-MISSING := ogbench|mujoco|mujoco.core|dm.control|dm.env|glfw|stable.baselines3|gymnasium|farama.notifications|tyro|typeguard|docstring.parser
+MISSING := ogbench|mujoco|mujoco.core|dm.control|dm.env|glfw|stable.baselines3|gymnasium|farama.notifications|tyro|typeguard|docstring.parser|tomli.w
 wheels: setup
 	rm -rf .whl && mkdir .whl
 	$(BIN)/pip freeze | grep -iE '^($(MISSING))==' > .whl/missing.txt

@@ -21,10 +21,11 @@ SHARE = 0.5
 
 def moved(column: Tensor, device: torch.device) -> Tensor:
     """The column on a device. A copy to a GPU goes through pinned memory, so that the host does not wait for it; torch
-    keeps the pinned memory until the copy has ended, and uses it again."""
+    keeps the pinned memory until the copy has ended, and uses it again. It pins no column whose rows share memory, such
+    as overlapping windows, so these are copied first."""
     if device.type != "cuda":
         return column.to(device)
-    return column.pin_memory().to(device, non_blocking=True)
+    return column.contiguous().pin_memory().to(device, non_blocking=True)
 
 
 def moved_batch(batch: Batch, device: torch.device) -> Batch:

@@ -92,3 +92,21 @@ def test_what_cannot_be_on_the_device_is_refused_by_name(data: Any) -> None:
         buffer(data, data_device="model", windows="episodes")
     with pytest.raises(ValueError, match="one of 'auto', 'cpu', 'model', got 'gpu'"):
         TransitionBuffer(10, Box(-1, 1, (3,)), Box(-1, 1, (1,)), data_device="gpu")
+
+
+def test_windows_that_share_memory_are_pinned_as_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch pins no tensor of which several elements are one number in memory, such as overlapping windows."""
+    pinned: list[torch.Tensor] = []
+
+    class Pinned:
+        def to(self, device: torch.device, *, non_blocking: bool) -> torch.Tensor:
+            return pinned[-1]
+
+    def pin_memory(column: torch.Tensor) -> Pinned:
+        pinned.append(torch.empty_strided(column.shape, column.stride()).copy_(column))  # Refuses what torch refuses.
+        return Pinned()
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    rows = torch.arange(10.0)
+    for column in (rows.as_strided((4, 3), (1, 1)), rows[:4, None].expand(4, 3)):
+        assert torch.equal(on_device.moved(column, torch.device("cuda")), column)
