@@ -204,7 +204,7 @@ class TransitionBuffer(WindowSampling):
     def share_dataset(self, other: TransitionBuffer) -> None:
         """Refers to the rows and windows of another buffer with the same dataset and options, instead of its own."""
         assert other.offline is not None
-        self.offline = other.offline.twin()
+        self.offline, self.on_device = other.offline.twin(), other.on_device
         if self.gamma != other.gamma:
             self._cache_windows(self.offline)
 

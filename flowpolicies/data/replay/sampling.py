@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -91,26 +91,11 @@ class WindowSampling(OnlineRing):
         Raises:
             ValueError: if there is no window yet, or `batch_size` is below 1.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        stores, episodes = self._stores(), self.windows == "episodes"
-        counts = [store.episodes.table().shape[1] if episodes else store.starts(self.needed) for store in stores]
-        total = sum(counts)
-        if total == 0:
-            what = "episode of two steps" if episodes else f"window of {self.length} steps"
-            raise ValueError(
-                f"the buffer has {self.size()} transitions and no {what}. {self.missing or ''}"
-                "Attach a dataset, or collect more before training (learning_starts)."
-            )
-        if self.missing is not None:
-            warnings.warn(f"{self.missing}Batches have online transitions only.", stacklevel=2)
-            self.missing = None
-        read: Callable[[Store, Tensor, VecNormalize | None], Batch] = self._episode_batch if episodes else self._batch
-        first = 0
-        if self.rotation is not None and stores[0] is self.offline:
-            first, counts[0] = self.rotation.current(self.updates, stores[0], episodes=episodes)
-        drawn = self._choose(counts, batch_size)
-        self.updates += 1
+        drawn, counts, first = self._draw(batch_size)
+        stores = self._stores()
+        read: Callable[[Store, Tensor, VecNormalize | None], Batch] = (
+            self._episode_batch if self.windows == "episodes" else self._batch
+        )
         if len(stores) == 1:
             return self._finish(read(stores[0], drawn + first, env))
         online = drawn >= counts[0]
@@ -130,6 +115,40 @@ class WindowSampling(OnlineRing):
             order = order if self.on_device is None else moved(order, self.device)
             columns = [column.index_select(0, order) for column in columns]
         return self._finish(Batch(*columns))
+
+    def _draw(self, batch_size: int) -> tuple[Tensor, list[int], int]:
+        """Numbers `[B]` of windows or episodes, of which those of the online part follow those of the offline part; how
+        many each part has; and the first number of the offline part in the dataset."""
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        stores, episodes = self._stores(), self.windows == "episodes"
+        counts = [store.episodes.table().shape[1] if episodes else store.starts(self.needed) for store in stores]
+        total = sum(counts)
+        if total == 0:
+            what = "episode of two steps" if episodes else f"window of {self.length} steps"
+            raise ValueError(
+                f"the buffer has {self.size()} transitions and no {what}. {self.missing or ''}"
+                "Attach a dataset, or collect more before training (learning_starts)."
+            )
+        if self.missing is not None:
+            warnings.warn(f"{self.missing}Batches have online transitions only.", stacklevel=3)
+            self.missing = None
+        first = 0
+        if self.rotation is not None and stores[0] is self.offline:
+            first, counts[0] = self.rotation.current(self.updates, stores[0], episodes=episodes)
+        drawn = self._choose(counts, batch_size)
+        self.updates += 1
+        return drawn, counts, first
+
+    def draw_on_device(self, batch_size: int) -> Tensor:
+        """Rows `[B]` in which the windows of the next batch begin, for `on_device`; the batch counts as drawn."""
+        drawn, _, first = self._draw(batch_size)
+        return drawn + first
+
+    @property
+    def is_on_device(self) -> bool:
+        """Whether all that a batch needs is on the device."""
+        return self.on_device is not None and len(self._stores()) == 1 and not self.p_aug
 
     def _choose(self, counts: list[int], batch_size: int) -> Tensor:
         """Numbers `[B]` of windows, or of episodes; those of the online part follow those of the offline part."""
@@ -294,3 +313,16 @@ class WindowSampling(OnlineRing):
 def choose_uniformly(count: int, size: int, generator: torch.Generator) -> Tensor:
     """Draws `size` of the numbers 0 to `count - 1`, with replacement."""
     return torch.randint(count, (size,), generator=generator)
+
+
+def sample_together(buffers: Sequence[WindowSampling], batch_size: int) -> Batch:
+    """A batch of each buffer, with a leading axis for the buffers. Each has the rows that its `sample` would draw.
+
+    From a dataset on a device that all buffers share, all rows are gathered in one call for each column.
+    """
+    shared = buffers[0].on_device
+    if shared is not None and all(one.on_device is shared and one.is_on_device for one in buffers):
+        batch = shared.batch(torch.cat([one.draw_on_device(batch_size) for one in buffers]))
+        return Batch(*(column.view(len(buffers), batch_size, *column.shape[1:]) for column in batch))
+    batches = [one.sample(batch_size) for one in buffers]
+    return Batch(*(torch.stack(columns) for columns in zip(*batches, strict=True)))

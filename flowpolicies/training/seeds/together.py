@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from flowpolicies.algorithms import OfflineAlgorithm
-from flowpolicies.core import Batch
 from flowpolicies.core.adam import Moments
 from flowpolicies.core.lanes import Lanes
 from flowpolicies.core.learner import LearnerState
 from flowpolicies.core.matmul import widest
 from flowpolicies.core.types import Tree
 from flowpolicies.core.views import set_mode
+from flowpolicies.data.replay.sampling import sample_together
 from flowpolicies.training.seeds.variants import cannot_be_swept
 
 LARGEST = 16384
@@ -90,7 +90,7 @@ class Vectorized:
         first = self.models[0]
         for model in self.models:
             model.transitions.updates = model._n_updates
-        batch = _join([model.transitions.sample(model.batch_size) for model in self.models])
+        batch = sample_together([model.transitions for model in self.models], first.batch_size)
         spec = first.cfg.update_spec(first._n_updates)
         if any(model.cfg.update_spec(model._n_updates) != spec for model in self.models if self.swept):
             raise cannot_be_swept(", ".join(self.swept), "it selects what an update does, from this update on")
@@ -120,7 +120,7 @@ def check_sweep(models: Sequence[OfflineAlgorithm], swept: Sequence[str]) -> Non
         together = Vectorized(models, [name])
         generators = [model.transitions.generator for model in models]
         states = [generator.get_state() for generator in generators]
-        batch = _join([model.transitions.sample(model.batch_size) for model in models])
+        batch = sample_together([model.transitions for model in models], models[0].batch_size)
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
         try:
@@ -177,8 +177,3 @@ def _values(models: Sequence[OfflineAlgorithm], swept: Sequence[str]) -> dict[st
         for name in swept
         if name in type(models[0])._fields
     }
-
-
-def _join(batches: Sequence[Batch]) -> Batch:
-    """One batch whose columns have a leading axis for the models."""
-    return Batch(*(torch.stack(columns) for columns in zip(*batches, strict=True)))

@@ -15,6 +15,7 @@ from flowpolicies.data import TransitionDataset
 from flowpolicies.data.replay import on_device
 from flowpolicies.data.replay.buffer import TransitionBuffer
 from flowpolicies.data.replay.on_device import DeviceWindows
+from flowpolicies.data.replay.sampling import sample_together
 
 OPTIONS: list[dict[str, Any]] = [
     {},
@@ -55,6 +56,22 @@ def test_the_same_batches_come_from_either_device(options: dict[str, Any], onlin
         collect(device)
     for _ in range(3):
         check_equal(device.sample(64), host.sample(64))
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("place", ["cpu", "model"])
+def test_buffers_with_one_dataset_draw_together_what_each_draws_alone(
+    place: Any, options: dict[str, Any], data: Any
+) -> None:
+    alone, together = ([buffer(data, data_device=place, **options) for _ in range(3)] for _ in range(2))
+    for group in (alone, together):
+        for number, one in enumerate(group):
+            one.share_dataset(group[0])
+            one.generator.manual_seed(number)
+    assert {id(one.on_device) for one in together} == {id(together[0].on_device)}
+    for _ in range(3):
+        each = [one.sample(16) for one in alone]
+        check_equal(sample_together(together, 16), Batch(*(torch.stack(part) for part in zip(*each, strict=True))))
 
 
 def test_another_discount_reaches_the_device(data: Any) -> None:
