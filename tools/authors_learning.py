@@ -71,12 +71,16 @@ BASE: dict[str, Any] = {
 """The setting in which the authors' code of Q-Flow was run."""
 SHARED = {name: value for name, value in BASE.items() if name not in ("ensemble", "time_dim", "guidance_lambda")}
 """What all algorithms have of it."""
+SCALED = {"observation_scaling": "min_max", "observation_gain": 20.0}
+FASTER = {"learning_rate": 1e-3, "tau": 0.02}
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "base": {},
     "rho05": {"rho": 0.5},
     "rho1": {"rho": 1.0},
     "gam995": {"gamma": 0.995},
     "lam5": {"guidance_lambda": 5.0},
+    "scaled": {"rho": 0.5, **SCALED},
+    "demo": {"rho": 0.5, **SCALED, "horizon": 5, "guidance_lambda": 20.0, "best_of_n": 4, **FASTER},
 }
 """Name -> what differs from `BASE`."""
 OTHERS = {
@@ -145,6 +149,11 @@ def read_runs(run_dir: Path, setting: str) -> list[Run]:
 
 
 def read_run(folder: Path) -> Run:
+    """A run of this tool, or of authors_seeds.py."""
+    if (folder / "run.json").is_file():
+        found = json.loads((folder / "run.json").read_text())
+        success, log = ({int(step): one for step, one in found[key].items()} for key in ("success", "log"))
+        return Run(int(folder.name.rpartition("seed")[2]), success, log)
     success = {row.step: row.success for row in RunFolder(folder).read_evaluations()}
     log: dict[int, dict[str, float]] = {}
     path = RunFolder(folder).progress
