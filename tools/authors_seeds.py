@@ -13,6 +13,7 @@ import argparse
 import json
 import multiprocessing
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def train(arguments: argparse.Namespace) -> None:
         folder.path.mkdir(parents=True)
     together, every, begin = update_together(models), arguments.eval_every or other.data.eval_every, time.perf_counter()
     logs: list[dict[int, dict[str, float]]] = [{} for _ in models]
-    jobs: dict[tuple[int, int], Future[float]] = {}
+    jobs: list[dict[int, Future[float]]] = [{} for _ in models]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.workers, mp_context=context) as pool:
         for step in range(1, arguments.steps + 1):
@@ -83,19 +84,32 @@ def train(arguments: argparse.Namespace) -> None:
                 used = time.perf_counter() - begin
                 left = duration(used / step * (arguments.steps - step))
                 print(f"{arguments.setting}: {step:,} of {arguments.steps:,} updates, {left} left", flush=True)
+                write(arguments, folders, logs, jobs, used)
             if step % every == 0:
-                for number, (model, folder) in enumerate(zip(models, folders, strict=True)):
+                for model, folder, own in zip(models, folders, jobs, strict=True):
                     path = folder.policy.with_name(f"policy-{step}.safetensors")
                     model.policy.save(str(path))
-                    jobs[number, step] = pool.submit(success_of, path, other.data.address, model.seed, step)
+                    own[step] = pool.submit(success_of, path, other.data.address, model.seed, step)
         seconds = time.perf_counter() - begin
-        record = {"software": describe_software(), "hardware": describe_hardware(), "device": arguments.device}
-        record |= {"together": len(models), "seconds": round(seconds, 1)}
-        for number, folder in enumerate(folders):
-            success = {step: job.result() for (one, step), job in jobs.items() if one == number}
-            write_json(folder.path / "run.json", {**record, "success": success, "log": logs[number]})
-            folder.policy.with_name(f"policy-{max(success)}.safetensors").replace(folder.policy)
+    write(arguments, folders, logs, jobs, seconds)
+    for folder, own in zip(folders, jobs, strict=True):
+        folder.policy.with_name(f"policy-{max(own)}.safetensors").replace(folder.policy)
     print(json.dumps({"setting": arguments.setting, "seconds": seconds}))
+
+
+def write(
+    arguments: argparse.Namespace,
+    folders: Sequence[RunFolder],
+    logs: Sequence[Mapping[int, Mapping[str, float]]],
+    jobs: Sequence[Mapping[int, Future[float]]],
+    seconds: float,
+) -> None:
+    """Records the results so far."""
+    record = {"software": describe_software(), "hardware": describe_hardware(), "device": arguments.device}
+    record |= {"together": len(folders), "seconds": round(seconds, 1)}
+    for folder, log, own in zip(folders, logs, jobs, strict=True):
+        success = {step: job.result() for step, job in own.items() if job.done()}
+        write_json(folder.path / "run.json", {**record, "success": success, "log": log})
 
 
 def main() -> None:
