@@ -121,7 +121,7 @@ class Registry(Generic[T]):
         """Raises a ValueError for an unknown name, with the known ones; imports nothing."""
         if name not in self:
             known = self.names()
-            listed = ", ".join(known) or "none"
+            listed = ", ".join(known) or "none. If flowpolicies is run from a checkout, install it: pip install -e ."
             raise ValueError(f"unknown {self.kind} '{name}' (known: {listed}).{did_you_mean(str(name), known)}")
 
     def __contains__(self, name: object) -> bool:

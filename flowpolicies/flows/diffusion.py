@@ -83,7 +83,8 @@ class Diffusion:
         beta = torch.tensor(betas(self.schedule, self.steps), dtype=torch.float64)
         abar = (1 - beta).cumprod(0)
         before = torch.cat([torch.ones_like(abar[:1]), abar[:-1]])
-        return Levels(*(column.to(like) for column in (beta, abar, before)))
+        columns = (column.to(like.dtype) for column in (beta, abar, before))
+        return Levels(*(column.to(like.device, non_blocking=True) for column in columns))  # A GPU is not waited for.
 
     def noised(self, actions: Tensor, noise: Noise) -> Noised:
         """Each action at a random level. Draws the level, then eps."""
