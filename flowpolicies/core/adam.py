@@ -49,9 +49,10 @@ def adam_step(params: Tree, grads: Tree, moments: Moments, learning_rate: Tensor
     Args:
         learning_rate: scalar tensor `[]`, so that a GPU reads it where it is.
     """
+    weights = flatten(params, names)
     adam(
-        flatten(params, names),
-        flatten(grads, names),
+        weights,
+        [laid_out_as(weight, grad) for weight, grad in zip(weights, flatten(grads, names), strict=True)],
         flatten(moments.exp_avg, names),
         flatten(moments.exp_avg_sq, names),
         [],
@@ -69,6 +70,12 @@ def adam_step(params: Tree, grads: Tree, moments: Moments, learning_rate: Tensor
         eps=1e-8,
         maximize=False,
     )
+
+
+def laid_out_as(weight: Tensor, grad: Tensor) -> Tensor:
+    """The gradient in the memory layout of its weight. Fused Adam does not look at layouts: with another one it would
+    move other weights on a CPU, and stop with an error on a GPU. Compiled gradients of several seeds may have another."""
+    return grad if grad.stride() == weight.stride() else torch.empty_like(weight).copy_(grad)
 
 
 def sgd_step(params: Tree, grads: Tree, moments: Moments, learning_rate: Tensor, names: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from trees import flat, stack, weights
 
 from flowpolicies.core import Batch, Learner, Network, UpdateSpec, loss_term
 from flowpolicies.core.adam import clip_by_global_norm, initial_moments
+from flowpolicies.core.adam import adam_step, initial_moments
 from flowpolicies.core.learner import LearnerState
 
 
@@ -46,6 +47,20 @@ def test_first_adam_step_is_the_sign_of_the_gradient() -> None:
     torch.testing.assert_close(
         flat(state.params), before - 1e-2 * flat(grads) / (flat(grads).abs() + 1e-8), atol=1e-6, rtol=0
     )
+
+
+def test_adam_moves_each_weight_by_its_own_gradient_in_any_memory_layout() -> None:
+    """Fused Adam pairs the two in the order of memory, which compiled gradients of several seeds may not share."""
+    grads = torch.randn(3, 4, 5)
+    transposed = grads.transpose(1, 2).contiguous().transpose(1, 2)
+    assert transposed.stride() != grads.stride()
+    moved = []
+    for each in (grads, transposed):
+        params = {"critic": {"weight": torch.zeros(3, 4, 5)}}
+        adam_step(params, {"critic": {"weight": each}}, initial_moments(params), torch.tensor(1e-2), ["critic"])
+        moved.append(params["critic"]["weight"])
+    assert torch.equal(*moved)
+    assert torch.equal(moved[0].sign(), -grads.sign())
 
 
 def test_joint_clipping_lets_one_loss_throttle_another() -> None:
