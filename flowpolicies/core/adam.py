@@ -73,8 +73,11 @@ def adam_step(params: Tree, grads: Tree, moments: Moments, learning_rate: Tensor
 
 
 def laid_out_as(weight: Tensor, grad: Tensor) -> Tensor:
-    """The gradient in the memory layout of its weight. Fused Adam does not look at layouts: with another one it would
-    move other weights on a CPU, and stop with an error on a GPU. Compiled gradients of several seeds may have another."""
+    """The gradient in the memory layout of its weight.
+
+    Fused Adam does not look at layouts: with another one it would move other weights on a CPU, and stop with an error
+    on a GPU. The compiled gradients of several seeds may have another one.
+    """
     return grad if grad.stride() == weight.stride() else torch.empty_like(weight).copy_(grad)
 
 

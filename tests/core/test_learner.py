@@ -6,8 +6,7 @@ from toy_learner import EVERY, SPECS, Cfg, actor_loss, critic_loss, leaky_loss, 
 from trees import flat, stack, weights
 
 from flowpolicies.core import Batch, Learner, Network, UpdateSpec, loss_term
-from flowpolicies.core.adam import clip_by_global_norm, initial_moments
-from flowpolicies.core.adam import adam_step, initial_moments
+from flowpolicies.core.adam import adam_step, clip_by_global_norm, initial_moments
 from flowpolicies.core.learner import LearnerState
 
 
