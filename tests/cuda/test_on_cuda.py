@@ -13,6 +13,7 @@ from tiny import tiny
 
 from flowpolicies.algorithms import OfflineAlgorithm, get_algorithm
 from flowpolicies.policies import FlowPolicy
+from flowpolicies.training.seeds.together import update_together
 
 pytestmark = [
     pytest.mark.gpu,
@@ -56,3 +57,21 @@ def test_training_goes_on_online(name: str, data: Any) -> None:
     model.learn(60)
     assert model.num_timesteps == 60
     assert all(torch.isfinite(value).all() for value in model.policy.parameters())
+
+
+@pytest.mark.parametrize("name", ["qflow", "fql"])
+def test_compiled_seeds_train_together_as_alone(name: str, data: Any) -> None:
+    seeds = range(3)
+    alone, together = (
+        [tiny(get_algorithm(name), dataset=data, device="cuda", compile=True, seed=seed) for seed in seeds]
+        for _ in range(2)
+    )
+    for model in together:
+        model.learn_offline(0)  # Makes the logger that an update writes to.
+    group = update_together(together)
+    for _ in range(3):
+        group.train()
+    for one, other in zip(alone, together, strict=True):
+        one.train(3)
+        for key, value in one.policy.state_dict().items():
+            torch.testing.assert_close(other.policy.state_dict()[key], value, rtol=1e-3, atol=1e-4, msg=key)

@@ -381,7 +381,7 @@ def test_weights_are_a_factor_of_ten_apart() -> None:
 def test_no_run_of_the_sweep_is_reported() -> None:
     whole = load_benchmark()
     middle = {name: one.values[1] for name, one in whole.algorithms.items()}
-    final = plan_final(whole, places(), "cube-single", middle, whole.seeds)
+    final = plan_final(whole, places(), "pointmaze-medium", middle, whole.seeds)
     assert whole.sweep_seed not in {one.key.seed for one in final}
     assert len(final) == len(whole.algorithms) * len(whole.seeds) * 2
     with pytest.raises(ValueError, match="seed 100 is the seed of the sweep"):
@@ -396,7 +396,7 @@ def test_an_unfair_sweep_is_refused(values: str) -> None:
 
 def test_every_command_of_a_dataset_is_understood() -> None:
     whole = load_benchmark()
-    for one in all_runs(whole, places(), ["puzzle-3x3"], whole.algorithms, [0]):
+    for one in all_runs(whole, places(), ["pointmaze-large"], whole.algorithms, [0]):
         if one.key.stage == "final" and one.key.task == 1:
             command: Any = _parse(list(one.words))
             fields = {**vars(command.hyperparameters), **vars(command.sb3_hyperparameters), **vars(command.settings)}
@@ -459,13 +459,13 @@ def test_remaining_time_counts_the_costs_of_runs_and_not_their_number() -> None:
 
 def test_the_best_run_is_the_one_with_the_best_last_phase() -> None:
     whole = load_benchmark()
-    final = [RunKey("final", "cube-single", 3, "qflow", "guidance_lambda=0.2", seed) for seed in (0, 1)]
+    final = [RunKey("final", "pointmaze-medium", 3, "qflow", "guidance_lambda=0.2", seed) for seed in (0, 1)]
     found = {final[0]: result(final[0], evaluation(1, 0.5))}
     found[final[1]] = result(final[1], evaluation(1, 0.1), evaluation(1, 0.9)._replace(phase="online"))
     scores = Scores(whole, found)
-    assert best_run(scores, "cube-single") == (final[1], 0.9)
-    assert best_run(scores, "puzzle-3x3") is None
-    recipe = '"cube-single-qflow": local_recipe("cube-single", 3, "qflow", 0.2, 1),  # 90 %'
+    assert best_run(scores, "pointmaze-medium") == (final[1], 0.9)
+    assert best_run(scores, "pointmaze-large") is None
+    recipe = '"pointmaze-medium-qflow": local_recipe("pointmaze-medium", 3, "qflow", 0.2, 1),  # 90 %'
     assert recipe in make_page(scores, found)
     # Runs of other sizes are no recipes, and need a flag to be continued.
     short = make_page(Scores(replace(whole, steps=50), found), found)
@@ -474,7 +474,9 @@ def test_the_best_run_is_the_one_with_the_best_last_phase() -> None:
 
 
 def test_one_seed_has_no_interval() -> None:
-    keys = [RunKey("final", "cube-single", task, "bc", "flow_steps=5", seed) for task, seed in ((2, 0), (3, 0), (3, 1))]
+    keys = [
+        RunKey("final", "pointmaze-medium", task, "bc", "flow_steps=5", seed) for task, seed in ((1, 0), (3, 0), (3, 1))
+    ]
     found = {key: result(key, evaluation(1, 0.5)) for key in keys}
     page = make_page(Scores(load_benchmark(), found), found)
     assert "| bc | 50 (1 of 3) | 50 [50, 50] (2 of 3) |" in page
@@ -484,9 +486,9 @@ def test_dry_run_and_results_run_nothing(tmp_path: Path, capsys: pytest.CaptureF
     call: Callable[[str, str], int] = lambda command, flag: main(
         ["reproduce", command, "local", "--runs-dir", str(tmp_path / "runs"), *flag.split()]
     )
-    assert call("table", "--dry-run --algorithms qflow --datasets cube-single") == 0
+    assert call("table", "--dry-run --algorithms qflow --datasets pointmaze-medium") == 0
     out = capsys.readouterr().out
-    assert out.count("flowpolicies train qflow --dataset ogbench:cube-single-play-singletask-task") == 3 + 6
+    assert out.count("flowpolicies train qflow --dataset ogbench:pointmaze-medium-navigate-singletask-task") == 3 + 6
     assert "9 runs to be done" in out
     assert " h with 2 workers" in out or " min with 2 workers" in out
     assert call("results", "") == 0
