@@ -1,7 +1,7 @@
-"""Puts the results of a finished demo into the README and into docs/results: `python tools/demo_page.py [runs/demo]`.
+"""Puts the results of a finished demo into docs/results: `python tools/demo_page.py [runs/demo]`.
 
-It copies the pictures, the GIF and the raw numbers to docs/results/demo*, and writes the table of the README, between
-two comments, with the commit, the hardware and the duration that the results record.
+It copies the pictures, the GIF and the raw numbers there, and writes the table of docs/results/demo.md, between two
+comments, with the commit, the hardware and the duration that the results record.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ FILES = {
 
 
 def block(settings: DemoSettings, results: Mapping[str, Any]) -> str:
-    """The text of the README between the comments."""
+    """The text of the page between the comments."""
     machine, commit = results["hardware"], results["software"].get("flowpolicies_commit", "unknown")[:7]
     spell = "an interruption" if results["continued"] else "installation"
     lines = [
         as_markdown(make_table(settings, results)),
-        "![success of BC and Q-Flow in five tasks, and from the unseen start](docs/results/demo-success.png)\n",
-        "![paths of the data, and of Q-Flow before and after fine-tuning](docs/results/demo-paths.png)\n",
-        "![an episode before and after fine-tuning](docs/results/demo.gif)\n",
-        "![learning curves](docs/results/demo.png)\n",
+        "![success of BC and Q-Flow in five tasks, and from the unseen start](demo-success.png)\n",
+        "![paths of the data, and of Q-Flow before and after fine-tuning](demo-paths.png)\n",
+        "![an episode before and after fine-tuning](demo.gif)\n",
+        "![learning curves](demo.png)\n",
         f"Made by `flowpolicies demo` at commit {commit}, seed {settings.seed} "
         f"(one seed), on {machine['cpu_count']} cores of {machine['processor']},\nin {results['minutes']:.1f} minutes "
-        f"after {spell}. Raw numbers and the commands: [docs/results/demo.json](docs/results/demo.json).\n",
+        f"after {spell}. Raw numbers and the commands: [demo.json](demo.json).\n",
     ]
     return "\n".join(lines)
 
@@ -52,7 +52,7 @@ def main() -> None:
     settings = DemoSettings(**{name: tuple(v) if isinstance(v, list) else v for name, v in written.items()})
     for name, to in FILES.items():
         shutil.copy(folder / name, ROOT / "docs" / "results" / to)
-    page = ROOT / "README.md"
+    page = ROOT / "docs" / "results" / "demo.md"
     before, _, rest = page.read_text().partition(BEGIN)
     page.write_text(f"{before}{BEGIN}\n\n{block(settings, results)}\n{END}{rest.partition(END)[2]}")
     print(f"Wrote {page} and {', '.join(FILES.values())} in docs/results.")
