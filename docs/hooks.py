@@ -24,6 +24,9 @@ FROM_ELSEWHERE = re.compile(
 )
 """What a page would load from another server."""
 
+FLAG = re.compile(r"<code>(--?[\w-]+)</code>")
+"""An option of a command, which browsers would break after its hyphens."""
+
 
 def on_config(config: Any) -> Any:
     """Replaces the patterns of `nav` by pages; a page's title is its heading."""
@@ -111,6 +114,11 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
             fields = ", ".join(field[0] for field in entry["config"]["fields"])
             return markdown + REFERENCE.format(module=module, cls=cls, config=entry["config"]["name"], fields=fields)
     return markdown
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Marks options of commands, which the style sheet keeps on one line."""
+    return FLAG.sub(r'<code class="flag">\1</code>', html)
 
 
 def on_post_page(output: str, *, page: Any, config: Any) -> str:
