@@ -123,6 +123,11 @@ class IQLDDPGBC(OfflineAlgorithm):
     """Implicit Q-learning with a Gaussian policy that clones the data and climbs Q.
 
     The policy loss is that of https://arxiv.org/abs/2406.09329.
+
+    Examples:
+        >>> from flowpolicies import IQLDDPGBC
+        >>> model = IQLDDPGBC(dataset="pendulum:mixed", expectile=0.7, alpha=3.0, seed=0)
+        >>> model.learn_offline(1_000).policy.save("iql.safetensors")
     """
 
     name = "iql_ddpgbc"

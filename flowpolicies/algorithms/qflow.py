@@ -135,7 +135,13 @@ class QFlow(OfflineAlgorithm):
 
 @final
 class QFlowBPTT(OfflineAlgorithm):
-    """Q-Flow's ablation: the policy climbs the value of noisy actions by backpropagation through its flow steps."""
+    """Q-Flow's ablation: the policy climbs the value of noisy actions by backpropagation through its flow steps.
+
+    Examples:
+        >>> from flowpolicies import QFlowBPTT
+        >>> model = QFlowBPTT(dataset="pendulum:mixed", alpha=10.0, flow_steps=5, seed=0)
+        >>> model.learn_offline(1_000).policy.save("bptt.safetensors")
+    """
 
     name = "qflow_bptt"
     family = "flow"

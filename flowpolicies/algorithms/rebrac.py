@@ -123,7 +123,13 @@ class ReBRAC(OfflineAlgorithm):
 
 @final
 class ReBRACQAM(OfflineAlgorithm):
-    """ReBRAC as in QAM's code: ten critics, actor trained in every update, targets moved every second update."""
+    """ReBRAC as in QAM's code: ten critics, actor trained in every update, targets moved every second update.
+
+    Examples:
+        >>> from flowpolicies import ReBRACQAM
+        >>> model = ReBRACQAM(dataset="pendulum:mixed", alpha_actor=0.01, alpha_critic=0.01, horizon=5, seed=0)
+        >>> model.learn_offline(1_000).policy.save("rebrac.safetensors")
+    """
 
     name = "rebrac_qam"
     family = "gaussian"
