@@ -146,7 +146,7 @@ class BDPO(OfflineAlgorithm):
     Examples:
         >>> from flowpolicies import BDPO
         >>> model = BDPO(dataset="pendulum:mixed", eta=0.5, pretrain_steps=5_000, actor_warmup=1_000, seed=0)
-        >>> model.learn_offline(15_000).policy.save("bdpo.safetensors")  # the first 5,000 steps train the behaviour alone
+        >>> model.learn_offline(15_000).policy.save("bdpo.safetensors")  # 5,000 steps of the behaviour alone
     """
 
     family = "diffusion"

@@ -121,7 +121,7 @@ class QGPO(OfflineAlgorithm):
     Examples:
         >>> from flowpolicies import QGPO
         >>> from flowpolicies.samplers import EnergyGuided
-        >>> model = QGPO(dataset="pendulum:mixed", pretrain_steps=5_000, critic_steps=5_000, seed=0).learn_offline(15_000)
+        >>> model = QGPO(dataset="pendulum:mixed", pretrain_steps=5_000, critic_steps=5_000).learn_offline(15_000)
         >>> model.policy.sampler = EnergyGuided(guidance_scale=3.0)  # more guidance, without training
     """
 
