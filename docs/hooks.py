@@ -24,8 +24,9 @@ FROM_ELSEWHERE = re.compile(
 )
 """What a page would load from another server."""
 
-FLAG = re.compile(r"<code>(--?[\w-]+)</code>")
-"""An option of a command, which browsers would break after its hyphens."""
+FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+COMMANDS = re.compile(r'<div class="language-sh highlight">.*?</div>|<code>[^<]*</code>', re.DOTALL)
+"""An option of a command, which browsers would break after its hyphens, and where options are."""
 
 
 def on_config(config: Any) -> Any:
@@ -118,7 +119,7 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
 
 def on_page_content(html: str, **_: Any) -> str:
     """Marks options of commands, which the style sheet keeps on one line."""
-    return FLAG.sub(r'<code class="flag">\1</code>', html)
+    return COMMANDS.sub(lambda code: FLAG.sub(r'<span class="flag">\g<0></span>', code[0]), html)
 
 
 def on_post_page(output: str, *, page: Any, config: Any) -> str:

@@ -37,9 +37,8 @@ class BC(OfflineAlgorithm):
 
     Examples:
         >>> from flowpolicies import BC
-        >>> model = BC(env="Pendulum-v1", dataset="pendulum:mixed", flow_steps=5, seed=0)
-        >>> model.learn_offline(1_000).learn(1_000).predict(model.observation_space.sample())[0].shape
-        (1,)
+        >>> model = BC(dataset="pendulum:mixed", flow_steps=5, seed=0).learn_offline(1_000)
+        >>> action, _ = model.predict(model.observation_space.sample())
     """
 
     family = "cloning"

@@ -107,9 +107,8 @@ class IQL(OfflineAlgorithm):
 
     Examples:
         >>> from flowpolicies import IQL
-        >>> model = IQL(env="Pendulum-v1", dataset="pendulum:mixed", expectile=0.9, seed=0)
-        >>> model.learn_offline(1_000).learn(1_000).predict(model.observation_space.sample())[0].shape
-        (1,)
+        >>> model = IQL(dataset="pendulum:mixed", expectile=0.9, alpha=3.0, seed=0).learn_offline(1_000)
+        >>> action, _ = model.predict(model.observation_space.sample(), deterministic=True)
     """
 
     family = "gaussian"

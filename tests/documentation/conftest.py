@@ -31,18 +31,18 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def examples_in(folder: Path) -> Iterator[None]:
     """Examples are run in a folder, and everything is tiny. What they declare is forgotten afterwards."""
-    registries = [*SOURCES.values(), SAMPLERS, NETWORKS, ENCODERS]
-    declared = [ALGORITHMS, gym.registry, *(registry.declared for registry in registries)]
-    before = [dict(names) for names in declared]
     with pytest.MonkeyPatch.context() as patch:
-        make_tiny(patch)
+        make_tiny(patch)  # It looks sources up, which declares them.
+        registries = [*SOURCES.values(), SAMPLERS, NETWORKS, ENCODERS]
+        declared = [ALGORITHMS, gym.registry, *(registry.declared for registry in registries)]
+        before = [dict(names) for names in declared]
         patch.chdir(folder)
         patch.setenv("MINARI_DATASETS_PATH", str(folder.parent / "minari"))
         yield
-    for names, known in zip(declared, before, strict=True):
-        for name in set(names) - set(known):
-            del names[name]
-    gym.registry.update(before[1])  # A page may register an environment again that tests have.
+        for names, known in zip(declared, before, strict=True):
+            for name in set(names) - set(known):
+                del names[name]
+        gym.registry.update(before[1])  # A page may register an environment again that tests have.
 
 
 @pytest.fixture
