@@ -76,9 +76,7 @@ def test_what_a_page_would_load_from_elsewhere_is_found(hooks: ModuleType, html:
 
 
 def test_options_of_commands_are_kept_on_one_line(hooks: ModuleType) -> None:
-    block = (
-        '<div class="language-sh highlight"><pre><code><span></span>train fql --steps <span>5</span></code></pre></div>'
-    )
+    block = '<div class="language-sh highlight"><pre><code>train fql --steps <span>5</span></code></pre></div>'
     flag = '<span class="flag">{}</span>'.format
     assert hooks.on_page_content(block) == block.replace("--steps", flag("--steps"))
     assert hooks.on_page_content("<code>--n-envs</code>") == f"<code>{flag('--n-envs')}</code>"
