@@ -57,7 +57,7 @@ wheels: setup
 peers: $(BENCH_SETUP)
 	OMP_NUM_THREADS=1 PYTHONPATH=.:integrations $(BENCH_PYTHON) -m pytest -q tests/benchmarking/test_peers.py
 
-.PHONY: bench peers site serve zoo setup demo demo-page test check fix generate docs-index conformance data-faults pretrained faults soak more bf16 mutants wheels
+.PHONY: bench peers site links serve zoo setup demo demo-page test check fix generate docs-index conformance data-faults pretrained faults soak more bf16 mutants wheels
 
 setup: $(VENV)/.installed
 
@@ -95,6 +95,10 @@ check: setup
 # The documentation in build/site; open build/site/index.html. Warnings, such as a link that leads nowhere, are errors.
 site: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
+
+# Whether what pages and docstrings link to on other servers still answers. Needs a network.
+links: setup
+	$(BIN)/python tools/external_links.py
 
 # The documentation on http://127.0.0.1:8000, built anew whenever a page is saved.
 serve: setup

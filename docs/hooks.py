@@ -24,6 +24,10 @@ FROM_ELSEWHERE = re.compile(
 )
 """What a page would load from another server."""
 
+FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+COMMANDS = re.compile(r'<div class="language-sh highlight">.*?</div>|<code>[^<]*</code>', re.DOTALL)
+"""An option of a command, which browsers would break after its hyphens, and where options are."""
+
 
 def on_config(config: Any) -> Any:
     """Replaces the patterns of `nav` by pages; a page's title is its heading."""
@@ -111,6 +115,11 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
             fields = ", ".join(field[0] for field in entry["config"]["fields"])
             return markdown + REFERENCE.format(module=module, cls=cls, config=entry["config"]["name"], fields=fields)
     return markdown
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Marks options of commands, which the style sheet keeps on one line."""
+    return COMMANDS.sub(lambda code: FLAG.sub(r'<span class="flag">\g<0></span>', code[0]), html)
 
 
 def on_post_page(output: str, *, page: Any, config: Any) -> str:

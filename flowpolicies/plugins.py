@@ -39,6 +39,11 @@ class Registry(Generic[T]):
         group: group of entry points in which other packages name theirs.
         declared: name to object of those that were declared; a registry of algorithms shares it with the public dict.
         built_in: name to "module:object" of what flowpolicies imports only when the name is used.
+
+    Examples:
+        >>> from flowpolicies.samplers import SAMPLERS  # the registry of samplers
+        >>> SAMPLERS.find("Integrate")(steps=5)
+        Integrate(field='actor_flow', steps=5, method='euler')
     """
 
     def __init__(

@@ -61,7 +61,13 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BAMConfig) -> Lo
 
 @final
 class BAM(OfflineAlgorithm):
-    """Basic adjoint matching: fine-tune the behaviour flow as QAM does, but by backpropagation through the SDE."""
+    """Basic adjoint matching: fine-tune the behaviour flow as QAM does, but by backpropagation through the SDE.
+
+    Examples:
+        >>> from flowpolicies import BAM
+        >>> model = BAM(dataset="pendulum:mixed", inv_temp=3.0, residual=True, seed=0)
+        >>> model.learn_offline(1_000).policy.save("bam.safetensors")
+    """
 
     family = "flow"
     Config = BAMConfig

@@ -37,9 +37,8 @@ class BC(OfflineAlgorithm):
 
     Examples:
         >>> from flowpolicies import BC
-        >>> model = BC(env="Pendulum-v1", dataset="pendulum:mixed", flow_steps=5, seed=0)
-        >>> model.learn_offline(1_000).learn(1_000).predict(model.observation_space.sample())[0].shape
-        (1,)
+        >>> model = BC(dataset="pendulum:mixed", flow_steps=5, seed=0).learn_offline(1_000)
+        >>> action, _ = model.predict(model.observation_space.sample())
     """
 
     family = "cloning"
@@ -73,6 +72,11 @@ class BCGaussian(OfflineAlgorithm):
     """Behaviour cloning with a Gaussian: maximum likelihood of the data's actions.
 
     Osa et al., "An Algorithmic Perspective on Imitation Learning", https://arxiv.org/abs/1811.06711
+
+    Examples:
+        >>> from flowpolicies import BCGaussian
+        >>> model = BCGaussian(dataset="pendulum:mixed", actor_hidden_dims=(64, 64), seed=0).learn_offline(1_000)
+        >>> action, _ = model.predict(model.observation_space.sample(), deterministic=True)  # the mean of the Gaussian
     """
 
     name = "bc_gaussian"
@@ -109,6 +113,11 @@ class BCDiffusion(OfflineAlgorithm):
     """Behaviour cloning with a diffusion: denoising of the data's actions.
 
     Pearce et al., "Imitating Human Behaviour with Diffusion Models", https://arxiv.org/abs/2301.10677
+
+    Examples:
+        >>> from flowpolicies import BCDiffusion
+        >>> model = BCDiffusion(dataset="pendulum:mixed", diffusion_steps=20, beta_schedule="cosine", seed=0)
+        >>> model.learn_offline(1_000).policy.save("bc.safetensors")
     """
 
     name = "bc_diffusion"

@@ -141,7 +141,13 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: BDPOConfig) -> L
 
 @final
 class BDPO(OfflineAlgorithm):
-    """Behaviour-regularised diffusion: values at every noise level, and a penalty on leaving the behaviour."""
+    """Behaviour-regularised diffusion: values at every noise level, and a penalty on leaving the behaviour.
+
+    Examples:
+        >>> from flowpolicies import BDPO
+        >>> model = BDPO(dataset="pendulum:mixed", eta=0.5, pretrain_steps=5_000, actor_warmup=1_000, seed=0)
+        >>> model.learn_offline(15_000).policy.save("bdpo.safetensors")  # 5,000 steps of the behaviour alone
+    """
 
     family = "diffusion"
     Config = BDPOConfig

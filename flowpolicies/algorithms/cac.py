@@ -80,7 +80,13 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: CACConfig) -> Lo
 
 @final
 class CAC(OfflineAlgorithm):
-    """Consistency actor-critic: a consistency policy that clones the data and climbs Q by backpropagation."""
+    """Consistency actor-critic: a consistency policy that clones the data and climbs Q by backpropagation.
+
+    Examples:
+        >>> from flowpolicies import CAC
+        >>> model = CAC(dataset="pendulum:mixed", eta=0.5, q_norm=True, consistency_steps=2, seed=0)
+        >>> action, _ = model.learn_offline(1_000).predict(model.observation_space.sample())  # two network calls
+    """
 
     family = "diffusion"
     Config = CACConfig

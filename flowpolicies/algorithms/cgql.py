@@ -117,7 +117,14 @@ def noisy_linex_loss(nets: Networks, batch: Batch, noise: Noise, cfg: CGQLLConfi
 
 @final
 class CGQL(OfflineAlgorithm):
-    """Classifier-guided Q-learning with a critic trained on clean actions only."""
+    """Classifier-guided Q-learning with a critic trained on clean actions only.
+
+    Examples:
+        >>> from dataclasses import replace
+        >>> from flowpolicies import CGQL
+        >>> model = CGQL(dataset="pendulum:mixed", inv_temp=10.0, guidance_coef=0.1, seed=0).learn_offline(1_000)
+        >>> model.policy.sampler = replace(model.policy.sampler, guidance_coef=0.5)  # more guidance, without training
+    """
 
     family = "guided"
     Config = CGQLConfig
@@ -128,7 +135,14 @@ class CGQL(OfflineAlgorithm):
 
 @final
 class CGQLM(OfflineAlgorithm):
-    """Classifier-guided Q-learning with a critic also trained on noisy actions, by mean squares."""
+    """Classifier-guided Q-learning with a critic also trained on noisy actions, by mean squares.
+
+    Examples:
+        >>> from flowpolicies import CGQLM
+        >>> model = CGQLM(dataset="pendulum:mixed", noisy_coef=0.1, seed=0).learn_offline(1_000)
+        >>> model.cfg.noisy_coef
+        0.1
+    """
 
     name = "cgql_m"
     family = "guided"
@@ -140,7 +154,13 @@ class CGQLM(OfflineAlgorithm):
 
 @final
 class CGQLL(OfflineAlgorithm):
-    """Classifier-guided Q-learning with a critic also trained on noisy actions, by a linear-exponential loss."""
+    """Classifier-guided Q-learning with a critic also trained on noisy actions, by a linear-exponential loss.
+
+    Examples:
+        >>> from flowpolicies import CGQLL
+        >>> model = CGQLL(dataset="pendulum:mixed", noisy_coef=0.1, isd_clip=3.0, best_of_n=4, seed=0)
+        >>> model.learn_offline(1_000).policy.save("cgql_l.safetensors")
+    """
 
     name = "cgql_l"
     family = "guided"

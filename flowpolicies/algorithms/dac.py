@@ -46,7 +46,13 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DACConfig) -> Lo
 
 @final
 class DAC(OfflineAlgorithm):
-    """Diffusion actor-critic in action chunks: noise regression guided by the gradient of Q."""
+    """Diffusion actor-critic in action chunks: noise regression guided by the gradient of Q.
+
+    Examples:
+        >>> from flowpolicies import DAC
+        >>> model = DAC(dataset="pendulum:mixed", horizon=5, execute=2, alpha=0.3, seed=0).learn_offline(1_000)
+        >>> action, state = model.predict(model.observation_space.sample())  # `state` holds the rest of the chunk
+    """
 
     family = "diffusion"
     Config = DACConfig

@@ -117,7 +117,13 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DACD4RLConfig) -
 
 @final
 class DACD4RL(OfflineAlgorithm):
-    """Diffusion actor-critic as published: dual ascent holds the noise-prediction error at a threshold."""
+    """Diffusion actor-critic as published: dual ascent holds the noise-prediction error at a threshold.
+
+    Examples:
+        >>> from flowpolicies import DACD4RL
+        >>> model = DACD4RL(dataset="pendulum:mixed", eta=1.0, eta_lr=1e-3, threshold=0.5, seed=0)
+        >>> model.learn_offline(1_000).policy.save("dac.safetensors")
+    """
 
     name = "dac_d4rl"
     family = "diffusion"

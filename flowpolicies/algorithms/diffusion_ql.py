@@ -56,7 +56,13 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DiffusionQLConfi
 
 @final
 class DiffusionQL(OfflineAlgorithm):
-    """Diffusion-QL: a diffusion policy that clones the data and climbs Q by backpropagation through its denoising."""
+    """Diffusion-QL: a diffusion policy that clones the data and climbs Q by backpropagation through its denoising.
+
+    Examples:
+        >>> from flowpolicies import DiffusionQL
+        >>> model = DiffusionQL(dataset="pendulum:mixed", eta=0.5, max_q_backup=True, num_samples=10, seed=0)
+        >>> model.learn_offline(1_000).policy.save("diffusion_ql.safetensors")
+    """
 
     name = "diffusion_ql"
     family = "diffusion"

@@ -82,7 +82,13 @@ def latent_actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: DSRLConfi
 
 @final
 class DSRL(OfflineAlgorithm):
-    """Diffusion steering: a latent actor chooses the noise that the behaviour flow starts from, for high value."""
+    """Diffusion steering: a latent actor chooses the noise that the behaviour flow starts from, for high value.
+
+    Examples:
+        >>> from flowpolicies import DSRL
+        >>> model = DSRL(env="Pendulum-v1", dataset="pendulum:mixed", noise_scale=0.8, seed=0)
+        >>> model.learn_offline(1_000).learn(1_000).save("dsrl.zip")  # the flow clones; what is chosen is its noise
+    """
 
     family = "guided"
     Config = DSRLConfig

@@ -66,7 +66,15 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FAWACConfig) -> 
 
 @final
 class FAWAC(OfflineAlgorithm):
-    """Flow AWAC: behaviour cloning with a flow, weighted by the advantage of each action."""
+    """Flow AWAC: behaviour cloning with a flow, weighted by the advantage of each action.
+
+    Examples:
+        >>> from flowpolicies import FAWAC
+        >>> model = FAWAC(dataset="pendulum:mixed", inv_temp=3.0, flow_steps=5, seed=0).learn_offline(1_000)
+        >>> actions, _ = model.predict([model.observation_space.sample() for _ in range(8)])
+        >>> actions.shape
+        (8, 1)
+    """
 
     family = "flow"
     Config = FAWACConfig

@@ -58,7 +58,13 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FBRACConfig) -> 
 
 @final
 class FBRAC(OfflineAlgorithm):
-    """Flow BRAC: a flow policy that clones the data and climbs Q by backpropagation through its solver."""
+    """Flow BRAC: a flow policy that clones the data and climbs Q by backpropagation through its solver.
+
+    Examples:
+        >>> from flowpolicies import FBRAC
+        >>> model = FBRAC(dataset="pendulum:mixed", alpha=30.0, flow_steps=5, seed=0)
+        >>> model.learn_offline(1_000).policy.save("fbrac.safetensors")
+    """
 
     family = "flow"
     Config = FBRACConfig

@@ -67,7 +67,13 @@ def edit_loss(nets: Networks, batch: Batch, noise: Noise, cfg: FEditConfig) -> L
 
 @final
 class FEdit(OfflineAlgorithm):
-    """Flow with edits: clone the data with a flow, and climb Q with small edits of its actions."""
+    """Flow with edits: clone the data with a flow, and climb Q with small edits of its actions.
+
+    Examples:
+        >>> from flowpolicies import FEdit
+        >>> model = FEdit(env="Pendulum-v1", dataset="pendulum:mixed", edit_scale=0.1, horizon=5, seed=0)
+        >>> model.learn_offline(1_000).learn(1_000).save("fedit.zip")
+    """
 
     family = "guided"
     Config = FEditConfig

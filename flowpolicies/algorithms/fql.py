@@ -75,8 +75,7 @@ class FQL(OfflineAlgorithm):
     Examples:
         >>> from flowpolicies import FQL
         >>> model = FQL(env="Pendulum-v1", dataset="pendulum:mixed", alpha=10.0, seed=0)
-        >>> model.learn_offline(1_000).learn(1_000).predict(model.observation_space.sample())[0].shape
-        (1,)
+        >>> model.learn_offline(1_000).learn(1_000).save("fql.zip")  # offline, then online
     """
 
     family = "flow"

@@ -102,7 +102,14 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: IDQLConfig) -> 
 
 @final
 class IDQL(OfflineAlgorithm):
-    """Implicit diffusion Q-learning: act with the best of N samples of a behaviour diffusion."""
+    """Implicit diffusion Q-learning: act with the best of N samples of a behaviour diffusion.
+
+    Examples:
+        >>> from flowpolicies import IDQL
+        >>> from flowpolicies.samplers import BestOfN, Denoise
+        >>> model = IDQL(dataset="pendulum:mixed", expectile=0.9, seed=0).learn_offline(1_000)
+        >>> model.policy.sampler = BestOfN(Denoise(), n=4)  # fewer candidates than in training act faster
+    """
 
     family = "diffusion"
     Config = IDQLConfig

@@ -61,9 +61,9 @@ class IFQL(OfflineAlgorithm):
 
     Examples:
         >>> from flowpolicies import IFQL
-        >>> model = IFQL(env="Pendulum-v1", dataset="pendulum:mixed", num_samples=16, seed=0)
-        >>> model.learn_offline(1_000).learn(1_000).predict(model.observation_space.sample())[0].shape
-        (1,)
+        >>> from flowpolicies.samplers import BestOfN, Integrate
+        >>> model = IFQL(dataset="pendulum:mixed", expectile=0.9, num_samples=32, seed=0).learn_offline(1_000)
+        >>> model.policy.sampler = BestOfN(Integrate(steps=5), n=8)  # cheaper to act with
     """
 
     family = "guided"

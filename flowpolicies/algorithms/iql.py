@@ -107,9 +107,8 @@ class IQL(OfflineAlgorithm):
 
     Examples:
         >>> from flowpolicies import IQL
-        >>> model = IQL(env="Pendulum-v1", dataset="pendulum:mixed", expectile=0.9, seed=0)
-        >>> model.learn_offline(1_000).learn(1_000).predict(model.observation_space.sample())[0].shape
-        (1,)
+        >>> model = IQL(dataset="pendulum:mixed", expectile=0.9, alpha=3.0, seed=0).learn_offline(1_000)
+        >>> action, _ = model.predict(model.observation_space.sample(), deterministic=True)
     """
 
     family = "gaussian"
@@ -123,6 +122,11 @@ class IQLDDPGBC(OfflineAlgorithm):
     """Implicit Q-learning with a Gaussian policy that clones the data and climbs Q.
 
     The policy loss is that of https://arxiv.org/abs/2406.09329.
+
+    Examples:
+        >>> from flowpolicies import IQLDDPGBC
+        >>> model = IQLDDPGBC(dataset="pendulum:mixed", expectile=0.7, alpha=3.0, seed=0)
+        >>> model.learn_offline(1_000).policy.save("iql.safetensors")
     """
 
     name = "iql_ddpgbc"

@@ -104,7 +104,14 @@ def edit_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QAMEConfig) -> Lo
 
 @final
 class QAM(OfflineAlgorithm):
-    """Q-learning with adjoint matching: fine-tune the behaviour flow towards high Q along a memoryless SDE."""
+    """Q-learning with adjoint matching: fine-tune the behaviour flow towards high Q along a memoryless SDE.
+
+    Examples:
+        >>> from flowpolicies import QAM
+        >>> model = QAM(dataset="pendulum:mixed", inv_temp=3.0, horizon=5, seed=0).learn_offline(1_000)
+        >>> sorted(name for name in model.policy.networks if name.startswith("actor"))  # the behaviour, and what acts
+        ['actor_fast', 'actor_slow']
+    """
 
     family = "flow"
     Config = QAMConfig
@@ -114,7 +121,14 @@ class QAM(OfflineAlgorithm):
 
 @final
 class QAMF(OfflineAlgorithm):
-    """QAM-F: distil the flow that QAM fine-tunes into a one-step policy that also climbs Q, as FQL does."""
+    """QAM-F: distil the flow that QAM fine-tunes into a one-step policy that also climbs Q, as FQL does.
+
+    Examples:
+        >>> from flowpolicies import QAMF
+        >>> model = QAMF(dataset="pendulum:mixed", inv_temp=3.0, alpha=100.0, seed=0)
+        >>> model.learn_offline(1_000).policy.sampler  # one network call per action
+        OneStep(actor='actor_onestep')
+    """
 
     name = "qam_f"
     family = "flow"
@@ -125,7 +139,13 @@ class QAMF(OfflineAlgorithm):
 
 @final
 class QAME(OfflineAlgorithm):
-    """QAM-E: edit the actions of the flow that QAM fine-tunes with a small tanh-normal policy that climbs Q."""
+    """QAM-E: edit the actions of the flow that QAM fine-tunes with a small tanh-normal policy that climbs Q.
+
+    Examples:
+        >>> from flowpolicies import QAME
+        >>> model = QAME(env="Pendulum-v1", dataset="pendulum:mixed", inv_temp=3.0, edit_scale=0.2, seed=0)
+        >>> model.learn_offline(1_000).learn(1_000).save("qam_e.zip")
+    """
 
     name = "qam_e"
     family = "flow"

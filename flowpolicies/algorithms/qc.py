@@ -58,8 +58,9 @@ class QC(OfflineAlgorithm):
     Examples:
         >>> from flowpolicies import QC
         >>> model = QC(env="Pendulum-v1", dataset="pendulum:mixed", horizon=4, seed=0)
-        >>> model.learn_offline(1_000).learn(1_000).predict(model.observation_space.sample())[0].shape
-        (1,)
+        >>> observation, state = model.observation_space.sample(), None
+        >>> for _ in range(4):  # one plan of four actions
+        ...     action, state = model.predict(observation, state)
     """
 
     family = "guided"

@@ -112,9 +112,9 @@ class QFlow(OfflineAlgorithm):
 
     Examples:
         >>> from flowpolicies import QFlow
-        >>> model = QFlow(env="Pendulum-v1", dataset="pendulum:mixed", guidance_lambda=2.0, seed=0)
-        >>> model.learn_offline(1_000).learn(1_000).predict(model.observation_space.sample())[0].shape
-        (1,)
+        >>> model = QFlow(dataset="pendulum:mixed", guidance_lambda=2.0, seed=0).learn_offline(1_000)
+        >>> model.set_env("Pendulum-v1")
+        >>> result = model.learn(1_000).evaluate(episodes=2)
     """
 
     name = "qflow"
@@ -135,7 +135,13 @@ class QFlow(OfflineAlgorithm):
 
 @final
 class QFlowBPTT(OfflineAlgorithm):
-    """Q-Flow's ablation: the policy climbs the value of noisy actions by backpropagation through its flow steps."""
+    """Q-Flow's ablation: the policy climbs the value of noisy actions by backpropagation through its flow steps.
+
+    Examples:
+        >>> from flowpolicies import QFlowBPTT
+        >>> model = QFlowBPTT(dataset="pendulum:mixed", alpha=10.0, flow_steps=5, seed=0)
+        >>> model.learn_offline(1_000).policy.save("bptt.safetensors")
+    """
 
     name = "qflow_bptt"
     family = "flow"

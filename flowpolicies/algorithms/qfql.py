@@ -54,7 +54,16 @@ def critic_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QFQLConfig) -> 
 
 @final
 class QFQL(OfflineAlgorithm):
-    """Q-guided flow Q-learning: behaviour-cloning flow, guided by the critic's gradient when acting."""
+    """Q-guided flow Q-learning: behaviour-cloning flow, guided by the critic's gradient when acting.
+
+    Examples:
+        >>> from flowpolicies import QFQL
+        >>> from flowpolicies.samplers import Guided
+        >>> model = QFQL(dataset="pendulum:mixed", seed=0).learn_offline(1_000)
+        >>> for beta in (0.0, 0.3, 1.0):  # from the clone towards Q, without training again
+        ...     model.policy.sampler = Guided(beta=beta)
+        ...     action, _ = model.predict(model.observation_space.sample())
+    """
 
     family = "guided"
     Config = QFQLConfig

@@ -116,7 +116,14 @@ def energy_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QGPOConfig) -> 
 
 @final
 class QGPO(OfflineAlgorithm):
-    """Q-guided policy optimisation: behaviour diffusion, guided by a contrastive energy's gradient when acting."""
+    """Q-guided policy optimisation: behaviour diffusion, guided by a contrastive energy's gradient when acting.
+
+    Examples:
+        >>> from flowpolicies import QGPO
+        >>> from flowpolicies.samplers import EnergyGuided
+        >>> model = QGPO(dataset="pendulum:mixed", pretrain_steps=5_000, critic_steps=5_000).learn_offline(15_000)
+        >>> model.policy.sampler = EnergyGuided(guidance_scale=3.0)  # more guidance, without training
+    """
 
     family = "diffusion"
     Config = QGPOConfig

@@ -127,7 +127,13 @@ def support_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QIPOFullConfig
 
 @final
 class QIPO(OfflineAlgorithm):
-    """Q-weighted flow matching: clone each action of the data with a weight exp(beta Q) among sampled actions."""
+    """Q-weighted flow matching: clone each action of the data with a weight exp(beta Q) among sampled actions.
+
+    Examples:
+        >>> from flowpolicies import QIPO
+        >>> model = QIPO(dataset="pendulum:mixed", beta=3.0, num_samples=8, normalize_weights=True, seed=0)
+        >>> model.learn_offline(1_000).policy.save("qipo.safetensors")
+    """
 
     family = "flow"
     Config = QIPOConfig
@@ -136,7 +142,14 @@ class QIPO(OfflineAlgorithm):
 
 @final
 class QIPOFull(OfflineAlgorithm):
-    """Q-weighted iterative policy optimisation: clone the data and the flow's own samples, weighted by exp(beta Q)."""
+    """Q-weighted iterative policy optimisation: clone the data and the flow's own samples, weighted by exp(beta Q).
+
+    Examples:
+        >>> from flowpolicies import QIPOFull
+        >>> phases = {"pretrain_steps": 5_000, "critic_warmup": 5_000, "renew_every": 2_000}
+        >>> model = QIPOFull(dataset="pendulum:mixed", beta=3.0, seed=0, **phases)
+        >>> model.learn_offline(16_000).policy.save("qipo.safetensors")
+    """
 
     name = "qipo_full"
     family = "flow"

@@ -49,7 +49,13 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QSMConfig) -> Lo
 
 @final
 class QSM(OfflineAlgorithm):
-    """Q-score matching in action chunks: the predicted noise is regressed onto both the data's noise and -grad Q."""
+    """Q-score matching in action chunks: the predicted noise is regressed onto both the data's noise and -grad Q.
+
+    Examples:
+        >>> from flowpolicies import QSM
+        >>> model = QSM(dataset="pendulum:mixed", inv_temp=3.0, alpha=10.0, horizon=5, seed=0)
+        >>> model.learn_offline(1_000).policy.save("qsm.safetensors")
+    """
 
     family = "diffusion"
     Config = QSMConfig

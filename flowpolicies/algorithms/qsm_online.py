@@ -79,7 +79,13 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: QSMOnlineConfig)
 
 @final
 class QSMOnline(OfflineAlgorithm):
-    """Q-score matching as published: the predicted noise is regressed onto -grad Q, without behaviour cloning."""
+    """Q-score matching as published: the predicted noise is regressed onto -grad Q, without behaviour cloning.
+
+    Examples:
+        >>> from flowpolicies import QSMOnline
+        >>> model = QSMOnline("MlpPolicy", "Pendulum-v1", inv_temp=10.0, action_noise_std=0.2, seed=0)
+        >>> model.learn(5_000).save("qsm.zip")
+    """
 
     name = "qsm_online"
     family = "online"

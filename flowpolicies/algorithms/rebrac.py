@@ -109,9 +109,8 @@ class ReBRAC(OfflineAlgorithm):
 
     Examples:
         >>> from flowpolicies import ReBRAC
-        >>> model = ReBRAC(env="Pendulum-v1", dataset="pendulum:mixed", alpha_actor=0.1, seed=0)
-        >>> model.learn_offline(1_000).learn(1_000).predict(model.observation_space.sample())[0].shape
-        (1,)
+        >>> model = ReBRAC(dataset="pendulum:mixed", alpha_actor=0.1, alpha_critic=0.01, seed=0)
+        >>> model.learn_offline(1_000).policy.save("rebrac.safetensors")
     """
 
     family = "gaussian"
@@ -123,7 +122,13 @@ class ReBRAC(OfflineAlgorithm):
 
 @final
 class ReBRACQAM(OfflineAlgorithm):
-    """ReBRAC as in QAM's code: ten critics, actor trained in every update, targets moved every second update."""
+    """ReBRAC as in QAM's code: ten critics, actor trained in every update, targets moved every second update.
+
+    Examples:
+        >>> from flowpolicies import ReBRACQAM
+        >>> model = ReBRACQAM(dataset="pendulum:mixed", alpha_actor=0.01, alpha_critic=0.01, horizon=5, seed=0)
+        >>> model.learn_offline(1_000).policy.save("rebrac.safetensors")
+    """
 
     name = "rebrac_qam"
     family = "gaussian"

@@ -88,6 +88,11 @@ class RLPDPaper(OfflineAlgorithm):
     """RLPD as published: ten critics of which two random ones make each target, many updates per step, half prior data.
 
     https://arxiv.org/abs/2302.02948
+
+    Examples:
+        >>> from flowpolicies import RLPDPaper
+        >>> model = RLPDPaper("MlpPolicy", "Pendulum-v1", dataset="pendulum:mixed", gradient_steps=20, seed=0)
+        >>> model.learn(5_000).save("rlpd.zip")
     """
 
     name = "rlpd_paper"

@@ -129,7 +129,13 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: ReversalConfig) 
 
 @final
 class RQL(OfflineAlgorithm):
-    """Reversal Q-learning: improve a flow policy one flow step at a time, with the value horizon of the data."""
+    """Reversal Q-learning: improve a flow policy one flow step at a time, with the value horizon of the data.
+
+    Examples:
+        >>> from flowpolicies import RQL
+        >>> model = RQL(dataset="pendulum:mixed", alpha=3.0, horizon=5, seed=0)
+        >>> model.learn_offline(1_000).policy.save("rql.safetensors")
+    """
 
     family = "flow"
     Config = RQLConfig
@@ -141,7 +147,13 @@ class RQL(OfflineAlgorithm):
 
 @final
 class TFQL(OfflineAlgorithm):
-    """RQL with a value function that is learnt from one flow step to the next: F + 1 backups per action chunk."""
+    """RQL with a value function that is learnt from one flow step to the next: F + 1 backups per action chunk.
+
+    Examples:
+        >>> from flowpolicies import TFQL
+        >>> model = TFQL(dataset="pendulum:mixed", alpha=3.0, flow_steps=5, seed=0)
+        >>> model.learn_offline(1_000).policy.save("tfql.safetensors")
+    """
 
     family = "flow"
     Config = TFQLConfig

@@ -111,7 +111,13 @@ def actor_loss(nets: Networks, batch: Batch, noise: Noise, cfg: SoftConfig) -> L
 
 @final
 class SAC(OfflineAlgorithm):
-    """Soft actor-critic, trained on the union of the dataset and online experience."""
+    """Soft actor-critic, trained on the union of the dataset and online experience.
+
+    Examples:
+        >>> from flowpolicies import SAC
+        >>> model = SAC("MlpPolicy", "Pendulum-v1", entropy_backup=1.0, seed=0).learn(5_000)
+        >>> action, _ = model.predict(model.observation_space.sample(), deterministic=True)
+    """
 
     family = "online"
     Config = SACConfig
@@ -124,6 +130,11 @@ class RLPD(OfflineAlgorithm):
     """Soft actor-critic with ten critics, online from the first step, on batches of which half is prior data.
 
     https://arxiv.org/abs/2302.02948
+
+    Examples:
+        >>> from flowpolicies import RLPD
+        >>> model = RLPD("MlpPolicy", "Pendulum-v1", dataset="pendulum:mixed", seed=0)
+        >>> result = model.learn(5_000).evaluate(episodes=2)  # no offline phase: prior data are half of each batch
     """
 
     family = "online"

@@ -50,7 +50,8 @@ def draw_comparison(comparison: ScoreTable, baseline: str, path: Path) -> Path:
         axes.set_axisbelow(True)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
-    add_legend(figure, f"95 % stratified bootstrap intervals over runs, {len(comparison.common)} common tasks")
+    tasks = "1 task" if len(comparison.common) == 1 else f"{len(comparison.common)} common tasks"
+    add_legend(figure, f"95 % stratified bootstrap intervals over runs, {tasks}")
     return save(figure, path, dpi=150)
 
 

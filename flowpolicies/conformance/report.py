@@ -25,7 +25,15 @@ class Verdict(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What all checks found for one class."""
+    """What all checks found for one class.
+
+    Examples:
+        >>> from stable_baselines3 import SAC
+        >>> from flowpolicies.conformance import check
+        >>> report = check(SAC, only="policies_become_vectors", policy_kwargs={"net_arch": [8]})
+        >>> report.counts["passed"]
+        1
+    """
 
     name: str
     """Name of the class."""

@@ -17,7 +17,14 @@ Distribution = Literal["normal", "uniform", "integers"]
 
 
 class Draw(NamedTuple):
-    """The kind and the shape of a draw, without its values."""
+    """The kind and the shape of a draw, without its values.
+
+    Examples:
+        >>> import torch
+        >>> from flowpolicies.core import Draw
+        >>> Draw("integers", (4,), high=10).sample(torch.Generator()).shape
+        torch.Size([4])
+    """
 
     kind: Distribution
     shape: tuple[int, ...]
@@ -33,7 +40,14 @@ class Draw(NamedTuple):
 
 
 class Noise(ABC):
-    """Source of draws for actions of width `action_dim`."""
+    """Source of draws for actions of width `action_dim`.
+
+    Examples:
+        >>> from flowpolicies.core import Noise, ZeroNoise
+        >>> noise: Noise = ZeroNoise(action_dim=2)
+        >>> noise.actions((256,)).shape, noise.times((256,)).shape  # x_0 and t of a batch
+        (torch.Size([256, 2]), torch.Size([256, 1]))
+    """
 
     def __init__(self, action_dim: int) -> None:
         self.action_dim = action_dim
@@ -57,7 +71,14 @@ class Noise(ABC):
 
 @final
 class GeneratorNoise(Noise):
-    """Draws from a generator, whose state can be saved and restored."""
+    """Draws from a generator, whose state can be saved and restored.
+
+    Examples:
+        >>> import torch
+        >>> from flowpolicies.core import GeneratorNoise
+        >>> noise = GeneratorNoise(2, torch.Generator().manual_seed(0))
+        >>> x_0, t = noise.actions((256,)), noise.times((256,))
+    """
 
     def __init__(self, action_dim: int, generator: torch.Generator) -> None:
         super().__init__(action_dim)
@@ -72,6 +93,11 @@ class ZeroNoise(Noise):
     """Every draw is the centre of its distribution: 0 for normal, 1/2 for uniform, high // 2 for integers.
 
     It makes any sampler deterministic.
+
+    Examples:
+        >>> from flowpolicies.core import ZeroNoise
+        >>> ZeroNoise(2).actions((1,)), ZeroNoise(2).times((1,))
+        (tensor([[0., 0.]]), tensor([[0.5000]]))
     """
 
     def __init__(self, action_dim: int, device: torch.device | str = "cpu") -> None:
@@ -87,7 +113,15 @@ class ZeroNoise(Noise):
 
 @final
 class RecordingNoise(Noise):
-    """Passes the draws of another noise through, and records which draws were made."""
+    """Passes the draws of another noise through, and records which draws were made.
+
+    Examples:
+        >>> from flowpolicies.core import RecordingNoise, ZeroNoise
+        >>> noise = RecordingNoise(ZeroNoise(2))
+        >>> x_0 = noise.actions((256,))
+        >>> noise.draws
+        [Draw(kind='normal', shape=(256, 2), high=0)]
+    """
 
     def __init__(self, source: Noise) -> None:
         super().__init__(source.action_dim)
@@ -110,6 +144,13 @@ class ReplayedNoise(Noise):
 
     Raises:
         ValueError: when more draws are asked for than were given, or one of another shape.
+
+    Examples:
+        >>> import torch
+        >>> from flowpolicies.core import ReplayedNoise
+        >>> x_0 = torch.randn(256, 2)
+        >>> ReplayedNoise(2, [x_0]).actions((256,)) is x_0
+        True
     """
 
     def __init__(self, action_dim: int, values: Iterable[Tensor]) -> None:

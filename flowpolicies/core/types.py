@@ -25,6 +25,12 @@ class Batch(NamedTuple):
 
     With action chunks of length H, `A` is H times the primitive action dimension (time-major), `rewards` is the
     discounted sum over the chunk and `discounts` is gamma^H times the mask.
+
+    Examples:
+        >>> from flowpolicies import FQL
+        >>> batch = FQL(dataset="pendulum:mixed", horizon=4).transitions.sample(32)
+        >>> batch.observations.shape, batch.actions.shape, batch.rewards.shape  # four actions of one number each
+        (torch.Size([32, 3]), torch.Size([32, 4]), torch.Size([32]))
     """
 
     observations: Tensor

@@ -50,7 +50,14 @@ def is_transformed() -> bool:
 @final
 @dataclass(frozen=True)
 class Network:
-    """The declaration of a named network: how it is built and how it is trained."""
+    """The declaration of a named network: how it is built and how it is trained.
+
+    Examples:
+        >>> from functools import partial
+        >>> from flowpolicies.core import Network
+        >>> from flowpolicies.networks import Critic
+        >>> critic = Network(partial(Critic, ensemble=10), target_rate=0.005, learning_rate=1e-4)
+    """
 
     factory: Callable[[int, int], nn.Module]
     """Function (observation_dim, action_dim) -> module. A `partial` of a class of `flowpolicies.networks` can be saved
@@ -72,7 +79,17 @@ class Network:
 
 @final
 class BoundNetwork:
-    """A module together with the weights that it uses; called like the module."""
+    """A module together with the weights that it uses; called like the module.
+
+    Examples:
+        >>> import torch
+        >>> from flowpolicies.core import BoundNetwork
+        >>> from flowpolicies.networks import VelocityField
+        >>> network = BoundNetwork(VelocityField(3, 1, hidden_dims=(32,)))
+        >>> field = network.given(torch.zeros(256, 3))  # (x, t) -> dx/dt at these observations
+        >>> field(torch.zeros(256, 1), torch.zeros(256, 1)).shape
+        torch.Size([256, 1])
+    """
 
     __slots__ = ("_bound", "module", "weights")
 
@@ -182,7 +199,16 @@ def set_mode(module: nn.Module, training: bool) -> None:
 @final
 class View(Mapping[str, BoundNetwork]):
     """Network names and networks: `view.critic(observations, actions)`. Views are joined with `|`; the right side
-    wins."""
+    wins.
+
+    Examples:
+        >>> import torch
+        >>> from flowpolicies.core import View
+        >>> from flowpolicies.networks import Critic, Value
+        >>> view = View.of({"critic": Critic(3, 1, hidden_dims=(32,)), "value": Value(3, 1, hidden_dims=(32,))})
+        >>> view.value(torch.zeros(256, 3)).shape
+        torch.Size([256])
+    """
 
     def __init__(self, networks: Mapping[str, BoundNetwork], hint: str = "") -> None:
         self._networks, self._hint = dict(networks), hint
@@ -221,7 +247,16 @@ class View(Mapping[str, BoundNetwork]):
 
 
 class Networks(NamedTuple):
-    """Three views of the same networks, and how many updates each network has had."""
+    """Three views of the same networks, and how many updates each network has had.
+
+    Examples:
+        >>> from flowpolicies.core import Networks, View
+        >>> from flowpolicies.networks import Critic
+        >>> online = View.of({"critic": Critic(3, 1, hidden_dims=(32,))})
+        >>> nets = Networks(online=online, frozen=online, target=View.of({"critic": Critic(3, 1, hidden_dims=(32,))}))
+        >>> [name for name in nets.target]
+        ['critic']
+    """
 
     online: View
     """Gradient reaches the parameters, but only of the networks that this loss term trains."""
@@ -253,7 +288,17 @@ LossFn = Callable[[Networks, Batch, Noise, Config], Loss]
 @dataclass(frozen=True)
 class LossTerm:
     """A loss function, and the networks that it trains. Its `nets.online` holds only these, so a gradient leak raises
-    an error."""
+    an error.
+
+    Examples:
+        >>> from flowpolicies.core import loss_term
+        >>> from flowpolicies.losses import flow_matching
+        >>> @loss_term(trains="actor_flow")
+        ... def cloning_loss(nets, batch, noise, cfg):
+        ...     return flow_matching(nets.online.actor_flow, batch, noise), {}
+        >>> cloning_loss.name, cloning_loss.trains
+        ('cloning', ('actor_flow',))
+    """
 
     fn: LossFn
     trains: tuple[str, ...]
@@ -285,7 +330,12 @@ def loss_term(*, trains: str | Sequence[str], same_draws_as: str | None = None) 
 
 
 class UpdateSpec(NamedTuple):
-    """What one update does. It is static: each distinct stage is compiled once."""
+    """What one update does. It is static: each distinct stage is compiled once.
+
+    Examples:
+        >>> from flowpolicies.core import UpdateSpec
+        >>> only_critic = UpdateSpec(stages=(("critic",),), target_updates=("critic",))  # between actor updates
+    """
 
     stages: tuple[tuple[str, ...], ...] | None = None
     """Names of loss terms per stage. The terms of one stage are summed and differentiated together; stages run in

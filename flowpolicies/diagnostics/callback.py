@@ -30,6 +30,12 @@ class DiagnosisCallback(BaseCallback):
         samples: number of transitions that are looked at.
         seed: seed of the transitions and of the noise.
         only: names of the diagnostics to take; None: all of them.
+
+    Examples:
+        >>> from flowpolicies import QFlow
+        >>> from flowpolicies.diagnostics import DiagnosisCallback
+        >>> callback = DiagnosisCallback(every=1_000, only=("value_range", "gradients"))
+        >>> model = QFlow(dataset="pendulum:mixed", seed=0).learn_offline(500, callback=callback)
     """
 
     def __init__(

@@ -45,7 +45,16 @@ class Reading(NamedTuple):
 @final
 @dataclass(frozen=True)
 class Diagnosis:
-    """The readings of all diagnostics of a model."""
+    """The readings of all diagnostics of a model.
+
+    Examples:
+        >>> from flowpolicies import QFlow
+        >>> from flowpolicies.diagnostics import diagnose
+        >>> model = QFlow(dataset="pendulum:mixed", seed=0).learn_offline(1_000)
+        >>> diagnosis = diagnose(model, samples=64, only=("value_range",))
+        >>> diagnosis["value_range"].judgement in ("ok", "look", "bad")
+        True
+    """
 
     algorithm: str
     """Name of the algorithm."""

@@ -69,7 +69,17 @@ class Noised(NamedTuple):
 @final
 @dataclass(frozen=True)
 class Diffusion:
-    """A noising process with finitely many levels."""
+    """A noising process with finitely many levels.
+
+    Examples:
+        >>> import torch
+        >>> from flowpolicies.core import ZeroNoise
+        >>> from flowpolicies.flows import Diffusion
+        >>> diffusion = Diffusion(steps=20, schedule="cosine")
+        >>> states, _ = diffusion.reverse(lambda x, t: x, torch.ones(8, 2), ZeroNoise(2))
+        >>> len(states)  # from noise to an action
+        21
+    """
 
     steps: int = 5
     """Number T of noise levels."""

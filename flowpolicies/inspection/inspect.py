@@ -70,7 +70,14 @@ class Histogram(NamedTuple):
 
 
 class Inspection(NamedTuple):
-    """Results of the inspection of a dataset."""
+    """Results of the inspection of a dataset.
+
+    Examples:
+        >>> from flowpolicies import load_dataset
+        >>> from flowpolicies.inspection import inspect_dataset
+        >>> found = inspect_dataset(load_dataset("pendulum:mixed"))
+        >>> faults = [finding.message for finding in found.findings if finding.severity == "fault"]
+    """
 
     name: str
     """Name of the dataset."""

@@ -17,6 +17,13 @@ class Critic(nn.Module):
     """An ensemble of action values as one stacked module: (observations `[*, O]`, actions `[*, A]`) -> `[E, *]`.
 
     With a time embedding it also takes a flow time `[*, 1]`: the value of a noisy action.
+
+    Examples:
+        >>> import torch
+        >>> from flowpolicies.networks import Critic
+        >>> critic = Critic(3, 1, ensemble=10, hidden_dims=(64, 64))
+        >>> critic(torch.zeros(256, 3), torch.zeros(256, 1)).shape
+        torch.Size([10, 256])
     """
 
     def __init__(

@@ -18,7 +18,14 @@ initially N(0, 0.2^2). gaussian_fourier: fixed frequencies from N(0, 30^2)."""
 
 @final
 class EmbedLevel(nn.Module):
-    """phi(t) = [cos(t w), sin(t w)], `[*, 1]` -> `[*, dim]`; t is a raw index or a time."""
+    """phi(t) = [cos(t w), sin(t w)], `[*, 1]` -> `[*, dim]`; t is a raw index or a time.
+
+    Examples:
+        >>> import torch
+        >>> from flowpolicies.networks import EmbedLevel
+        >>> EmbedLevel("sinusoidal", dim=16)(torch.arange(5.0).unsqueeze(-1)).shape
+        torch.Size([5, 16])
+    """
 
     frequencies: Tensor
 
@@ -99,7 +106,15 @@ class LevelMLP(nn.Module):
 
 @final
 class NoisePrediction(LevelMLP):
-    """eps(s, x, t): (observations `[*, O]`, x `[*, A]`, index `[*, 1]`) -> predicted noise `[*, A]`."""
+    """eps(s, x, t): (observations `[*, O]`, x `[*, A]`, index `[*, 1]`) -> predicted noise `[*, A]`.
+
+    Examples:
+        >>> import torch
+        >>> from flowpolicies.networks import NoisePrediction
+        >>> predict = NoisePrediction(3, 1, hidden_dims=(64, 64), time_embedding="learned_fourier")
+        >>> predict(torch.zeros(256, 3), torch.zeros(256, 1), torch.ones(256, 1)).shape
+        torch.Size([256, 1])
+    """
 
     def __init__(
         self,
@@ -120,7 +135,15 @@ class NoisePrediction(LevelMLP):
 
 @final
 class NoisyValue(LevelMLP):
-    """V(s, x, t), the value (or the energy) of a noisy action, `[*]`, or `[E, *]` with an ensemble."""
+    """V(s, x, t), the value (or the energy) of a noisy action, `[*]`, or `[E, *]` with an ensemble.
+
+    Examples:
+        >>> import torch
+        >>> from flowpolicies.networks import NoisyValue
+        >>> value = NoisyValue(3, 1, hidden_dims=(64, 64), ensemble=2)
+        >>> value(torch.zeros(256, 3), torch.zeros(256, 1), torch.ones(256, 1)).shape
+        torch.Size([2, 256])
+    """
 
     def __init__(
         self,

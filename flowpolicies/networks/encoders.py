@@ -34,7 +34,14 @@ _VARIANTS: dict[ImpalaVariant, tuple[tuple[int, ...], int, int]] = {
 
 
 class ObservationPart(NamedTuple):
-    """A contiguous piece of the flat observation vector."""
+    """A contiguous piece of the flat observation vector.
+
+    Examples:
+        >>> from flowpolicies.networks import ObservationPart
+        >>> camera, velocities = ObservationPart((3, 64, 64), image=True), ObservationPart((6,), image=False)
+        >>> camera.size + velocities.size  # components of the flat observation
+        12294
+    """
 
     shape: tuple[int, ...]
     """Shape of the piece: (C, H, W) for an image, any shape for other numbers."""
@@ -177,6 +184,14 @@ class ObservationEncoder(nn.Module):
     Raises:
         ValueError: for an unknown encoder.
         TypeError: if the encoder's factory does not return a module with an `out_dim`.
+
+    Examples:
+        >>> import torch
+        >>> from flowpolicies.networks import ObservationEncoder, ObservationPart
+        >>> parts = [ObservationPart((3, 64, 64), image=True), ObservationPart((6,), image=False)]
+        >>> encoder = ObservationEncoder(parts, "impala_debug")
+        >>> encoder(torch.zeros(8, 3 * 64 * 64 + 6)).shape  # 512 features of the image, and six numbers
+        torch.Size([8, 518])
     """
 
     def __init__(self, parts: Sequence[ObservationPart], variant: str = "impala_small", scaled: bool = False) -> None:
@@ -236,7 +251,15 @@ def _unexpanded(x: Tensor) -> Tensor:
 
 @final
 class Encoded(nn.Module):
-    """A network with its own encoder in front: head(encoder(observations), ...)."""
+    """A network with its own encoder in front: head(encoder(observations), ...).
+
+    Examples:
+        >>> import torch
+        >>> from flowpolicies.networks import Encoded, ObservationEncoder, ObservationPart, Value
+        >>> encoder = ObservationEncoder([ObservationPart((3, 64, 64), image=True)], "impala_debug")
+        >>> Encoded(encoder, Value(encoder.out_dim, 1))(torch.zeros(8, 3 * 64 * 64)).shape
+        torch.Size([8])
+    """
 
     def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
         super().__init__()

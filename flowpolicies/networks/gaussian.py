@@ -33,6 +33,13 @@ class GaussianNetwork(nn.Module):
         tanh_mean: whether the mean is squashed to (-1, 1).
         head_scale: scale of the heads' initialisation.
         log_std_bounds: the log-std is clamped to this range.
+
+    Examples:
+        >>> import torch
+        >>> from flowpolicies.networks import GaussianNetwork
+        >>> mean, log_std = GaussianNetwork(3, 1, hidden_dims=(64, 64), tanh_mean=True)(torch.zeros(256, 3))
+        >>> mean.shape
+        torch.Size([256, 1])
     """
 
     def __init__(
@@ -71,6 +78,14 @@ class TanhNormal(nn.Module):
     Args:
         takes_action: whether it also takes actions `[*, A]`: (observations, actions, eps).
         log_std_bounds: the log-std is clamped to this range.
+
+    Examples:
+        >>> import torch
+        >>> from flowpolicies.networks import TanhNormal
+        >>> policy = TanhNormal(3, 1, hidden_dims=(64, 64))
+        >>> actions, log_probs = policy(torch.zeros(256, 3), torch.randn(256, 1))
+        >>> log_probs.shape
+        torch.Size([256])
     """
 
     def __init__(

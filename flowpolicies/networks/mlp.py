@@ -174,6 +174,12 @@ class MLP(nn.Module):
         out_dim: width of the output layer; None: the last hidden layer, activated, is the output.
         ensemble: number of members; the output has a leading axis of them, `[E, *, out]`.
         norm_first: whether LayerNorm comes before the activation.
+
+    Examples:
+        >>> import torch
+        >>> from flowpolicies.networks import MLP
+        >>> MLP(3, (64, 64), 1, layer_norm=True, ensemble=2)(torch.zeros(256, 3)).shape
+        torch.Size([2, 256, 1])
     """
 
     def __init__(

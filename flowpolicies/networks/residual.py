@@ -17,7 +17,14 @@ from flowpolicies.networks.mlp import ACTIVATIONS, MLP, Activation, Dense, Layer
 
 @final
 class ResidualBlock(nn.Module):
-    """x + W_2 silu(W_1 LN(mask x)), with a hidden width of four times that of x."""
+    """x + W_2 silu(W_1 LN(mask x)), with a hidden width of four times that of x.
+
+    Examples:
+        >>> import torch
+        >>> from flowpolicies.networks import ResidualBlock
+        >>> ResidualBlock(64, layer_norm=True)(torch.zeros(256, 64)).shape
+        torch.Size([256, 64])
+    """
 
     def __init__(self, dim: int, layer_norm: bool) -> None:
         super().__init__()
@@ -47,6 +54,13 @@ class ResidualNoisePrediction(nn.Module):
 
     Raises:
         ValueError: if the widths differ.
+
+    Examples:
+        >>> import torch
+        >>> from flowpolicies.networks import ResidualNoisePrediction
+        >>> predict = ResidualNoisePrediction(3, 1, hidden_dims=(64, 64, 64))
+        >>> predict(torch.zeros(256, 3), torch.zeros(256, 1), torch.ones(256, 1)).shape
+        torch.Size([256, 1])
     """
 
     def __init__(
@@ -78,7 +92,14 @@ class ResidualNoisePrediction(nn.Module):
 
 @final
 class InputNormValue(nn.Module):
-    """State value with one LayerNorm, on the input: observations `[*, O]` -> `[*]`. `action_dim` is not used."""
+    """State value with one LayerNorm, on the input: observations `[*, O]` -> `[*]`. `action_dim` is not used.
+
+    Examples:
+        >>> import torch
+        >>> from flowpolicies.networks import InputNormValue
+        >>> InputNormValue(3, 1, hidden_dims=(64, 64))(torch.zeros(256, 3)).shape
+        torch.Size([256])
+    """
 
     def __init__(
         self,

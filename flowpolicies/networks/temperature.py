@@ -11,7 +11,13 @@ from torch import Tensor, nn
 @final
 class Temperature(nn.Module):
     """exp(l) with a trained l, initially log(initial): the weight alpha of the entropy, `[]`. It takes no
-    observation."""
+    observation.
+
+    Examples:
+        >>> from flowpolicies.networks import Temperature
+        >>> Temperature(3, 1, initial=2.0)().item()
+        2.0
+    """
 
     observes: ClassVar[bool] = False
 
@@ -25,7 +31,13 @@ class Temperature(nn.Module):
 
 @final
 class Multiplier(nn.Module):
-    """A trained number, initially `initial`, `[]`: a Lagrange multiplier. It takes no observation."""
+    """A trained number, initially `initial`, `[]`: a Lagrange multiplier. It takes no observation.
+
+    Examples:
+        >>> from flowpolicies.networks import Multiplier
+        >>> Multiplier(3, 1, initial=0.5)().item()
+        0.5
+    """
 
     observes: ClassVar[bool] = False
 

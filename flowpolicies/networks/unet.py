@@ -44,6 +44,13 @@ class UNet(nn.Module):
         hidden_dims: w_1, .., w_n.
         time_dim: number of features of the time, and of the observation.
         condition_dim: width of the condition that each block receives.
+
+    Examples:
+        >>> import torch
+        >>> from flowpolicies.networks import UNet
+        >>> predict = UNet(3, 1, hidden_dims=(64, 32))
+        >>> predict(torch.zeros(256, 3), torch.zeros(256, 1), torch.ones(256, 1)).shape
+        torch.Size([256, 1])
     """
 
     def __init__(

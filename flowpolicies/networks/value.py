@@ -12,7 +12,14 @@ from flowpolicies.networks.mlp import MLP, Activation, Initialization
 
 @final
 class Value(nn.Module):
-    """State value: observations `[*, O]` -> `[*]`. `action_dim` is not used."""
+    """State value: observations `[*, O]` -> `[*]`. `action_dim` is not used.
+
+    Examples:
+        >>> import torch
+        >>> from flowpolicies.networks import Value
+        >>> Value(3, 1, hidden_dims=(64, 64))(torch.zeros(256, 3)).shape
+        torch.Size([256])
+    """
 
     def __init__(
         self,

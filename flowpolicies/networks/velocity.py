@@ -17,6 +17,13 @@ class VelocityField(nn.Module):
     """v(s, x, t): (observations `[*, O]`, x `[*, A]`, t `[*, 1]`) -> dx/dt `[*, A]`, unbounded.
 
     With `time_embedding="none"` it is a one-step policy (observations, noise) -> actions.
+
+    Examples:
+        >>> import torch
+        >>> from flowpolicies.networks import VelocityField
+        >>> field = VelocityField(3, 1, hidden_dims=(64, 64), time_embedding="fourier")
+        >>> field(torch.zeros(256, 3), torch.zeros(256, 1), torch.zeros(256, 1)).shape
+        torch.Size([256, 1])
     """
 
     def __init__(

@@ -29,17 +29,11 @@ from flowpolicies.policies.serialization import encoder_to_json, network_to_json
 from flowpolicies.samplers import Sampler, candidates
 from flowpolicies.spaces.batches import as_batch
 from flowpolicies.spaces.json import space_to_json
-from flowpolicies.spaces.layout import (
-    as_tensor,
-    check_action_space,
-    check_channels_first,
-    flatten_tensors,
-)
+from flowpolicies.spaces.layout import as_tensor, check_action_space, check_channels_first, flatten_tensors
 from flowpolicies.tree import leaves, take, tree_map
 
 Observation = np.ndarray | dict[str, np.ndarray]
 State = tuple[np.ndarray, ...]
-
 
 _NETWORKS = ". The networks are in policy.networks, by name, and their slow copies in policy.targets."
 INSTEAD = {
@@ -54,8 +48,7 @@ INSTEAD = {
 class FlowPolicy(PretrainedPolicy):
     """Named networks and a sampler, behind Stable-Baselines3's policy contract.
 
-    `policy.sampler` may be replaced at any time by any sampler whose networks the policy has, and so may
-    `policy.explorer`: `policy.sampler = BestOfN(Guided(beta=0.3), n=8)`.
+    `policy.sampler` and `policy.explorer` may be replaced at any time by any sampler whose networks the policy has.
 
     Args:
         observation_space: a Box, Discrete, MultiDiscrete or MultiBinary space, or a Dict of these. Images are uint8
@@ -76,6 +69,13 @@ class FlowPolicy(PretrainedPolicy):
 
     Raises:
         ValueError: for another space, or images with their channels last.
+
+    Examples:
+        >>> from flowpolicies import FlowPolicy
+        >>> from flowpolicies.samplers import Integrate
+        >>> policy = FlowPolicy.from_pretrained("flowpolicies/pointmaze-medium-qflow")
+        >>> policy.sampler = Integrate(steps=20)  # another sampler of the same networks
+        >>> action, state = policy.predict(policy.observation_space.sample())
     """
 
     action_space: spaces.Box

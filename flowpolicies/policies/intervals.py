@@ -21,7 +21,13 @@ def _short(x: float) -> str:
 
 
 class Interval(NamedTuple):
-    """An estimate with its 95 % confidence interval."""
+    """An estimate with its 95 % confidence interval.
+
+    Examples:
+        >>> from flowpolicies.policies import Interval
+        >>> print(Interval(mean=0.85, low=0.64, high=0.948))
+        0.85 [0.64, 0.948]
+    """
 
     mean: float
     low: float

@@ -43,7 +43,15 @@ _TASK = re.compile(r"-task(\d+)(?=$|-)")
 @final
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Settings of one algorithm in one environment."""
+    """Settings of one algorithm in one environment.
+
+    Examples:
+        >>> from flowpolicies import FQL
+        >>> from flowpolicies.reproduction import load_preset
+        >>> preset = load_preset("fql", "ogbench/antmaze-large-navigate")
+        >>> preset.fields_of(FQL.Config)["alpha"]
+        10.0
+    """
 
     algorithm: str
     """Name of the algorithm."""

@@ -22,6 +22,15 @@ class GuidanceMonitor:
 
     `scale` starts at 1; it is halved when the running mean of the gradient norm exceeds `alarm`, and grows by 1 % per
     call up to 1 when the mean is below half of it.
+
+    Examples:
+        >>> from flowpolicies import QFlow
+        >>> from flowpolicies.samplers import GuidanceMonitor, RobustGuided
+        >>> model = QFlow(env="Pendulum-v1")
+        >>> model.policy.sampler = RobustGuided(beta=0.3, monitor=GuidanceMonitor(alarm=10.0))
+        >>> action, _ = model.predict(model.observation_space.sample())
+        >>> model.policy.sampler.monitor.scale  # less than 1 after large gradients
+        1.0
     """
 
     alarm: float = 100.0

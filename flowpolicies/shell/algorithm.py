@@ -118,6 +118,13 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         ValueError: without environment and dataset, for spaces that do not match, unsupported action spaces, or a
             number out of its range.
         TypeError: for an unknown hyperparameter.
+
+    Examples:
+        >>> from flowpolicies import make
+        >>> model = make("qflow", env="Pendulum-v1", dataset="pendulum:mixed", guidance_lambda=5.0, seed=0)
+        >>> model.learn_offline(1_000).learn(1_000).save("model.zip")
+        >>> model = type(model).load("model.zip", env="Pendulum-v1")
+        >>> action, _ = model.predict(model.observation_space.sample())
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(_POLICIES, FlowPolicy)

@@ -45,7 +45,14 @@ EncoderName = Annotated[str, Bounds("be the name of an encoder", _is_encoder)]
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig(ABC):
-    """Abstract: hyperparameters that every algorithm has."""
+    """Abstract: hyperparameters that every algorithm has.
+
+    Examples:
+        >>> from flowpolicies import BC
+        >>> model = BC(dataset="pendulum:mixed", horizon=4, execute=2, observation_scaling="standard")
+        >>> model.cfg.execute
+        2
+    """
 
     renamed: ClassVar[Mapping[str, str]] = {}
     """Old names of fields and their present names. Old names work until 1.0, with a deprecation warning."""
@@ -136,7 +143,12 @@ def restore_config(module: str, name: str, state: dict[str, Any]) -> PolicyConfi
 
 @dataclass(frozen=True, kw_only=True)
 class CriticConfig(PolicyConfig):
-    """Abstract: hyperparameters that every algorithm with a critic has."""
+    """Abstract: hyperparameters that every algorithm with a critic has.
+
+    Examples:
+        >>> from flowpolicies import FQL
+        >>> model = FQL(dataset="pendulum:mixed", ensemble=10, q_agg="mean", rho=0.5)  # a pessimistic ensemble
+    """
 
     value_hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
     """Hidden widths of critics and value functions."""

@@ -21,7 +21,14 @@ from flowpolicies.shell.fields import (
 @final
 @dataclass(frozen=True, kw_only=True)
 class SB3Hyperparameters:
-    """Stable-Baselines3's hyperparameters, which every algorithm has."""
+    """Stable-Baselines3's hyperparameters, which every algorithm has.
+
+    Examples:
+        >>> from dataclasses import asdict
+        >>> from flowpolicies import FQL
+        >>> from flowpolicies.training import SB3Hyperparameters
+        >>> model = FQL(dataset="pendulum:mixed", **asdict(SB3Hyperparameters(batch_size=128, gamma=0.995)))
+    """
 
     added: ClassVar[Mapping[str, Any]] = {}
     """Fields that runs of version 0.1.0 lack, and the values that act as that version did."""

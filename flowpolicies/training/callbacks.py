@@ -141,6 +141,13 @@ class EvaluationCallback(BaseCallback):
         seed: seed of the episodes.
         deterministic: start flows at zero noise instead of sampling the noise, as the papers do.
         verbose: 1: print a line for each evaluation.
+
+    Examples:
+        >>> import gymnasium as gym
+        >>> from flowpolicies import QFlow
+        >>> from flowpolicies.training import EvaluationCallback
+        >>> callback = EvaluationCallback(gym.make("Pendulum-v1"), every=1_000, episodes=10, verbose=1)
+        >>> model = QFlow(dataset="pendulum:mixed").learn_offline(500, callback=callback)
     """
 
     def __init__(
@@ -240,6 +247,11 @@ class ProgressCallback(BaseCallback):
 
     Args:
         disable: whether to show no bar; None: no bar if standard error is not a terminal.
+
+    Examples:
+        >>> from flowpolicies import QFlow
+        >>> from flowpolicies.training import ProgressCallback
+        >>> model = QFlow(dataset="pendulum:mixed").learn_offline(1_000, callback=ProgressCallback())
     """
 
     def __init__(self, disable: bool | None = None) -> None:
@@ -249,14 +261,8 @@ class ProgressCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         self.close()
-        total = self.model._total_timesteps
-        self.bar = tqdm(
-            desc=phase_of(self) + self.label,
-            total=total,
-            initial=self.num_timesteps,
-            disable=self.disable,
-            dynamic_ncols=True,
-        )
+        desc, total = phase_of(self) + self.label, self.model._total_timesteps
+        self.bar = tqdm(desc=desc, total=total, initial=self.num_timesteps, disable=self.disable, dynamic_ncols=True)
         self.logger.output_formats.append(self._latest)
 
     def _on_step(self) -> bool:
@@ -311,6 +317,12 @@ class InterruptBetweenSteps(BaseCallback):
     Args:
         checkpoint: what saves a checkpoint before the exception is raised, as the callback `AtomicCheckpoint`; None:
             none is saved.
+
+    Examples:
+        >>> from flowpolicies import QFlow
+        >>> from flowpolicies.training import InterruptBetweenSteps
+        >>> with InterruptBetweenSteps() as interrupt:
+        ...     model = QFlow(dataset="pendulum:mixed").learn_offline(1_000, callback=interrupt)
     """
 
     def __init__(self, checkpoint: Saves | None = None) -> None:

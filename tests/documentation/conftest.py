@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import gymnasium as gym
@@ -27,21 +28,33 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def place(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The working directory of examples, with a copy of the files, where everything is tiny.
+@contextmanager
+def examples_in(folder: Path) -> Iterator[None]:
+    """Examples are run in a folder, and everything is tiny. What they declare is forgotten afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        make_tiny(patch)  # It looks sources up, which declares them.
+        registries = [*SOURCES.values(), SAMPLERS, NETWORKS, ENCODERS]
+        declared = [ALGORITHMS, gym.registry, *(registry.declared for registry in registries)]
+        before = [dict(names) for names in declared]
+        patch.chdir(folder)
+        patch.setenv("MINARI_DATASETS_PATH", str(folder.parent / "minari"))
+        yield
+        for names, known in zip(declared, before, strict=True):
+            for name in set(names) - set(known):
+                del names[name]
+        gym.registry.update(before[1])  # A page may register an environment again that tests have.
 
-    What examples declare is forgotten afterwards.
-    """
-    registries = [*SOURCES.values(), SAMPLERS, NETWORKS, ENCODERS]
-    declared = [ALGORITHMS, gym.registry, *(registry.declared for registry in registries)]
-    before = [dict(names) for names in declared]
-    make_tiny(monkeypatch)
+
+@pytest.fixture
+def place(files: Path, tmp_path: Path) -> Iterator[Path]:
+    """The working directory of the examples of a page, with a copy of the files."""
     shutil.copytree(files, tmp_path / "place")
-    monkeypatch.chdir(tmp_path / "place")
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
-    yield tmp_path / "place"
-    for names, known in zip(declared, before, strict=True):
-        for name in set(names) - set(known):
-            del names[name]
-    gym.registry.update(before[1])  # A page may register an environment again that tests have.
+    with examples_in(tmp_path / "place"):
+        yield tmp_path / "place"
+
+
+@pytest.fixture(scope="module")
+def shared_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The working directory of all examples of docstrings, which name no files but those that they write."""
+    with examples_in(tmp_path_factory.mktemp("docstrings")):
+        yield

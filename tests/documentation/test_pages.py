@@ -75,6 +75,15 @@ def test_what_a_page_would_load_from_elsewhere_is_found(hooks: ModuleType, html:
     assert ["".join(found) for found in hooks.FROM_ELSEWHERE.findall(html)] == expected
 
 
+def test_options_of_commands_are_kept_on_one_line(hooks: ModuleType) -> None:
+    block = '<div class="language-sh highlight"><pre><code>train fql --steps <span>5</span></code></pre></div>'
+    flag = '<span class="flag">{}</span>'.format
+    assert hooks.on_page_content(block) == block.replace("--steps", flag("--steps"))
+    assert hooks.on_page_content("<code>--n-envs</code>") == f"<code>{flag('--n-envs')}</code>"
+    other = "<p>two --words</p><code>a--b</code>"
+    assert hooks.on_page_content(other) == other
+
+
 def test_the_notebook_is_the_tutorial() -> None:
     page = ROOT / "docs" / "tutorial.md"
     written = (ROOT / "docs" / "tutorial.ipynb").read_text()

@@ -39,6 +39,11 @@ class TransitionDataset(Trajectories):
 
     Raises:
         ValueError: if something is wrong with the data; the message names the dataset and the field.
+
+    Examples:
+        >>> from flowpolicies import TransitionDataset
+        >>> rows = {"observations": [[0.0], [0.1]], "actions": [[0.5], [-0.5]], "rewards": [0.0, 1.0]}
+        >>> data = TransitionDataset.from_arrays(**rows, next_observations=[[0.1], [0.2]], terminations=[0, 1])
     """
 
     observations: Observations

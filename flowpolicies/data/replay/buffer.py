@@ -58,6 +58,12 @@ class TransitionBuffer(WindowSampling):
         data_device: where the dataset is: "cpu"; "model", on the device of the model; or "auto", there if that is a GPU
             with enough free memory.
         seed: seed of the buffer's generator; None: a random one.
+
+    Examples:
+        >>> from flowpolicies import QFlow
+        >>> model = QFlow(dataset="pendulum:mixed", replay_buffer_kwargs={"offline_share": 0.5})
+        >>> model.transitions.sample(64).rewards.shape
+        torch.Size([64])
     """
 
     def __init__(

@@ -27,6 +27,11 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
     """The outermost wrapper of an environment in a process of its own, which captures the state there.
 
     `make_vec_env` adds it. Add it yourself to the environments of a `SubprocVecEnv` that are to be resumed exactly.
+
+    Examples:
+        >>> import gymnasium as gym
+        >>> from flowpolicies.training import Resumable
+        >>> makers = [lambda: Resumable(gym.make("Pendulum-v1")) for _ in range(4)]  # for SubprocVecEnv(makers)
     """
 
     def capture_state(self) -> dict[str, Any]:
