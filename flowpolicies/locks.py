@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Any, NamedTuple, Self, final
 
 from flowpolicies.files import naming_lack_of_space
 
@@ -33,6 +33,21 @@ REBOOTED_AFTER_SECONDS = 90.0
 @final
 class FolderInUseError(RuntimeError):
     """Another process is writing to the folder."""
+
+
+class Holder(NamedTuple):
+    """The process that a lock file names."""
+
+    who: str
+    """Its id, its host, and since when it holds the lock."""
+    is_here: bool
+    """Whether it could be seen from this process."""
+    is_alive: bool
+    """Whether it runs; if it cannot be seen, whether its latest sign of life is recent."""
+    silence: float
+    """Seconds since its latest sign of life."""
+    limit: float
+    """Seconds without a sign of life after which a process that cannot be seen counts as dead."""
 
 
 @final
@@ -88,28 +103,34 @@ class FolderLock:
             with suppress(OSError):
                 os.utime(self.path)
 
-    def _refuse_or_take_over(self, holder: dict[str, Any], descriptor: int) -> None:
-        who = f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
-        if _is_here(holder):
-            if _start_of(holder["pid"]) == holder["started"]:
-                raise FolderInUseError(
-                    f"'{self.path.parent}' is being written by another process: {who}. Wait until it has ended, stop "
-                    f"it, or choose another folder. ({self.path.name} in the folder names the process.)"
-                )
-            self._notice(f"The lock of '{self.path.parent}' was left behind by {who}, which has ended; taken over.")
-            return
-        seconds = _age(self.path, descriptor)
-        limit = REBOOTED_AFTER_SECONDS if holder["host"] == socket.gethostname() else DEAD_AFTER_SECONDS
-        if seconds < limit:
+    def holder(self) -> Holder | None:
+        """The process that the lock file names, dead or alive; None if there is no such file. Changes nothing."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            content = _read(descriptor)
+            silence = max(0.0, time.time() - os.fstat(descriptor).st_mtime)
+            return None if content is None else _judge(content, silence)
+        finally:
+            os.close(descriptor)
+
+    def _refuse_or_take_over(self, content: dict[str, Any], descriptor: int) -> None:
+        holder = _judge(content, _age(self.path, descriptor))
+        if holder.is_alive and holder.is_here:
             raise FolderInUseError(
-                f"'{self.path.parent}' is being written by a process that cannot be seen from here: {who}; its last "
-                f"sign of life was {seconds:.0f} s ago. It counts as dead after {limit:.0f} s without "
-                f"one. If you know that it has ended, delete '{self.path}'."
+                f"'{self.path.parent}' is being written by another process: {holder.who}. Wait until it has ended, "
+                f"stop it, or choose another folder. ({self.path.name} in the folder names the process.)"
             )
-        self._notice(
-            f"The lock of '{self.path.parent}' was left behind by {who}, which gave no sign of life for "
-            f"{seconds:.0f} s; taken over."
-        )
+        if holder.is_alive:
+            raise FolderInUseError(
+                f"'{self.path.parent}' is being written by a process that cannot be seen from here: {holder.who}; its "
+                f"last sign of life was {holder.silence:.0f} s ago. It counts as dead after {holder.limit:.0f} s "
+                f"without one. If you know that it has ended, delete '{self.path}'."
+            )
+        end = "has ended" if holder.is_here else f"gave no sign of life for {holder.silence:.0f} s"
+        self._notice(f"The lock of '{self.path.parent}' was left behind by {holder.who}, which {end}; taken over.")
 
 
 @contextmanager
@@ -144,6 +165,20 @@ def _read(descriptor: int) -> dict[str, Any] | None:
         return holder if all(isinstance(holder[name], kind) for name, kind in fields.items()) else None
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _judge(content: dict[str, Any], silence: float) -> Holder:
+    """Whether the process that a lock file names lives.
+
+    Args:
+        content: content of the file.
+        silence: seconds since the process renewed the file.
+    """
+    who = f"process {content['pid']} on {content['host']}, since {content['since']}"
+    limit = REBOOTED_AFTER_SECONDS if content["host"] == socket.gethostname() else DEAD_AFTER_SECONDS
+    is_here = _is_here(content)
+    is_alive = _start_of(content["pid"]) == content["started"] if is_here else silence < limit
+    return Holder(who, is_here, is_alive, silence, limit)
 
 
 def _this_process() -> dict[str, Any]:

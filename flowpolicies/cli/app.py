@@ -29,6 +29,7 @@ from flowpolicies.cli.demo import Demo
 from flowpolicies.cli.evaluation.compare import Compare, Plot
 from flowpolicies.cli.evaluation.diagnose import Diagnose
 from flowpolicies.cli.evaluation.evaluate import Evaluate
+from flowpolicies.cli.evaluation.watch import Watch
 from flowpolicies.cli.export import Export, Push
 from flowpolicies.cli.importing import Import
 from flowpolicies.cli.listing import List
@@ -47,7 +48,7 @@ MOST_EXAMPLES = 3
 """Number of examples in the help of a group of commands at most."""
 
 HEADINGS: Mapping[str, tuple[str, ...]] = {
-    "Train": ("train", "demo"),
+    "Train": ("train", "watch", "demo"),
     "Evaluate and compare": ("evaluate", "compare", "plot", "diagnose", "rollout"),
     "Data": ("data",),
     "Share and import policies": ("export", "push", "import"),
@@ -78,6 +79,7 @@ def commands() -> dict[str, CommandOrGroup]:
             {name: Later(doc, partial(train_command, name)) for name, doc in algorithms().items()},
             shown="qflow",
         ),
+        "watch": Watch,
         "evaluate": Evaluate,
         "compare": Compare,
         "plot": Plot,

@@ -37,6 +37,7 @@ HELP = (
     *("--help", "--version", "train --help", "train fql --help", "train dac_d4rl --help", "data --help"),
     *("data generate --help", "data collect --help", "data convert --help", "data show --help", "data check --help"),
     *(
+        "watch --help",
         "evaluate --help",
         "diagnose --help",
         "compare --help",
@@ -100,6 +101,10 @@ ERRORS = {
     "evaluate other --video a.avi": "name the video with the ending .mp4 or .gif",
     "compare missing": "'missing' is not the folder of a run",
     "plot missing": "'missing' is not the folder of a run",
+    "watch missing": "'missing' is not the folder of a run: there is no such folder.",
+    "watch data.npz": "'data.npz' is not the folder of a run: it is a file.",
+    "watch other": "'other' is not the folder of a run: it has no config.json.",
+    "watch other --every 0": "--every is the number of seconds between two looks; it must be above 0",
     "train --config missing.toml": "no configuration file 'missing.toml'",
     "rollout --policy missing --env Pendulum-v1 --out npz:a.npz": "at 'missing'",
     "data show npz:missing.npz": "no such file: 'missing.npz'",

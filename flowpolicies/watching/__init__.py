@@ -1,0 +1,1 @@
+"""What a run does at the moment, from the files in its folder, without changing them."""
