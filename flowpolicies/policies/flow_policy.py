@@ -15,13 +15,13 @@ from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
 from flowpolicies.artifacts import reading
+from flowpolicies.choices import require_device
 from flowpolicies.containers import name_of
 from flowpolicies.core import GeneratorNoise, Network, Noise, ReplayedNoise, View, ZeroNoise
 from flowpolicies.core.matmul import fast_matmul, widest
 from flowpolicies.networks import ObservationEncoder
 from flowpolicies.policies.building import build_network, limited
 from flowpolicies.policies.declaration import policy_from_json
-from flowpolicies.policies.devices import require_device
 from flowpolicies.policies.episodes import EpisodeRows, batch_size, starts_of
 from flowpolicies.policies.policy_file import read_policy, write_policy
 from flowpolicies.policies.pretrained import PretrainedPolicy

@@ -27,7 +27,14 @@ from stable_baselines3.common.utils import configure_logger
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from flowpolicies.artifacts import reading
-from flowpolicies.choices import CompileChoice, Precision, check_compile, choice_of_backend, deprecated_backend
+from flowpolicies.choices import (
+    CompileChoice,
+    Precision,
+    check_compile,
+    choice_of_backend,
+    deprecated_backend,
+    require_device,
+)
 from flowpolicies.containers import name_of
 from flowpolicies.core import Batch, Learner, LossTerm, UpdateSpec
 from flowpolicies.core.learner import MetricMeans
@@ -40,7 +47,6 @@ from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
 from flowpolicies.policies.aliases import check_policy_alias
 from flowpolicies.policies.building import limited
 from flowpolicies.policies.declaration import check_declared
-from flowpolicies.policies.devices import require_device
 from flowpolicies.shell.catalog import FAMILIES, REGISTRY, AlgorithmFamily
 from flowpolicies.shell.changes import changed_config, sort_changes
 from flowpolicies.shell.config import CriticConfig, PolicyConfig, configure

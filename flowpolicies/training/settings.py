@@ -12,11 +12,10 @@ from typing import Annotated, Any, ClassVar, Literal, final
 
 import tyro
 
-from flowpolicies.choices import Precision, check_compile, deprecated_backend
+from flowpolicies.choices import Precision, check_compile, check_device, deprecated_backend
 from flowpolicies.data.addresses import SUFFIXES, split_options
 from flowpolicies.data.names import FILES, RewardTransformName, Storage
 from flowpolicies.moved import moved_names
-from flowpolicies.policies.devices import check_device
 from flowpolicies.policies.intervals import ROWS
 from flowpolicies.shell.fields import NonNegativeInt, Probability, check_fields
 from flowpolicies.training.runs import RunFolder
@@ -216,11 +215,34 @@ class TrainSettings:
 
     def _began(self, folder: Path) -> bool:
         """Whether a run on the same dataset is in a folder, which older versions named in another way."""
-        try:
-            record = json.loads((folder / "config.json").read_text())
-            return bool(record["dataset"]["address"] == self.dataset)
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
+        return _dataset_in(folder)[:1] == (self.dataset,)
+
+    def check_same_dataset(self, folder: Path) -> None:
+        """Checks that a folder that was not chosen by the user holds no run on another dataset.
+
+        Different datasets may have the same folder: `npz:a/data.npz` and `npz:b/data.npz` are named by the last part.
+        Whether a run can be resumed is checked when the data are loaded.
+
+        Raises:
+            FileExistsError: if it does.
+        """
+        there, here = _dataset_in(folder), (self.dataset, None if self.data_dir is None else str(self.data_dir))
+        if self.run_dir is not None or self.resume or not there or there == here:
+            return
+        flag, place = ("", 0) if there[0] != here[0] else ("--data-dir ", 1)
+        raise FileExistsError(
+            f"'{folder}' holds a run on another dataset, {flag}{there[place]} and not {flag}{here[place]}. Choose "
+            f"another folder with --run-dir; to replace that run, pass --run-dir {folder} --overwrite."
+        )
+
+
+def _dataset_in(folder: Path) -> tuple[Any, ...]:
+    """Address and folder of the dataset of the run in a folder; empty if there is none, or it does not say so."""
+    try:
+        record = json.loads((folder / "config.json").read_text())
+        return record["dataset"]["address"], record["settings"].get("data_dir")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ()
 
 
 def check_start(algorithm: str, settings: TrainSettings) -> RunFolder:
@@ -231,10 +253,12 @@ def check_start(algorithm: str, settings: TrainSettings) -> RunFolder:
         settings: settings of the run.
 
     Raises:
-        FileExistsError, ArtifactError, ValueError: as `RunFolder.check_free` and `TrainSettings.check_inputs`.
+        FileExistsError, ArtifactError, ValueError: as `RunFolder.check_free`, `TrainSettings.check_inputs` and
+            `TrainSettings.check_same_dataset`.
         FileNotFoundError: if the file of the dataset does not exist.
     """
     folder = RunFolder(settings.folder(algorithm))
+    settings.check_same_dataset(folder.path)
     folder.check_free(resume=settings.resume, overwrite=settings.overwrite)
     settings.check_inputs()
     return folder

@@ -16,11 +16,11 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from flowpolicies.algorithms import OfflineAlgorithm
 from flowpolicies.artifacts import ArtifactError
+from flowpolicies.choices import require_device
 from flowpolicies.data import RewardTransform, TransitionDataset, load_dataset
 from flowpolicies.data.replay.buffer import TransitionBuffer
 from flowpolicies.files import atomic_write
 from flowpolicies.messages import say
-from flowpolicies.policies.devices import require_device
 from flowpolicies.record import describe_dataset, describe_hardware, describe_software
 from flowpolicies.shell.hyperparameters import SB3Hyperparameters
 from flowpolicies.shell.saved import read_buffer
@@ -298,7 +298,7 @@ def _load(
         buffer = read_buffer(transitions)
         if not isinstance(buffer, TransitionBuffer):
             raise ArtifactError(transitions, f"it holds a {type(buffer).__name__}, not the transitions of a run")
-        buffer.device = get_device(device)
+        buffer.device = get_device(require_device(device))
         if env is not None and env.num_envs != buffer.n_envs:
             raise ValueError(
                 f"the online transitions of '{checkpoint.parent.parent}' were collected in {buffer.n_envs} "

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from flowpolicies.messages import duration
 from flowpolicies.training.evaluations import EvaluationRow
-from flowpolicies.watching.status import Curve, PhaseProgress, RunStatus, State, score
+from flowpolicies.watching.status import Curve, PhaseProgress, RunState, RunStatus, score
 
-COLORS: Mapping[State, str] = {
+COLORS: Mapping[RunState, str] = {
     "not begun": "dim",
     "starting": "cyan",
     "running": "cyan",

@@ -16,9 +16,9 @@ from flowpolicies.training.evaluations import EvaluationRow, Phase
 from flowpolicies.training.logs import LogTable, read_table
 from flowpolicies.training.runs import STEP_COLUMNS, RunFolder
 
-State = Literal["not begun", "starting", "running", "finished", "stopped", "failed", "killed"]
+RunState = Literal["not begun", "starting", "running", "finished", "stopped", "failed", "killed"]
 """not begun: the folder is empty. starting: a process loads the data. running: a process trains. finished: all steps
-are done. stopped: by Ctrl-C or SIGTERM, after a last checkpoint. failed: the process ended in another way before the run
+are done. stopped: by Ctrl-C or SIGTERM, after a last checkpoint. failed: the process ended otherwise before the run
 did. killed: the process could not remove its lock, as after SIGKILL, lack of memory or a power cut."""
 
 RECENT = 20
@@ -59,7 +59,7 @@ class RunStatus:
 
     folder: RunFolder
     """Folder of the run."""
-    state: State
+    state: RunState
     """What the run does."""
     reason: str
     """How that is known, for people; "" where the state says all."""
@@ -68,7 +68,7 @@ class RunStatus:
     phases: Sequence[PhaseProgress] = ()
     """The phases that the run is asked for."""
     evaluations: Sequence[EvaluationRow] = ()
-    """All evaluations."""
+    """All evaluations so far, the oldest first."""
     curves: Mapping[str, Curve]
     """Name of each number of `progress.csv` -> its values."""
     logged: float | None = None
@@ -181,7 +181,7 @@ def _read_unchanged(path: Path, version: tuple[int, int]) -> LogTable:
 
 def _state(
     folder: RunFolder, record: Mapping[str, Any], asked: Mapping[Phase, int], holder: Holder | None
-) -> tuple[State, str]:
+) -> tuple[RunState, str]:
     """The state of a run that has a record, and how it is known."""
     if holder is not None and holder.is_alive:
         unseen = "" if holder.is_here else f", last sign of life {holder.silence:.0f} s ago"
@@ -248,7 +248,7 @@ def _curves(log: Sequence[Mapping[str, str]]) -> dict[str, Curve]:
 
 
 def _warnings(
-    folder: RunFolder, state: State, log: Sequence[Mapping[str, str]], curves: Mapping[str, Curve]
+    folder: RunFolder, state: RunState, log: Sequence[Mapping[str, str]], curves: Mapping[str, Curve]
 ) -> list[str]:
     """What the files say that people should look at."""
     found = []

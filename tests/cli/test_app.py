@@ -142,7 +142,7 @@ def test_the_version(call: Any) -> None:
 def test_a_misspelt_command_gets_the_list(call: Any) -> None:
     answer = call("trian")
     assert answer.code == 2
-    assert "Available subcommands: train, evaluate" in answer.err
+    assert "Available subcommands: train, watch, evaluate" in answer.err
 
 
 @pytest.mark.parametrize(

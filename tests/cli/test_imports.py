@@ -58,7 +58,7 @@ HELP = (
 
 ERRORS = {
     "": "Missing subcommand",
-    "trian fql --dataset npz:a": "Available subcommands: train, evaluate",
+    "trian fql --dataset npz:a": "Available subcommands: train, watch, evaluate",
     "data shew npz:a": "Available subcommands: generate, collect, convert, show, check",
     "train": "Missing subcommand",
     "train qflw --dataset npz:a": "unknown algorithm 'qflw'",

@@ -85,6 +85,22 @@ def test_large_datasets_are_measured_in_blocks(places: np.ndarray, monkeypatch: 
     np.testing.assert_allclose(fit_scaling(dataset(places), "standard"), whole, rtol=1e-5)
 
 
+def test_each_row_is_read_once(places: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    class Column(np.ndarray):  # As one in a file.
+        def __getitem__(self, key: Any) -> Any:
+            read.extend(range(len(self))[key])
+            return np.asarray(self)[key]
+
+    monkeypatch.setattr("flowpolicies.data.dataset.scaling.ROWS", 7)
+    monkeypatch.setattr("flowpolicies.data.dataset.scaling.leaf_at", lambda *_: places.view(Column))
+    center, factor = fit_scaling(dataset(places), "standard", 2.0)
+    assert read == list(range(len(places)))
+    np.testing.assert_allclose(center, places.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(factor[:2], 2 / places.std(0)[:2], rtol=1e-5)
+
+
 def test_training_equals_training_on_data_that_were_scaled_by_hand(places: np.ndarray) -> None:
     center, factor = fit_scaling(dataset(places), "standard")
     ours = QFlow(dataset=dataset(places), observation_scaling="standard", **SMALL).learn_offline(20)

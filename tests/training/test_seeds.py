@@ -181,7 +181,7 @@ def test_a_dataset_object_and_a_folder_by_default(reach_file: Path, tmp_path: Pa
     data = load_dataset(f"npz:{reach_file}")
     sizes = {"actor_hidden_dims": (8,), "value_hidden_dims": (8,), "batch_size": 4, "steps": 1, "eval_episodes": 0}
     (folder,) = train_seeds(QFlow, data, seeds=[2], **sizes)
-    assert folder.path == Path("runs/qflow-reach/seed2")
+    assert folder.path == Path(f"runs/qflow-reach-{data.fingerprint[:8]}/seed2")
     assert folder.model.is_file()
     with pytest.raises(TypeError, match="compact: for loading a dataset from its address"):
         train_seeds(QFlow, data, compact=True)

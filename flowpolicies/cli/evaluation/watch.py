@@ -46,7 +46,7 @@ class Watch(Command):
 
         if not self.every > 0:
             raise ValueError(
-                f"--every is the number of seconds between two looks and must be above 0, got {self.every}"
+                f"--every is the number of seconds between two looks; it must be above 0, got {self.every}"
             )
         console = Console(highlight=False, markup=False)
         statuses = self._read()

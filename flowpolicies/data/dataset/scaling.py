@@ -39,16 +39,20 @@ def fit_scaling(dataset: TransitionDataset, scaling: Scaling, gain: float = 1.0)
 
 
 def _measured(values: np.ndarray, scaling: Scaling) -> tuple[np.ndarray, np.ndarray]:
-    """Center and spread of each column: mean and standard deviation, or the middle and half of the range."""
-    blocks = [slice(start, start + ROWS) for start in range(0, len(values), ROWS)]
+    """Center and spread of each column: mean and standard deviation, or the middle and half of the range.
 
-    def block(rows: slice) -> np.ndarray:
-        return np.asarray(values[rows], np.float64).reshape(len(values[rows]), -1)
-
-    low = np.min([block(rows).min(0) for rows in blocks], 0)
-    high = np.max([block(rows).max(0) for rows in blocks], 0)
+    The values are read once, as they may lie in files that are larger than the memory.
+    """
+    count, mean, squares, low, high = 0, *(np.array(start) for start in (0.0, 0.0, np.inf, -np.inf))
+    for start in range(0, len(values), ROWS):
+        rows = np.asarray(values[start : start + ROWS], np.float64)
+        block, n = rows.reshape(len(rows), -1), len(rows)
+        low, high = np.minimum(low, block.min(0)), np.maximum(high, block.max(0))
+        # Mean and sum of squared deviations of what was read so far and the block together (Chan et al., 1979).
+        block_mean = block.mean(0)
+        step = block_mean - mean
+        squares = squares + np.square(block - block_mean).sum(0) + np.square(step) * count * n / (count + n)
+        mean, count = mean + step * n / (count + n), count + n
     if scaling == "min_max":
         return (low + high) / 2, (high - low) / 2
-    mean = np.sum([block(rows).sum(0) for rows in blocks], 0) / len(values)
-    variance = np.sum([np.square(block(rows) - mean).sum(0) for rows in blocks], 0) / len(values)
-    return mean, np.where(high > low, np.sqrt(variance), 0.0)
+    return mean, np.where(high > low, np.sqrt(squares / count), 0.0)

@@ -15,6 +15,7 @@ from gymnasium.spaces import Box, Dict
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 
 from flowpolicies.artifacts import ArtifactError
+from flowpolicies.choices import require_device
 from flowpolicies.data.dataset.checks import DataFault, reading_data
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.downloads.files import existing_file
@@ -163,14 +164,14 @@ def to_sb3_buffer(
         buffer_size: number of transitions that the buffer has room for; None: those of the dataset.
 
     Raises:
-        ValueError: if the dataset has more transitions than `buffer_size`.
+        ValueError: if the dataset has more transitions than `buffer_size`, or this machine lacks the device.
     """
     size = len(dataset) if buffer_size is None else buffer_size
     if size < len(dataset):
         raise ValueError(f"buffer_size={size} is less than the {len(dataset)} transitions of '{dataset.name}'.")
     spaces = (dataset.observation_space, dataset.action_space)
     kind: type[ReplayBuffer] = DictReplayBuffer if isinstance(dataset.observation_space, Dict) else ReplayBuffer
-    buffer = kind(size, *spaces, device=device)
+    buffer = kind(size, *spaces, device=require_device(device))
     rows = slice(0, len(dataset))
     for key in ("observations", "next_observations"):
         pairs = tree_map(lambda array, target: (array, target), getattr(dataset, key), getattr(buffer, key))

@@ -11,6 +11,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from flowpolicies.choices import require_device
 from flowpolicies.data.dataset.dataset import TransitionDataset
 from flowpolicies.data.dataset.rows import release_pages
 from flowpolicies.data.replay.columns import make_columns
@@ -91,7 +92,7 @@ class TransitionBuffer(WindowSampling):
         seed: int | None = None,
     ) -> None:
         limited = handle_timeout_termination
-        places = (buffer_size, observation_space, action_space, device, n_envs)
+        places = (buffer_size, observation_space, action_space, require_device(device), n_envs)
         super().__init__(*places, handle_timeout_termination=limited, window=horizon)
         if optimize_memory_usage:
             raise ValueError("optimize_memory_usage=True is not supported: next observations are stored separately.")

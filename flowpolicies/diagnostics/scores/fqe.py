@@ -14,6 +14,7 @@ import torch
 from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
+from flowpolicies.choices import require_device
 from flowpolicies.core import Batch, Learner, Loss, Network, Networks, Noise, UpdateSpec, loss_term
 from flowpolicies.core.adam import initial_moments
 from flowpolicies.core.learner import LearnerState
@@ -22,7 +23,6 @@ from flowpolicies.diagnostics.scores.rows import PolicyRows, as_inputs, policy_r
 from flowpolicies.losses import td_loss
 from flowpolicies.networks import Critic
 from flowpolicies.policies.building import build_network
-from flowpolicies.policies.devices import require_device
 from flowpolicies.policies.evaluation import Predicts
 from flowpolicies.spaces.layout import Observations
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from flowpolicies.algorithms import OfflineAlgorithm
+from flowpolicies.choices import require_device
 from flowpolicies.data import TransitionDataset
 from flowpolicies.messages import say
-from flowpolicies.policies.devices import require_device
 from flowpolicies.shell.config import PolicyConfig, configure
 from flowpolicies.shell.hyperparameters import SB3Hyperparameters
 from flowpolicies.shell.setup import as_dataset, given_address
@@ -80,7 +80,8 @@ def train_seeds(
             raise TypeError(
                 f"{', '.join(loading)}: for loading a dataset from its address, and the dataset is given as an object."
             )
-        name = re.sub(r"[^\w.-]+", "-", f"{algorithm.name}-{dataset.name}")
+        # Names of datasets in memory are often equal, as those of all arrays.
+        name = re.sub(r"[^\w.-]+", "-", f"{algorithm.name}-{dataset.name}-{dataset.fingerprint[:8]}")
         settings["run_dir"] = settings.get("run_dir") or Path("runs") / name
     paths = {key: Path(settings[key]) for key in ("run_dir", "data_dir", "cache_dir") if settings.get(key) is not None}
     return train_together(
@@ -124,6 +125,7 @@ def train_together(
     folders = [RunFolder(parent / variant.path) for variant in variants]
     with ExitStack() as stack:
         for folder in folders:
+            settings.check_same_dataset(folder.path)
             folder.check_free(resume=settings.resume, overwrite=settings.overwrite)
         for folder in folders:
             stack.enter_context(folder.lock())

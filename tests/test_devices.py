@@ -11,7 +11,9 @@ from tiny import pendulum_data, tiny
 
 from flowpolicies import FlowPolicy
 from flowpolicies.algorithms import BC
-from flowpolicies.policies.devices import KINDS, check_device, require_device
+from flowpolicies.choices import KINDS, check_device, require_device
+from flowpolicies.data import to_sb3_buffer
+from flowpolicies.data.replay.buffer import TransitionBuffer
 from flowpolicies.training import TrainSettings, load_policy, train
 
 
@@ -59,6 +61,8 @@ def test_a_missing_gpu_is_an_error(name: torch.device | str, tmp_path: Path) -> 
         lambda: tiny(BC, dataset=pendulum_data(), device=name),
         lambda: BC.load(tmp_path / "model.zip", device=name),
         lambda: FlowPolicy.load(tmp_path / "policy.safetensors", name),
+        lambda: to_sb3_buffer(pendulum_data(), device=name),
+        lambda: TransitionBuffer(10, model.observation_space, model.action_space, name),
         lambda: load_policy(tmp_path / "model.zip", str(name)),
         lambda: train(BC, BC.Config(), TrainSettings(dataset="npz:missing.npz", device=str(name))),
     ):
