@@ -114,18 +114,19 @@ class Evidence:
 
     @cached_property
     def q(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """(observations `[N, O]`, actions `[N, A]`) -> values of all critics `[E, N]`."""
+        """(observations `[N, O]`, actions `[N, A]`) -> values of all critics `[E, N]`, in units of unscaled rewards."""
         for name in ("critic", "value"):
             if name in self.policy.networks:
                 module = self.policy.networks[name]
                 head = getattr(module, "head", module)
                 if name == "critic" or isinstance(head, Critic):
                     timed = getattr(head, "time_embedding", "none") != "none"
-                    return lambda s, a: module(s, a, *([torch.ones_like(a[..., :1])] if timed else []))
+                    unit = self.policy.reward_factor
+                    return lambda s, a: module(s, a, *([torch.ones_like(a[..., :1])] if timed else [])) / unit
         raise NotMeasurable(f"{type(self.model).__name__} learns no values of actions")
 
     def values(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """Values of all critics, `[E, N]`, without gradient."""
+        """Values of all critics, `[E, N]`, in units of unscaled rewards, without gradient."""
         with torch.no_grad():
             return self.q(observations, actions).float()
 

@@ -72,7 +72,7 @@ def inconsistency(evidence: Evidence) -> dict[str, float]:
         landed = euler_until_arrival(flow, x_t, remaining_grid(t, cfg.flow_steps)).clamp(-1, 1)
         target = aggregate(evidence.nets.target.critic(batch.observations, landed), cfg.q_agg, cfg.rho)
         value = evidence.nets.frozen.inner_value(batch.observations, x_t, t).mean(0)
-    errors, times = (value - target).abs() / evidence.spread, t.squeeze(-1)
+    errors, times = (value - target).abs() / evidence.policy.reward_factor / evidence.spread, t.squeeze(-1)
     early, late = errors[times < EARLY], errors[times > LATE]
     return {"value": float(errors.mean()), "early": float(early.mean()), "late": float(late.mean())}
 

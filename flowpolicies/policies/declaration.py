@@ -51,6 +51,9 @@ def policy_from_json(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -
     slow = [name for name, network in networks.items() if network.target_rate is not None]
     if not isinstance(scaled := config["scaled"], bool):
         raise ValueError(f"scaled must be true or false, got {reprlib.repr(scaled)}")
+    factor = config["reward_factor"]
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < math.inf:
+        raise ValueError(f"reward_factor must be a positive number, got {reprlib.repr(factor)}")
     check_weights(networks, observation_space, encoder, horizon * math.prod(action_space.shape), weights, scaled=scaled)
     return {
         "observation_space": observation_space,
@@ -63,6 +66,7 @@ def policy_from_json(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -
         "execute": execute,
         "encoder": encoder,
         "scaled": scaled,
+        "reward_factor": float(factor),
     }
 
 
@@ -76,6 +80,7 @@ _REQUIRED = (
     "execute",
     "encoder",
     "scaled",
+    "reward_factor",
 )
 
 

@@ -58,13 +58,12 @@ class FlowPolicy(PretrainedPolicy):
         networks: the declaration of each network.
         sampler: how actions are sampled from the networks.
         explorer: how actions are sampled while exploring; None: as in `sampler`.
-        act_with: networks whose slow copy is used in `predict`; of the others the trained weights are.
-        explore_with: networks whose slow copy is used while exploring.
+        act_with, explore_with: networks whose slow copy acts, in evaluation and while exploring, and not the network.
         horizon: length of an action chunk; the networks' actions are `horizon` primitive actions, time-major.
         execute: number of actions of a chunk that are executed before planning again; None: all.
         encoder: name of the image encoder; each network has its own instance.
-        scaled: whether networks see the numbers of an observation scaled, as `set_scaling` says; pixels and categories
-            are not.
+        scaled: whether networks see the numbers of an observation, not pixels and categories, as `set_scaling` says.
+        reward_factor: what rewards were multiplied by in training; values of critics are in units of such rewards.
         seed: seed of the generator of acting; None: from the operating system.
 
     Raises:
@@ -96,6 +95,7 @@ class FlowPolicy(PretrainedPolicy):
         execute: int | None = None,
         encoder: str = "impala_small",
         scaled: bool = False,
+        reward_factor: float = 1.0,
         seed: int | None = None,
     ) -> None:
         check_channels_first(observation_space)
@@ -103,7 +103,7 @@ class FlowPolicy(PretrainedPolicy):
         self.specs, self.sampler, self.explorer = dict(networks), sampler, explorer
         self.act_with, self.explore_with = tuple(act_with), tuple(explore_with)
         self.horizon, self.execute, self.encoder = horizon, execute or horizon, encoder
-        self.scaled = scaled
+        self.scaled, self.reward_factor = scaled, reward_factor
         self.chunk_dim = horizon * int(np.prod(self.action_space.shape))
         self.networks = nn.ModuleDict(
             {n: build_network(spec, observation_space, encoder, self.chunk_dim, scaled) for n, spec in networks.items()}
@@ -334,7 +334,7 @@ class FlowPolicy(PretrainedPolicy):
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         spaces_and_acting = ("observation_space", "action_space", "sampler", "explorer", "act_with", "explore_with")
-        same = (*spaces_and_acting, "horizon", "execute", "encoder", "scaled")
+        same = (*spaces_and_acting, "horizon", "execute", "encoder", "scaled", "reward_factor")
         return {"networks": self.specs, **{name: getattr(self, name) for name in same}}
 
     def check_savable(self) -> None:
@@ -364,6 +364,7 @@ class FlowPolicy(PretrainedPolicy):
             "execute": self.execute,
             "encoder": encoder_to_json(self.encoder),
             "scaled": self.scaled,
+            "reward_factor": self.reward_factor,
         }
 
     def save(self, path: str | Path | BinaryIO) -> None:

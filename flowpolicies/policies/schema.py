@@ -15,10 +15,10 @@ from flowpolicies.containers import Header
 from flowpolicies.version import __version__
 
 FORMAT = "flowpolicies.policy"
-VERSION = 3
+VERSION = 4
 """Version of the files that are written. Version 2 lists the keys of a Dict space in their order. Files of version 1
 hold the keys in the same order, but the versions of flowpolicies that wrote them sorted the keys when they read one.
-Version 3 says whether networks scale the numbers of an observation."""
+Version 3 says whether networks scale the numbers of an observation, version 4 by which factor rewards were scaled."""
 
 
 def _list_keys_in_order(declaration: dict[str, Any]) -> dict[str, Any]:
@@ -39,9 +39,15 @@ def _say_that_nothing_is_scaled(declaration: dict[str, Any]) -> dict[str, Any]:
     return {"scaled": False, **declaration}
 
 
+def _say_that_rewards_are_not_scaled(declaration: dict[str, Any]) -> dict[str, Any]:
+    """From version 3, whose networks learned from rewards as they are."""
+    return {"reward_factor": 1.0, **declaration}
+
+
 MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: _list_keys_in_order,
     2: _say_that_nothing_is_scaled,
+    3: _say_that_rewards_are_not_scaled,
 }
 """Version -> function that makes a declaration of the next version."""
 

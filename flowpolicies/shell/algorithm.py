@@ -40,7 +40,7 @@ from flowpolicies.core import Batch, Learner, LossTerm, UpdateSpec
 from flowpolicies.core.learner import MetricMeans
 from flowpolicies.core.views import set_mode
 from flowpolicies.data import TransitionDataset
-from flowpolicies.data.dataset.scaling import fit_scaling
+from flowpolicies.data.dataset.scaling import RewardScaling, fit_reward_factor, fit_scaling
 from flowpolicies.data.replay.buffer import TransitionBuffer, WindowScheme
 from flowpolicies.plugins import package_of
 from flowpolicies.policies import Evaluation, FlowPolicy, evaluate
@@ -51,7 +51,7 @@ from flowpolicies.shell.catalog import FAMILIES, REGISTRY, AlgorithmFamily
 from flowpolicies.shell.changes import changed_config, sort_changes
 from flowpolicies.shell.config import CriticConfig, PolicyConfig, configure
 from flowpolicies.shell.exceptions import ATTRIBUTES, CONFORMANCE_EXCEPTIONS, OF_CLASS, WITHOUT_CRITICS
-from flowpolicies.shell.fields import NonNegativeInt, check_value, hints_of
+from flowpolicies.shell.fields import NonNegativeInt, PositiveFloat, check_value, hints_of
 from flowpolicies.shell.hyperparameters import check_hyperparameters
 from flowpolicies.shell.no_environment import AnyEnv, SpacesOnlyVecEnv, require_environment
 from flowpolicies.shell.policy_kwargs import check_not_twice, translate, with_activation, with_extractor
@@ -138,6 +138,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
     """Name in the registry, on the command line and in run folders; by default the class name in lower case."""
     family: ClassVar[AlgorithmFamily] = "other"
     """AlgorithmFamily under which the documentation lists it, a key of `flowpolicies.shell.catalog.FAMILIES`."""
+    reward_factor: float = 1.0
+    """What the rewards of batches are multiplied by, as `reward_scaling` and `reward_gain` of the config decide."""
     Config: ClassVar[type[PolicyConfig]]
     """Hyperparameters, networks, sampler, and what an update does."""
     losses: ClassVar[tuple[LossTerm, ...]]
@@ -286,6 +288,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
                 self._fit_scaling(loaded)
             if loaded is not None:
                 self._attach(loaded, given_address(dataset))
+            if isinstance(self.cfg, CriticConfig):
+                self._fit_reward_factor(loaded, self.cfg.reward_scaling, self.cfg.reward_gain)
 
     @classmethod
     def from_config(cls, config: PolicyConfig, env: GymEnv | str | None = None, **sb3_hyperparameters: Any) -> Self:
@@ -383,6 +387,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         if changes := self.__dict__.pop("_changes", None):  # Of `load`.
             self.cfg = changed_config(self.cfg, changes, type(self).__name__)
         check_hyperparameters(lambda name: getattr(self, name))
+        check_value("reward_factor", PositiveFloat, self.reward_factor)
         if self.env is None:
             self.env = SpacesOnlyVecEnv(self.observation_space, self.action_space)
             self.n_envs = self.__dict__.get("n_envs", 1)  # A file brings its number of environments.
@@ -391,6 +396,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             self._setup_buffer(buffer_seed)
         self._connect_buffer()
         self._setup_policy(act_seed)
+        self._apply_reward_factor()
         self._explore = np.random.default_rng(explore_seed)
         self._means = MetricMeans()
         self._setup_training(noise_seed)
@@ -432,6 +438,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             "windows": self.windows,
             "next_actions": self.uses_next_actions,
             "offline_share": self.offline_share,
+            "reward_factor": self.reward_factor,
             "seed": seed,
         }
         return buffer_class(self.replay_buffer_class)(
@@ -460,6 +467,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             "execute": self.cfg.execute,
             "encoder": self.cfg.encoder,
             "scaled": self.cfg.observation_scaling != "none",
+            "reward_factor": self.reward_factor,
             "seed": seed,
         }
         self.policy_kwargs = {**implied, **self._translated.own}
@@ -584,6 +592,39 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             )
         self.policy.set_scaling(*fit_scaling(dataset, scaling, self.cfg.observation_gain))
 
+    def _fit_reward_factor(self, dataset: TransitionDataset | None, scaling: RewardScaling, gain: float) -> None:
+        """Measures the rewards of the dataset that the model is built with, once for all time."""
+        if scaling == "none":
+            self.reward_factor = gain
+        elif dataset is None:
+            raise ValueError(
+                f"pass dataset= to {type(self).__name__}(...): reward_scaling={scaling!r} measures it. Without a "
+                "dataset, pass the factor as reward_gain, or wrap the environment in Stable-Baselines3's VecNormalize."
+            )
+        elif self.transitions.hindsight is not None:
+            raise ValueError(
+                f"reward_scaling={scaling!r} measures the rewards that a dataset stores, but those of '{dataset.name}' "
+                "are 0 or -1 for goals that are drawn: pass the factor as reward_gain."
+            )
+        else:
+            self.reward_factor = fit_reward_factor(dataset, scaling, gain)
+        self._apply_reward_factor()
+
+    def _apply_reward_factor(self) -> None:
+        """Tells buffer and policy of the factor of rewards.
+
+        Raises:
+            ValueError: if VecNormalize scales rewards as well.
+        """
+        statistics = self._vec_normalize_env
+        if self.reward_factor != 1 and statistics is not None and statistics.norm_reward:
+            raise ValueError(
+                f"rewards would be scaled twice, by VecNormalize and by a factor of {self.reward_factor:.6g} "
+                "(reward_scaling, reward_gain): pass norm_reward=False to VecNormalize, or build the model without "
+                "the factor."
+            )
+        self.transitions.reward_factor = self.policy.reward_factor = self.reward_factor
+
     def set_env(self, env: GymEnv | str, force_reset: bool = True) -> None:
         """Attaches an environment (or its id, or a VecEnv of any size) for online training and evaluation.
 
@@ -602,6 +643,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
             self.n_envs = wrapped.num_envs
         super().set_env(wrapped, force_reset)
         self._connect_buffer()
+        self._apply_reward_factor()
 
     def _connect_buffer(self) -> None:
         """Tells the buffer of the environment, which judges relabelled goals, and of statistics to start."""
@@ -1057,6 +1099,7 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         if self.replay_buffer is None:  # Removed to free memory.
             self._setup_buffer(spawn(self.seed, 4)[1])
             self._connect_buffer()
+            self._apply_reward_factor()
         self.transitions.device = self.device
         with reading(name_of(path)):
             self.transitions.adopt(buffer)

@@ -11,8 +11,8 @@ from flowpolicies.core import Network
 from flowpolicies.messages import did_you_mean
 from flowpolicies.shell.config import PolicyConfig, current_names
 
-FIXED = ("horizon", "encoder", "observation_scaling", "observation_gain")
-"""Fields that decide the inputs and outputs of all networks."""
+FIXED = ("horizon", "encoder", "observation_scaling", "observation_gain", "reward_scaling", "reward_gain")
+"""Fields that decide the inputs and outputs of all networks, and the unit of values."""
 
 
 class LoadChanges(NamedTuple):

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 from flowpolicies.core import Network, UpdateSpec, is_zero
-from flowpolicies.data.dataset.scaling import Scaling
+from flowpolicies.data.dataset.scaling import RewardScaling, Scaling
 from flowpolicies.flows import BetaSchedule, Diffusion, ReverseRule
 from flowpolicies.losses import QAggregation
 from flowpolicies.messages import did_you_mean
@@ -150,6 +150,8 @@ class CriticConfig(PolicyConfig):
         >>> model = FQL(dataset="pendulum:mixed", ensemble=10, q_agg="mean", rho=0.5)  # a pessimistic ensemble
     """
 
+    added: ClassVar[Mapping[str, Any]] = {"reward_scaling": "none", "reward_gain": 1.0}
+
     value_hidden_dims: tuple[int, ...] = (512, 512, 512, 512)
     """Hidden widths of critics and value functions."""
     value_layer_norm: bool = True
@@ -160,6 +162,13 @@ class CriticConfig(PolicyConfig):
     """How the target critics become one value: their mean minus rho standard deviations, or their minimum."""
     rho: float = 0.0
     """Pessimism rho: the critics' value is mean - rho * std over them; needs q_agg="mean"."""
+    reward_scaling: RewardScaling = "none"
+    """What rewards are divided by, as measured in the dataset that the model is built with: their standard deviation
+    (standard), the largest absolute reward (max_abs), the difference between the largest and the smallest return of an
+    episode (return_range), or nothing (none). It also applies to rewards that are collected online; evaluations report
+    original rewards. The measured number is part of the model and of its policy files."""
+    reward_gain: PositiveFloat = 1.0
+    """Factor of the rewards after reward_scaling; 1000 with return_range is what IQL does on locomotion tasks."""
 
     uses_rho_with_min: ClassVar[bool] = False
     """Whether a loss uses rho although q_agg="min"."""

@@ -16,6 +16,7 @@ from flowpolicies.algorithms import OfflineAlgorithm
 from flowpolicies.samplers import Sampler
 
 SHELL = {"horizon", "execute", "encoder", "clip_grad_norm", "observation_scaling", "observation_gain"}
+SHELL |= {"reward_scaling", "reward_gain"}
 """Hyperparameters that losses, samplers and networks do not see; they have tests of their own in
 tests/shell and tests/policies."""
 EARLY = {

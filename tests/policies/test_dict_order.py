@@ -18,6 +18,7 @@ from tiny import tiny
 from flowpolicies import FQL, FlowPolicy
 from flowpolicies.data import TransitionDataset
 from flowpolicies.data.formats.memmap import open_memmap, write_memmap
+from flowpolicies.policies.schema import VERSION
 from flowpolicies.spaces.layout import flatten_arrays
 
 VELOCITY, POSITION = spaces.Box(-9, 9, (3,)), spaces.Box(-9, 9, (2,))
@@ -105,8 +106,8 @@ def test_a_program_that_sorts_the_keys_of_json_does_no_harm(model: FQL, tmp_path
 
 def test_a_file_of_a_newer_version_is_refused(model: FQL, tmp_path: Path) -> None:
     model.policy.save(tmp_path / "p")
-    with pytest.raises(ValueError, match=r"version is 4, .* reads versions 1 to 3.*pip install --upgrade flowpolicies"):
-        FlowPolicy.load(rewritten(tmp_path / "p", lambda config: config.update(version=4)))
+    with pytest.raises(ValueError, match=rf"version is {VERSION + 1}, .* reads versions 1 to {VERSION}.*pip install"):
+        FlowPolicy.load(rewritten(tmp_path / "p", lambda config: config.update(version=VERSION + 1)))
 
 
 def test_a_model_zip_acts_as_the_model_also_with_an_environment_of_another_order(model: FQL, tmp_path: Path) -> None:

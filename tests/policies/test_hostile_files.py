@@ -169,7 +169,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "no networks": (lambda c: c.pop("networks"), "lacks networks"),
     "list of networks": (lambda c: c.update(networks=[]), "an object"),
-    "version": (lambda c: c.update(version="2"), "must be a number from 1 to 3"),
+    "version": (lambda c: c.update(version="2"), "must be a number from 1"),
     "class": (
         lambda c: c["networks"]["critic"].update({"type": "x", "class": "os:system", "package": None}),
         "not registered",

@@ -1,4 +1,4 @@
-"""Scaling of observations: the center and the factor of each number, fitted to a dataset."""
+"""Scaling of observations and of rewards by what a dataset measures."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from flowpolicies.tree import leaf_at
 
 Scaling = Literal["none", "standard", "min_max"]
 """standard: mean 0 and standard deviation 1; min_max: from -1 to 1; none: observations as they are."""
+RewardScaling = Literal["none", "standard", "max_abs", "return_range"]
+"""What rewards are divided by. standard: their standard deviation; max_abs: the largest absolute reward; return_range:
+the difference between the largest and the smallest return of an episode; none: nothing."""
 ROWS = 100_000
 """Rows that are read at once."""
 
@@ -36,6 +39,37 @@ def fit_scaling(dataset: TransitionDataset, scaling: Scaling, gain: float = 1.0)
         centers.append(center)
         factors.append(gain / np.where(spread > 0, spread, 1.0))
     return np.concatenate(centers).astype(np.float32), np.concatenate(factors).astype(np.float32)
+
+
+def fit_reward_factor(dataset: TransitionDataset, scaling: RewardScaling, gain: float = 1.0) -> float:
+    """The positive number that rewards are multiplied by.
+
+    Nothing is added to rewards, as that changes which policy is best where episodes have different lengths.
+
+    Args:
+        dataset: the dataset whose rewards are measured.
+        scaling: what they are divided by.
+        gain: factor of the scaled rewards.
+
+    Raises:
+        ValueError: if they would be divided by zero.
+    """
+    if scaling == "none":
+        return gain
+    if scaling == "return_range":
+        returns = np.add.reduceat(np.asarray(dataset.rewards, np.float64), dataset.episode_starts)
+        size, fault = float(np.ptp(returns)), "all episodes have the same return"
+    elif scaling == "max_abs":
+        middle, half = (float(number[0]) for number in _measured(dataset.rewards, "min_max"))
+        size, fault = abs(middle) + half, "all rewards are 0"
+    else:
+        size, fault = float(_measured(dataset.rewards, "standard")[1][0]), "all rewards are equal"
+    if not size > 0:
+        raise ValueError(
+            f"reward_scaling={scaling!r} would divide by zero on dataset '{dataset.name}': {fault}. Pass another "
+            "reward_scaling, or reward_scaling='none' with the factor as reward_gain."
+        )
+    return gain / size
 
 
 def _measured(values: np.ndarray, scaling: Scaling) -> tuple[np.ndarray, np.ndarray]:

@@ -56,6 +56,7 @@ class TransitionBuffer(WindowSampling):
         frame_stack: number of images in an observation. The dataset holds one image per row, see `StackedFrames`.
         p_aug: probability that the images of a batch are shifted by up to 3 pixels, each observation and its next
             observation alike.
+        reward_factor: positive number that the rewards of batches are multiplied by; the stored ones stay as they are.
         data_device: where the dataset is: "cpu"; "model", on the device of the model; or "auto", there if that is a GPU
             with enough free memory.
         seed: seed of the buffer's generator; None: a random one.
@@ -88,6 +89,7 @@ class TransitionBuffer(WindowSampling):
         online_goals: OnlineGoals | None = None,
         frame_stack: int = 1,
         p_aug: float = 0.0,
+        reward_factor: float = 1.0,
         data_device: DataDevice = "auto",
         seed: int | None = None,
     ) -> None:
@@ -106,6 +108,7 @@ class TransitionBuffer(WindowSampling):
         if data_device not in get_args(DataDevice):
             raise ValueError(f"data_device must be one of 'auto', 'cpu', 'model', got {data_device!r}")
         self.rotate_every, self.updates, self.data_device = rotate_every, 0, data_device
+        self.reward_factor = reward_factor
         self.on_device: DeviceWindows | None = None
         self.rotation: ShardRotation | None = None
         self.goals, self.frame_stack, self.p_aug, self.next_actions = goals, frame_stack, p_aug, next_actions
@@ -258,6 +261,7 @@ class TransitionBuffer(WindowSampling):
             "keep_infos": False,
             "online_goals": None,
             "missing": None,
+            "reward_factor": 1.0,
         }
         added |= {"data_device": "auto", **dict.fromkeys(("offline", "on_device", "hindsight", "relabelling"))}
         self.__dict__.update({**added, "requested_size": state["buffer_size"], "window": state["horizon"], **state})

@@ -64,6 +64,8 @@ class WindowSampling(OnlineRing):
     """The probability that the images of a batch are shifted."""
     updates: int
     """The number of batches so far, which decides the shard."""
+    reward_factor: float
+    """The number that the rewards of batches are multiplied by, from the dataset and collected alike."""
 
     def size(self) -> int:
         """Number of stored transitions of the dataset and of all online environments together.
@@ -261,7 +263,7 @@ class WindowSampling(OnlineRing):
         )
 
     def _finish(self, batch: Batch) -> Batch:
-        """The batch on the buffer's device, with shifted images if `p_aug` asks for it."""
+        """The batch on the buffer's device, with scaled rewards, and shifted images if `p_aug` asks for it."""
         if self.windows == "episodes" and not batch.valid.any():
             warnings.warn(
                 f"No window of a batch has {self.needed} steps (horizon or n_steps) in its episode, so values learn "
@@ -270,6 +272,8 @@ class WindowSampling(OnlineRing):
             )
         if self.device.type != "cpu":
             batch = moved_batch(batch, self.device)
+        if self.reward_factor != 1:
+            batch = batch._replace(rewards=self.reward_factor * batch.rewards)
         if self.p_aug and torch.rand((), generator=self.generator, dtype=torch.float32) < self.p_aug:
             count = len(batch.rewards)
             offsets = torch.randint(2 * CROP_PADDING + 1, (count, 2), generator=self.generator)

@@ -7,6 +7,7 @@ Keys of the observations are not in alphabetical order, and the policy plans chu
 
 from __future__ import annotations
 
+import inspect
 import sys
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,8 @@ def make() -> FlowPolicy:
     options: dict[str, Any] = {"sampler": Integrate(steps=3), "act_with": ["actor_flow"], "horizon": 2, "execute": 1}
     if hasattr(FlowPolicy, "set_scaling"):
         options["scaled"] = True
+    if "reward_factor" in inspect.signature(FlowPolicy).parameters:
+        options["reward_factor"] = 0.25
     policy = FlowPolicy(observations, box(-2.0, 1.0, (2,)), networks=networks, **options)
     if "scaled" in options:
         policy.set_scaling([0.1, 0.2, 0.3, -1.0, 1.0], [2.0, 3.0, 4.0, 0.5, 0.7])
