@@ -15,6 +15,7 @@ from PIL import Image
 from flowpolicies.cli.app import _parse
 from flowpolicies.data import TransitionDataset
 from flowpolicies.policies.evaluation import Interval
+from flowpolicies.reproduction.costs import Costs
 from flowpolicies.reproduction.demo import DemoRun, DemoSettings, make_runs, run_all
 from flowpolicies.reproduction.demo.drawing import draw
 from flowpolicies.reproduction.demo.maze import (
@@ -27,7 +28,7 @@ from flowpolicies.reproduction.demo.maze import (
     without_cells,
 )
 from flowpolicies.reproduction.demo.pictures import Bars, Panel, draw_paths, draw_rollout, draw_success
-from flowpolicies.reproduction.demo.progress import Costs, Progress
+from flowpolicies.reproduction.demo.progress import GUESSES, Progress
 from flowpolicies.reproduction.demo.results import as_markdown, curves, gather_results, make_table
 from flowpolicies.reproduction.demo.run import what_next
 from flowpolicies.reproduction.demo.runs import address, bc_report, folder_of, steps_of_evaluations, work_done
@@ -152,7 +153,7 @@ def test_the_remaining_time_is_right_although_the_runs_cost_differently() -> Non
 
 
 def test_costs_are_learned_from_intervals_with_several_kinds() -> None:
-    costs = Costs(["qflow episode", "qflow update"])
+    costs = Costs({kind: GUESSES[kind] for kind in ("qflow episode", "qflow update")})
     for _ in range(50):
         costs.measure({"qflow update": 100}, 5.0)
         costs.measure({"qflow update": 100, "qflow episode": 20}, 45.0)

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import final
 
-import numpy as np
 from tqdm import tqdm
 
+from flowpolicies.reproduction.costs import Costs
 from flowpolicies.reproduction.demo.runs import DemoRun as DemoRun
 from flowpolicies.reproduction.demo.runs import work_done
 from flowpolicies.reproduction.jobs import Job, Outcome, run_side_by_side
@@ -25,43 +25,6 @@ GUESSES = {
     "online step": 0.012,
 }
 """Seconds that a unit of each kind of work takes on one core, until it is measured; 0.01 for other kinds."""
-
-EVIDENCE = 1.0
-"""How much a guess counts, as the number of seconds of measured work that count as much."""
-
-
-@final
-class Costs:
-    """Seconds per unit of each kind of work, by least squares over intervals in which several kinds may be done.
-
-    A kind that was not measured yet is taken to be as much slower or faster than its guess as the other kinds are.
-    """
-
-    def __init__(self, kinds: Sequence[str]) -> None:
-        self._places = {kind: place for place, kind in enumerate(kinds)}
-        self._guesses = np.array([GUESSES.get(kind, 0.01) for kind in kinds])
-        # Normal equations for the factors between costs and guesses. The last unknown is the factor of the computer,
-        # from which each of the others differs by a square of 1 / EVIDENCE or so, and which itself is 1 or so.
-        n = len(kinds)
-        self._matrix, self._right = EVIDENCE * np.eye(n + 1), np.zeros(n + 1)
-        self._matrix[-1, :-1] = self._matrix[:-1, -1] = -EVIDENCE
-        self._matrix[-1, -1] = (n + 0.1) * EVIDENCE
-        self._right[-1] = 0.1 * EVIDENCE
-
-    def measure(self, work: Mapping[str, int], seconds: float) -> None:
-        """Learns from an interval of time in which one process did this work and nothing else."""
-        row = np.zeros(len(self._right))
-        for kind, units in work.items():
-            row[self._places[kind]] = units * self._guesses[self._places[kind]]
-        weight = 1 / max(row.sum(), 1e-6)  # Errors grow as the root of the length of an interval.
-        self._matrix += weight * np.outer(row, row)
-        self._right += weight * seconds * row
-
-    def of(self, work: Mapping[str, int]) -> float:
-        """Seconds that one process is expected to need for this work."""
-        factors = np.linalg.solve(self._matrix, self._right).clip(min=0.05)
-        costs = factors[:-1] * self._guesses
-        return float(sum(units * costs[self._places[kind]] for kind, units in work.items()))
 
 
 @final
@@ -80,7 +43,8 @@ class Progress:
         self._total, self._workers, self._clock = work, workers, clock
         self._done = {name: dict.fromkeys(units, 0) for name, units in work.items()}
         self._changed, self._starting = dict[str, float](), set[str]()
-        self._costs = Costs(sorted({kind for units in work.values() for kind in units}))
+        kinds = sorted({kind for units in work.values() for kind in units})
+        self._costs = Costs({kind: GUESSES.get(kind, 0.01) for kind in kinds})
 
     def start(self, name: str, done: Mapping[str, int]) -> None:
         """Notes that a run starts, which has done some work in an earlier demo."""

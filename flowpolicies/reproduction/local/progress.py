@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import final
 
-import numpy as np
-
 from flowpolicies.messages import duration
+from flowpolicies.reproduction.costs import Costs
 from flowpolicies.reproduction.local.plan import LocalRun, RunKey
 from flowpolicies.reproduction.local.results import RunResult
 from flowpolicies.training.logs import read_table
@@ -43,13 +43,14 @@ class Remaining:
         self._shares = [share_done(run) for run in self._runs]
         self._ended, self._dropped = set[RunKey](), set[RunKey]()
         self._estimates = {_kind(run.key): sum(run.estimate) for run in self._runs}
-        self._costs: dict[tuple[str, ...], list[float]] = {}
+        self._costs = Costs(dict.fromkeys(self._estimates, 1.0))
         for result in results.values():
             self._learn(result)
 
     def _learn(self, result: RunResult) -> None:
-        if result.origin.parts == 1 and np.isfinite(result.origin.core_seconds):
-            self._costs.setdefault(_kind(result.key), []).append(result.origin.core_seconds)
+        kind, seconds = _kind(result.key), result.origin.core_seconds
+        if kind in self._estimates and result.origin.parts == 1 and math.isfinite(seconds):
+            self._costs.measure({kind: self._estimates[kind]}, seconds)
 
     def end(self, run: LocalRun, result: RunResult | None) -> None:
         """Notes that a run has ended; None: it failed."""
@@ -62,16 +63,8 @@ class Remaining:
         self._dropped.add(run.key.place)
 
     def cost(self, run: LocalRun) -> float:
-        """Expected processor seconds of a whole run.
-
-        Runs of kinds that were not measured cost their estimate, times the ratio of measured and estimated costs.
-        """
-        kind = _kind(run.key)
-        if kind in self._costs:
-            return float(np.mean(self._costs[kind]))
-        known = self._costs.keys() & self._estimates.keys()
-        measured = sum(float(np.mean(self._costs[one])) for one in known)
-        return sum(run.estimate) * (measured / sum(self._estimates[one] for one in known) if known else 1.0)
+        """Expected processor seconds of a whole run: its estimate, corrected by what runs of its kind have cost."""
+        return self._costs.of({_kind(run.key): sum(run.estimate)})
 
     def work(self) -> tuple[float, float]:
         """Processor seconds that were done since the beginning, and that are left."""
@@ -99,9 +92,9 @@ class Remaining:
         return f"{len(self._ended)}/{runs} runs, {share}, {left}"
 
 
-def _kind(key: RunKey) -> tuple[str, ...]:
+def _kind(key: RunKey) -> str:
     """Runs of the same kind have similar costs."""
-    return key.stage, key.dataset, key.algorithm
+    return f"{key.stage} {key.dataset} {key.algorithm}"
 
 
 def share_done(run: LocalRun) -> float:
