@@ -326,7 +326,11 @@ def sample_together(buffers: Sequence[WindowSampling], batch_size: int) -> Batch
     """
     shared = buffers[0].on_device
     if shared is not None and all(one.on_device is shared and one.is_on_device for one in buffers):
-        batch = shared.batch(torch.cat([one.draw_on_device(batch_size) for one in buffers]))
-        return Batch(*(column.view(len(buffers), batch_size, *column.shape[1:]) for column in batch))
+        flat = shared.batch(torch.cat([one.draw_on_device(batch_size) for one in buffers]))
+        batch = Batch(*(column.view(len(buffers), batch_size, *column.shape[1:]) for column in flat))
+        if any(one.reward_factor != 1 for one in buffers):
+            scaled = [one.reward_factor * row for one, row in zip(buffers, batch.rewards, strict=True)]
+            batch = batch._replace(rewards=torch.stack(scaled))
+        return batch
     batches = [one.sample(batch_size) for one in buffers]
     return Batch(*(torch.stack(columns) for columns in zip(*batches, strict=True)))

@@ -68,6 +68,7 @@ def test_buffers_with_one_dataset_draw_together_what_each_draws_alone(
         for number, one in enumerate(group):
             one.share_dataset(group[0])
             one.generator.manual_seed(number)
+            one.reward_factor = 1.0 + number
     assert {id(one.on_device) for one in together} == {id(together[0].on_device)}
     for _ in range(3):
         each = [one.sample(16) for one in alone]
