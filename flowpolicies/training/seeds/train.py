@@ -124,9 +124,7 @@ def train_together(
         )
     folders = [RunFolder(parent / variant.path) for variant in variants]
     with ExitStack() as stack:
-        for folder in folders:
-            settings.check_same_dataset(folder.path)
-            folder.check_free(resume=settings.resume, overwrite=settings.overwrite)
+        _check_free(folders, settings)
         for folder in folders:
             stack.enter_context(folder.lock())
             folder.check_free(resume=settings.resume, overwrite=settings.overwrite)  # Nobody else writes from now on.
@@ -154,6 +152,13 @@ def train_together(
             raise
         write_summary(parent, algorithm.name, zip(groups, folders, strict=True))
     return folders
+
+
+def _check_free(folders: Sequence[RunFolder], settings: TrainSettings) -> None:
+    """Raises an error unless all folders can be written, before any of them is."""
+    for folder in folders:
+        settings.check_same_dataset(folder.path)
+        folder.check_free(resume=settings.resume, overwrite=settings.overwrite)
 
 
 def _check_start(settings: TrainSettings) -> None:
