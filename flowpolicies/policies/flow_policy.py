@@ -38,8 +38,7 @@ State = tuple[np.ndarray, ...]
 _NETWORKS = ". The networks are in policy.networks, by name, and their slow copies in policy.targets."
 INSTEAD = {
     **dict.fromkeys(("actor", "actor_target", "critic", "critic_target", "q_net", "value_net"), _NETWORKS),
-    "optimizer": ". The model's learner has the optimiser's state; to train by hand, make one: "
-    "torch.optim.Adam(policy.parameters()).",
+    "optimizer": ". The learner has its state; to train by hand, make torch.optim.Adam(policy.parameters()).",
 }
 """What to use instead of attributes that other policies of Stable-Baselines3 have."""
 
