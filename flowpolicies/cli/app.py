@@ -29,6 +29,7 @@ from flowpolicies.cli.demo import Demo
 from flowpolicies.cli.evaluation.compare import Compare, Plot
 from flowpolicies.cli.evaluation.diagnose import Diagnose
 from flowpolicies.cli.evaluation.evaluate import Evaluate
+from flowpolicies.cli.evaluation.report import Report
 from flowpolicies.cli.evaluation.watch import Watch
 from flowpolicies.cli.export import Export, Push
 from flowpolicies.cli.importing import Import
@@ -49,7 +50,7 @@ MOST_EXAMPLES = 3
 
 HEADINGS: Mapping[str, tuple[str, ...]] = {
     "Train": ("train", "watch", "demo"),
-    "Evaluate and compare": ("evaluate", "compare", "plot", "diagnose", "rollout"),
+    "Evaluate and compare": ("evaluate", "compare", "plot", "report", "diagnose", "rollout"),
     "Data": ("data",),
     "Share and import policies": ("export", "push", "import"),
     "Published results and speed": ("reproduce", "bench"),
@@ -83,6 +84,7 @@ def commands() -> dict[str, CommandOrGroup]:
         "evaluate": Evaluate,
         "compare": Compare,
         "plot": Plot,
+        "report": Report,
         "diagnose": Diagnose,
         "rollout": Collect,  # Also `data collect`; users who have a policy look for it here.
         "data": Group("Generate, collect, convert, show and check datasets.", DATA),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 from flowpolicies import data, inspection
 from flowpolicies.artifacts import ArtifactError
 from flowpolicies.cli.dataset import OfDataset
+from flowpolicies.files import atomic_write
 
 if TYPE_CHECKING:
     import gymnasium
@@ -51,7 +52,8 @@ class Check(OfDataset):
         found = self._inspect()
         print(to_text(found))
         if self.html is not None:
-            self.html.expanduser().write_text(to_html(found))
+            with atomic_write(self.html.expanduser()) as file:
+                file.write(to_html(found).encode())
             print(f"Wrote '{self.html}'.")
         return 1 if found.num_faults else 0
 

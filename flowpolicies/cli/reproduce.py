@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from flowpolicies.cli.command import Command
-from flowpolicies.cli.evaluation.compare import print_summary, summarize
+from flowpolicies.cli.evaluation.compare import print_summary
 from flowpolicies.cli.evaluation.forecast import forecast
 from flowpolicies.cli.train import is_given, parse_train
+from flowpolicies.comparison.summary import summarize
 from flowpolicies.files import atomic_write, csv_text
 from flowpolicies.messages import duration, say
 from flowpolicies.reproduction.jobs import Job, Outcome, check_parallel, run_side_by_side

@@ -75,7 +75,11 @@ def _runs_in(path: Path) -> list[Path]:
 
 
 def short_names(paths: Iterable[Path]) -> dict[Path, str]:
-    """Path -> the last part of it, or the whole path where several have the same last part."""
+    """Path -> its last parts, as many as it takes for no other path to have the same ones."""
     every = list(paths)
-    names = [path.name for path in every]
-    return {path: path.name if names.count(path.name) == 1 else str(path) for path in every}
+    found = {}
+    for path in every:
+        tails = (path.parts[-number:] for number in range(1, len(path.parts) + 1))
+        alone = (tail for tail in tails if sum(other.parts[-len(tail) :] == tail for other in every) == 1)
+        found[path] = str(Path(*next(alone, path.parts)))
+    return found

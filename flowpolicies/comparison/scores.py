@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -56,10 +56,15 @@ def read_scores(words: Sequence[str | Path], *, phase: Phase | None = None, last
         ArtifactError: if a file is damaged.
         FileNotFoundError: if a path is neither a run folder nor a results file.
     """
+    return scores_of(name_runs(words), phase=phase, last=last)
+
+
+def scores_of(runs: Iterable[NamedRun], *, phase: Phase | None = None, last: int = 1) -> list[RunScores]:
+    """`read_scores` for runs that are named already."""
     if last < 1:
         raise ValueError(f"--last is the number of evaluations that are averaged and must be at least 1, got {last}")
     found: dict[tuple[str, str, int | str], RunScores] = {}
-    for run in name_runs(words):
+    for run in runs:
         for one in _from_results(run) if is_results(run.path) else [_from_folder(run, phase, last)]:
             key = (one.label, one.environment, one.seed)
             if key in found:

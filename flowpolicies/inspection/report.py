@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import matplotlib
 import numpy as np
@@ -14,24 +13,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from flowpolicies.inspection import Finding, Histogram, Inspection
+from flowpolicies.inspection.findings import Severity
+from flowpolicies.pages.blocks import Block, Cell, DrawingBlock, Level, NoticeBlock, Section, TableBlock
+from flowpolicies.pages.render import render_page
 
-COLUMNS = 4
-"""Number of histograms side by side."""
-
+BAR, INK = "#3b82b8", "#010203"
+"""Color of bars, which can be seen on light and dark pages, and that of what takes the color of the page's text."""
 WIDTH = 100
 """Characters in a line of the text report."""
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-h1 { font-size: 1.4rem; overflow-wrap: anywhere; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-table { border-collapse: collapse; } th { text-align: left; font-weight: 600; }
-th, td { padding: 0.25rem 1.5rem 0.25rem 0; vertical-align: top; }
-.finding { border-left: 4px solid; padding: 0.1rem 0 0.1rem 0.8rem; margin: 0.8rem 0; }
-.unmade { color: #555; } .unmade p { margin: 0.2rem 0; } .finding p { margin: 0.2rem 0; } .place { color: #666; }
-.fault { border-color: #b3261e; } .warning { border-color: #b26a00; } .info { border-color: #5f7d95; }
-.fault b { color: #b3261e; } .warning b { color: #8a5200; } .info b { color: #3f5a6e; }
-svg { width: 100%; height: auto; }
-"""
+LEVELS: Mapping[Severity, Level] = {"fault": "bad", "warning": "look", "info": "info", "not judged": "info"}
+"""Severity of a finding -> how urgent it is on a page."""
 
 
 def verdict(inspection: Inspection) -> str:
@@ -56,29 +48,24 @@ def to_text(inspection: Inspection) -> str:
 
 
 def to_html(inspection: Inspection) -> str:
-    """The report as an HTML page, with the histograms as an inline SVG drawing."""
-    title = html.escape(inspection.name)
-    facts = "\n".join(
-        f"<tr><th>{html.escape(key)}</th><td>{html.escape(fact)}</td></tr>" for key, fact in inspection.facts.items()
-    )
-    findings = "\n".join(_to_html(finding) for finding in inspection.findings)
-    unmade = "\n".join(
-        f"<p>not judged: {html.escape(finding.check)}: {html.escape(sentence(finding.message))}</p>"
-        for finding in inspection.not_judged
-    )
-    drawing = (
-        f"<h2>Histograms</h2>\n<p>Counts are on a logarithmic scale.</p>\n{draw_histograms(inspection.histograms)}"
-        if inspection.histograms
-        else ""
-    )
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}: data check</title>\n'
-        f'<meta name="viewport" content="width=device-width">\n<style>{STYLE}</style>\n</head>\n<body>\n'
-        f"<h1>{title}</h1>\n<p>{verdict(inspection)}</p>\n{findings}\n"
-        + (f'<h2>Not judged</h2>\n<div class="unmade">\n{unmade}\n</div>\n' if unmade else "")
-        + (f"<h2>Facts</h2>\n<table>\n{facts}\n</table>\n" if facts else "")
-        + f"{drawing}\n</body>\n</html>\n"
-    )
+    """The report as an HTML page, with the histograms as inline SVG drawings."""
+    findings: list[Block] = [_notice(finding) for finding in inspection.findings]
+    unjudged = [Cell(finding.check) for finding in inspection.not_judged]
+    reasons = [Cell(sentence(finding.message)) for finding in inspection.not_judged]
+    sections = [Section(title="Findings", sentence=f"The checks found {verdict(inspection)}.", blocks=findings)]
+    if unjudged:
+        table = TableBlock("Checks that could not be made", ("check", "why"), [*zip(unjudged, reasons, strict=True)])
+        seen = "These checks could not be made; they say nothing about the data."
+        sections.append(Section(title="Not judged", sentence=seen, blocks=[table]))
+    if inspection.facts:
+        rows = [[Cell(title), Cell(fact)] for title, fact in inspection.facts.items()]
+        seen = "What is in the dataset."
+        sections.append(Section(title="Facts", sentence=seen, blocks=[TableBlock("Facts", ("", "value"), rows)]))
+    if inspection.histograms:
+        drawings = [DrawingBlock(draw_histogram(histogram)) for histogram in inspection.histograms]
+        seen = "How often values occur; counts are on a logarithmic scale, so that one bad row in a million is visible."
+        sections.append(Section(title="Histograms", sentence=seen, blocks=drawings))
+    return render_page(f"{inspection.name}: data check", verdict(inspection), sections)
 
 
 def _wrap(text: str, indent: str) -> list[str]:
@@ -94,37 +81,37 @@ def sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
-def draw_histograms(histograms: Sequence[Histogram]) -> str:
-    """An SVG drawing of histograms. Counts are on a logarithmic scale, so that one bad row in a million is visible."""
-    rows = -(-len(histograms) // COLUMNS)
-    figure = Figure(figsize=(2.6 * COLUMNS, 1.9 * rows), layout="constrained")
-    FigureCanvasSVG(figure)
-    axes = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
-    for ax, histogram in zip(axes, histograms, strict=False):
-        ax.stairs(histogram.counts, histogram.edges, fill=True, color="#4c78a8")
-        ax.set_yscale("symlog", linthresh=1)
-        ax.set_ylim(bottom=0)
-        ax.set_title(histogram.title, fontsize=9, parse_math=False)
-        ax.tick_params(labelsize=8)
-        is_whole = bool(np.all(histogram.edges % 1 == 0.5))
-        ax.xaxis.set_major_locator(MaxNLocator(4, integer=is_whole, min_n_ticks=1 if is_whole else 2))
-        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:.6g}"))
-        ax.spines[["top", "right"]].set_visible(False)
-    for ax in axes[len(histograms) :]:
-        ax.set_visible(False)
-    with io.StringIO() as file, matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "flowpolicies"}):
-        figure.savefig(file, format="svg", metadata={"Date": None})
+def draw_histogram(histogram: Histogram) -> str:
+    """An SVG drawing of a histogram, in the color of the text around it.
+
+    Counts are on a logarithmic scale, so that one bad row in a million is visible.
+    """
+    with io.StringIO() as file, matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": histogram.title}):
+        _figure_of(histogram).savefig(file, format="svg", metadata={"Date": None}, transparent=True)
         drawing = file.getvalue()
-    return drawing[drawing.index("<svg") :]
+    return drawing[drawing.index("<svg") :].replace(INK, "currentColor")
 
 
-def _to_html(finding: Finding) -> str:
-    texts = [
-        f"<p><b>{finding.severity.capitalize()}</b> ({finding.check}): {html.escape(sentence(finding.message))}</p>",
-        f'<p class="place">{_place(finding)}</p>' if _place(finding) else "",
-        f"<p>{html.escape(finding.advice)}</p>" if finding.advice else "",
-    ]
-    return f'<div class="finding {finding.severity}">{"".join(texts)}</div>'
+def _figure_of(histogram: Histogram) -> Figure:
+    figure = Figure(figsize=(3.2, 2.3), layout="constrained")
+    FigureCanvasSVG(figure)
+    ax = figure.subplots()
+    ax.stairs(histogram.counts, histogram.edges, fill=True, color=BAR)
+    ax.set_yscale("symlog", linthresh=1)
+    ax.set_ylim(bottom=0)
+    ax.set_title("\n".join(textwrap.wrap(histogram.title, 34)), fontsize=11, parse_math=False, color=INK)
+    ax.tick_params(which="both", labelsize=10, color=INK, labelcolor=INK)
+    is_whole = bool(np.all(histogram.edges % 1 == 0.5))
+    ax.xaxis.set_major_locator(MaxNLocator(4, integer=is_whole, min_n_ticks=1 if is_whole else 2))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:.6g}"))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["bottom", "left"]].set_color(INK)
+    return figure
+
+
+def _notice(finding: Finding) -> NoticeBlock:
+    head = f"{finding.severity.capitalize()} ({finding.check}): {sentence(finding.message)}"
+    return NoticeBlock(LEVELS[finding.severity], head, [text for text in (_place(finding), finding.advice) if text])
 
 
 def _place(finding: Finding) -> str:

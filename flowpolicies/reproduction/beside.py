@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from flowpolicies.comparison.scores import ScoreTable
 from flowpolicies.reproduction.preset_files import Preset, split_task
 from flowpolicies.reproduction.published import PublishedScore, list_tables, load_table
 from flowpolicies.reproduction.reproduce import plan
@@ -26,6 +27,15 @@ class PublishedBeside(NamedTuple):
     """Environments of one's own runs that are tasks of the row."""
     tasks: int
     """Number of tasks that the published number is the mean of."""
+
+
+def published_of(comparison: ScoreTable) -> Iterator[tuple[str, PublishedBeside]]:
+    """Each label of a comparison with the published numbers of its algorithms on its tasks."""
+    for label, each in comparison.table.items():
+        algorithms = {one.algorithm for one in comparison.runs if one.label == label}
+        for algorithm in sorted(str(name) for name in algorithms - {None}):
+            for one in published_beside(algorithm, list(each)):
+                yield label, one
 
 
 def published_beside(algorithm: str, environments: Collection[str]) -> Iterator[PublishedBeside]:

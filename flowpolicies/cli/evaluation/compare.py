@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from flowpolicies.cli.command import Command
+from flowpolicies.comparison.summary import Summary, choose_baseline, interval_text, notes, summarize
 from flowpolicies.files import write_json
 from flowpolicies.policies.intervals import Interval
 
 if TYPE_CHECKING:
     from flowpolicies.comparison.scores import ScoreTable
-    from flowpolicies.reproduction.beside import PublishedBeside
     from flowpolicies.training.evaluations import EvaluationRow
 
 
@@ -58,15 +58,13 @@ class Compare(Command):
 
         runs = read_scores(self.runs, phase=self.phase, last=self.last)
         comparison = compare(runs, self.metric)
-        baseline = self.baseline or next(iter(comparison.table))
-        if baseline not in comparison.table:
-            raise ValueError(f"--baseline '{baseline}' is no label of these runs: {', '.join(comparison.table)}.")
+        baseline = choose_baseline(comparison, self.baseline)
         print(f"{len(runs)} runs, {UNITS[comparison.metric]}, with 95 % stratified bootstrap intervals over seeds:")
         summary = summarize(comparison, baseline)
         print_summary(summary, baseline)
         _print_tasks(comparison)
         published = _print_published(comparison)
-        for note in _notes(comparison, mixed_settings(runs)):
+        for note in notes(comparison, mixed_settings(runs)):
             print(f"note: {note}")
         if self.json is not None:
             write_json(self.json, _to_json(comparison, baseline, summary, published))
@@ -76,29 +74,6 @@ class Compare(Command):
             print(f"Wrote {draw_comparison(comparison, baseline, self.out)}")
 
 
-Summary = dict[str, dict[str, Any]]
-"""Label -> number of runs, mean, interquartile mean, and probability of improvement; None for what has no meaning."""
-
-
-def summarize(comparison: ScoreTable, baseline: str) -> Summary:
-    """The numbers of each label, over the tasks that all labels have."""
-    from flowpolicies.comparison.statistics import interquartile_mean, mean_over_tasks, probability_of_improvement
-
-    found: Summary = {}
-    for label, each in comparison.table.items():
-        groups, averages = comparison.groups(label), comparison.common and comparison.is_on_one_scale
-        better = None
-        if comparison.common and label != baseline:
-            better = probability_of_improvement(groups, comparison.groups(baseline))
-        found[label] = {
-            "runs": sum(map(len, each.values())),
-            "mean": mean_over_tasks(groups) if averages else None,
-            "iqm": interquartile_mean(groups) if averages else None,
-            "better": better,
-        }
-    return found
-
-
 def print_summary(summary: Summary, baseline: str) -> None:
     """Prints a row for each label."""
     table = Table()
@@ -106,7 +81,7 @@ def print_summary(summary: Summary, baseline: str) -> None:
     for column in ("runs", "mean", "interquartile mean", f"P(better than {baseline})"):
         table.add_column(column, justify="right")
     for label, one in summary.items():
-        table.add_row(label, str(one["runs"]), *(text(one[name]) for name in ("mean", "iqm", "better")))
+        table.add_row(label, str(one["runs"]), *(interval_text(one[name]) for name in ("mean", "iqm", "better")))
     Console(highlight=False, markup=False).print(table)
 
 
@@ -122,7 +97,7 @@ def _print_tasks(comparison: ScoreTable) -> None:
         table.add_column(label, justify="right")
     for name in comparison.environments:
         cells = [
-            text(mean_over_tasks(comparison.groups(label, [name]))) if name in each else "-"
+            interval_text(mean_over_tasks(comparison.groups(label, [name]))) if name in each else "-"
             for label, each in comparison.table.items()
         ]
         table.add_row(name.partition(":")[2] or name, *cells)
@@ -132,47 +107,17 @@ def _print_tasks(comparison: ScoreTable) -> None:
 def _print_published(comparison: ScoreTable) -> list[dict[str, Any]]:
     """Prints published numbers of the same algorithms and tasks, and returns them as JSON data."""
     from flowpolicies.comparison.statistics import mean_over_tasks
+    from flowpolicies.reproduction.beside import published_of
 
     found: list[dict[str, Any]] = []
-    for label, one in _published(comparison):
+    for label, one in published_of(comparison):
         ours = mean_over_tasks(comparison.groups(label, one.environments))
         part = "" if len(one.environments) == one.tasks else f", {len(one.environments)} of its {one.tasks} tasks"
         found.append({"label": label, **one._asdict(), "score": one.score._asdict(), "ours": ours._asdict()})
-        print(f"published: {one.table}, {one.row}, {one.column}: {one.score} (ours, {label}{part}: {text(ours)})")
+        print(
+            f"published: {one.table}, {one.row}, {one.column}: {one.score} (ours, {label}{part}: {interval_text(ours)})"
+        )
     return found
-
-
-def _published(comparison: ScoreTable) -> Iterator[tuple[str, PublishedBeside]]:
-    from flowpolicies.reproduction.beside import published_beside
-
-    for label, each in comparison.table.items():
-        algorithms = {one.algorithm for one in comparison.runs if one.label == label}
-        for algorithm in algorithms - {None}:
-            for one in published_beside(str(algorithm), list(each)):
-                yield label, one
-
-
-def _notes(comparison: ScoreTable, mixed: dict[str, dict[str, list[Any]]]) -> Iterator[str]:
-    if not comparison.common:
-        yield "no environment has runs of all labels, so there are no numbers over all of them."
-    elif left_out := [name for name in comparison.environments if name not in comparison.common]:
-        yield f"numbers over all tasks leave out those that some label has no runs in: {', '.join(left_out)}."
-    if comparison.common and not comparison.is_on_one_scale:
-        yield "returns of several environments have different scales and are not averaged."
-    if single := comparison.single():
-        label, name = single[0]
-        more = f" and {len(single) - 1} others" if len(single) > 1 else ""
-        yield f"one run says nothing about other seeds, so {label} in {name}{more} has no interval. Train more seeds."
-    for label, settings in mixed.items():
-        names = "; ".join(f"{name}: {', '.join(map(str, values))}" for name, values in settings.items())
-        yield f"the runs of '{label}' in one environment differ in {names}. Labels, LABEL=PATH, keep them apart."
-
-
-def text(interval: Interval | None) -> str:
-    """An interval, or its mean where the bounds are unknown, or a dash."""
-    if interval is None:
-        return "-"
-    return str(interval).partition(" ")[0] if interval.low != interval.low else str(interval)
 
 
 def _to_json(

@@ -1,0 +1,1 @@
+"""Self-contained HTML pages, made of sections and blocks: what reports and `data check --html` share."""

@@ -1,0 +1,1 @@
+"""The report about runs: one HTML page with what their folders hold. Import its modules by name."""
