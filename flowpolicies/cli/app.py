@@ -29,7 +29,7 @@ from flowpolicies.cli.demo import Demo
 from flowpolicies.cli.evaluation.compare import Compare, Plot
 from flowpolicies.cli.evaluation.diagnose import Diagnose
 from flowpolicies.cli.evaluation.evaluate import Evaluate
-from flowpolicies.cli.evaluation.report import Report
+from flowpolicies.cli.evaluation.report import ReportRuns
 from flowpolicies.cli.evaluation.watch import Watch
 from flowpolicies.cli.export import Export, Push
 from flowpolicies.cli.importing import Import
@@ -84,7 +84,7 @@ def commands() -> dict[str, CommandOrGroup]:
         "evaluate": Evaluate,
         "compare": Compare,
         "plot": Plot,
-        "report": Report,
+        "report": ReportRuns,
         "diagnose": Diagnose,
         "rollout": Collect,  # Also `data collect`; users who have a policy look for it here.
         "data": Group("Generate, collect, convert, show and check datasets.", DATA),

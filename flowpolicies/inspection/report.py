@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from flowpolicies.inspection import Finding, Histogram, Inspection
 from flowpolicies.inspection.findings import Severity
-from flowpolicies.pages.blocks import Block, Cell, DrawingBlock, Level, NoticeBlock, Section, TableBlock
+from flowpolicies.pages.blocks import DrawingBlock, Level, NoticeBlock, PageBlock, PageCell, Section, TableBlock
 from flowpolicies.pages.render import render_page
 
 BAR, INK = "#3b82b8", "#010203"
@@ -49,18 +49,20 @@ def to_text(inspection: Inspection) -> str:
 
 def to_html(inspection: Inspection) -> str:
     """The report as an HTML page, with the histograms as inline SVG drawings."""
-    findings: list[Block] = [_notice(finding) for finding in inspection.findings]
-    unjudged = [Cell(finding.check) for finding in inspection.not_judged]
-    reasons = [Cell(sentence(finding.message)) for finding in inspection.not_judged]
+    findings: list[PageBlock] = [_notice(finding) for finding in inspection.findings]
+    unjudged = [PageCell(finding.check) for finding in inspection.not_judged]
+    reasons = [PageCell(sentence(finding.message)) for finding in inspection.not_judged]
     sections = [Section(title="Findings", sentence=f"The checks found {verdict(inspection)}.", blocks=findings)]
     if unjudged:
         table = TableBlock("Checks that could not be made", ("check", "why"), [*zip(unjudged, reasons, strict=True)])
         seen = "These checks could not be made; they say nothing about the data."
         sections.append(Section(title="Not judged", sentence=seen, blocks=[table]))
     if inspection.facts:
-        rows = [[Cell(title), Cell(fact)] for title, fact in inspection.facts.items()]
+        rows = [[PageCell(title), PageCell(fact)] for title, fact in inspection.facts.items()]
         seen = "What is in the dataset."
-        sections.append(Section(title="Facts", sentence=seen, blocks=[TableBlock("Facts", ("", "value"), rows)]))
+        sections.append(
+            Section(title="Facts", sentence=seen, blocks=[TableBlock("Facts of the dataset", ("fact", "value"), rows)])
+        )
     if inspection.histograms:
         drawings = [DrawingBlock(draw_histogram(histogram)) for histogram in inspection.histograms]
         seen = "How often values occur; counts are on a logarithmic scale, so that one bad row in a million is visible."
@@ -93,13 +95,14 @@ def draw_histogram(histogram: Histogram) -> str:
 
 
 def _figure_of(histogram: Histogram) -> Figure:
-    figure = Figure(figsize=(3.2, 2.3), layout="constrained")
+    title = textwrap.wrap(histogram.title, 34)
+    figure = Figure(figsize=(3.2, 2.3))
     FigureCanvasSVG(figure)
-    ax = figure.subplots()
+    ax = figure.add_axes((0.17, 0.13, 0.8, 0.84 - 0.09 * len(title)))
     ax.stairs(histogram.counts, histogram.edges, fill=True, color=BAR)
     ax.set_yscale("symlog", linthresh=1)
     ax.set_ylim(bottom=0)
-    ax.set_title("\n".join(textwrap.wrap(histogram.title, 34)), fontsize=11, parse_math=False, color=INK)
+    ax.set_title("\n".join(title), fontsize=11, parse_math=False, color=INK)
     ax.tick_params(which="both", labelsize=10, color=INK, labelcolor=INK)
     is_whole = bool(np.all(histogram.edges % 1 == 0.5))
     ax.xaxis.set_major_locator(MaxNLocator(4, integer=is_whole, min_n_ticks=1 if is_whole else 2))

@@ -12,11 +12,11 @@ SHORT = 50
 """Number of characters from which on a cell may have several lines."""
 
 
-class Cell(NamedTuple):
+class PageCell(NamedTuple):
     """A cell of a table."""
 
     text: str
-    """What is shown."""
+    """Text that people see."""
     order: float | str | None = None
     """What the table is sorted by; None: the text."""
     share: float | None = None
@@ -40,7 +40,7 @@ class TableBlock(NamedTuple):
     """What is in the table, and in which unit."""
     columns: Sequence[str]
     """Heads of the columns."""
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Sequence[PageCell]]
     """Cells, as many in each row as there are columns."""
     kind: str = "table"
     """Name of the template's macro."""
@@ -63,7 +63,7 @@ class KeyBlock(NamedTuple):
     """The colors of all charts of a page, with boxes to hide what has a color."""
 
     colors: Mapping[str, str]
-    """Label -> color."""
+    """Label of runs -> its color."""
     kind: str = "key"
     """Name of the template's macro."""
 
@@ -94,7 +94,7 @@ class NoticeBlock(NamedTuple):
     head: str
     """Name of the finding."""
     texts: Sequence[str]
-    """Paragraphs."""
+    """Paragraphs below the name."""
     kind: str = "notice"
     """Name of the template's macro."""
 
@@ -114,7 +114,7 @@ class MediaBlock(NamedTuple):
     """A video or an animated picture, which is in the page itself."""
 
     title: str
-    """What it shows."""
+    """Name of what is seen."""
     address: str
     """Its bytes, as a data: address."""
     is_video: bool
@@ -123,9 +123,7 @@ class MediaBlock(NamedTuple):
     """Name of the template's macro."""
 
 
-Block = (
-    TableBlock | ChartBlock | KeyBlock | DrawingBlock | TextBlock | NoticeBlock | CodeBlock | MediaBlock
-)  # fmt: skip
+PageBlock = TableBlock | ChartBlock | KeyBlock | DrawingBlock | TextBlock | NoticeBlock | CodeBlock | MediaBlock
 
 
 @final
@@ -137,7 +135,7 @@ class Section:
     """Heading of the section."""
     sentence: str
     """One sentence that says what is seen in it."""
-    blocks: Sequence[Block] = ()
+    blocks: Sequence[PageBlock] = ()
     """Contents of the section."""
 
     @property

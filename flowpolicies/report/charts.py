@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Spec = dict[str, Any]
-Rows = Sequence[Mapping[str, Any]]
+DataRows = Sequence[Mapping[str, Any]]
 Colors = Mapping[str, str]
 
 ZOOM = "wheel![event.ctrlKey || event.metaKey]"
@@ -18,7 +18,7 @@ DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
 
 
 def curves(
-    points: Rows, seeds: Rows, colors: Colors, *, x: str, y: str, switch: int | None, extent: Sequence[float]
+    points: DataRows, seeds: DataRows, colors: Colors, *, x: str, y: str, switch: int | None, extent: Sequence[float]
 ) -> Spec:
     """Learning curves with their bands, thin lines of the single runs, and a line where online training begins.
 
@@ -64,7 +64,7 @@ def _switch(position: int) -> list[Spec]:
     ]
 
 
-def intervals(rows: Rows, colors: Colors, *, x: str, extent: Sequence[float]) -> Spec:
+def intervals(rows: DataRows, colors: Colors, *, x: str, extent: Sequence[float]) -> Spec:
     """A point with its interval for each row.
 
     Args:
@@ -85,7 +85,7 @@ def intervals(rows: Rows, colors: Colors, *, x: str, extent: Sequence[float]) ->
     return _chart(layers, rows, colors, height=22 * len(rows) + 10, zooms=False)
 
 
-def lines(rows: Rows, colors: Colors, *, x: str, y: str) -> Spec:
+def lines(rows: DataRows, colors: Colors, *, x: str, y: str) -> Spec:
     """A line for each run.
 
     Args:
@@ -100,7 +100,7 @@ def lines(rows: Rows, colors: Colors, *, x: str, y: str) -> Spec:
     return _chart([_layer("line", place | more, strokeWidth=1.3, opacity=0.85)], rows, colors, height=200)
 
 
-def densities(rows: Rows, data: Rows, colors: Colors, *, x: str) -> Spec:
+def densities(rows: DataRows, data: DataRows, colors: Colors, *, x: str) -> Spec:
     """Histograms as steps: those of labels over the gray one of the data.
 
     Args:
@@ -117,7 +117,7 @@ def densities(rows: Rows, data: Rows, colors: Colors, *, x: str) -> Spec:
     return _chart(layers, rows, colors, height=170, zooms=False)
 
 
-def _chart(layers: Sequence[Spec], rows: Rows, colors: Colors, *, height: int = 260, zooms: bool = True) -> Spec:
+def _chart(layers: Sequence[Spec], rows: DataRows, colors: Colors, *, height: int = 260, zooms: bool = True) -> Spec:
     """A chart of several layers as wide as its place, in which what the key unchecks is hidden."""
     first, *others = layers
     grid = {"name": "grid", "select": {"type": "interval", "zoom": ZOOM}, "bind": "scales"}
@@ -130,7 +130,7 @@ def _chart(layers: Sequence[Spec], rows: Rows, colors: Colors, *, height: int = 
     }
 
 
-def _layer(kind: str, encoding: Spec, rows: Rows | None = None, **mark: Any) -> Spec:
+def _layer(kind: str, encoding: Spec, rows: DataRows | None = None, **mark: Any) -> Spec:
     """A layer, with data of its own or those of the chart."""
     data = {} if rows is None else {"data": {"values": list(rows)}}
     hidden = {"filter": "indexof(shown, datum.label) >= 0"}

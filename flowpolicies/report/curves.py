@@ -10,7 +10,7 @@ import numpy as np
 
 from flowpolicies.comparison.figures import pooled_curve
 from flowpolicies.comparison.scores import RunScores
-from flowpolicies.pages.blocks import Block, Cell, ChartBlock, KeyBlock, Section, TableBlock, TextBlock
+from flowpolicies.pages.blocks import ChartBlock, KeyBlock, PageBlock, PageCell, Section, TableBlock, TextBlock
 from flowpolicies.policies.intervals import Interval, mean_interval
 from flowpolicies.report import charts
 from flowpolicies.report.gather import Gathered, count, listed, short
@@ -33,15 +33,16 @@ def curves_section(gathered: Gathered) -> Section:
         sentence = "There are no curves: these are results files, and only run folders have evaluations of training."
         return Section(title=title, sentence=sentence)
     panels: list[tuple[str, Sequence[RunScores]]] = [
-        (short(name), [one for one in runs if one.environment == name])
-        for name in dict.fromkeys(one.environment for one in runs)
+        (short(name), own)
+        for name in gathered.environments
+        if (own := [one for one in runs if one.environment == name])
     ]
     if len(gathered.comparison.common) > 1 and gathered.comparison.is_on_one_scale:
         common = [one for one in runs if one.environment in gathered.comparison.common]
         panels.insert(0, ("Mean over the tasks that all labels have", common))
     groups = _groups(runs)
     band = band_text([[row for one in group for row in one.evaluations] for group in groups])
-    blocks: list[Block] = [KeyBlock(gathered.colors), TextBlock(f"Shaded: {band}. {HOW}")]
+    blocks: list[PageBlock] = [KeyBlock(gathered.colors), TextBlock(f"Shaded: {band}. {HOW}")]
     blocks += [ChartBlock(name, _chart(gathered, some), zooms=True) for name, some in panels]
     if uneven := [f"{group[0].label} in {short(group[0].environment)}" for group in groups if _is_uneven(group)]:
         blocks.append(TextBlock(f"{UNEVEN}: {listed(uneven, 8)}.", "missing"))
@@ -132,9 +133,9 @@ def online_section(gathered: Gathered) -> Section:
         before, lowest, after = np.array(values).T
         change = mean_interval(after - before)
         changes[f"{label} in {short(name)}"] = change.mean
-        numbers = [Cell(f"{each.mean():.4g}", float(each.mean())) for each in (before, lowest, after)]
+        numbers = [PageCell(f"{each.mean():.4g}", float(each.mean())) for each in (before, lowest, after)]
         shown = change if len(values) > 1 else Interval(change.mean, math.nan, math.nan)
-        rows.append([Cell(label), Cell(short(name)), Cell(str(len(values))), *numbers, interval_cell(shown)])
+        rows.append([*map(PageCell, (label, short(name), str(len(values)))), *numbers, interval_cell(shown)])
     unit = "success in %" if gathered.is_success else "return"
     head = ("label", "task", "runs", "before the switch", "lowest online", "at the end", "change")
     table = TableBlock(f"{unit}: means over runs; the change with its 95 % interval over runs", head, rows)

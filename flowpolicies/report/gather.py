@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -53,6 +54,11 @@ class Gathered:
 
         palette = ["#8a8a8a" if color == "#000000" else color for color in COLORS]
         return {label: palette[number % len(palette)] for number, label in enumerate(self.labels)}
+
+    @property
+    def environments(self) -> list[str]:
+        """All environments, by name; numbers in names count as numbers."""
+        return sorted(self.comparison.environments, key=_natural)
 
     @property
     def in_folders(self) -> list[RunScores]:
@@ -108,6 +114,11 @@ def _evaluated(run: NamedRun) -> bool:
     folder = RunFolder(run.path)
     folder.read_config()  # A path that is not the folder of a run is reported as such.
     return bool(folder.read_evaluations())
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Key by which task 2 comes before task 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def short(environment: str) -> str:

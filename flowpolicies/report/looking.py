@@ -15,9 +15,19 @@ from flowpolicies.comparison.runs import NamedRun
 from flowpolicies.diagnostics.callback import LEVELS
 from flowpolicies.diagnostics.diagnose import DIAGNOSTICS, diagnose
 from flowpolicies.diagnostics.evidence import Evidence, NotMeasurable
-from flowpolicies.diagnostics.readings import Diagnosis, Judgement
+from flowpolicies.diagnostics.readings import Diagnosis, Judgement, Reading
 from flowpolicies.diagnostics.runs import open_run
-from flowpolicies.pages.blocks import Block, Cell, ChartBlock, Level, Section, TableBlock, TextBlock
+from flowpolicies.pages.blocks import (
+    ChartBlock,
+    CodeBlock,
+    Level,
+    NoticeBlock,
+    PageBlock,
+    PageCell,
+    Section,
+    TableBlock,
+    TextBlock,
+)
 from flowpolicies.report import charts
 from flowpolicies.report.gather import Gathered, count, listed, short
 from flowpolicies.report.losses import logged
@@ -29,6 +39,8 @@ MOST_DIMENSIONS = 8
 """Largest number of dimensions of actions that are drawn."""
 ASK = "Pass --diagnose to load the models and the datasets of the runs; datasets that are not here are downloaded then."
 """How to get what only a model with its data shows."""
+Readings = Mapping[str, Mapping[str, Reading]]
+"""Name of a run -> name of a diagnostic -> its reading."""
 LEVEL_OF: dict[Judgement, Level] = {"ok": "ok", "look": "look", "bad": "bad", "not applicable": "info"}
 
 
@@ -74,54 +86,73 @@ def look_at(
 
 def diagnostics_section(gathered: Gathered, looked: Sequence[Looked] | None) -> Section:
     """Readings with their verdicts: those of --diagnose, otherwise those that were logged in training."""
-    rows: list[tuple[str, str, Judgement, str, str]] = []
     lacking = []
-    for one in looked or ():
-        name = gathered.names[one.run.path]
-        for reading in one.diagnosis.readings if one.diagnosis is not None else ():
-            remedy = reading.remedy if reading.judgement in ("look", "bad") else ""
-            rows.append((name, reading.name, reading.judgement, reading.sentence, remedy))
-        lacking += [f"{name} could not be diagnosed: {one.problem}"] if one.diagnosis is None else []
     if looked is None:
-        rows = [row for run in gathered.runs if not is_results(run.path) for row in _logged_readings(gathered, run)]
-        lacking.append(f"{'The readings are those that were logged' if rows else 'No diagnosis was made'}. {ASK}")
-    cells = [
-        [Cell(run), Cell(name), _verdict(found), Cell(text), Cell(remedy)] for run, name, found, text, remedy in rows
-    ]
-    blocks: list[Block] = [TextBlock(text, "missing") for text in lacking]
-    if cells:
-        head = ("run", "diagnostic", "verdict", "what was measured", "what to do")
-        blocks.insert(0, TableBlock("Readings; the guide on diagnose explains each of them", head, cells))
-    return Section(title="Diagnostics", sentence=_judged(rows), blocks=blocks)
+        found = {run: list(_logged_readings(run)) for run in gathered.runs if not is_results(run.path)}
+        have = any(found.values())
+        lacking.append(f"{'The readings are those that were logged' if have else 'No diagnosis was made'}. {ASK}")
+    else:
+        found = {one.run: list(one.diagnosis.readings) for one in looked if one.diagnosis is not None}
+        lacking += [
+            f"{gathered.names[one.run.path]} could not be diagnosed: {one.problem}"
+            for one in looked
+            if not one.diagnosis
+        ]
+    readings = {gathered.names[run.path]: {one.name: one for one in each} for run, each in found.items() if each}
+    blocks = [*_matrix(readings), *_notices(readings), *(TextBlock(text, "missing") for text in lacking)]
+    return Section(title="Diagnostics", sentence=_judged(readings), blocks=blocks)
 
 
-def _judged(rows: Sequence[tuple[str, str, Judgement, str, str]]) -> str:
-    if not rows:
+def _matrix(readings: Readings) -> list[PageBlock]:
+    """A table with a row for each diagnostic and a column for each run, and all sentences."""
+    if not readings:
+        return []
+    names = [name for name in DIAGNOSTICS if any(name in each for each in readings.values())]
+    rows = [[PageCell(name), *(_verdict(each.get(name)) for each in readings.values())] for name in names]
+    sentences = "\n".join(
+        f"{run}: {one.name}: {one.judgement}. {one.sentence}" for run, each in readings.items() for one in each.values()
+    )
+    caption = "Verdicts with the measured values, which are high when something is wrong"
+    return [TableBlock(caption, ("diagnostic", *readings), rows), CodeBlock("What was measured", sentences)]
+
+
+def _verdict(reading: Reading | None) -> PageCell:
+    if reading is None:
+        return PageCell("-")
+    value = "" if reading.value is None else f" {reading.value:.3g}"
+    return PageCell(f"{reading.judgement}{value}", LEVELS.get(reading.judgement, -1), level=LEVEL_OF[reading.judgement])
+
+
+def _notices(readings: Readings) -> Iterator[PageBlock]:
+    """What is wrong and what to do about it, the worst first."""
+    for judgement in ("bad", "look"):
+        for run, each in readings.items():
+            for one in each.values():
+                if one.judgement == judgement:
+                    head = f"{run}: {one.name} is {'bad' if judgement == 'bad' else 'worth a look'}"
+                    yield NoticeBlock(LEVEL_OF[one.judgement], head, (one.sentence, one.remedy))
+
+
+def _judged(readings: Readings) -> str:
+    if not readings:
         return "There are no readings of these runs."
-    bad, look = ([row for row in rows if row[2] == kind] for kind in ("bad", "look"))
+    every = [(run, one) for run, each in readings.items() for one in each.values()]
+    bad, look = ([f"{one.name} of {run}" for run, one in every if one.judgement == kind] for kind in ("bad", "look"))
     if not bad and not look:
-        return f"Nothing is wrong in {count(len(rows), 'reading')}."
-    worst = listed([f"{name} of {run}" for run, name, *_ in bad or look])
-    return f"Of {count(len(rows), 'reading')} {len(bad)} are bad and {len(look)} are worth a look: {worst}."
+        return f"Nothing is wrong in {count(len(every), 'reading')} of {count(len(readings), 'run')}."
+    return f"Of {count(len(every), 'reading')} {len(bad)} are bad and {len(look)} worth a look: {listed(bad + look)}."
 
 
-def _verdict(judgement: Judgement) -> Cell:
-    order = ["bad", "look", "ok", "not applicable"]
-    return Cell(judgement, order.index(judgement), level=LEVEL_OF[judgement])
-
-
-def _logged_readings(gathered: Gathered, run: NamedRun) -> Iterator[tuple[str, str, Judgement, str, str]]:
-    """The last readings of `DiagnosisCallback`."""
-    judgements: dict[int, Judgement] = {0: "ok", 1: "look", 2: "bad"}
-    assert {name: number for number, name in judgements.items()} == LEVELS
+def _logged_readings(run: NamedRun) -> Iterator[Reading]:
+    """The last readings that `DiagnosisCallback` has logged."""
     log = dict(logged(run, re.compile("diagnosis/.+")))
+    judgements: dict[float, Judgement] = {0: "ok", 1: "look", 2: "bad"}
     for name, diagnostic in DIAGNOSTICS.items():
         if f"diagnosis/{name}_judgement" in log and f"diagnosis/{name}" in log:
             (step, value), (_, level) = log[f"diagnosis/{name}"][-1], log[f"diagnosis/{name}_judgement"][-1]
-            judgement = judgements.get(int(level), "bad")
-            text = f"{value:.3g} at step {step:,}; look above {diagnostic.look:g}, bad above {diagnostic.bad:g}"
-            remedy = diagnostic.remedy if judgement != "ok" else ""
-            yield gathered.names[run.path], name, judgement, text, remedy
+            text = f"{value:.3g} at step {step:,}; look above {diagnostic.look:g}, bad above {diagnostic.bad:g}."
+            judgement = judgements.get(level, "bad")
+            yield Reading(name, judgement, text, value, diagnostic.look, diagnostic.bad, diagnostic.remedy)
 
 
 def actions_section(gathered: Gathered, looked: Sequence[Looked] | None) -> Section:
@@ -135,7 +166,7 @@ def actions_section(gathered: Gathered, looked: Sequence[Looked] | None) -> Sect
     for one in looked:
         if one.policy is not None:
             groups.setdefault((short(str(one.run.record.get("env"))), one.policy.shape[1]), []).append(one)
-    blocks: list[Block] = []
+    blocks: list[PageBlock] = []
     distances: dict[str, float] = {}
     for (environment, width), own in groups.items():
         for dimension in range(min(MOST_DIMENSIONS, width)):

@@ -9,7 +9,7 @@ from typing import Any
 
 from flowpolicies.comparison.results import is_results
 from flowpolicies.comparison.runs import NamedRun
-from flowpolicies.pages.blocks import Block, ChartBlock, Section, TextBlock
+from flowpolicies.pages.blocks import ChartBlock, PageBlock, Section, TextBlock
 from flowpolicies.report import charts
 from flowpolicies.report.curves import switch_of
 from flowpolicies.report.gather import Gathered, count, listed
@@ -37,7 +37,7 @@ def losses_section(gathered: Gathered) -> Section:
             name = gathered.names[run.path]
             kept = points[:: -(-len(points) // MOST_POINTS)]
             found.setdefault(column, []).extend({"label": run.name, "run": name, "x": x, "value": y} for x, y in kept)
-    blocks: list[Block] = [
+    blocks: list[PageBlock] = [
         ChartBlock(column, charts.lines(rows, gathered.colors, x="steps", y=column), zooms=True)
         for column, rows in sorted(found.items())[:MOST_CHARTS]
     ]

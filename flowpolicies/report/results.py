@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from flowpolicies.comparison.scores import mixed_settings
 from flowpolicies.comparison.statistics import mean_over_tasks
 from flowpolicies.comparison.summary import interval_text, notes, summarize
-from flowpolicies.pages.blocks import Block, Cell, ChartBlock, Section, TableBlock, TextBlock
+from flowpolicies.pages.blocks import ChartBlock, PageBlock, PageCell, Section, TableBlock, TextBlock
 from flowpolicies.policies.intervals import Interval
 from flowpolicies.report import charts
 from flowpolicies.report.gather import Gathered, count, listed, short
@@ -20,12 +20,16 @@ def summary_section(gathered: Gathered) -> Section:
     comparison = gathered.comparison
     summary = summarize(comparison, gathered.baseline)
     cells = [
-        [Cell(label), Cell(str(one["runs"])), *(interval_cell(one[name]) for name in ("mean", "iqm", "better"))]
+        [
+            PageCell(label),
+            PageCell(str(one["runs"])),
+            *(interval_cell(one[name]) for name in ("mean", "iqm", "better")),
+        ]
         for label, one in summary.items()
     ]
     head = ("label", "runs", "mean", "interquartile mean", f"P(better than {gathered.baseline})")
     caption = f"{gathered.unit}, with 95 % stratified bootstrap intervals over seeds"
-    blocks: list[Block] = [TableBlock(caption, head, cells)]
+    blocks: list[PageBlock] = [TableBlock(caption, head, cells)]
     rows = [
         {"label": label, "kind": kind, **one[name]._asdict()}
         for label, one in summary.items()
@@ -65,13 +69,13 @@ def _verdict(gathered: Gathered, means: Mapping[str, Interval]) -> str:
     return f"{best} has the highest mean, {reached}; {tail}."
 
 
-def _published(gathered: Gathered) -> Block:
+def _published(gathered: Gathered) -> PageBlock:
     rows = []
     for label, one in published_of(gathered.comparison):
         ours = mean_over_tasks(gathered.comparison.groups(label, one.environments))
-        part = Cell(f"{len(one.environments)} of {one.tasks}", len(one.environments))
-        place = Cell(f"{one.table}, {one.row}, {one.column}")
-        rows.append([Cell(label), interval_cell(ours), Cell(str(one.score), one.score.mean), place, part])
+        part = PageCell(f"{len(one.environments)} of {one.tasks}", len(one.environments))
+        place = PageCell(f"{one.table}, {one.row}, {one.column}")
+        rows.append([PageCell(label), interval_cell(ours), PageCell(str(one.score), one.score.mean), place, part])
     if not rows:
         return TextBlock("No published number is of one of these algorithms on one of these tasks.", "missing")
     head = ("label", "ours", "published", "table, row, column", "tasks")
@@ -85,14 +89,14 @@ def tasks_section(gathered: Gathered) -> Section:
     scores = [value for each in table.values() for seeds in each.values() for value in seeds.values()]
     low, high = gathered.extent or (min(scores), max(scores))
     rows, best = [], dict.fromkeys(table, 0)
-    for name in comparison.environments:
+    for name in gathered.environments:
         found = {
             label: mean_over_tasks(comparison.groups(label, [name])) for label, each in table.items() if name in each
         }
         top = max(one.mean for one in found.values())
         for label, one in found.items():
             best[label] += one.mean == top
-        rows.append([Cell(short(name)), *(interval_cell(found.get(label), low, high) for label in table)])
+        rows.append([PageCell(short(name)), *(interval_cell(found.get(label), low, high) for label in table)])
     number = count(len(comparison.environments), "task")
     parts = listed([f"{label} in {wins}" for label, wins in best.items()], 8)
     sentence = f"The highest score of {number} is that of {parts} (ties count for each)."
@@ -105,11 +109,11 @@ def tasks_section(gathered: Gathered) -> Section:
     return Section(title="Tasks", sentence=sentence, blocks=[TableBlock(caption, ("task", *table), rows)])
 
 
-def interval_cell(one: Interval | None, low: float = 0.0, high: float = 0.0) -> Cell:
+def interval_cell(one: Interval | None, low: float = 0.0, high: float = 0.0) -> PageCell:
     """An interval as a cell, whose color is stronger the nearer its mean is to `high`."""
     if one is None:
-        return Cell("-")
-    return Cell(interval_text(one), one.mean, (one.mean - low) / (high - low) if high > low else None)
+        return PageCell("-")
+    return PageCell(interval_text(one), one.mean, (one.mean - low) / (high - low) if high > low else None)
 
 
 def runs_section(gathered: Gathered) -> Section:
@@ -117,13 +121,13 @@ def runs_section(gathered: Gathered) -> Section:
     metric, rows = gathered.comparison.metric, []
     for one in gathered.comparison.runs:
         steps = [[row.step for row in one.evaluations if row.phase == phase] for phase in ("offline", "online")]
-        progress = [Cell(f"{max(each):,}", max(each)) if each else Cell("-") for each in steps]
+        progress = [PageCell(f"{max(each):,}", max(each)) if each else PageCell("-") for each in steps]
         named = [gathered.names[one.run.path], one.label, short(one.environment), str(one.seed)]
-        rows.append([*map(Cell, named), *progress, Cell(f"{one.values[metric]:.4g}", one.values[metric])])
+        rows.append([*map(PageCell, named), *progress, PageCell(f"{one.values[metric]:.4g}", one.values[metric])])
     for run in gathered.unscored:
         record = gathered.records[run.path]
         named = [gathered.names[run.path], run.name, short(str(record.get("env"))), str(record.get("seed", "-"))]
-        rows.append([*map(Cell, named), *[Cell("-")] * 3])
+        rows.append([*map(PageCell, named), *[PageCell("-")] * 3])
     what = "last evaluation" if gathered.last == 1 else f"mean of the last {gathered.last} evaluations"
     caption = f"Scores are those of the {what} of a phase; steps are those of the last evaluations"
     head = ("run", "label", "task", "seed", "offline steps", "online steps", gathered.unit)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flowpolicies.pages.blocks import Block, Cell, CodeBlock, Section, TableBlock, TextBlock
+from flowpolicies.pages.blocks import CodeBlock, PageBlock, PageCell, Section, TableBlock, TextBlock
 from flowpolicies.report.gather import Gathered, count, listed, short
 
 OWN = ("seed", "run_dir", "data_dir", "cache_dir", "resume", "overwrite", "print_log")
@@ -75,11 +75,11 @@ def divide(flat: Mapping[str, Mapping[str, str]]) -> tuple[list[Alike], list[str
     return groups, differing, [name for name in names if name not in differing]
 
 
-def _tables(groups: Sequence[Alike], differing: Sequence[str], shared: Sequence[str], caption: str) -> list[Block]:
-    blocks: list[Block] = []
+def _tables(groups: Sequence[Alike], differing: Sequence[str], shared: Sequence[str], caption: str) -> list[PageBlock]:
+    blocks: list[PageBlock] = []
     if differing:
         head = ("setting", *(listed(group.names) for group in groups))
-        rows = [[Cell(name), *(Cell(group.values.get(name, ABSENT)) for group in groups)] for name in differing]
+        rows = [[PageCell(name), *(PageCell(group.values.get(name, ABSENT)) for group in groups)] for name in differing]
         blocks.append(TableBlock(caption, head, rows))
     if shared:
         text = "\n".join(f"{name}: {groups[0].values[name]}" for name in shared)
@@ -97,13 +97,12 @@ def provenance_section(gathered: Gathered, command: str) -> Section:
     groups, differing, shared = divide({name: _machine(record) for name, record in records.items()})
     rows, commands = [], []
     for name, record in records.items():
-        dataset, parts = record.get("dataset", {}), record.get("parts") or [{}]
+        dataset = record.get("dataset", {})
         data = f"{dataset.get('address') or 'without an address'} {str(dataset.get('fingerprint', ''))[:12]}".strip()
-        began = str(parts[0].get("began", ABSENT) if isinstance(parts[0], Mapping) else ABSENT)
-        rows.append([Cell(name), Cell(_commit(record)[:12]), Cell(data), Cell(began[:16].replace("T", " "))])
+        rows.append([*map(PageCell, (name, _commit(record)[:12], data, _began(record)))])
         lines = [str(each) for each in record.get("commands", [])]
         commands.append(CodeBlock(f"Commands of {name}", "\n".join(lines) or "The run has not recorded its command."))
-    blocks: list[Block] = []
+    blocks: list[PageBlock] = []
     if rows:
         head = ("run", "commit of flowpolicies", "dataset and its fingerprint", "began (UTC)")
         blocks.append(TableBlock("Where the runs come from", head, rows))
@@ -133,6 +132,12 @@ def _commit(record: Mapping[str, Any]) -> str:
     software = record.get("software")
     found = software.get("flowpolicies_commit") if isinstance(software, Mapping) else None
     return str(found or ABSENT)
+
+
+def _began(record: Mapping[str, Any]) -> str:
+    parts = record.get("parts")
+    first = parts[0] if isinstance(parts, list) and parts else None
+    return str(first.get("began", ABSENT) if isinstance(first, Mapping) else ABSENT)[:16].replace("T", " ")
 
 
 def _text(value: Any) -> str:

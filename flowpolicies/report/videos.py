@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from flowpolicies.pages.blocks import Block, MediaBlock, Section, TextBlock
+from flowpolicies.pages.blocks import MediaBlock, PageBlock, Section, TextBlock
 from flowpolicies.report.gather import Gathered, count
 
 KINDS = {".mp4": "video/mp4", ".webm": "video/webm", ".gif": "image/gif"}
@@ -38,8 +38,8 @@ def videos_section(gathered: Gathered, given: Sequence[Path], limit: float) -> S
         limit: size in megabytes, of all videos together, up to which they are put into the page.
     """
     inside = [(f"{gathered.names[path]}: {file.name}", file) for path in gathered.records for file in _videos_in(path)]
-    shown: list[Block] = []
-    lacking: list[Block] = []
+    shown: list[PageBlock] = []
+    lacking: list[PageBlock] = []
     left = limit * MEGABYTE
     for title, path in [*inside, *((str(path), path) for path in given)]:
         problem = _problem(path, left, limit, is_inside=path not in given)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Report(Command):
+class ReportRuns(Command):
     """Write a report about runs: one HTML file with scores, curves, diagnostics, videos, settings and provenance.
 
     The file loads nothing from elsewhere, so it can be sent by mail. It needs `pip install 'flowpolicies[report]'`.

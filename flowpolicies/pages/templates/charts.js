@@ -8,10 +8,10 @@
     config: { background: null, view: { stroke: null }, axis: { titleFontWeight: "normal", labelLimit: 110, labelFontSize: 12, titleFontSize: 12 },
       legend: { labelFontSize: 12 } },
   };
-  const zoom = (view, factor) => {
+  const zoom = (view, encoding, factor) => {
     for (const axis of ["x", "y"]) {
       const [low, high] = view.scale(axis).domain(), half = (high - low) / 2 * factor, middle = (low + high) / 2;
-      view.signal(`grid_${axis}`, factor ? [middle - half, middle + half] : null);
+      view.signal(`grid_${encoding[axis].field}`, factor ? [middle - half, middle + half] : null);
     }
     view.runAsync();
   };
@@ -25,7 +25,9 @@
       const zooms = place.parentElement.querySelector(".zoom");
       if (!zooms) return;
       zooms.hidden = false;
-      for (const button of zooms.children) button.addEventListener("click", () => zoom(view, Number(button.dataset.zoom)));
+      for (const button of zooms.children) {
+        button.addEventListener("click", () => zoom(view, spec.layer[0].encoding, Number(button.dataset.zoom)));
+      }
     });
   }
 }
