@@ -50,6 +50,12 @@ def test_what_is_read_when_names_are_imported_is_shipped(wheel: zipfile.ZipFile)
     assert stubs | {"flowpolicies/shell/catalog.json"} <= set(wheel.namelist())
 
 
+def test_templates_of_pages_are_shipped(wheel: zipfile.ZipFile) -> None:
+    files = {str(path.relative_to(ROOT)) for path in (ROOT / "flowpolicies" / "pages" / "templates").iterdir()}
+    assert len(files) == 4
+    assert files <= set(wheel.namelist())
+
+
 def test_entry_points(wheel: zipfile.ZipFile) -> None:
     text = wheel.read(next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))).decode()
     assert "flowpolicies = flowpolicies.cli:main" in text

@@ -59,12 +59,14 @@ def render_page(title: str, lead: str, sections: Sequence[Section]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON data: mappings as dicts, and None for numbers that JSON does not have."""
+    """The value as JSON data, with six digits of numbers; None for numbers that JSON does not have."""
     if isinstance(value, Mapping):
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
 
 
 @cache

@@ -104,7 +104,7 @@ def test_the_help_of_the_program_groups_its_commands_by_task(call: Any) -> None:
     assert (answer.code, answer.err) == (0, "")
     blocks = [block.splitlines() for block in answer.out.split("\n\n")]
     named = {block[0]: [line.split()[0] for line in block[1:] if line[2] != " "] for block in blocks if len(block) > 1}
-    assert named["Evaluate and compare:"] == ["evaluate", "compare", "plot", "diagnose", "rollout"]
+    assert named["Evaluate and compare:"] == ["evaluate", "compare", "plot", "report", "diagnose", "rollout"]
     assert "Other commands:" not in named  # Each command has a task.
     assert sorted(name for key, names in named.items() if key != "examples:" for name in names) == sorted(commands())
     assert call("-h") == answer

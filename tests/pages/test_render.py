@@ -98,4 +98,4 @@ def test_pages_without_charts_need_no_extra(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_plain_data() -> None:
-    assert plain({1: [math.inf, 2.5, "a", None]}) == {"1": [None, 2.5, "a", None]}
+    assert plain({1: [math.inf, 2 / 3, "a", None]}) == {"1": [None, 0.666667, "a", None]}
