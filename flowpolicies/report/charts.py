@@ -31,7 +31,7 @@ def curves(
         switch: position at which online training begins; None: it does not.
         extent: least and greatest value of the vertical axis; empty: those of the points.
     """
-    up = {"scale": {"domain": list(extent)} if extent else {"zero": False}}
+    up = {"scale": _scale(extent)}
     place: Spec = {"x": _axis("x", x, axis=STEPS, scale={"nice": False, "zero": True}), "color": _color(colors)}
     mean = place | {"y": _axis("mean", y, **up)}
     band = place | {"y": _axis("low", y, **up), "y2": {"field": "high"}}
@@ -74,7 +74,7 @@ def intervals(rows: DataRows, colors: Colors, *, x: str, extent: Sequence[float]
         extent: least and greatest value of the axis; empty: those of the rows.
     """
     kinds: Spec = {"field": "kind", "type": "nominal", "sort": list(dict.fromkeys(row["kind"] for row in rows))}
-    across = {"scale": {"domain": list(extent)} if extent else {"zero": False}, "axis": {"tickCount": 5}}
+    across = {"scale": _scale(extent), "axis": {"tickCount": 5}}
     label = {"field": "label", "type": "nominal", "title": None, "sort": list(colors)}
     place: Spec = {"y": label, "yOffset": kinds, "color": _color(colors)}
     bar = place | {"x": _axis("low", x, **across), "x2": {"field": "high"}}
@@ -89,15 +89,19 @@ def lines(rows: DataRows, colors: Colors, *, x: str, y: str) -> Spec:
     """A line for each run.
 
     Args:
-        rows: rows with label, run, x and value.
+        rows: a row for each run, with label, run, and lists x and value.
         colors: label -> color.
         x: title of the horizontal axis.
-        y: title of the vertical axis.
+        y: name of the values.
     """
-    place: Spec = {"x": _axis("x", x, axis=STEPS, scale={"nice": False}), "y": _axis("value", y, scale={"zero": False})}
+    place: Spec = {
+        "x": _axis("x", x, axis=STEPS, scale={"nice": False}),
+        "y": _axis("value", None, scale={"zero": False}),
+    }
     tooltip = _tooltip({"run": "run", "x": "step", "value": y})
     more = {"color": _color(colors), "strokeDash": _dash(colors), "detail": {"field": "run"}, "tooltip": tooltip}
-    return _chart([_layer("line", place | more, strokeWidth=1.3, opacity=0.85)], rows, colors, height=200)
+    chart = _chart([_layer("line", place | more, strokeWidth=1.3, opacity=0.85)], rows, colors, height=200)
+    return chart | {"transform": [{"flatten": ["x", "value"]}]}
 
 
 def densities(rows: DataRows, data: DataRows, colors: Colors, *, x: str) -> Spec:
@@ -137,7 +141,15 @@ def _layer(kind: str, encoding: Spec, rows: DataRows | None = None, **mark: Any)
     return {**data, "transform": [hidden], "mark": {"type": kind, "clip": True, **mark}, "encoding": encoding}
 
 
-def _axis(field: str, title: str, **more: Any) -> Spec:
+def _scale(extent: Sequence[float]) -> Spec:
+    """The scale of scores, with room for points that lie on its ends."""
+    if not extent:
+        return {"zero": False}
+    low, high = extent
+    return {"domain": [low - 0.02 * (high - low), high + 0.02 * (high - low)], "nice": False}
+
+
+def _axis(field: str, title: str | None, **more: Any) -> Spec:
     return {"field": field, "type": "quantitative", "title": title, **more}
 
 

@@ -27,33 +27,31 @@ MOST_POINTS = 200
 def losses_section(gathered: Gathered) -> Section:
     """A chart for each loss, with a line for each run."""
     found: dict[str, list[dict[str, Any]]] = {}
-    without = []
-    runs = [run for run in gathered.runs if not is_results(run.path) and run.name in gathered.colors]
-    for run in runs:
-        log = dict(logged(run, SHOWN))
-        if not log:
-            without.append(gathered.names[run.path])
+    without, bad = [], []
+    for run in (run for run in gathered.runs if not is_results(run.path)):
+        name, log = gathered.names[run.path], dict(logged(run, SHOWN))
+        if not log or run.name not in gathered.colors:
+            without.append(name)
+            continue
         for column, points in log.items():
-            name = gathered.names[run.path]
-            kept = points[:: -(-len(points) // MOST_POINTS)]
-            found.setdefault(column, []).extend({"label": run.name, "run": name, "x": x, "value": y} for x, y in kept)
+            x, value = map(list, zip(*points[:: -(-len(points) // MOST_POINTS)], strict=True))
+            found.setdefault(column, []).append({"label": run.name, "run": name, "x": x, "value": value})
+        bad += [name] * any(not math.isfinite(y) for points in log.values() for _, y in points)
     blocks: list[PageBlock] = [
         ChartBlock(column, charts.lines(rows, gathered.colors, x="steps", y=column), zooms=True)
         for column, rows in sorted(found.items())[:MOST_CHARTS]
     ]
-    lacking = []
     if len(found) > MOST_CHARTS:
-        lacking.append(f"Not drawn, but in progress.csv: {listed(sorted(found)[MOST_CHARTS:], 20)}.")
+        text = f"Not drawn, but in progress.csv: {listed(sorted(found)[MOST_CHARTS:], 20)}."
+        blocks.append(TextBlock(text, "missing"))
     if without:
-        lacking.append(f"Without a log of losses: {listed(without, 20)}.")
+        blocks.append(TextBlock(f"Without a log of losses, or without a score: {listed(without, 20)}.", "missing"))
     sentence = "None of these runs has a log of losses."
     if found:
-        bad = sorted({row["run"] for every in found.values() for row in every if not math.isfinite(row["value"])})
         sentence = f"{count(len(found), 'logged number')} of training, such as {min(found)}; all of them are finite."
-        sentence = f"Some numbers are NaN or infinite: those of {listed(bad, 20)}." if bad else sentence
-    return Section(
-        title="Losses", sentence=sentence, blocks=[*blocks, *(TextBlock(each, "missing") for each in lacking)]
-    )
+    if bad:
+        sentence = f"Some logged numbers are NaN or infinite: those of {listed(bad, 20)}."
+    return Section(title="Losses", sentence=sentence, blocks=blocks)
 
 
 def logged(run: NamedRun, pattern: re.Pattern[str]) -> Iterator[tuple[str, Sequence[tuple[int, float]]]]:

@@ -128,9 +128,15 @@ def test_runs_without_evaluations_are_named(tmp_path: Path) -> None:
 def test_losses_and_logged_diagnostics(pair: Gathered) -> None:
     section = losses_section(pair)
     (chart,) = [block for block in section.blocks if block.kind == "chart"]
-    values = [(row["x"], row["value"]) for row in chart.spec["data"]["values"] if row["run"] == "fql-task1-seed0"]
-    assert values == [(100, 1.5), (200, 1.0), (300, 0.5)]  # Online steps come after the 200 offline ones.
-    assert "Without a log of losses: fql-task2-seed0" in texts(section)
+    (row, _) = chart.spec["data"]["values"]
+    assert row["run"] == "fql-task1-seed0"
+    assert (row["x"], row["value"]) == ([100, 200, 300], [1.5, 1.0, 0.5])  # Online steps come after the offline ones.
+    assert "Without a log of losses, or without a score: fql-task2-seed0" in texts(section)
+    broken = pair.runs[0].path / "progress.csv"
+    before = broken.read_text()
+    broken.write_text(before.replace("1.5", "nan"))
+    assert losses_section(pair).sentence == "Some logged numbers are NaN or infinite: those of fql-task1-seed0."
+    broken.write_text(before)
     section = diagnostics_section(pair, None)
     assert table(section) == [
         ["diagnostic", "fql-task1-seed0", "fql-task1-seed1"],
