@@ -47,20 +47,13 @@ def curves(
 
 
 def _switch(position: int) -> list[Spec]:
-    """A vertical line where online training begins, with a word on each side."""
-    place, data = {"x": {"field": "x", "type": "quantitative"}}, {"values": [{"x": position}]}
-    words = [{"text": "offline", "align": "right", "dx": -4}, {"text": "online", "align": "left", "dx": 4}]
+    """A vertical line where online training begins, with a word on each side of its top."""
+    place: Spec = {"encoding": {"x": {"field": "x", "type": "quantitative"}}, "data": {"values": [{"x": position}]}}
+    text = {"type": "text", "y": -6, "fontSize": 11, "clip": False}
     return [
-        {
-            "data": data,
-            "encoding": place,
-            "name": "switch",
-            "mark": {"type": "rule", "strokeDash": [4, 3], "clip": True},
-        },
-        *(
-            {"data": data, "encoding": place, "mark": {"type": "text", "y": -6, "fontSize": 11} | word}
-            for word in words
-        ),
+        place | {"name": "switch", "mark": {"type": "rule", "strokeDash": [4, 3], "clip": True}},
+        place | {"mark": text | {"text": "offline", "align": "right", "dx": -4}},
+        place | {"mark": text | {"text": "online", "align": "left", "dx": 4}},
     ]
 
 

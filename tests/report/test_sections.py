@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -233,3 +234,20 @@ def test_damaged_records_of_others_do_not_break_the_report(tmp_path: Path) -> No
     found = gather([run])
     assert table(provenance_section(found, ""))[1] == ["bc-task1-seed0", "-", TASK.format(1), "-"]
     assert configuration_section(found).sentence.startswith("All runs have the same configuration")
+
+
+def test_returns_of_several_tasks_are_not_averaged(tmp_path: Path) -> None:
+    for task in (1, 2):
+        make_run(tmp_path, "bc", task, 0, [math.nan])
+    make_run(tmp_path, "fql", 1, 0, [math.nan])
+    found = gather([tmp_path])
+    section = summary_section(found)
+    assert table(section)[1][2:] == ["-10", "-10", "-"]  # Over task 1, the only one that both labels have.
+    assert "leave out those that some label has no runs in: " + TASK.format(2) in texts(section)
+    make_run(tmp_path, "fql", 2, 0, [math.nan])
+    section = summary_section(gather([tmp_path]))
+    assert section.sentence.startswith("These runs have no scores that can be averaged over tasks")
+    assert table(section)[1][2:] == ["-", "-", "-"]
+    assert "different scales and are not averaged" in texts(section)
+    titles = [block.title for block in curves_section(gather([tmp_path])).blocks if block.kind == "chart"]
+    assert len(titles) == 2  # None of the mean.
