@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Where it is set, every process compiles all Python files again: it doubles the time in which pytest collects tests.
+unexport PYTHONDONTWRITEBYTECODE
 
 # The exact CPU build first, so that nothing pulls CUDA wheels. For CUDA: install your own torch into .venv beforehand.
 $(VENV)/.installed: pyproject.toml
@@ -71,7 +73,7 @@ demo-page: demo
 test: setup
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -q -n 2
 
-# Further cases of tests, and small parts of `make faults`: what CI runs beyond `make test` (about two minutes).
+# Further cases of tests, and small parts of `make faults`: what CI runs beyond `make test` (about seven minutes).
 more: setup
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -q -n 2 -m "more or faults"
 

@@ -12,10 +12,12 @@ Names of flowpolicies itself cannot be taken over. The page docs/plugins.md has 
 from __future__ import annotations
 
 import importlib
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache, partial
-from importlib.metadata import EntryPoint, distributions, entry_points, packages_distributions
+from functools import cache, lru_cache, partial
+from importlib.metadata import EntryPoint, EntryPoints, distributions, entry_points, packages_distributions
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar, final
@@ -155,7 +157,7 @@ class Registry(Generic[T]):
         A name has several where several packages provide it. Those of flowpolicies' own integrations take precedence.
         """
         found: dict[str, dict[str, EntryPoint]] = {}
-        for point in sorted(entry_points(group=self.group), key=lambda point: point.name):
+        for point in sorted(_entry_points(self.group), key=lambda point: point.name):
             if not self.is_built_in(point.name):
                 found.setdefault(point.name, {})[point.value] = point  # Once, if a package is on the path twice.
         ours = {name: [p for p in points.values() if _distribution(p) == OURS] for name, points in found.items()}
@@ -230,6 +232,30 @@ def import_package_of(module: str) -> None:
         for point in (point for distribution in distributions() for point in distribution.entry_points):
             if point.group.startswith(f"{OURS}.") and _top(point.module) == _top(module):
                 _try_to_load(point)
+
+
+def _entry_points(group: str) -> EntryPoints:
+    """The entry points of a group in all installed packages.
+
+    They are read again when a folder of the path has changed: reading takes milliseconds, and a command asks dozens of
+    times.
+    """
+    return _read_entry_points(group, tuple(map(_state_of, sys.path)))
+
+
+@lru_cache(maxsize=32)
+def _read_entry_points(group: str, path: tuple[tuple[int, ...], ...]) -> EntryPoints:
+    """The entry points of a group, for a path in this state."""
+    return entry_points(group=group)
+
+
+def _state_of(folder: str) -> tuple[int, ...]:
+    """What changes when a package is installed into a folder of the path or removed, and when it is another folder."""
+    try:
+        state = os.stat(folder or os.curdir)
+    except OSError:  # It does not exist.
+        return ()
+    return state.st_dev, state.st_ino, state.st_mtime_ns
 
 
 def _try_to_load(point: EntryPoint) -> Any:

@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from often import one_of_each_file
 from stable_baselines3.common.env_util import make_vec_env
 from tiny import known, tiny
 
@@ -55,11 +56,22 @@ def test_learns_offline_without_an_environment_and_moves_every_network(algorithm
     assert all(torch.isfinite(tensor).all() for tensor in after.values())
 
 
-def test_one_update_eager_equals_compiled(algorithm, data) -> None:
-    """With chunks, which is the general case, and as few loops as there can be: tracing is what takes the time."""
-    sizes = {"actor_hidden_dims": (8, 8), "value_hidden_dims": (8, 8), "flow_steps": 2, "diffusion_steps": 2}
+TRACED = [pytest.param(ALGORITHMS[name], "eager", id=f"{name}-eager") for name in one_of_each_file()]
+COMPILED = [
+    pytest.param(cls, "aot_eager", id=f"{name}-aot_eager", marks=pytest.mark.more) for name, cls in ALGORITHMS.items()
+]
+
+
+@pytest.mark.parametrize(("algorithm", "backend"), TRACED + COMPILED)
+def test_one_update_eager_equals_compiled(algorithm, backend, data) -> None:
+    """With chunks, which is the general case, and as few loops as there can be: tracing is what takes the time.
+
+    The losses of every file are traced in `make test`; in `make more` their gradients are compiled too, of every
+    algorithm.
+    """
+    sizes = {"actor_hidden_dims": (8,), "value_hidden_dims": (8,), "flow_steps": 2, "diffusion_steps": 2}
     options = {"dataset": data, "horizon": 3, **known(algorithm, sizes)}
-    models = [tiny(algorithm, compile=backend, **options) for backend in (False, "aot_eager")]
+    models = [tiny(algorithm, compile=choice, **options) for choice in (False, backend)]
     for model in models:
         torch._dynamo.reset()
         model.learn_offline(1)
@@ -119,14 +131,14 @@ def test_predict_shapes_dtype_bounds(algorithm, horizon, data) -> None:
 
 def test_learns_online_from_scratch_and_after_offline(algorithm, horizon, data) -> None:
     env = make_vec_env("Pendulum-v1", n_envs=2, seed=0)
-    scratch = tiny(algorithm, env=env, horizon=horizon, learning_starts=20).learn(40)
-    assert scratch.num_timesteps == 40
+    scratch = tiny(algorithm, env=env, horizon=horizon, learning_starts=20).learn(26)
+    assert scratch.num_timesteps == 26
     assert scratch._n_updates > 0
     model = tiny(algorithm, dataset=data, horizon=horizon, learning_starts=10)
     model.learn_offline(2)
     model.set_env(make_vec_env("Pendulum-v1", n_envs=2, seed=0))
-    model.learn(40)
-    assert model.replay_buffer.size() == len(data) + 40
+    model.learn(16)
+    assert model.replay_buffer.size() == len(data) + 16
     assert model._n_updates > 2
     assert model.offline_steps == 2
     assert all(torch.isfinite(tensor).all() for tensor in weights(model).values())

@@ -104,6 +104,7 @@ def test_extra_flags_are_understood_before_anything_runs(call: Any, tmp_path: Pa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.more
 def test_a_failure_is_reported_and_the_rest_goes_on(call: Any, tmp_path: Path, extra: str) -> None:
     blocked = tmp_path / "qflow-standard" / "fql-cube-single-play-task2-seed0"
     blocked.mkdir(parents=True)
@@ -118,6 +119,7 @@ def test_a_failure_is_reported_and_the_rest_goes_on(call: Any, tmp_path: Path, e
     assert "is not the folder of a run" in blocked.with_suffix(".log").read_text()
 
 
+@pytest.mark.more
 def test_ctrl_c_lets_runs_save_and_the_same_command_goes_on(
     interrupt: Any, tmp_path: Path, data: Path, extra: str
 ) -> None:

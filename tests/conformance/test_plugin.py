@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import stable_baselines3
+from processes import Copy
 from stable_baselines3 import SAC, TD3
 
 from flowpolicies.conformance.importing import arguments_of, load_object
@@ -17,21 +19,32 @@ from flowpolicies.conformance.stand_in import put_in_place, stand_in
 ROOT = Path(__file__).parents[2]
 
 
+OPTIONS = "-p", "flowpolicies.conformance", "-p", "no:cacheprovider", "-q"
+
+
 def pytest_run(folder: Path, *arguments: str) -> tuple[int, str]:
-    """The exit code and the output of pytest in a folder."""
-    command = [sys.executable, "-m", "pytest", "-p", "flowpolicies.conformance", "-p", "no:cacheprovider", "-q"]
-    done = subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout + done.stderr
+    """The exit code and the output of pytest in a folder, in a copy of this process, which has imported everything."""
+
+    def run() -> int:
+        os.chdir(folder)
+        sys.path.insert(0, str(folder))  # As `python -m pytest` does.
+        return pytest.main([*OPTIONS, *arguments])
+
+    copy = Copy(run, folder.with_suffix(".log"))
+    return copy.code(), copy.output
 
 
 SMALL = "--sb3-arg", "policy_kwargs=dict(net_arch=[8])"
 
 
 def test_one_test_per_promise_and_no_other(tmp_path: Path) -> None:
+    """In a process of its own, as a user runs it."""
     (tmp_path / "test_mine.py").write_text("def test_mine(): assert False\n")
     chosen = "--sb3-class", "stable_baselines3:TD3", *SMALL, "-k", "learn_takes_a_float or state_dependent or test_mine"
-    code, output = pytest_run(tmp_path, *chosen, "-rs")
-    assert code == 0, output
+    command = [sys.executable, "-m", "pytest", *OPTIONS, *chosen, "-rs"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
     assert "1 passed, 1 skipped" in output
     assert "not applicable: The constructor has no argument 'use_sde'." in output
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -118,6 +119,15 @@ def test_what_is_not_of_the_kind_is_refused() -> None:
         register_source("x")
     with pytest.raises(ValueError, match="must begin with a letter and hold no spaces, got 'a:b'"):
         register_source("a:b", load=print)
+
+
+def test_a_package_is_found_as_soon_as_it_is_installed_and_until_it_is_removed(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "calm" not in SAMPLERS
+    package(tmp_path, "calm-samplers", "[flowpolicies.samplers]\ncalm = calm:Calm\n")
+    assert SAMPLERS.names()["calm"] == "calm-samplers"
+    shutil.rmtree(tmp_path / "calm_samplers-1.0.dist-info")
+    assert "calm" not in SAMPLERS
 
 
 def test_entry_points_that_do_not_work_are_reported_by_name(tmp_path: Path, monkeypatch) -> None:

@@ -42,6 +42,7 @@ def test_a_whole_run_compiles_each_stage_once(data: Any, tmp_path: Path) -> None
     torch._dynamo.reset()
     counters.clear()
     options: dict[str, Any] = {"batch_size": 8, "actor_freq": 2, "learning_rate": LinearSchedule(1e-3, 0.0, 1.0)}
+    options |= {"actor_hidden_dims": (8,), "value_hidden_dims": (8,)}
     model = tiny(ReBRAC, dataset=data, env="Pendulum-v1", learning_starts=0, compile="eager", **options)
     model.learn_offline(5)
     stages = {stage for i in range(5) for stage in model._learner._stages(model.cfg.update_spec(i))}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import tiny
+from tiny import known, tiny
 from trees import clone, stack
 
 from flowpolicies.algorithms import BDPO, QGPO, OfflineAlgorithm, QIPOFull
@@ -21,9 +21,12 @@ FREE = "inner_value.net.output.bias"
 
 @pytest.mark.slow
 @each
-def test_main_phase_eager_equals_compiled(algorithm: type[OfflineAlgorithm], data) -> None:
-    start = {"pretrain_steps": 0} | ({"critic_warmup": 0} if algorithm is QIPOFull else {})
-    models = [tiny(algorithm, dataset=data, compile=backend, **start) for backend in (False, "aot_eager")]
+@pytest.mark.parametrize("backend", ["eager", pytest.param("aot_eager", marks=pytest.mark.more)])
+def test_main_phase_eager_equals_compiled(algorithm: type[OfflineAlgorithm], backend: str, data) -> None:
+    """Traced in `make test`, and compiled in `make more`."""
+    sizes = {"actor_hidden_dims": (8,), "value_hidden_dims": (8,), "energy_hidden_dims": (8,)}
+    sizes |= {"pretrain_steps": 0, "critic_warmup": 0, "diffusion_steps": 2}
+    models = [tiny(algorithm, dataset=data, compile=choice, **known(algorithm, sizes)) for choice in (False, backend)]
     for model in models:
         torch._dynamo.reset()
         model.learn_offline(1)

@@ -240,6 +240,7 @@ def test_data_are_compared_with_the_simulator(put: Any) -> None:
         open_resimulator("d4rl:pen-human-v1", load_dataset("d4rl:pen-human-v1"))
 
 
+@pytest.mark.more
 def test_a_row_of_a_table_runs_with_one_command(put: Any, tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     put("antmaze-umaze-v2", rewards=(np.arange(40) % 7 == 6).astype(np.float32))
     small = "--steps 2 --eval-every 0 --eval-episodes 1 --batch-size 4 --actor-hidden-dims 8 --value-hidden-dims 8"
