@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,8 +52,18 @@ def draw_comparison(comparison: ScoreTable, baseline: str, path: Path) -> Path:
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     tasks = "1 task" if len(comparison.common) == 1 else f"{len(comparison.common)} common tasks"
-    add_legend(figure, f"95 % stratified bootstrap intervals over runs, {tasks}")
+    add_legend(figure, f"95 % stratified bootstrap intervals over runs, {tasks}{_fewer(comparison)}")
     return save(figure, path, dpi=150)
+
+
+def _fewer(comparison: ScoreTable) -> str:
+    """A remark for curves in which some points are means of fewer runs than others."""
+    groups: dict[tuple[str, str], Counter[tuple[str, int]]] = {}
+    for one in comparison.runs:
+        counts = groups.setdefault((one.label, one.environment), Counter())
+        counts.update((row.phase, row.step) for row in one.evaluations)
+    is_uneven = any(len(set(counts.values())) > 1 for counts in groups.values())
+    return "; some points of curves are of fewer runs" if is_uneven else ""
 
 
 def _color(comparison: ScoreTable, label: str) -> str:

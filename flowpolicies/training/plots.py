@@ -139,7 +139,9 @@ def band_text(groups: Sequence[Sequence[EvaluationRow]], runs: str = "seeds") ->
         return "95 % interval over the episodes of an evaluation"
     several = f"{largest} {runs}" if least == largest else f"up to {largest} {runs}"
     alone = ", of single runs over episodes" if least == 1 else ""
-    return f"95 % bootstrap interval over {several}{alone}"
+    is_uneven = any(len(set(count.values())) > 1 for count in counts)
+    fewer = f"\nsome points are of fewer {runs}" if is_uneven else ""
+    return f"95 % bootstrap interval over {several}{alone}{fewer}"
 
 
 def add_legend(figure: Figure, band: str, *, hide: bool = False) -> None:
