@@ -1,0 +1,146 @@
+"""The coefficient of each algorithm that weighs data against values, and models for the 2D experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from flowpolicies.data import TransitionDataset
+from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.registry import get_algorithm
+from flowpolicies.toy.datasets import BOX
+from flowpolicies.toy.settings import Cell, Size, ToySettings
+
+SCALE = 0.02
+"""Standard deviation of the initial weights in the size of the paper."""
+
+
+class Coefficient(NamedTuple):
+    """The hyperparameter of an algorithm that is swept."""
+
+    field: str
+    """Name of the field of its Config."""
+    clone: float
+    """Value at which the policy clones the data."""
+    power: int = 0
+    """Exponent of the unit of length in the coefficient. Networks see points divided by `BOX`, so a coefficient in the
+    units of the box is multiplied by `BOX ** power`: 2 for the weight of a squared distance against values, and for
+    the inverse weight of a gradient of values in a velocity; -2 for the weight of such a gradient."""
+
+    def value(self, coefficient: float | None) -> float:
+        """Value of the field. None stands for behaviour cloning."""
+        return self.clone if coefficient is None else coefficient * BOX**self.power
+
+
+LARGE = 1e4
+"""Value of the weight of the data at which the weight of the values is as good as 0."""
+
+COEFFICIENTS: Mapping[str, Coefficient] = {
+    "qflow": Coefficient("guidance_lambda", LARGE, 2),
+    "qflow_bptt": Coefficient("alpha", LARGE, 2),
+    "fql": Coefficient("alpha", LARGE, 2),
+    "fbrac": Coefficient("alpha", LARGE, 2),
+    "rql": Coefficient("alpha", LARGE, 2),
+    "tfql": Coefficient("alpha", LARGE, 2),
+    "rebrac": Coefficient("alpha_actor", LARGE, 2),
+    "rebrac_qam": Coefficient("alpha_actor", LARGE, 2),
+    "qam_f": Coefficient("alpha", LARGE, 2),
+    "iql_ddpgbc": Coefficient("alpha", LARGE),
+    "dac": Coefficient("alpha", LARGE),
+    "dac_d4rl": Coefficient("eta", LARGE),
+    "qsm": Coefficient("alpha", LARGE),
+    "bdpo": Coefficient("eta", LARGE),
+    "qfql": Coefficient("beta", 0.0, -2),
+    "qam": Coefficient("inv_temp", 0.0),
+    "qam_e": Coefficient("inv_temp", 0.0),
+    "bam": Coefficient("inv_temp", 0.0),
+    "cgql": Coefficient("guidance_coef", 0.0),
+    "cgql_m": Coefficient("guidance_coef", 0.0),
+    "cgql_l": Coefficient("guidance_coef", 0.0),
+    "fawac": Coefficient("inv_temp", 0.0),
+    "iql": Coefficient("alpha", 0.0),
+    "qgpo": Coefficient("guidance_scale", 0.0),
+    "qipo": Coefficient("beta", 0.0),
+    "qipo_full": Coefficient("beta", 0.0),
+    "diffusion_ql": Coefficient("eta", 0.0),
+    "cac": Coefficient("eta", 0.0),
+}
+"""Name of an algorithm -> what is swept. Algorithms that have no such weight, as BC and those that choose among
+candidates, are not here."""
+
+
+def coefficient_of(method: str) -> Coefficient:
+    """What is swept of an algorithm.
+
+    Raises:
+        ValueError: if it has no coefficient.
+    """
+    if method not in COEFFICIENTS:
+        raise ValueError(
+            f"{method} has no coefficient that weighs data against values, so it cannot be swept. Leave it out of "
+            "--methods, or pass --coefficients without a value: then each method has its default hyperparameters. "
+            f"Those with a coefficient are {', '.join(sorted(COEFFICIENTS))}."
+        )
+    return COEFFICIENTS[method]
+
+
+def check_methods(settings: ToySettings) -> None:
+    """Raises a ValueError for an unknown algorithm, or one that has no coefficient although some are given."""
+    for method in settings.methods:
+        get_algorithm(method)
+        if settings.coefficients:
+            coefficient_of(method)
+
+
+def make_model(cell: Cell, settings: ToySettings, dataset: TransitionDataset) -> OfflineAlgorithm:
+    """A model in the size of the settings: ReLU networks, one critic without LayerNorm, and no target networks."""
+    algorithm, size = get_algorithm(cell.method), settings.size(cell.dataset)
+    wanted = hyperparameters(size, full=settings.full)
+    known = {field.name for field in fields(algorithm.Config)}
+    given = {name: value for name, value in wanted.items() if name in known}
+    if settings.coefficients:
+        swept = coefficient_of(cell.method)
+        given[swept.field] = swept.value(cell.coefficient)
+    model = algorithm(
+        env=None,
+        dataset=dataset,
+        batch_size=size.batch_size,
+        tau=1.0,  # The target copies are the weights of the update before.
+        learning_rate=3e-4 if settings.full else 1e-3,
+        seed=cell.seed,
+        device=settings.device,
+        policy_kwargs={"activation_fn": nn.ReLU},
+        **given,
+    )
+    if settings.full:
+        _initialize(model, cell.seed)
+    return model
+
+
+def hyperparameters(size: Size, *, full: bool) -> dict[str, Any]:
+    """Fields of configs, of which each algorithm takes those that it has."""
+    policy = (*(size.width,) * 4, size.width // 2) if full else (size.width,) * 4
+    values = (size.width // 2,) * 4 if full else (size.width,) * 4
+    return {
+        "actor_hidden_dims": policy,
+        "value_hidden_dims": values,
+        "value_layer_norm": False,
+        "ensemble": 1,
+        "rho": 0.0,
+        "flow_steps": size.flow_steps,
+    }
+
+
+def _initialize(model: OfflineAlgorithm, seed: int) -> None:
+    """Draws the weights from N(0, 0.02^2), with biases 0, as the paper does."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weights in model.policy.networks.named_parameters():
+            if name.endswith("bias"):
+                weights.zero_()
+            else:
+                weights.copy_(torch.randn(weights.shape, generator=generator) * SCALE)
