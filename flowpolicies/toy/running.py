@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -51,7 +49,7 @@ def _check_folder(settings: ToySettings) -> None:
     path, mine = settings.run_dir / "settings.json", settings.recorded()
     if path.is_file() and json.loads(path.read_text()) != mine:
         raise ValueError(
-            f"'{settings.run_dir}' holds 2D experiments of another size: {path.read_text().strip()}. "
+            f"'{settings.run_dir}' holds 2D experiments of another size (see settings.json there). "
             "Choose another --run-dir, or give the same sizes."
         )
     if not path.is_file() and settings.only_draw:
@@ -125,7 +123,7 @@ class _Bar:
     """A progress bar over the updates of several processes, whose remaining time follows from measured costs."""
 
     def __init__(self, missing: list[Chain], settings: ToySettings) -> None:
-        work = {chain.name: {UNIT.format(method=chain.method): _total(chain, settings)} for chain in missing}
+        work = {chain.name: _units(chain, _total(chain, settings)) for chain in missing}
         self._progress = Progress(work, settings.workers)
         self._bar = tqdm(
             total=1.0,
@@ -134,13 +132,12 @@ class _Bar:
             miniters=0,
             mininterval=0.5 if sys.stderr.isatty() else 15.0,
         )
-        self._shown = time.monotonic()
 
     def start(self, chain: Chain, done: int) -> None:
-        self._progress.start(chain.name, self._units(chain, done))
+        self._progress.start(chain.name, _units(chain, done, starts=0))
 
     def observe(self, chain: Chain, done: int) -> None:
-        self._progress.observe(chain.name, self._units(chain, done))
+        self._progress.observe(chain.name, _units(chain, done))
         self.show()
 
     def end(self, chain: Chain) -> None:
@@ -156,6 +153,7 @@ class _Bar:
     def close(self) -> None:
         self._bar.close()
 
-    @staticmethod
-    def _units(chain: Chain, done: int) -> dict[str, Any]:
-        return {UNIT.format(method=chain.method): done}
+
+def _units(chain: Chain, done: int, starts: int = 1) -> dict[str, int]:
+    """Work as the progress counts it: the start of a process, and updates."""
+    return {"start": starts, UNIT.format(method=chain.method): done}

@@ -103,7 +103,7 @@ class ToySettings:
 
     def recorded(self) -> dict[str, Any]:
         """What must be the same for trainings in one folder, as JSON data."""
-        return {"full": self.full, **{name: getattr(self, name) for name in Size._fields}}
+        return {"full": self.full, "sizes": {name: self.size(name)._asdict() for name in NAMES}}
 
 
 class Cell(NamedTuple):
