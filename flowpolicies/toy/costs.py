@@ -10,7 +10,6 @@ import torch
 
 from flowpolicies.shell.algorithm import OfflineAlgorithm
 from flowpolicies.shell.registry import get_algorithm
-from flowpolicies.toy.datasets import as_transitions, draw_points
 from flowpolicies.toy.methods import make_model
 from flowpolicies.toy.settings import Cell, ToySettings
 
@@ -25,13 +24,12 @@ Costs = dict[str, dict[str, float]]
 
 def measure_costs(settings: ToySettings, steps: Sequence[int] = STEPS) -> Costs:
     """Times updates of each method that has flow steps, in turn, so that other load on the machine falls on all."""
-    dataset = as_transitions(draw_points("swissroll"), "swissroll")
     models: dict[tuple[str, int], OfflineAlgorithm] = {}
     for method in settings.methods:
         if "flow_steps" in {field.name for field in fields(get_algorithm(method).Config)}:
             for number in steps:
                 cell = Cell("swissroll", method, settings.coefficients[0] if settings.coefficients else None, 0)
-                models[method, number] = make_model(cell, replace(settings, flow_steps=number), dataset)
+                models[method, number] = make_model(cell, replace(settings, flow_steps=number))
     shortest = dict.fromkeys(models, float("inf"))
     for number in range(ROUNDS + 1):
         for key, model in models.items():

@@ -89,15 +89,25 @@ def draw_points(dataset: str, n: int = POINTS, seed: int = 0) -> Points:
     return DATASETS[dataset](n, np.random.default_rng([seed, *dataset.encode()]))
 
 
-def as_transitions(points: Points, name: str) -> TransitionDataset:
-    """A dataset of episodes with one step each: the observation is 0, the action a point, and the end is terminal."""
-    observations = np.zeros((len(points.positions), 1), np.float32)
+def as_transitions(points: Points, name: str, steps: int = 1) -> TransitionDataset:
+    """A dataset of short episodes: the observation is always 0, the action is a point, and nothing follows it.
+
+    Args:
+        points: the points.
+        name: name of the dataset, for messages.
+        steps: number of rows in a row that repeat a point, which form its episode: more than one for algorithms whose
+            batches leave out the last step of an episode. No value is bootstrapped after any of them.
+    """
+    observations = np.zeros((steps * len(points.positions), 1), np.float32)
+    terminals = np.zeros(len(observations), np.float32)
+    terminals[steps - 1 :: steps] = 1
     return TransitionDataset.from_arrays(
         observations,
-        points.positions,
-        points.rewards,
+        points.positions.repeat(steps, axis=0),
+        points.rewards.repeat(steps),
         observations,
-        terminations=np.ones(len(observations)),
+        masks=np.zeros(len(observations), np.float32),
+        terminals=terminals,
         observation_space=Box(-1, 1, (1,), np.float32),
         action_space=Box(-BOX, BOX, (2,), np.float32),
         name=name,

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from flowpolicies.data import TransitionDataset
 from flowpolicies.shell.algorithm import OfflineAlgorithm
+from flowpolicies.shell.config import BackpropagatedConfig, PolicyConfig
+from flowpolicies.shell.policy_kwargs import with_activation
 from flowpolicies.shell.registry import get_algorithm
-from flowpolicies.toy.datasets import BOX
+from flowpolicies.toy.datasets import BOX, as_transitions, draw_points
 from flowpolicies.toy.settings import Cell, Size, ToySettings
 
 SCALE = 0.02
@@ -96,10 +97,13 @@ def check_methods(settings: ToySettings) -> None:
             coefficient_of(method)
 
 
-def make_model(cell: Cell, settings: ToySettings, dataset: TransitionDataset) -> OfflineAlgorithm:
-    """A model in the size of the settings: ReLU networks, one critic without LayerNorm, and no target networks."""
+def make_model(cell: Cell, settings: ToySettings) -> OfflineAlgorithm:
+    """A model with the data of a cell, in the size of the settings: ReLU networks, one critic without LayerNorm, and
+    target copies that are the weights of the update before."""
     algorithm, size = get_algorithm(cell.method), settings.size(cell.dataset)
     wanted = hyperparameters(size, full=settings.full)
+    if issubclass(algorithm.Config, BackpropagatedConfig):
+        wanted["ensemble"] = 2  # Each critic scales the gradient of the other.
     known = {field.name for field in fields(algorithm.Config)}
     given = {name: value for name, value in wanted.items() if name in known}
     if settings.coefficients:
@@ -107,18 +111,29 @@ def make_model(cell: Cell, settings: ToySettings, dataset: TransitionDataset) ->
         given[swept.field] = swept.value(cell.coefficient)
     model = algorithm(
         env=None,
-        dataset=dataset,
+        dataset=as_transitions(
+            draw_points(cell.dataset), cell.dataset, steps=2 if algorithm.windows == "episodes" else 1
+        ),
         batch_size=size.batch_size,
-        tau=1.0,  # The target copies are the weights of the update before.
+        tau=1.0,
         learning_rate=3e-4 if settings.full else 1e-3,
         seed=cell.seed,
         device=settings.device,
-        policy_kwargs={"activation_fn": nn.ReLU},
+        policy_kwargs={"activation_fn": nn.ReLU} if _can_be_relu(algorithm.Config(**given)) else {},
         **given,
     )
     if settings.full:
         _initialize(model, cell.seed)
     return model
+
+
+def _can_be_relu(config: PolicyConfig) -> bool:
+    """Whether the activation of the networks can be chosen; QGPO's network, for example, has one of its own."""
+    try:
+        with_activation(config.networks(tau=1.0), "relu")
+    except ValueError:
+        return False
+    return True
 
 
 def hyperparameters(size: Size, *, full: bool) -> dict[str, Any]:

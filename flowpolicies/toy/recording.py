@@ -43,7 +43,7 @@ def record(policy: FlowPolicy, dataset: str) -> Arrays:
     if "actor_flow" in networks:
         field = _velocity(policy, "actor_flow")
         found["velocity"] = np.stack([_on_grid(policy, field, t, COARSE) * BOX for t in TIMES])
-    if "inner_value" in networks:
+    if "inner_value" in networks and "actor_flow" in networks:
         found |= _landscape(policy) | {"consistency": consistency(policy, dataset)}
     critic = _critic(policy)
     if critic is not None:

@@ -15,7 +15,6 @@ from flowpolicies.files import atomic_folder, write_json
 from flowpolicies.policies import FlowPolicy
 from flowpolicies.record import describe_hardware, describe_software
 from flowpolicies.shell.algorithm import OfflineAlgorithm
-from flowpolicies.toy.datasets import as_transitions, draw_points
 from flowpolicies.toy.measures import measure
 from flowpolicies.toy.methods import COEFFICIENTS, make_model
 from flowpolicies.toy.recording import Arrays, frame, record
@@ -45,7 +44,7 @@ def train_cell(cell: Cell, settings: ToySettings, advance: Callable[[int], None]
         advance: called with the number of updates since the last call.
     """
     began = time.monotonic()
-    model = make_model(cell, settings, as_transitions(draw_points(cell.dataset), cell.dataset))
+    model = make_model(cell, settings)
     if cell.coefficient is not None:
         start = FlowPolicy.load(folder_of(cell.start, settings) / "policy.safetensors", settings.device)
         model.policy.load_state_dict(start.state_dict())
