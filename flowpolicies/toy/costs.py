@@ -28,7 +28,7 @@ def measure_costs(settings: ToySettings, steps: Sequence[int] = STEPS) -> Costs:
     for method in settings.methods:
         if "flow_steps" in {field.name for field in fields(get_algorithm(method).Config)}:
             for number in steps:
-                cell = Cell("swissroll", method, settings.coefficients[0] if settings.coefficients else None, 0)
+                cell = Cell("swissroll", method, settings.coefficients[0] if settings.coefficients else "default", 0)
                 models[method, number] = make_model(cell, replace(settings, flow_steps=number))
     shortest = dict.fromkeys(models, float("inf"))
     for number in range(ROUNDS + 1):

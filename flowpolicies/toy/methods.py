@@ -14,13 +14,13 @@ from flowpolicies.shell.config import BackpropagatedConfig, PolicyConfig
 from flowpolicies.shell.policy_kwargs import with_activation
 from flowpolicies.shell.registry import get_algorithm
 from flowpolicies.toy.datasets import BOX, as_transitions, draw_points
-from flowpolicies.toy.settings import Cell, Size, ToySettings
+from flowpolicies.toy.settings import Cell, Coefficient, Size, ToySettings
 
 SCALE = 0.02
 """Standard deviation of the initial weights in the size of the paper."""
 
 
-class Coefficient(NamedTuple):
+class Weight(NamedTuple):
     """The hyperparameter of an algorithm that is swept."""
 
     field: str
@@ -32,49 +32,49 @@ class Coefficient(NamedTuple):
     units of the box is multiplied by `BOX ** power`: 2 for the weight of a squared distance against values, and for
     the inverse weight of a gradient of values in a velocity; -2 for the weight of such a gradient."""
 
-    def value(self, coefficient: float | None) -> float:
-        """Value of the field. None stands for behaviour cloning."""
-        return self.clone if coefficient is None else coefficient * BOX**self.power
+    def value(self, coefficient: Coefficient) -> float:
+        """Value of the field for a coefficient in the units of the box, or for behaviour cloning."""
+        return self.clone if isinstance(coefficient, str) else coefficient * BOX**self.power
 
 
 LARGE = 1e4
 """Value of the weight of the data at which the weight of the values is as good as 0."""
 
-COEFFICIENTS: Mapping[str, Coefficient] = {
-    "qflow": Coefficient("guidance_lambda", LARGE, 2),
-    "qflow_bptt": Coefficient("alpha", LARGE, 2),
-    "fql": Coefficient("alpha", LARGE, 2),
-    "fbrac": Coefficient("alpha", LARGE, 2),
-    "rql": Coefficient("alpha", LARGE, 2),
-    "tfql": Coefficient("alpha", LARGE, 2),
-    "rebrac": Coefficient("alpha_actor", LARGE, 2),
-    "rebrac_qam": Coefficient("alpha_actor", LARGE, 2),
-    "qam_f": Coefficient("alpha", LARGE, 2),
-    "iql_ddpgbc": Coefficient("alpha", LARGE),
-    "dac": Coefficient("alpha", LARGE),
-    "dac_d4rl": Coefficient("eta", LARGE),
-    "qsm": Coefficient("alpha", LARGE),
-    "bdpo": Coefficient("eta", LARGE),
-    "qfql": Coefficient("beta", 0.0, -2),
-    "qam": Coefficient("inv_temp", 0.0),
-    "qam_e": Coefficient("inv_temp", 0.0),
-    "bam": Coefficient("inv_temp", 0.0),
-    "cgql": Coefficient("guidance_coef", 0.0),
-    "cgql_m": Coefficient("guidance_coef", 0.0),
-    "cgql_l": Coefficient("guidance_coef", 0.0),
-    "fawac": Coefficient("inv_temp", 0.0),
-    "iql": Coefficient("alpha", 0.0),
-    "qgpo": Coefficient("guidance_scale", 0.0),
-    "qipo": Coefficient("beta", 0.0),
-    "qipo_full": Coefficient("beta", 0.0),
-    "diffusion_ql": Coefficient("eta", 0.0),
-    "cac": Coefficient("eta", 0.0),
+COEFFICIENTS: Mapping[str, Weight] = {
+    "qflow": Weight("guidance_lambda", LARGE, 2),
+    "qflow_bptt": Weight("alpha", LARGE, 2),
+    "fql": Weight("alpha", LARGE, 2),
+    "fbrac": Weight("alpha", LARGE, 2),
+    "rql": Weight("alpha", LARGE, 2),
+    "tfql": Weight("alpha", LARGE, 2),
+    "rebrac": Weight("alpha_actor", LARGE, 2),
+    "rebrac_qam": Weight("alpha_actor", LARGE, 2),
+    "qam_f": Weight("alpha", LARGE, 2),
+    "iql_ddpgbc": Weight("alpha", LARGE),
+    "dac": Weight("alpha", LARGE),
+    "dac_d4rl": Weight("eta", LARGE),
+    "qsm": Weight("alpha", LARGE),
+    "bdpo": Weight("eta", LARGE),
+    "qfql": Weight("beta", 0.0, -2),
+    "qam": Weight("inv_temp", 0.0),
+    "qam_e": Weight("inv_temp", 0.0),
+    "bam": Weight("inv_temp", 0.0),
+    "cgql": Weight("guidance_coef", 0.0),
+    "cgql_m": Weight("guidance_coef", 0.0),
+    "cgql_l": Weight("guidance_coef", 0.0),
+    "fawac": Weight("inv_temp", 0.0),
+    "iql": Weight("alpha", 0.0),
+    "qgpo": Weight("guidance_scale", 0.0),
+    "qipo": Weight("beta", 0.0),
+    "qipo_full": Weight("beta", 0.0),
+    "diffusion_ql": Weight("eta", 0.0),
+    "cac": Weight("eta", 0.0),
 }
 """Name of an algorithm -> what is swept. Algorithms that have no such weight, as BC and those that choose among
 candidates, are not here."""
 
 
-def coefficient_of(method: str) -> Coefficient:
+def coefficient_of(method: str) -> Weight:
     """What is swept of an algorithm.
 
     Raises:
@@ -106,7 +106,7 @@ def make_model(cell: Cell, settings: ToySettings) -> OfflineAlgorithm:
         wanted["ensemble"] = 2  # Each critic scales the gradient of the other.
     known = {field.name for field in fields(algorithm.Config)}
     given = {name: value for name, value in wanted.items() if name in known}
-    if settings.coefficients:
+    if cell.coefficient != "default":
         swept = coefficient_of(cell.method)
         given[swept.field] = swept.value(cell.coefficient)
     model = algorithm(

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from flowpolicies.files import atomic_write, write_json
 from flowpolicies.toy.recording import Arrays
-from flowpolicies.toy.settings import NAMES, Cell, ToySettings
+from flowpolicies.toy.settings import NAMES, Cell, Coefficient, ToySettings, text_of
 from flowpolicies.toy.training import read_arrays, read_cell
 
 COLUMNS = {
@@ -56,16 +56,19 @@ class Results:
         cells = [one.cell for one in self.found]
         self.datasets = [name for name in NAMES if any(cell.dataset == name for cell in cells)]
         self.methods = sorted({cell.method for cell in cells}, key=_rank)
-        self.coefficients = sorted({cell.coefficient for cell in cells if cell.coefficient is not None})
+        self.coefficients = sorted({cell.coefficient for cell in cells if not isinstance(cell.coefficient, str)})
         self.seeds = sorted({cell.seed for cell in cells})
+        kinds: list[Coefficient] = ["cloning", "default", *reversed(self.coefficients)]
+        self.kinds = [kind for kind in kinds if any(cell.coefficient == kind for cell in cells)]
+        """Kinds of training from the strongest regularisation to the weakest."""
         path = run_dir / "costs.json"
         self.costs: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.is_file() else {}
 
-    def get(self, dataset: str, method: str, coefficient: float | None) -> Found | None:
+    def get(self, dataset: str, method: str, coefficient: Coefficient) -> Found | None:
         """The training with the smallest seed, which figures show; None if there is none."""
         return next(iter(self.all(dataset, method, coefficient)), None)
 
-    def all(self, dataset: str, method: str, coefficient: float | None) -> list[Found]:
+    def all(self, dataset: str, method: str, coefficient: Coefficient) -> list[Found]:
         """The trainings of all seeds."""
         return [one for one in self.found if one.cell[:3] == (dataset, method, coefficient)]
 
@@ -98,7 +101,7 @@ def table_rows(results: Results) -> Iterator[dict[str, Any]]:
     """A row for each dataset, method and coefficient: means of the measures over seeds."""
     for dataset in results.datasets:
         for method in results.methods:
-            for coefficient in (None, *reversed(results.coefficients)):
+            for coefficient in results.kinds:
                 found = results.all(dataset, method, coefficient)
                 if found:
                     each = [one.about["measures"] for one in found]
@@ -124,11 +127,10 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    value = "cloning" if row["coefficient"] is None else f"{row['coefficient']:g}"
     numbers = (
         f"{100 * row[name]:.1f}" if heading.endswith("(%)") else f"{row[name]:.3f}" for name, heading in COLUMNS.items()
     )
-    return [row["dataset"], row["method"], value, *numbers]
+    return [row["dataset"], row["method"], text_of(row["coefficient"]), *numbers]
 
 
 def _pictures(results: Results) -> dict[str, Callable[[Path], Path]]:

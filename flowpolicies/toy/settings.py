@@ -106,25 +106,33 @@ class ToySettings:
         return {"full": self.full, "sizes": {name: self.size(name)._asdict() for name in NAMES}}
 
 
+Coefficient = float | Literal["cloning", "default"]
+"""Value of a coefficient; or cloning: without any weight of values; or default: with the default hyperparameters."""
+
+
+def text_of(coefficient: Coefficient) -> str:
+    """A coefficient in names and tables."""
+    return coefficient if isinstance(coefficient, str) else f"{coefficient:g}"
+
+
 class Cell(NamedTuple):
     """One training: a dataset, a method, a coefficient and a seed."""
 
     dataset: str
     method: str
-    coefficient: float | None
-    """Value of the coefficient; None: behaviour cloning, or default hyperparameters without a sweep."""
+    coefficient: Coefficient
+    """Value of the coefficient, or another kind of training."""
     seed: int
 
     @property
     def name(self) -> str:
         """Name of its folder."""
-        value = "start" if self.coefficient is None else f"{self.coefficient:g}"
-        return f"{self.dataset}-{self.method}-{value}-seed{self.seed}"
+        return f"{self.dataset}-{self.method}-{text_of(self.coefficient)}-seed{self.seed}"
 
     @property
-    def start(self) -> Cell:
-        """The training that this one continues."""
-        return self._replace(coefficient=None)
+    def start(self) -> Cell | None:
+        """The training that this one continues, if there is one."""
+        return None if isinstance(self.coefficient, str) else self._replace(coefficient="cloning")
 
 
 class Chain(NamedTuple):
@@ -142,9 +150,9 @@ class Chain(NamedTuple):
 
     @property
     def cells(self) -> list[Cell]:
-        """The start, and the others in the order of their coefficients."""
-        start = Cell(self.dataset, self.method, None, self.seed)
-        return [start, *(start._replace(coefficient=one) for one in self.coefficients)]
+        """Behaviour cloning and the others in the order of their coefficients; or one with default hyperparameters."""
+        kinds: list[Coefficient] = ["cloning", *self.coefficients] if self.coefficients else ["default"]
+        return [Cell(self.dataset, self.method, kind, self.seed) for kind in kinds]
 
 
 def chains(settings: ToySettings) -> list[Chain]:
@@ -160,9 +168,8 @@ def chains(settings: ToySettings) -> list[Chain]:
 def work_of(cell: Cell, settings: ToySettings) -> int:
     """Number of updates of a training."""
     size = settings.size(cell.dataset)
-    if cell.coefficient is None:
-        return size.pretraining + (0 if settings.coefficients else size.updates)
-    return size.updates
+    both = size.pretraining + size.updates
+    return {"cloning": size.pretraining, "default": both}.get(text_of(cell.coefficient), size.updates)
 
 
 def words_of(chain: Chain, settings: ToySettings) -> tuple[str, ...]:

@@ -45,15 +45,15 @@ def train_cell(cell: Cell, settings: ToySettings, advance: Callable[[int], None]
     """
     began = time.monotonic()
     model = make_model(cell, settings)
-    if cell.coefficient is not None:
+    if cell.start is not None:
         start = FlowPolicy.load(folder_of(cell.start, settings) / "policy.safetensors", settings.device)
         model.policy.load_state_dict(start.state_dict())
     frames, log = _train(model, work_of(cell, settings), advance)
     arrays = record(model.policy, cell.dataset) | {"frames": np.stack(frames)}
-    swept = COEFFICIENTS.get(cell.method)
+    swept = None if cell.coefficient == "default" else COEFFICIENTS[cell.method]
     about = {
         **cell._asdict(),
-        "field": swept.field if swept and settings.coefficients else None,
+        "field": swept.field if swept else None,
         "value": getattr(model, swept.field) if swept else None,
         "updates": work_of(cell, settings),
         "size": settings.size(cell.dataset)._asdict(),

@@ -20,7 +20,7 @@ def drawings(results: Results) -> dict[str, Callable[[Path], Path]]:
         found[f"samples-{dataset}.png"] = partial(planes.draw_samples, results, dataset)
         if any(results.get(dataset, method, one) for method in results.methods for one in results.coefficients[:1]):
             found[f"evolution-{dataset}.gif"] = partial(animation.draw_evolution, results, dataset)
-        if "qflow" in results.methods and results.get(dataset, "qflow", None) is not None:
+        if results.get(dataset, "qflow", "cloning"):
             found[f"paths-{dataset}.png"] = partial(planes.draw_paths, results, dataset)
             found[f"velocity-{dataset}.png"] = partial(planes.draw_velocity, results, dataset)
             found[f"value-{dataset}.png"] = partial(planes.draw_value, results, dataset)

@@ -33,7 +33,7 @@ def draw_evolution(results: Results, dataset: str, path: Path) -> Path:
     """Samples of each method in behaviour cloning, and then with the weakest regularisation, as a GIF."""
     weakest = results.coefficients[0]
     found = {
-        method: (results.get(dataset, method, None), results.get(dataset, method, weakest))
+        method: (results.get(dataset, method, "cloning"), results.get(dataset, method, weakest))
         for method in results.methods
     }
     figure, grid = panels(1, len(found), 2.1, (0.1, 0.35))
@@ -80,5 +80,5 @@ def _all(found: Found) -> list[tuple[str, np.ndarray]]:
     frames = found.arrays["frames"].astype(np.float32)
     lines = found.about["log"]
     value = found.cell.coefficient
-    prefix = "" if value is None else f"coefficient {value:g}, update "
+    prefix = "" if isinstance(value, str) else f"coefficient {value:g}, update "
     return [(f"{prefix}{line['update']}", one) for line, one in zip(lines, frames, strict=True)]

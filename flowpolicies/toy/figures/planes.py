@@ -24,6 +24,7 @@ from flowpolicies.toy.figures.frame import (
     write,
 )
 from flowpolicies.toy.recording import COARSE, FINE, TIMES
+from flowpolicies.toy.settings import Coefficient
 
 if TYPE_CHECKING:
     from flowpolicies.toy.results import Found, Results
@@ -47,7 +48,7 @@ def draw_data(results: Results, path: Path) -> Path:
 
 def draw_samples(results: Results, dataset: str, path: Path) -> Path:
     """Samples of each method, from behaviour cloning to the weakest regularisation, over the data."""
-    values = (None, *reversed(results.coefficients))
+    values = results.kinds
     figure, grid = panels(len(results.methods), len(values), 1.85)
     data, top = draw_points(dataset), top_reward(draw_points(dataset))
     for row, method in zip(grid, results.methods, strict=True):
@@ -68,11 +69,15 @@ def draw_samples(results: Results, dataset: str, path: Path) -> Path:
 
 
 def _title(found: Found) -> str:
-    field = {"guidance_lambda": "λ", "alpha": "α", "inv_temp": "τ", None: ""}
+    field = {"guidance_lambda": "λ", "alpha": "α", "inv_temp": "τ"}
     value = found.cell.coefficient
-    if value is None:
-        return "behaviour cloning" if found.about["field"] else "default hyperparameters"
+    if isinstance(value, str):
+        return {"cloning": "behaviour cloning", "default": "default hyperparameters"}[value]
     return f"{field.get(found.about['field'], found.about['field'])} = {value:g}"
+
+
+def _flow(coefficient: Coefficient) -> str:
+    return "behaviour flow" if isinstance(coefficient, str) else f"Q-Flow, λ = {coefficient:g}"
 
 
 def _numbers(found: Found) -> str:
@@ -82,7 +87,7 @@ def _numbers(found: Found) -> str:
 
 def draw_paths(results: Results, dataset: str, path: Path) -> Path:
     """Paths from noise to action: the behaviour flow beside Q-Flow, from the same noise."""
-    values = [value for value in (None, *reversed(results.coefficients)) if results.get(dataset, "qflow", value)]
+    values = [kind for kind in results.kinds if kind != "default" and results.get(dataset, "qflow", kind)]
     figure, grid = panels(1, len(values), 2.3)
     data, top = draw_points(dataset), top_reward(draw_points(dataset))
     for axes, value in zip(grid[0], values, strict=True):
@@ -95,7 +100,7 @@ def draw_paths(results: Results, dataset: str, path: Path) -> Path:
         ends = states[:, -1]
         style: dict[str, Any] = {"s": 14, "linewidths": 0.4, "edgecolors": "black", "cmap": REWARD_MAP, "zorder": 4}
         axes.scatter(*ends.T, c=nearest_rewards(ends, data), vmin=0, vmax=top, **style)
-        show_box(axes, "behaviour flow" if value is None else f"Q-Flow, λ = {value:g}", margin=3.0)
+        show_box(axes, _flow(value), margin=3.0)
     reward_bar(figure, grid, top, "reward at the end")
     return write(figure, path)
 
@@ -103,7 +108,7 @@ def draw_paths(results: Results, dataset: str, path: Path) -> Path:
 def draw_velocity(results: Results, dataset: str, path: Path) -> Path:
     """The velocity field at five flow times: the behaviour flow above Q-Flow with the weakest regularisation."""
     weakest = next((c for c in results.coefficients if results.get(dataset, "qflow", c)), None)
-    values = [None] if weakest is None else [None, weakest]
+    values: list[Coefficient] = ["cloning"] if weakest is None else ["cloning", weakest]
     figure, grid = panels(len(values), len(TIMES), 1.9)
     for row, value in zip(grid, values, strict=True):
         found = results.get(dataset, "qflow", value)
@@ -111,16 +116,16 @@ def draw_velocity(results: Results, dataset: str, path: Path) -> Path:
         fields = found.arrays["velocity"]
         for axes, field, t in zip(row, fields, TIMES, strict=True):
             show_data(axes, dataset)
-            _arrows(axes, field, scale=110, color="#0072B2" if value is None else "#D55E00")
+            _arrows(axes, field, scale=110, color="#0072B2" if value == "cloning" else "#D55E00")
             show_box(axes, f"t = {t:g}")
-        row[0].set_ylabel("behaviour flow" if value is None else f"Q-Flow, λ = {value:g}", fontsize=9)
+        row[0].set_ylabel(_flow(value), fontsize=9)
     return write(figure, path)
 
 
 def draw_value(results: Results, dataset: str, path: Path) -> Path:
     """The inner value over the box at five flow times with its gradient, and the critic on actions."""
     weakest = next((c for c in results.coefficients if results.get(dataset, "qflow", c)), None)
-    found = results.get(dataset, "qflow", weakest)
+    found = results.get(dataset, "qflow", "cloning" if weakest is None else weakest)
     assert found is not None
     arrays = found.arrays
     figure, grid = panels(1, len(TIMES) + 1, 1.9)
@@ -135,7 +140,7 @@ def draw_value(results: Results, dataset: str, path: Path) -> Path:
     show_box(axes, "critic Q", margin=0)
     bar = figure.colorbar(image, ax=grid, shrink=0.7, pad=0.01, aspect=20)
     bar.ax.tick_params(labelsize=7)
-    grid[0][0].set_ylabel(f"λ = {weakest:g}" if weakest is not None else "behaviour cloning", fontsize=9)
+    grid[0][0].set_ylabel(_flow(found.cell.coefficient), fontsize=9)
     return write(figure, path)
 
 
