@@ -28,32 +28,36 @@ def run_toy(settings: ToySettings) -> None:
             another size.
         RuntimeError: if a training failed; the message names its log.
     """
-    check_methods(settings)
-    _check_folder(settings)
-    missing = [chain for chain in chains(settings) if _missing(chain, settings)]
-    if missing and not settings.only_draw:
-        if settings.workers == 1:
-            _train_here(missing, settings)
-        else:
-            _train_side_by_side(missing, settings)
+    if not settings.only_draw:
+        check_methods(settings)
+        _check_folder(settings)
+        _train_missing(settings)
     if settings.only_train:
         return
-    if not (settings.run_dir / "costs.json").is_file():
-        write_json(settings.run_dir / "costs.json", measure_costs(settings))
     from flowpolicies.toy.results import write_results  # Matplotlib is imported when there is something to draw.
 
     write_results(settings)
 
 
+def _train_missing(settings: ToySettings) -> None:
+    """Trains what is missing, and then, when the machine is idle again, times updates."""
+    missing = [chain for chain in chains(settings) if _missing(chain, settings)]
+    if missing and settings.workers == 1:
+        _train_here(missing, settings)
+    elif missing:
+        _train_side_by_side(missing, settings)
+    if not settings.only_train and not (settings.run_dir / "costs.json").is_file():
+        write_json(settings.run_dir / "costs.json", measure_costs(settings))
+
+
 def _check_folder(settings: ToySettings) -> None:
+    """Raises a ValueError if the folder holds trainings of another size, else writes the sizes into it."""
     path, mine = settings.run_dir / "settings.json", settings.recorded()
     if path.is_file() and json.loads(path.read_text()) != mine:
         raise ValueError(
             f"'{settings.run_dir}' holds 2D experiments of another size (see settings.json there). "
-            "Choose another --run-dir, or give the same sizes."
+            "Choose another --run-dir, give the same sizes, or pass --only-draw."
         )
-    if not path.is_file() and settings.only_draw:
-        raise ValueError(f"'{settings.run_dir}' holds no 2D experiments. Leave out --only-draw, or name their folder.")
     write_json(path, mine)
 
 

@@ -83,6 +83,8 @@ class ToySettings:
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"--{name} needs at least one value, and each value once; got {values}.")
+        if self.only_draw and self.only_train:
+            raise ValueError("--only-draw and --only-train exclude each other. Leave out one of them.")
         if wrong := [one for one in self.coefficients if not one > 0]:
             raise ValueError(f"--coefficients must be greater than 0, got {wrong[0]:g}.")
         if len(set(self.coefficients)) < len(self.coefficients):

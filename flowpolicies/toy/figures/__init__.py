@@ -18,6 +18,10 @@ def drawings(results: Results) -> dict[str, Callable[[Path], Path]]:
     found: dict[str, Callable[[Path], Path]] = {"data.png": partial(planes.draw_data, results)}
     for dataset in results.datasets:
         found[f"samples-{dataset}.png"] = partial(planes.draw_samples, results, dataset)
+        for method in results.methods:
+            if any(results.get(dataset, method, kind) for kind in results.kinds):
+                name = f"method-{dataset}-{method}.png"
+                found[name] = partial(planes.draw_method, results, dataset, method)
         if any(results.get(dataset, method, one) for method in results.methods for one in results.coefficients[:1]):
             found[f"evolution-{dataset}.gif"] = partial(animation.draw_evolution, results, dataset)
         if results.get(dataset, "qflow", "cloning"):

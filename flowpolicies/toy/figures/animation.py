@@ -15,6 +15,7 @@ from flowpolicies.toy.figures.frame import (
     label_of,
     nearest_rewards,
     panels,
+    pixels,
     show_box,
     show_data,
     top_reward,
@@ -49,8 +50,7 @@ def draw_evolution(results: Results, dataset: str, path: Path) -> Path:
         dots = axes.scatter(*frames[0][1].T, c=np.zeros(len(frames[0][1])), vmin=0, vmax=top, **style)
         show_box(axes, label_of(method))
         moving.append((axes, dots, frames))
-    canvas: Any = figure.canvas
-    canvas.draw()
+    pixels(figure)
     figure.set_layout_engine("none")
     images = []
     for number in range(min((len(frames) for _, _, frames in moving), default=0)):
@@ -59,8 +59,7 @@ def draw_evolution(results: Results, dataset: str, path: Path) -> Path:
             dots.set_offsets(samples)
             dots.set_array(nearest_rewards(samples, data))
             axes.set_xlabel(text, fontsize=7.5, labelpad=2)
-        canvas.draw()
-        images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
+        images.append(pixels(figure))
     palette = images[-1].quantize(64, method=Image.Quantize.FASTOCTREE)
     small = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     times = [MILLISECONDS] * (len(small) - 1) + [LAST]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 
 from flowpolicies.toy.figures.frame import PALE, TITLES, color_of, label_of, panels, write
 from flowpolicies.toy.recording import CONSISTENCY_TIMES
@@ -35,17 +37,22 @@ def draw_consistency(results: Results, path: Path) -> Path:
 def draw_gradients(results: Results, path: Path) -> Path:
     """Norm of the gradient of the loss with the coefficient, in training: a row for each dataset, a column for each
     method, a curve for each coefficient."""
-    figure, grid = panels(len(results.datasets), len(results.methods), 2.1, (0.7, 0.4))
-    for row, dataset in zip(grid, results.datasets, strict=True):
-        for axes, method in zip(row, results.methods, strict=True):
-            for number, value in enumerate(results.coefficients):
-                found = results.get(dataset, method, value)
-                if found is not None:
-                    x = [line["update"] for line in found.about["log"]]
-                    y = [max(policy_gradient(line), 1e-8) for line in found.about["log"]]
-                    axes.semilogy(x, y, color=color_of(number), linewidth=1.3, label=f"{value:g}")
-            _dress(axes, label_of(method) if row is grid[0] else "", "update" if row is grid[-1] else "")
-        row[0].set_ylabel(f"{TITLES[dataset]}\ngradient norm", fontsize=8.5)
+    swept = [
+        m for m in results.methods if any(results.all(d, m, c) for d in results.datasets for c in results.coefficients)
+    ]
+    figure, grid = panels(len(results.datasets), len(swept), 2.1, (0.7, 0.4))
+    for i, j in np.ndindex(grid.shape):
+        axes, dataset, method = grid[i, j], results.datasets[i], swept[j]
+        for number, value in enumerate(results.coefficients):
+            found = results.get(dataset, method, value)
+            if found is not None:
+                x = [line["update"] for line in found.about["log"]]
+                y = [max(policy_gradient(line), 1e-8) for line in found.about["log"]]
+                axes.semilogy(x, y, color=color_of(number), linewidth=1.3, label=f"{value:g}")
+        _dress(axes, label_of(method) if i == 0 else "", "update" if i == len(grid) - 1 else "")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        if j == 0:
+            axes.set_ylabel(f"{TITLES[dataset]}\ngradient norm", fontsize=8.5)
     handles, labels = grid[0][0].get_legend_handles_labels()
     legend = figure.legend(handles, labels, loc="outside lower center", ncols=8, frameon=False, fontsize=8)
     legend.set_title("coefficient", {"size": 8})
@@ -78,5 +85,5 @@ def _dress(axes: Axes, title: str, x_label: str) -> None:
     axes.set_xlabel(x_label, fontsize=8.5)
     axes.tick_params(labelsize=7.5)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color=str(PALE), linewidth=0.6)
+    axes.grid(color=PALE, linewidth=0.6)
     axes.set_axisbelow(True)

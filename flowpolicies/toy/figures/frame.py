@@ -11,9 +11,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from PIL import Image
 
+from flowpolicies.files import atomic_write
 from flowpolicies.toy.datasets import BOX, Points, draw_points
-from flowpolicies.training.plots import COLORS, save
+from flowpolicies.training.plots import COLORS
 
 LABELS = {"qflow": "Q-Flow", "qflow_bptt": "Q-Flow, BPTT", "fql": "FQL", "fbrac": "FBRAC", "qam": "QAM", "ifql": "IFQL"}
 """Name of an algorithm -> its name in figures; others are shown by the former."""
@@ -26,8 +28,10 @@ TITLES = {
 """Name of a dataset -> its name in figures."""
 REWARD_MAP, VALUE_MAP, DATA = "viridis", "viridis", "0.82"
 """Colour maps of rewards and of values, and the colour of the data behind samples."""
-PALE = 0.9
+PALE = "0.9"
 """Grey of grid lines."""
+DPI, COLORS_OF_FILE = 130, 96
+"""Dots per inch, and number of colours of a file."""
 
 
 def label_of(method: str) -> str:
@@ -87,5 +91,15 @@ def nearest_rewards(samples: np.ndarray, data: Points) -> np.ndarray:
 
 
 def write(figure: Figure, path: Path) -> Path:
-    """Saves a figure."""
-    return save(figure, path, dpi=130)
+    """Saves a figure as a PNG file with a palette, which takes a third of the space."""
+    figure.set_dpi(DPI)
+    with atomic_write(path) as file:
+        pixels(figure).quantize(COLORS_OF_FILE, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    return path
+
+
+def pixels(figure: Figure) -> Image.Image:
+    """The figure as it is now."""
+    canvas: Any = figure.canvas  # Its methods have no types.
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

@@ -68,6 +68,32 @@ def draw_samples(results: Results, dataset: str, path: Path) -> Path:
     return write(figure, path)
 
 
+def draw_method(results: Results, dataset: str, method: str, path: Path) -> Path:
+    """One method: the data by reward, then paths and samples from the strongest regularisation to the weakest."""
+    kinds = [kind for kind in results.kinds if results.get(dataset, method, kind)]
+    shown = [*kinds[:1], *([kinds[1], kinds[-1]] if len(kinds) > 2 else kinds[1:])]
+    figure, grid = panels(1, 1 + len(shown), 2.0)
+    data, top = draw_points(dataset), top_reward(draw_points(dataset))
+    style: dict[str, Any] = {"s": 2.5, "linewidths": 0, "cmap": REWARD_MAP, "vmin": 0, "vmax": top, "zorder": 2}
+    chosen = np.random.default_rng(0).permutation(len(data.rewards))[:2000]
+    grid[0][0].scatter(*data.positions[chosen].T, c=data.rewards[chosen], **style)
+    show_box(grid[0][0], f"data ({TITLES[dataset]})")
+    for axes, kind in zip(grid[0][1:], shown, strict=True):
+        found = results.get(dataset, method, kind)
+        assert found is not None
+        show_data(axes, dataset)
+        arrays = found.arrays
+        if len(arrays["paths"]):
+            states = arrays["paths"].transpose(1, 0, 2)
+            axes.add_collection(LineCollection(list(states), colors="0.45", linewidths=0.4, alpha=0.45, zorder=1.5))
+        samples = arrays["samples"][:SHOWN]
+        axes.scatter(*samples.T, c=nearest_rewards(samples, data), **{**style, "s": 4})
+        show_box(axes, _title(found))
+        axes.set_xlabel(_numbers(found), fontsize=7, color="0.3", labelpad=2)
+    reward_bar(figure, grid, top)
+    return write(figure, path)
+
+
 def _title(found: Found) -> str:
     field = {"guidance_lambda": "λ", "alpha": "α", "inv_temp": "τ"}
     value = found.cell.coefficient
