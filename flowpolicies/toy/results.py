@@ -1,19 +1,14 @@
-"""The table and the figures of the 2D experiments, from what a folder holds."""
+"""The trainings that a folder holds, and the rows of their table."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
-from rich.console import Console
-from rich.table import Table
-from tqdm import tqdm
-
-from flowpolicies.files import atomic_write, write_json
 from flowpolicies.toy.recording import Arrays
-from flowpolicies.toy.settings import NAMES, Cell, Coefficient, ToySettings, text_of
+from flowpolicies.toy.settings import NAMES, Cell, Coefficient
 from flowpolicies.toy.training import read_arrays, read_cell
 
 COLUMNS = {
@@ -84,19 +79,6 @@ def _rank(method: str) -> tuple[int, str]:
     return (first.index(method) if method in first else len(first), method)
 
 
-def write_results(settings: ToySettings) -> None:
-    """Draws the figures, writes `table.md` and `results.json`, and prints the table."""
-    results = Results(settings.run_dir)
-    rows = list(table_rows(results))
-    write_json(settings.run_dir / "results.json", {"rows": rows, "costs": results.costs})
-    with atomic_write(settings.run_dir / "table.md") as file:
-        file.write(as_markdown(rows).encode())
-    _print(rows)
-    for name, draw in tqdm(_pictures(results).items(), desc="drawing", unit="picture"):
-        draw(settings.run_dir / name)
-    print(f"Table (table.md, results.json) and figures (*.png, *.gif): {settings.run_dir}/")
-
-
 def table_rows(results: Results) -> Iterator[dict[str, Any]]:
     """A row for each dataset, method and coefficient: means of the measures over seeds."""
     for dataset in results.datasets:
@@ -108,33 +90,3 @@ def table_rows(results: Results) -> Iterator[dict[str, Any]]:
                     means = {name: sum(one[name] for one in each) / len(each) for name in COLUMNS}
                     row = {"dataset": dataset, "method": method, "coefficient": coefficient, "seeds": len(found)}
                     yield {**row, **means, "seconds": sum(one.about["seconds"] for one in found) / len(found)}
-
-
-def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as a table in Markdown."""
-    heads = ["dataset", "method", "coefficient", *COLUMNS.values()]
-    lines = [f"| {' | '.join(heads)} |", "|---|---|" + "---:|" * (len(heads) - 2)]
-    return "\n".join([*lines, *(f"| {' | '.join(_cells(row))} |" for row in rows)]) + "\n"
-
-
-def _print(rows: Sequence[dict[str, Any]]) -> None:
-    table = Table("dataset", "method")
-    for name in ("coefficient", *COLUMNS.values()):
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(*_cells(row))
-    Console(highlight=False, markup=False).print(table)
-
-
-def _cells(row: dict[str, Any]) -> list[str]:
-    numbers = (
-        f"{100 * row[name]:.1f}" if heading.endswith("(%)") else f"{row[name]:.3f}" for name, heading in COLUMNS.items()
-    )
-    return [row["dataset"], row["method"], text_of(row["coefficient"]), *numbers]
-
-
-def _pictures(results: Results) -> dict[str, Callable[[Path], Path]]:
-    """Name of each figure that can be made of the results, and what draws it."""
-    from flowpolicies.toy.figures import drawings
-
-    return drawings(results)

@@ -34,7 +34,7 @@ def run_toy(settings: ToySettings) -> None:
         _train_missing(settings)
     if settings.only_train:
         return
-    from flowpolicies.toy.results import write_results  # Matplotlib is imported when there is something to draw.
+    from flowpolicies.toy.report import write_results  # Matplotlib is imported when there is something to draw.
 
     write_results(settings)
 

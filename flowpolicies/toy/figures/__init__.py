@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flowpolicies.toy.figures import animation, curves, planes
-
-if TYPE_CHECKING:
-    from flowpolicies.toy.results import Results
+from flowpolicies.toy.results import Results
 
 
 def drawings(results: Results) -> dict[str, Callable[[Path], Path]]:

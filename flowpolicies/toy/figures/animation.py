@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -20,9 +20,7 @@ from flowpolicies.toy.figures.frame import (
     show_data,
     top_reward,
 )
-
-if TYPE_CHECKING:
-    from flowpolicies.toy.results import Found, Results
+from flowpolicies.toy.results import Found, Results
 
 MILLISECONDS, LAST = 120, 2500
 """How long a frame is shown, and how long the last one is."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,9 +10,7 @@ from matplotlib.ticker import NullFormatter
 
 from flowpolicies.toy.figures.frame import PALE, TITLES, color_of, label_of, panels, write
 from flowpolicies.toy.recording import CONSISTENCY_TIMES
-
-if TYPE_CHECKING:
-    from flowpolicies.toy.results import Results
+from flowpolicies.toy.results import Results
 
 
 def draw_consistency(results: Results, path: Path) -> Path:

@@ -30,7 +30,7 @@ REWARD_MAP, VALUE_MAP, DATA = "viridis", "viridis", "0.82"
 """Colour maps of rewards and of values, and the colour of the data behind samples."""
 PALE = "0.9"
 """Grey of grid lines."""
-DPI, COLORS_OF_FILE = 130, 96
+DPI, COLORS_OF_FILE = 130, 256
 """Dots per inch, and number of colours of a file."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,10 +24,8 @@ from flowpolicies.toy.figures.frame import (
     write,
 )
 from flowpolicies.toy.recording import COARSE, FINE, TIMES
+from flowpolicies.toy.results import Found, Results
 from flowpolicies.toy.settings import Coefficient
-
-if TYPE_CHECKING:
-    from flowpolicies.toy.results import Found, Results
 
 SHOWN = 1000
 """Number of samples in a panel."""
