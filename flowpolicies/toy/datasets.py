@@ -25,9 +25,9 @@ class Points(NamedTuple):
     """Points and their rewards."""
 
     positions: np.ndarray
-    """`[N, 2]` float32, inside the box."""
+    """Coordinates `[N, 2]` float32, inside the box."""
     rewards: np.ndarray
-    """`[N]` float32, from 0 to about 1."""
+    """Rewards `[N]` float32, from 0 to about 1."""
 
 
 def swiss_roll(n: int, random: np.random.Generator) -> Points:

@@ -14,7 +14,7 @@ from flowpolicies.shell.config import BackpropagatedConfig, PolicyConfig
 from flowpolicies.shell.policy_kwargs import with_activation
 from flowpolicies.shell.registry import get_algorithm
 from flowpolicies.toy.datasets import BOX, as_transitions, draw_points
-from flowpolicies.toy.settings import Cell, Coefficient, Size, ToySettings
+from flowpolicies.toy.settings import Coefficient, Size, ToyCell, ToySettings
 
 SCALE = 0.02
 """Standard deviation of the initial weights in the size of the paper."""
@@ -97,7 +97,7 @@ def check_methods(settings: ToySettings) -> None:
             coefficient_of(method)
 
 
-def make_model(cell: Cell, settings: ToySettings) -> OfflineAlgorithm:
+def make_model(cell: ToyCell, settings: ToySettings) -> OfflineAlgorithm:
     """A model with the data of a cell, in the size of the settings: ReLU networks, one critic without LayerNorm, and
     target copies that are the weights of the update before."""
     algorithm, size = get_algorithm(cell.method), settings.size(cell.dataset)

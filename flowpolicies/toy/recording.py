@@ -24,13 +24,13 @@ PATHS, FRAME_POINTS = 64, 500
 FINE, COARSE = 41, 17
 """Numbers of places along each side of the box, for values and for velocities."""
 
-Arrays = dict[str, np.ndarray]
+Recording = dict[str, np.ndarray]
 """Name -> array."""
 Function = Callable[[Tensor, float], Tensor]
 """(points `[N, 2]` in the units of the networks, flow time) -> `[N]` or `[N, 2]`."""
 
 
-def record(policy: FlowPolicy, dataset: str) -> Arrays:
+def record(policy: FlowPolicy, dataset: str) -> Recording:
     """All that can be recorded of a policy; what a method does not have is left out.
 
     Returns:
@@ -104,7 +104,7 @@ def consistency(policy: FlowPolicy, dataset: str) -> np.ndarray:
     return torch.stack(rows).cpu().numpy()
 
 
-def _landscape(policy: FlowPolicy) -> Arrays:
+def _landscape(policy: FlowPolicy) -> Recording:
     value = _value(policy)
 
     def slope(x: Tensor, t: float) -> Tensor:

@@ -11,13 +11,13 @@ from tqdm import tqdm
 
 from flowpolicies.files import atomic_write, write_json
 from flowpolicies.toy.figures import drawings
-from flowpolicies.toy.results import COLUMNS, Results, table_rows
+from flowpolicies.toy.results import COLUMNS, ToyResults, table_rows
 from flowpolicies.toy.settings import ToySettings, text_of
 
 
 def write_results(settings: ToySettings) -> None:
     """Draws the figures, writes `table.md` and `results.json`, and prints the table."""
-    results = Results(settings.run_dir)
+    results = ToyResults(settings.run_dir)
     rows = list(table_rows(results))
     write_json(settings.run_dir / "results.json", {"rows": rows, "costs": results.costs})
     with atomic_write(settings.run_dir / "table.md") as file:

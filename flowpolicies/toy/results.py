@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
-from flowpolicies.toy.recording import Arrays
-from flowpolicies.toy.settings import NAMES, Cell, Coefficient
+from flowpolicies.toy.recording import Recording
+from flowpolicies.toy.settings import NAMES, Coefficient, ToyCell
 from flowpolicies.toy.training import read_arrays, read_cell
 
 COLUMNS = {
@@ -21,22 +21,22 @@ COLUMNS = {
 """Field of `Measures` -> heading of its column."""
 
 
-class Found(NamedTuple):
+class TrainedCell(NamedTuple):
     """A complete training in a folder."""
 
-    cell: Cell
+    cell: ToyCell
     folder: Path
     about: dict[str, Any]
-    """What `cell.json` says."""
+    """Content of `cell.json`: settings, measures and the log."""
 
     @property
-    def arrays(self) -> Arrays:
+    def arrays(self) -> Recording:
         """What was recorded of its policy."""
         return read_arrays(self.folder)
 
 
 @final
-class Results:
+class ToyResults:
     """The complete trainings in a folder.
 
     Raises:
@@ -59,18 +59,18 @@ class Results:
         path = run_dir / "costs.json"
         self.costs: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.is_file() else {}
 
-    def get(self, dataset: str, method: str, coefficient: Coefficient) -> Found | None:
+    def get(self, dataset: str, method: str, coefficient: Coefficient) -> TrainedCell | None:
         """The training with the smallest seed, which figures show; None if there is none."""
         return next(iter(self.all(dataset, method, coefficient)), None)
 
-    def all(self, dataset: str, method: str, coefficient: Coefficient) -> list[Found]:
+    def all(self, dataset: str, method: str, coefficient: Coefficient) -> list[TrainedCell]:
         """The trainings of all seeds."""
         return [one for one in self.found if one.cell[:3] == (dataset, method, coefficient)]
 
 
-def _read(folder: Path) -> Found:
+def _read(folder: Path) -> TrainedCell:
     about = read_cell(folder)
-    return Found(Cell(*(about[name] for name in Cell._fields)), folder, about)
+    return TrainedCell(ToyCell(*(about[name] for name in ToyCell._fields)), folder, about)
 
 
 def _rank(method: str) -> tuple[int, str]:
@@ -79,7 +79,7 @@ def _rank(method: str) -> tuple[int, str]:
     return (first.index(method) if method in first else len(first), method)
 
 
-def table_rows(results: Results) -> Iterator[dict[str, Any]]:
+def table_rows(results: ToyResults) -> Iterator[dict[str, Any]]:
     """A row for each dataset, method and coefficient: means of the measures over seeds."""
     for dataset in results.datasets:
         for method in results.methods:

@@ -13,7 +13,7 @@ from flowpolicies.reproduction.demo.progress import Progress
 from flowpolicies.reproduction.jobs import Job, Outcome, run_side_by_side
 from flowpolicies.toy.costs import measure_costs
 from flowpolicies.toy.methods import check_methods
-from flowpolicies.toy.settings import Cell, Chain, ToySettings, chains, words_of, work_of
+from flowpolicies.toy.settings import Chain, ToyCell, ToySettings, chains, words_of, work_of
 from flowpolicies.toy.training import folder_of, train_cell
 
 UNIT = "{method} update"
@@ -61,7 +61,7 @@ def _check_folder(settings: ToySettings) -> None:
     write_json(path, mine)
 
 
-def _missing(chain: Chain, settings: ToySettings) -> list[Cell]:
+def _missing(chain: Chain, settings: ToySettings) -> list[ToyCell]:
     return [cell for cell in chain.cells if not folder_of(cell, settings).is_dir()]
 
 

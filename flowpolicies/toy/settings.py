@@ -117,7 +117,7 @@ def text_of(coefficient: Coefficient) -> str:
     return coefficient if isinstance(coefficient, str) else f"{coefficient:g}"
 
 
-class Cell(NamedTuple):
+class ToyCell(NamedTuple):
     """One training: a dataset, a method, a coefficient and a seed."""
 
     dataset: str
@@ -132,7 +132,7 @@ class Cell(NamedTuple):
         return f"{self.dataset}-{self.method}-{text_of(self.coefficient)}-seed{self.seed}"
 
     @property
-    def start(self) -> Cell | None:
+    def start(self) -> ToyCell | None:
         """The training that this one continues, if there is one."""
         return None if isinstance(self.coefficient, str) else self._replace(coefficient="cloning")
 
@@ -151,10 +151,10 @@ class Chain(NamedTuple):
         return f"{self.dataset}-{self.method}-seed{self.seed}"
 
     @property
-    def cells(self) -> list[Cell]:
+    def cells(self) -> list[ToyCell]:
         """Behaviour cloning and the others in the order of their coefficients; or one with default hyperparameters."""
         kinds: list[Coefficient] = ["cloning", *self.coefficients] if self.coefficients else ["default"]
-        return [Cell(self.dataset, self.method, kind, self.seed) for kind in kinds]
+        return [ToyCell(self.dataset, self.method, kind, self.seed) for kind in kinds]
 
 
 def chains(settings: ToySettings) -> list[Chain]:
@@ -167,7 +167,7 @@ def chains(settings: ToySettings) -> list[Chain]:
     ]
 
 
-def work_of(cell: Cell, settings: ToySettings) -> int:
+def work_of(cell: ToyCell, settings: ToySettings) -> int:
     """Number of updates of a training."""
     size = settings.size(cell.dataset)
     both = size.pretraining + size.updates

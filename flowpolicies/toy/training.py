@@ -17,8 +17,8 @@ from flowpolicies.record import describe_hardware, describe_software
 from flowpolicies.shell.algorithm import OfflineAlgorithm
 from flowpolicies.toy.measures import measure
 from flowpolicies.toy.methods import COEFFICIENTS, make_model
-from flowpolicies.toy.recording import Arrays, frame, record
-from flowpolicies.toy.settings import Cell, ToySettings, work_of
+from flowpolicies.toy.recording import Recording, frame, record
+from flowpolicies.toy.settings import ToyCell, ToySettings, work_of
 
 STOPS = 25
 """Number of times that a training stops for a frame of the animation and the norms of gradients."""
@@ -29,12 +29,12 @@ Log = list[dict[str, Any]]
 """Rows of a training: the number of updates so far, and the norm of the gradient of each loss term."""
 
 
-def folder_of(cell: Cell, settings: ToySettings) -> Path:
+def folder_of(cell: ToyCell, settings: ToySettings) -> Path:
     """Folder of a cell, which exists when it is complete: `policy.safetensors`, `arrays.npz` and `cell.json`."""
     return settings.run_dir / "cells" / cell.name
 
 
-def train_cell(cell: Cell, settings: ToySettings, advance: Callable[[int], None] = lambda updates: None) -> None:
+def train_cell(cell: ToyCell, settings: ToySettings, advance: Callable[[int], None] = lambda updates: None) -> None:
     """Trains a cell and writes its folder. The cell that it continues must be complete.
 
     The optimiser starts anew in the second stage, for which the behaviour cloning of the first one, where another loss
@@ -66,7 +66,7 @@ def train_cell(cell: Cell, settings: ToySettings, advance: Callable[[int], None]
     }
     with atomic_folder(folder_of(cell, settings)) as folder:
         model.policy.save(folder / "policy.safetensors")
-        np.savez_compressed(folder / "arrays.npz", **arrays)  # type: ignore[arg-type]  # Arrays by name.
+        np.savez_compressed(folder / "arrays.npz", **arrays)  # type: ignore[arg-type]  # Recording by name.
         write_json(folder / "cell.json", about)
 
 
@@ -75,7 +75,7 @@ def read_cell(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "cell.json").read_text()))
 
 
-def read_arrays(folder: Path) -> Arrays:
+def read_arrays(folder: Path) -> Recording:
     """What was recorded of a complete cell."""
     with np.load(folder / "arrays.npz") as file:
         return {name: file[name] for name in file.files}

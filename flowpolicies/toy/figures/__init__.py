@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 
 from flowpolicies.toy.figures import animation, curves, planes
-from flowpolicies.toy.results import Results
+from flowpolicies.toy.results import ToyResults
 
 
-def drawings(results: Results) -> dict[str, Callable[[Path], Path]]:
+def drawings(results: ToyResults) -> dict[str, Callable[[Path], Path]]:
     """Name of each figure that can be made of the results, and what draws it into a path."""
     found: dict[str, Callable[[Path], Path]] = {"data.png": partial(planes.draw_data, results)}
     for dataset in results.datasets:

@@ -20,7 +20,7 @@ from flowpolicies.toy.figures.frame import (
     show_data,
     top_reward,
 )
-from flowpolicies.toy.results import Found, Results
+from flowpolicies.toy.results import ToyResults, TrainedCell
 
 MILLISECONDS, LAST = 120, 2500
 """How long a frame is shown, and how long the last one is."""
@@ -28,7 +28,7 @@ CLONING = 8
 """Number of frames of behaviour cloning."""
 
 
-def draw_evolution(results: Results, dataset: str, path: Path) -> Path:
+def draw_evolution(results: ToyResults, dataset: str, path: Path) -> Path:
     """Samples of each method in behaviour cloning, and then with the weakest regularisation, as a GIF."""
     weakest = results.coefficients[0]
     found = {
@@ -66,14 +66,14 @@ def draw_evolution(results: Results, dataset: str, path: Path) -> Path:
     return path
 
 
-def _thinned(found: Found) -> list[tuple[str, np.ndarray]]:
+def _thinned(found: TrainedCell) -> list[tuple[str, np.ndarray]]:
     """A few frames of behaviour cloning, most of them of its beginning."""
     frames = _all(found)
     chosen = np.unique(np.geomspace(1, len(frames), CLONING).round().astype(int) - 1)
     return [(f"cloning, update {frames[i][0]}", frames[i][1]) for i in chosen]
 
 
-def _all(found: Found) -> list[tuple[str, np.ndarray]]:
+def _all(found: TrainedCell) -> list[tuple[str, np.ndarray]]:
     frames = found.arrays["frames"].astype(np.float32)
     lines = found.about["log"]
     value = found.cell.coefficient

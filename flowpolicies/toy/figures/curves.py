@@ -10,10 +10,10 @@ from matplotlib.ticker import NullFormatter
 
 from flowpolicies.toy.figures.frame import PALE, TITLES, color_of, label_of, panels, write
 from flowpolicies.toy.recording import CONSISTENCY_TIMES
-from flowpolicies.toy.results import Results
+from flowpolicies.toy.results import ToyResults
 
 
-def draw_consistency(results: Results, path: Path) -> Path:
+def draw_consistency(results: ToyResults, path: Path) -> Path:
     """|V(Psi(x_t), 1) - V(x_t, t)| against t, a panel for each dataset, a curve for each coefficient."""
     figure, grid = panels(1, len(results.datasets), 2.4, (0.6, 0.35))
     for axes, dataset in zip(grid[0], results.datasets, strict=True):
@@ -31,7 +31,7 @@ def draw_consistency(results: Results, path: Path) -> Path:
     return write(figure, path)
 
 
-def draw_gradients(results: Results, path: Path) -> Path:
+def draw_gradients(results: ToyResults, path: Path) -> Path:
     """Norm of the gradient of the loss with the coefficient, in training: a row for each dataset, a column for each
     method, a curve for each coefficient."""
     swept = [
@@ -52,7 +52,7 @@ def draw_gradients(results: Results, path: Path) -> Path:
             axes.set_ylabel(f"{TITLES[dataset]}\ngradient norm", fontsize=8.5)
     handles, labels = grid[0][0].get_legend_handles_labels()
     legend = figure.legend(handles, labels, loc="outside lower center", ncols=8, frameon=False, fontsize=8)
-    legend.set_title("coefficient", {"size": 8})
+    legend.set_title("coefficient")
     return write(figure, path)
 
 
@@ -62,7 +62,7 @@ def policy_gradient(line: dict[str, float]) -> float:
     return norms.get("actor/grad_norm", max(norms.values()))
 
 
-def draw_costs(results: Results, path: Path) -> Path:
+def draw_costs(results: ToyResults, path: Path) -> Path:
     """Milliseconds per update against the number of flow steps."""
     figure, grid = panels(1, 1, 3.2, (1.4, 0.2))
     axes = grid[0][0]

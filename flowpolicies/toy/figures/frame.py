@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
@@ -67,7 +68,7 @@ def show_data(axes: Axes, dataset: str, n: int = 2000) -> None:
     """Draws points of the data in pale grey."""
     positions = draw_points(dataset).positions
     chosen = positions[np.random.default_rng(0).permutation(len(positions))[:n]]
-    axes.scatter(*chosen.T, s=1.2, color=DATA, linewidths=0, rasterized=True, zorder=1)
+    axes.scatter(chosen[:, 0], chosen[:, 1], s=1.2, color=DATA, linewidths=0, rasterized=True, zorder=1)
 
 
 def top_reward(data: Points) -> float:
@@ -80,14 +81,14 @@ def reward_bar(figure: Figure, axes: Any, top: float, label: str = "reward") -> 
     bar = figure.colorbar(ScalarMappable(Normalize(0, top), REWARD_MAP), ax=axes, shrink=0.7, pad=0.015, aspect=25)
     bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    bar.outline.set_visible(False)  # type: ignore[operator]  # A patch, which the stubs do not know.
+    bar.outline.set_visible(False)
 
 
 def nearest_rewards(samples: np.ndarray, data: Points) -> np.ndarray:
     """Reward of the data point nearest to each sample, `[N]`."""
-    import torch
-
-    return data.rewards[torch.cdist(torch.as_tensor(samples), torch.as_tensor(data.positions)).argmin(1).numpy()]
+    nearest = torch.cdist(torch.as_tensor(samples), torch.as_tensor(data.positions)).argmin(1)
+    rewards: np.ndarray = data.rewards[nearest.numpy()]
+    return rewards
 
 
 def write(figure: Figure, path: Path) -> Path:

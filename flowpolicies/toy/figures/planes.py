@@ -24,14 +24,14 @@ from flowpolicies.toy.figures.frame import (
     write,
 )
 from flowpolicies.toy.recording import COARSE, FINE, TIMES
-from flowpolicies.toy.results import Found, Results
+from flowpolicies.toy.results import ToyResults, TrainedCell
 from flowpolicies.toy.settings import Coefficient
 
 SHOWN = 1000
 """Number of samples in a panel."""
 
 
-def draw_data(results: Results, path: Path) -> Path:
+def draw_data(results: ToyResults, path: Path) -> Path:
     """Points of each dataset by their reward."""
     figure, grid = panels(1, len(results.datasets), 2.3)
     for axes, dataset in zip(grid[0], results.datasets, strict=True):
@@ -44,7 +44,7 @@ def draw_data(results: Results, path: Path) -> Path:
     return write(figure, path)
 
 
-def draw_samples(results: Results, dataset: str, path: Path) -> Path:
+def draw_samples(results: ToyResults, dataset: str, path: Path) -> Path:
     """Samples of each method, from behaviour cloning to the weakest regularisation, over the data."""
     values = results.kinds
     figure, grid = panels(len(results.methods), len(values), 1.85)
@@ -66,7 +66,7 @@ def draw_samples(results: Results, dataset: str, path: Path) -> Path:
     return write(figure, path)
 
 
-def draw_method(results: Results, dataset: str, method: str, path: Path) -> Path:
+def draw_method(results: ToyResults, dataset: str, method: str, path: Path) -> Path:
     """One method: the data by reward, then paths and samples from the strongest regularisation to the weakest."""
     kinds = [kind for kind in results.kinds if results.get(dataset, method, kind)]
     shown = [*kinds[:1], *([kinds[1], kinds[-1]] if len(kinds) > 2 else kinds[1:])]
@@ -92,7 +92,7 @@ def draw_method(results: Results, dataset: str, method: str, path: Path) -> Path
     return write(figure, path)
 
 
-def _title(found: Found) -> str:
+def _title(found: TrainedCell) -> str:
     field = {"guidance_lambda": "λ", "alpha": "α", "inv_temp": "τ"}
     value = found.cell.coefficient
     if isinstance(value, str):
@@ -104,12 +104,12 @@ def _flow(coefficient: Coefficient) -> str:
     return "behaviour flow" if isinstance(coefficient, str) else f"Q-Flow, λ = {coefficient:g}"
 
 
-def _numbers(found: Found) -> str:
+def _numbers(found: TrainedCell) -> str:
     measures = found.about["measures"]
     return f"reward {measures['reward']:.2f}, {100 * measures['off_support']:.0f} % off"
 
 
-def draw_paths(results: Results, dataset: str, path: Path) -> Path:
+def draw_paths(results: ToyResults, dataset: str, path: Path) -> Path:
     """Paths from noise to action: the behaviour flow beside Q-Flow, from the same noise."""
     values = [kind for kind in results.kinds if kind != "default" and results.get(dataset, "qflow", kind)]
     figure, grid = panels(1, len(values), 2.3)
@@ -129,7 +129,7 @@ def draw_paths(results: Results, dataset: str, path: Path) -> Path:
     return write(figure, path)
 
 
-def draw_velocity(results: Results, dataset: str, path: Path) -> Path:
+def draw_velocity(results: ToyResults, dataset: str, path: Path) -> Path:
     """The velocity field at five flow times: the behaviour flow above Q-Flow with the weakest regularisation."""
     weakest = next((c for c in results.coefficients if results.get(dataset, "qflow", c)), None)
     values: list[Coefficient] = ["cloning"] if weakest is None else ["cloning", weakest]
@@ -146,7 +146,7 @@ def draw_velocity(results: Results, dataset: str, path: Path) -> Path:
     return write(figure, path)
 
 
-def draw_value(results: Results, dataset: str, path: Path) -> Path:
+def draw_value(results: ToyResults, dataset: str, path: Path) -> Path:
     """The inner value over the box at five flow times with its gradient, and the critic on actions."""
     weakest = next((c for c in results.coefficients if results.get(dataset, "qflow", c)), None)
     found = results.get(dataset, "qflow", "cloning" if weakest is None else weakest)
