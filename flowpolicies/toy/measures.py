@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from flowpolicies.toy.datasets import Points, draw_points
+from flowpolicies.toy.datasets import draw_points
 
 HELD_OUT = 2000
 """Number of held-out points, and of samples that are compared with them."""
@@ -38,7 +39,7 @@ def measure(samples: np.ndarray, dataset: str) -> Measures:
     data, held_out = draw_points(dataset), draw_points(dataset, HELD_OUT, seed=1)
     given, seen, unseen = (torch.as_tensor(one) for one in (samples, data.positions, held_out.positions))
     distances = torch.cdist(given, seen)
-    threshold = support_threshold(data, held_out)
+    threshold = support_threshold(dataset)
     return Measures(
         reward=float(data.rewards[distances.argmin(1).numpy()].mean()),
         mmd=mmd(given, unseen),
@@ -48,8 +49,10 @@ def measure(samples: np.ndarray, dataset: str) -> Measures:
     )
 
 
-def support_threshold(data: Points, held_out: Points) -> float:
+@cache
+def support_threshold(dataset: str) -> float:
     """The distance to the nearest training point that 99 % of held-out points do not exceed."""
+    data, held_out = draw_points(dataset), draw_points(dataset, HELD_OUT, seed=1)
     nearest = torch.cdist(torch.as_tensor(held_out.positions), torch.as_tensor(data.positions)).amin(1)
     return float(torch.quantile(nearest, QUANTILE))
 
