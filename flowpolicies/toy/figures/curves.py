@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
 
 from flowpolicies.toy.figures.frame import PALE, TITLES, color_of, label_of, panels, write
 from flowpolicies.toy.recording import CONSISTENCY_TIMES
@@ -45,14 +44,14 @@ def draw_gradients(results: ToyResults, path: Path) -> Path:
             if found is not None:
                 x = [line["update"] for line in found.about["log"]]
                 y = [max(policy_gradient(line), 1e-8) for line in found.about["log"]]
-                axes.semilogy(x, y, color=color_of(number), linewidth=1.3, label=f"{value:g}")
+                axes.semilogy(x, y, color=color_of(number), linewidth=1.3, label=f"coefficient {value:g}")
+        if j > 0:
+            axes.sharey(grid[i, 0])
         _dress(axes, label_of(method) if i == 0 else "", "update" if i == len(grid) - 1 else "")
-        axes.yaxis.set_minor_formatter(NullFormatter())
         if j == 0:
             axes.set_ylabel(f"{TITLES[dataset]}\ngradient norm", fontsize=8.5)
     handles, labels = grid[0][0].get_legend_handles_labels()
-    legend = figure.legend(handles, labels, loc="outside lower center", ncols=8, frameon=False, fontsize=8)
-    legend.set_title("coefficient")
+    figure.legend(handles, labels, loc="outside lower center", ncols=8, frameon=False, fontsize=8)
     return write(figure, path)
 
 

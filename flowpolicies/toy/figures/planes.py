@@ -140,7 +140,7 @@ def draw_velocity(results: ToyResults, dataset: str, path: Path) -> Path:
         fields = found.arrays["velocity"]
         for axes, field, t in zip(row, fields, TIMES, strict=True):
             show_data(axes, dataset)
-            _arrows(axes, field, scale=110, color="#0072B2" if value == "cloning" else "#D55E00")
+            _arrows(axes, field, scale=80, color="#0072B2" if value == "cloning" else "#D55E00")
             show_box(axes, f"t = {t:g}")
         row[0].set_ylabel(_flow(value), fontsize=9)
     return write(figure, path)
@@ -157,7 +157,9 @@ def draw_value(results: ToyResults, dataset: str, path: Path) -> Path:
     stride = (FINE - 1) // 10
     for axes, value, slope, t in zip(grid[0], arrays["value"], arrays["value_gradient"], TIMES, strict=False):
         image = axes.imshow(value, origin="lower", extent=(-BOX, BOX, -BOX, BOX), cmap=VALUE_MAP, **bounds)
-        _arrows(axes, slope[::stride, ::stride], scale=6 * max(np.abs(slope).max(), 1e-6), color="white")
+        _arrows(
+            axes, slope[::stride, ::stride], scale=8 * max(float(np.quantile(np.abs(slope), 0.98)), 1e-6), color="white"
+        )
         show_box(axes, f"V at t = {t:g}", margin=0)
     axes = grid[0][-1]
     axes.imshow(arrays["critic"], origin="lower", extent=(-BOX, BOX, -BOX, BOX), cmap=VALUE_MAP, **bounds)
@@ -174,4 +176,6 @@ def _arrows(axes: Axes, field: np.ndarray, scale: float, color: str) -> None:
     x, y = np.meshgrid(side, side)
     stride = 2 if len(field) == COARSE else 1
     x, y, field = x[::stride, ::stride], y[::stride, ::stride], field[::stride, ::stride]
-    axes.quiver(x, y, field[..., 0], field[..., 1], color=color, scale=scale, width=0.006, zorder=3)
+    longest = scale / 5  # A fifth of the panel.
+    field = field / np.maximum(1, np.linalg.norm(field, axis=-1, keepdims=True) / longest)
+    axes.quiver(x, y, field[..., 0], field[..., 1], color=color, scale=scale, width=0.007, zorder=3)
