@@ -8,9 +8,12 @@ from pathlib import Path
 
 from flowpolicies.reproduction.presets import list_presets
 from flowpolicies.reproduction.published import PublishedTable, list_tables, load_table
+from flowpolicies.toy.methods import COEFFICIENTS
 
 BEGIN = "<!-- begin: written by `make generate` -->"
 END = "<!-- end -->"
+PICTURES = Path(__file__).parents[1] / "docs" / "assets" / "toy"
+"""Folder of the pictures of what samplers do."""
 
 
 def algorithm_pages(folder: Path, names: list[str]) -> dict[Path, str]:
@@ -37,7 +40,7 @@ def section(name: str, tables: list[PublishedTable]) -> str:
         numbers = dict(scores(name, table))
         if numbers and numbers not in columns.values():  # One paper takes the numbers of another.
             columns[table.name] = numbers
-    lines = ["## Presets and published numbers", ""]
+    lines = [*_in_the_plane(name), "## Presets and published numbers", ""]
     if presets:
         lines += ["A preset trains with the published settings ([what a preset sets](../presets.md)):", "", "```sh"]
         lines += [f"flowpolicies train {name} --preset {presets[0]}", "```", ""]
@@ -54,6 +57,24 @@ def section(name: str, tables: list[PublishedTable]) -> str:
         if again:
             lines += ["", f"`flowpolicies reproduce table {again[0]} --algorithms {name}` runs a column again."]
     return "\n".join(lines).rstrip()
+
+
+def _in_the_plane(name: str) -> list[str]:
+    """The lines about the picture of the 2D experiments, if there is one; tools/toy_page.py makes them."""
+    if not (PICTURES / f"{name}.png").is_file():
+        return []
+    weight = COEFFICIENTS.get(name)
+    if weight is None:
+        shown = "default hyperparameters"
+    else:
+        follows = "small" if weight.clone > 0 else "large"
+        shown = (
+            f"a clone of the data, then two values of `{weight.field}`, of which the {follows} one follows the rewards"
+        )
+    about = f"Grey lines lead from noise to actions. From left to right: the data, colored by their reward; {shown}."
+    made = "[How it is made](../guides/toy.md), and [what other algorithms do](../results/toy.md)."
+    picture = f"![{name} in two dimensions](../assets/toy/{name}.png)"
+    return ["## In two dimensions", "", picture, "", f"{about} {made}", ""]
 
 
 def _suite(suite: str, rows: list[str], presets: list[str], columns: dict[str, dict[str, str]]) -> list[str]:

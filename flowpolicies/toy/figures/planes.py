@@ -157,9 +157,8 @@ def draw_value(results: ToyResults, dataset: str, path: Path) -> Path:
     stride = (FINE - 1) // 10
     for axes, value, slope, t in zip(grid[0], arrays["value"], arrays["value_gradient"], TIMES, strict=False):
         image = axes.imshow(value, origin="lower", extent=(-BOX, BOX, -BOX, BOX), cmap=VALUE_MAP, **bounds)
-        _arrows(
-            axes, slope[::stride, ::stride], scale=8 * max(float(np.quantile(np.abs(slope), 0.98)), 1e-6), color="white"
-        )
+        steep = max(float(np.quantile(np.abs(slope), 0.98)), 1e-6)
+        _arrows(axes, slope[::stride, ::stride], scale=8 * steep, color="white")
         show_box(axes, f"V at t = {t:g}", margin=0)
     axes = grid[0][-1]
     axes.imshow(arrays["critic"], origin="lower", extent=(-BOX, BOX, -BOX, BOX), cmap=VALUE_MAP, **bounds)
