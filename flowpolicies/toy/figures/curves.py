@@ -26,7 +26,8 @@ def draw_consistency(results: ToyResults, path: Path) -> Path:
         axes.set_ylim(bottom=0)
     grid[0][0].set_ylabel("|V(Ψ(x), 1) − V(x, t)|", fontsize=8.5)
     handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize=8)
+    across = 2 * len(results.datasets)  # As many as there is space for.
+    figure.legend(handles, labels, loc="outside lower center", ncols=across, frameon=False, fontsize=8)
     return write(figure, path)
 
 
@@ -51,7 +52,7 @@ def draw_gradients(results: ToyResults, path: Path) -> Path:
         if j == 0:
             axes.set_ylabel(f"{TITLES[dataset]}\ngradient norm", fontsize=8.5)
     handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=8, frameon=False, fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2 * len(swept), frameon=False, fontsize=8)
     return write(figure, path)
 
 

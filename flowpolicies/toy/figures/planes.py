@@ -124,7 +124,7 @@ def draw_paths(results: ToyResults, dataset: str, path: Path) -> Path:
         ends = states[:, -1]
         style: dict[str, Any] = {"s": 14, "linewidths": 0.4, "edgecolors": "black", "cmap": REWARD_MAP, "zorder": 4}
         axes.scatter(*ends.T, c=nearest_rewards(ends, data), vmin=0, vmax=top, **style)
-        show_box(axes, _flow(value), margin=3.0)
+        show_box(axes, _flow(value), margin=2.5)
     reward_bar(figure, grid, top, "reward at the end")
     return write(figure, path)
 
