@@ -14,6 +14,17 @@ BEGIN = "<!-- begin: written by `make generate` -->"
 END = "<!-- end -->"
 PICTURES = Path(__file__).parents[1] / "docs" / "assets" / "toy"
 """Folder of the pictures of what samplers do."""
+ALIKE = {
+    "qflow": (
+        "guides its way from noise to actions by the gradient of values",
+        ("qfql", "cgql", "cgql_m", "cgql_l", "qgpo", "qsm", "dac"),
+    ),
+    "fql": ("acts in one step", ("qam_f",)),
+    "fbrac": ("climbs values by backpropagation through its sampler", ("qflow_bptt", "diffusion_ql", "cac")),
+    "ifql": ("chooses the best of several actions by a critic", ("idql", "qc", "bdpo")),
+    "bc": ("clones the data", ("bc_diffusion",)),
+}
+"""Algorithm with a picture -> what it does, and others that do the same and show its picture."""
 
 
 def algorithm_pages(folder: Path, names: list[str]) -> dict[Path, str]:
@@ -60,21 +71,21 @@ def section(name: str, tables: list[PublishedTable]) -> str:
 
 
 def _in_the_plane(name: str) -> list[str]:
-    """The lines about the picture of the 2D experiments, if there is one; tools/toy_page.py makes them."""
-    if not (PICTURES / f"{name}.png").is_file():
+    """The lines about the picture of the 2D experiments, if there is one; tools/toy_page.py makes the pictures."""
+    shown, kind = next(((one, kind) for one, (kind, alike) in ALIKE.items() if name in alike), (name, ""))
+    if not (PICTURES / f"{shown}.png").is_file():
         return []
-    weight = COEFFICIENTS.get(name)
+    weight = COEFFICIENTS.get(shown)
     if weight is None:
-        shown = "default hyperparameters"
+        panels = "and samples after training with default hyperparameters"
     else:
-        follows = "small" if weight.clone > 0 else "large"
-        shown = (
-            f"a clone of the data, then two values of `{weight.field}`, of which the {follows} one follows the rewards"
+        panels = (
+            f"a clone of them, and samples for two values of `{weight.field}`, of which the last trusts values more"
         )
-    about = f"Grey lines lead from noise to actions. From left to right: the data, colored by their reward; {shown}."
-    made = "[How it is made](../guides/toy.md), and [what other algorithms do](../results/toy.md)."
-    picture = f"![{name} in two dimensions](../assets/toy/{name}.png)"
-    return ["## In two dimensions", "", picture, "", f"{about} {made}", ""]
+    of = f"The picture is of [{shown}]({shown}.md), which {kind}, too. " if kind else ""
+    about = f"{of}From left to right: the data, colored by reward; {panels}. Grey lines lead from noise to actions."
+    made = "[How it is made](../guides/toy.md), and [what it shows](../results/toy.md)."
+    return ["## In two dimensions", "", f"![{shown} in 2D](../assets/toy/{shown}.png)", "", f"{about} {made}", ""]
 
 
 def _suite(suite: str, rows: list[str], presets: list[str], columns: dict[str, dict[str, str]]) -> list[str]:
