@@ -146,6 +146,7 @@ def hyperparameters(size: Size, *, full: bool) -> dict[str, Any]:
         "value_layer_norm": False,
         "ensemble": 1,
         "rho": 0.0,
+        "horizon": 1,
         "flow_steps": size.flow_steps,
     }
 
