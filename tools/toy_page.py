@@ -99,8 +99,11 @@ def main() -> None:
     for name in ("data.png", *SHARED):
         shutil.copy(folders[0] / name, to / name)
     shutil.copy(folders[0] / "results.json", to / "toy.json")
-    for folder in reversed(folders):
-        for path in folder.glob("method-eight_gaussians-*.png"):
+    for folder, pattern in (
+        (folders[0], f"method-{results.datasets[0]}-*.png"),
+        *((one, "method-*.png") for one in folders[1:]),
+    ):
+        for path in folder.glob(pattern):
             shutil.copy(path, pictures / re.sub(r"^method-[^-]*-", "", path.name))
     page = ROOT / "docs" / "results" / "toy.md"
     before, _, rest = page.read_text().partition(BEGIN)

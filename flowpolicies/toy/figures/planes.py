@@ -47,7 +47,7 @@ def draw_data(results: ToyResults, path: Path) -> Path:
 def draw_samples(results: ToyResults, dataset: str, path: Path) -> Path:
     """Samples of each method, from behaviour cloning to the weakest regularisation, over the data."""
     values = results.kinds
-    figure, grid = panels(len(results.methods), len(values), 1.85)
+    figure, grid = panels(len(results.methods), len(values), 1.85, (0.5, 0.9))
     data, top = draw_points(dataset), top_reward(draw_points(dataset))
     for row, method in zip(grid, results.methods, strict=True):
         for axes, value in zip(row, values, strict=True):
