@@ -8,6 +8,8 @@ from pathlib import Path
 
 from flowpolicies.reproduction.presets import list_presets
 from flowpolicies.reproduction.published import PublishedTable, list_tables, load_table
+from flowpolicies.samplers import Integrate, OneStep
+from flowpolicies.shell.registry import get_algorithm
 from flowpolicies.toy.methods import COEFFICIENTS
 
 BEGIN = "<!-- begin: written by `make generate` -->"
@@ -83,7 +85,9 @@ def _in_the_plane(name: str) -> list[str]:
             f"a clone of them, and samples for two values of `{weight.field}`, of which the last trusts values more"
         )
     of = f"The picture is of [{shown}]({shown}.md), which {kind}, too. " if kind else ""
-    about = f"{of}From left to right: the data, colored by reward; {panels}. Grey lines lead from noise to actions."
+    has_paths = isinstance(get_algorithm(shown).Config().sampler(), Integrate | OneStep)
+    lines = " Grey lines lead from noise to actions." if has_paths else ""
+    about = f"{of}From left to right: the data, colored by reward; {panels}.{lines}"
     made = "[How it is made](../guides/toy.md), and [what it shows](../results/toy.md)."
     return ["## In two dimensions", "", f"![{shown} in 2D](../assets/toy/{shown}.png)", "", f"{about} {made}", ""]
 
