@@ -8,9 +8,25 @@ from pathlib import Path
 
 from flowpolicies.reproduction.presets import list_presets
 from flowpolicies.reproduction.published import PublishedTable, list_tables, load_table
+from flowpolicies.samplers import Integrate, OneStep
+from flowpolicies.shell.registry import get_algorithm
+from flowpolicies.toy.methods import COEFFICIENTS
 
 BEGIN = "<!-- begin: written by `make generate` -->"
 END = "<!-- end -->"
+PICTURES = Path(__file__).parents[1] / "docs" / "assets" / "toy"
+"""Folder of the pictures of what samplers do."""
+ALIKE = {
+    "qflow": (
+        "guides its way from noise to actions by the gradient of values",
+        ("qfql", "cgql", "cgql_m", "cgql_l", "qgpo", "qsm", "dac"),
+    ),
+    "fql": ("acts in one step", ("qam_f",)),
+    "fbrac": ("climbs values by backpropagation through its sampler", ("qflow_bptt", "diffusion_ql", "cac")),
+    "ifql": ("chooses the best of several actions by a critic", ("idql", "qc", "bdpo")),
+    "bc": ("clones the data", ("bc_diffusion",)),
+}
+"""Algorithm with a picture -> what it does, and others that do the same and show its picture."""
 
 
 def algorithm_pages(folder: Path, names: list[str]) -> dict[Path, str]:
@@ -37,7 +53,7 @@ def section(name: str, tables: list[PublishedTable]) -> str:
         numbers = dict(scores(name, table))
         if numbers and numbers not in columns.values():  # One paper takes the numbers of another.
             columns[table.name] = numbers
-    lines = ["## Presets and published numbers", ""]
+    lines = [*_in_the_plane(name), "## Presets and published numbers", ""]
     if presets:
         lines += ["A preset trains with the published settings ([what a preset sets](../presets.md)):", "", "```sh"]
         lines += [f"flowpolicies train {name} --preset {presets[0]}", "```", ""]
@@ -54,6 +70,26 @@ def section(name: str, tables: list[PublishedTable]) -> str:
         if again:
             lines += ["", f"`flowpolicies reproduce table {again[0]} --algorithms {name}` runs a column again."]
     return "\n".join(lines).rstrip()
+
+
+def _in_the_plane(name: str) -> list[str]:
+    """The lines about the picture of the 2D experiments, if there is one; tools/toy_page.py makes the pictures."""
+    shown, kind = next(((one, kind) for one, (kind, alike) in ALIKE.items() if name in alike), (name, ""))
+    if not (PICTURES / f"{shown}.png").is_file():
+        return []
+    weight = COEFFICIENTS.get(shown)
+    if weight is None:
+        panels = "and samples after training with default hyperparameters"
+    else:
+        panels = (
+            f"a clone of them, and samples for two values of `{weight.field}`, of which the last trusts values more"
+        )
+    of = f"The picture is of [{shown}]({shown}.md), which {kind}, too. " if kind else ""
+    has_paths = isinstance(get_algorithm(shown).Config().sampler(), Integrate | OneStep)
+    lines = " Grey lines lead from noise to actions." if has_paths else ""
+    about = f"{of}From left to right: the data, colored by reward; {panels}.{lines}"
+    made = "[How it is made](../guides/toy.md), and [what it shows](../results/toy.md)."
+    return ["## In two dimensions", "", f"![{shown} in 2D](../assets/toy/{shown}.png)", "", f"{about} {made}", ""]
 
 
 def _suite(suite: str, rows: list[str], presets: list[str], columns: dict[str, dict[str, str]]) -> list[str]:

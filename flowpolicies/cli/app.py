@@ -36,6 +36,7 @@ from flowpolicies.cli.importing import Import
 from flowpolicies.cli.listing import List
 from flowpolicies.cli.local import LocalResults, ReproduceLocal
 from flowpolicies.cli.reproduce import ReproduceResults, ReproduceTable
+from flowpolicies.cli.toy.toy import Toy
 from flowpolicies.cli.train import parse_train, train_command, value_of
 from flowpolicies.locks import FolderInUseError
 from flowpolicies.shell import catalog
@@ -49,7 +50,7 @@ MOST_EXAMPLES = 3
 """Number of examples in the help of a group of commands at most."""
 
 HEADINGS: Mapping[str, tuple[str, ...]] = {
-    "Train": ("train", "watch", "demo"),
+    "Train": ("train", "watch", "demo", "toy"),
     "Evaluate and compare": ("evaluate", "compare", "plot", "report", "diagnose", "rollout"),
     "Data": ("data",),
     "Share and import policies": ("export", "push", "import"),
@@ -94,6 +95,7 @@ def commands() -> dict[str, CommandOrGroup]:
         "list": List,
         "reproduce": Group("Run published tables of results again, and the local benchmark.", REPRODUCE),
         "demo": Demo,
+        "toy": Toy,
         "bench": Group("Measure the speed of updates, acting, online training and data.", BENCH),
     }
 

@@ -49,7 +49,7 @@ HELP = (
         "import --help",
         "list --help",
     ),
-    *("reproduce --help", "reproduce table --help", "reproduce results --help", "demo --help"),
+    *("reproduce --help", "reproduce table --help", "reproduce results --help", "demo --help", "toy --help"),
     *("bench --help", "bench step --help", "bench act --help", "bench scaling --help", "bench page --help"),
     *("bench online --help", "bench replay --help"),
     *("list presets", "list tables", "list datasets", "list environments", "list generators", "list writers"),

@@ -37,6 +37,7 @@ LONG = {
     "push": "needs an account",
     "reproduce results": "reads the runs of hours",
     "reproduce table": "takes hours",
+    "toy": "trains for minutes",
 }
 """Commands that are only parsed (tests/cli/test_app.py), and why; with --dry-run they run."""
 

@@ -1,0 +1,1 @@
+"""`flowpolicies toy`: the 2D experiments."""
