@@ -240,7 +240,7 @@ def _dataset_in(folder: Path) -> tuple[Any, ...]:
     """Address and folder of the dataset of the run in a folder; empty if there is none, or it does not say so."""
     try:
         record = json.loads((folder / "config.json").read_text())
-        return record["dataset"]["address"], record["settings"].get("data_dir")
+        return record["dataset"]["address"], record.get("settings", {}).get("data_dir")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ()
 

@@ -125,11 +125,11 @@ def test_what_only_training_needs_is_left_out(algorithm: type, kept: set[str]) -
 
 
 def test_a_run_of_the_local_benchmark_is_a_recipe() -> None:
-    recipe = local_recipe("cube-single", 3, "qflow", 2, 1)
-    assert recipe.env == "ogbench:cube-single-play-singletask-task3-v0"
-    assert recipe.run == Path("runs/reproduce/local/final-cube-single-task3-qflow-seed1")
+    recipe = local_recipe("pointmaze-medium", 3, "qflow", 2, 1)
+    assert recipe.env == "ogbench:pointmaze-medium-navigate-singletask-task3-v0"
+    assert recipe.run == Path("runs/reproduce/local/final-pointmaze-medium-task3-qflow-seed1")
     generate, train = recipe.steps
-    assert generate.done.name == "cube-single-play-v0.npz"
+    assert generate.done.name == "pointmaze-medium-navigate-v0.npz"
     assert train.done == recipe.run / "policy.safetensors"
     made: list[Any] = [_parse(shlex.split(step.words)) for step in recipe.steps]
     assert made[0].data_dir == made[1].settings.data_dir == generate.done.parent
