@@ -204,9 +204,16 @@ def rows_of_settings(found: Mapping[str, Sequence[Run]]) -> list[str]:
         whole = f"{sum(value >= WHOLE for value in at(runs, last))} of {len(runs)} at {last:,}" if last else "-"
         differs = f"`{DIFFERS[name]}`" if DIFFERS[name] else "as the authors'"
         lines.append(
-            f"| {name}: {differs} | {len(runs)} | " + " | ".join(estimate(at(runs, s)) for s in steps) + f" | {whole} |"
+            f"| {name}: {differs} | {len(runs)} | " + " | ".join(_cell(runs, step) for step in steps) + f" | {whole} |"
         )
     return lines
+
+
+def _cell(runs: Sequence[Run], step: int) -> str:
+    """Success after so many updates, with the number of seeds if some have not come so far."""
+    found = at(runs, step)
+    fewer = f", {len(found)} seeds" if 0 < len(found) < len(runs) else ""
+    return estimate(found) + fewer
 
 
 def values_on_the_way(run_dir: Path, found: Mapping[str, Sequence[Run]]) -> Values:
