@@ -19,12 +19,18 @@ PICTURES = Path(__file__).parents[1] / "docs" / "assets" / "toy"
 ALIKE = {
     "qflow": (
         "guides its way from noise to actions by the gradient of values",
-        ("qfql", "cgql", "cgql_m", "cgql_l", "qgpo", "qsm", "dac"),
+        ("qfql", "cgql", "cgql_m", "cgql_l", "qgpo", "qsm", "qsm_online", "dac", "dac_d4rl"),
     ),
     "fql": ("acts in one step", ("qam_f",)),
     "fbrac": ("climbs values by backpropagation through its sampler", ("qflow_bptt", "diffusion_ql", "cac")),
     "ifql": ("chooses the best of several actions by a critic", ("idql", "qc", "bdpo")),
     "bc": ("clones the data", ("bc_diffusion",)),
+    "qam": ("fine-tunes its flow towards behaviour times exp(tau Q)", ("qam_e", "bam")),
+    "fawac": ("clones the data weighted by their values", ("qipo", "qipo_full")),
+    "iql": (
+        "acts by one Gaussian or one action, and so has one mode",
+        ("iql_ddpgbc", "rebrac", "rebrac_qam", "sac", "rlpd", "rlpd_paper", "bc_gaussian"),
+    ),
 }
 """Algorithm with a picture -> what it does, and others that do the same and show its picture."""
 
@@ -81,8 +87,9 @@ def _in_the_plane(name: str) -> list[str]:
     if weight is None:
         panels = "and samples after training with default hyperparameters"
     else:
+        more = "last" if weight.clone else "first"
         panels = (
-            f"a clone of them, and samples for two values of `{weight.field}`, of which the last trusts values more"
+            f"a clone of them, and samples for two values of `{weight.field}`, of which the {more} trusts values more"
         )
     of = f"The picture is of [{shown}]({shown}.md), which {kind}, too. " if kind else ""
     has_paths = isinstance(get_algorithm(shown).Config().sampler(), Integrate | OneStep)
